@@ -1,0 +1,152 @@
+package pstate
+
+import "time"
+
+// Interval is the raw record everything else is made from: P stayed in State, carried by a thread in Thread, from Start to End.
+type Interval struct {
+	P      int32
+	State  State
+	Thread ThreadState
+	// Merged marks an interval whose place inside its 100 ms window is not known, only its share: the kernel side was over its
+	// budget of raw records (counted in pscope_lost_events_total{reason="interval_budget"}) and only the counters went on.
+	Merged bool
+	Start  int64 // Unix nanoseconds
+	End    int64 // Unix nanoseconds, exclusive
+}
+
+// Duration of the interval.
+func (i Interval) Duration() time.Duration { return time.Duration(i.End - i.Start) }
+
+// Stop is one stop-the-world interval.
+type Stop struct {
+	Start    int64  // Unix nanoseconds: stopTheWorldWithSema was entered
+	End      int64  // Unix nanoseconds: startTheWorldWithSema was entered; 0 while the world is stopped
+	Reason   string // runtime.stwReason in words, e.g. "GC mark termination"
+	Arrivals []Arrival
+}
+
+// Duration of the stop; 0 while it lasts.
+func (s Stop) Duration() time.Duration {
+	if s.End == 0 {
+		return 0
+	}
+	return time.Duration(s.End - s.Start)
+}
+
+// SlowestP is the P that arrived last; ok is false when no P's arrival is known.
+func (s Stop) SlowestP() (p int32, ok bool) {
+	var last int64
+	for _, a := range s.Arrivals {
+		if !ok || a.At > last {
+			p, last, ok = a.P, a.At, true
+		}
+	}
+	return p, ok
+}
+
+// Arrival says when one P came to rest in a stop.
+type Arrival struct {
+	P  int32
+	At int64 // Unix nanoseconds
+}
+
+// Histogram counts durations in exponential buckets: bucket i counts values v with Bound(i-1) < v <= Bound(i), where
+// Bound(i) = 2^((i+HistMin)/2) seconds. These are the bounds of a Prometheus native histogram of schema 1.
+type Histogram struct {
+	Buckets [HistBuckets]uint64
+	Sum     time.Duration
+	Count   uint64
+}
+
+// The range of Histogram: 2^(-26) s = 15 ns to 2^(5) s = 32 s; values outside fall into the first and last bucket.
+const (
+	HistMin     = -52
+	HistBuckets = 64
+	HistSchema  = 1
+)
+
+// PView is what is known of one P at one instant. Durations and counts are totals since the target was first seen and never decrease.
+type PView struct {
+	P           int32
+	State       State
+	Thread      ThreadState
+	Since       int64 // Unix nanoseconds: when the present (State, Thread) began
+	TID         int32 // kernel thread that carries the P; 0 if none
+	RunqDepth   int32 // -1: not known
+	SchedTick   uint64
+	SyscallTick uint64
+	// Time in each state and thread state; sums to the instant minus FirstSeen. In snapshot mode, shares of samples times wall.
+	Time [NumStates][NumThreadStates]time.Duration
+	// Uninterruptible is the D share's numerator; see DESIGN "D share".
+	Uninterruptible time.Duration
+	Transitions     [NumStates][NumStates]uint64
+	WakeWait        Histogram
+	StopTime        time.Duration // time this P spent halted in stops
+	RunqHist        [RunqBuckets]uint64
+	Migrations      uint64 // tier 2 only
+	FirstSeen       int64  // Unix nanoseconds
+}
+
+// RunqBuckets is the number of buckets of runq depth: bucket 0 counts depth 0, bucket i counts depths in (2^(i-2), 2^(i-1)].
+// The last one ends at 512: a P's queue holds 256 plus runnext.
+const RunqBuckets = 11
+
+// RunqBound is the inclusive upper bound of bucket i.
+func RunqBound(i int) int {
+	if i == 0 {
+		return 0
+	}
+	return 1 << (i - 1)
+}
+
+// RunqBucket is the bucket in which a depth falls.
+func RunqBucket(depth int32) int {
+	for i := 0; i < RunqBuckets-1; i++ {
+		if int(depth) <= RunqBound(i) {
+			return i
+		}
+	}
+	return RunqBuckets - 1
+}
+
+// StateTime is the time in one state over all thread states.
+func (v *PView) StateTime(s State) (d time.Duration) {
+	for _, t := range v.Time[s] {
+		d += t
+	}
+	return d
+}
+
+// ThreadTime is the time in one thread state over all states.
+func (v *PView) ThreadTime(ts ThreadState) (d time.Duration) {
+	for s := range v.Time {
+		d += v.Time[s][ts]
+	}
+	return d
+}
+
+// ThreadView is what is known of one thread of a target.
+type ThreadView struct {
+	TID   int32
+	Comm  string
+	P     int32 // the P it carries or last carried; -1 if none is known
+	State ThreadState
+	Since int64 // Unix nanoseconds
+	Time  [NumThreadStates]time.Duration
+}
+
+// TargetView is a target with all that is known of it at one instant.
+type TargetView struct {
+	Target
+	At         int64 // Unix nanoseconds: the instant
+	GOMAXPROCS int32
+	GlobalRunq int32 // -1: not known
+	Ps         []PView
+	Threads    []ThreadView // the threads seen so far, bounded
+	// StopHist counts finished stops by reason.
+	StopHist map[string]Histogram
+	// Lost, Reconciled and ProbeTime account for the observation itself.
+	Lost       map[string]uint64        // by reason
+	Reconciled map[string]uint64        // by reason
+	ProbeTime  map[string]time.Duration // by tier, measured
+}

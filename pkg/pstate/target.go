@@ -1,0 +1,66 @@
+package pstate
+
+import (
+	"fmt"
+	"time"
+)
+
+// Key identifies a target for as long as it lives and never again: a pid alone is reused by the kernel,
+// a pid together with its start time is not.
+type Key struct {
+	PID       int32  // thread group id in the agent's PID namespace
+	StartTime uint64 // field 22 of /proc/<pid>/stat, clock ticks since boot
+}
+
+// String renders the key as "pid@start", the form used in URLs and in the API.
+func (k Key) String() string { return fmt.Sprintf("%d@%d", k.PID, k.StartTime) }
+
+// Source says how a target is observed.
+type Source string
+
+// The sources, as the label `source` of pscope_target_info has them.
+const (
+	SourceEBPF     Source = "ebpf"
+	SourceSnapshot Source = "snapshot"
+	SourceRefused  Source = "refused"
+)
+
+// Layout says where the positions of the runtime's fields were taken from.
+type Layout string
+
+// The layouts, as the label `layout` of pscope_target_info has them.
+const (
+	LayoutNone   Layout = ""
+	LayoutDWARF  Layout = "dwarf"
+	LayoutTable  Layout = "table"
+	LayoutSearch Layout = "search"
+)
+
+// Target describes one Go process as far as it does not change from moment to moment.
+type Target struct {
+	Key
+	Process   string // base name of the executable
+	Exe       string // path of the executable as the target sees it
+	Cmdline   string // arguments joined by blanks, cut at 1 KiB
+	GoVersion string // "go1.26.8"
+	Module    string // main module path from the build info, may be empty
+	Source    Source
+	Layout    Layout
+	Reason    string // why it is refused or only snapshotted; empty otherwise
+	Started   time.Time
+	Container string // container id, where the cgroup path names one
+	Pod       string // pod uid or name, where known
+	Namespace string // Kubernetes namespace, where known
+	Cgroup    string // cgroup path
+}
+
+// Labels gives the labels every series of the target carries, without the host. Unknown ones are left out.
+func (t *Target) Labels() map[string]string {
+	l := map[string]string{"process": t.Process, "process_pid": fmt.Sprint(t.PID)}
+	for k, v := range map[string]string{"container": t.Container, "pod": t.Pod, "namespace": t.Namespace, "cgroup": t.Cgroup} {
+		if v != "" {
+			l[k] = v
+		}
+	}
+	return l
+}
