@@ -126,7 +126,7 @@ func runGC(ctx context.Context, procs int) {
 	defer debug.SetGCPercent(debug.SetGCPercent(15))
 	type node struct {
 		next *node
-		pad  [6]uint64
+		_    [6]uint64
 	}
 	parallel(procs, func(int) {
 		const live = 150_000 // about 8 MB for each P

@@ -1,0 +1,120 @@
+//go:build linux
+
+// Package client connects the command line to an agent, over its unix socket or by its address.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
+)
+
+// DefaultSocket is where an agent listens unless told otherwise.
+const DefaultSocket = "/run/pscope/pscope.sock"
+
+// Options say how to reach an agent.
+type Options struct {
+	Socket    string // path of a unix socket; used when URL is empty
+	URL       string // base URL, for example http://127.0.0.1:9477
+	TokenFile string // file with the bearer token; empty: the environment variable PSCOPE_TOKEN, or no token
+	CAFile    string // PEM file with the authority that signed the agent's certificate; empty: the system's
+}
+
+// Register adds the options to a flag set.
+func (o *Options) Register(fs *flag.FlagSet) {
+	fs.StringVar(&o.Socket, "socket", DefaultSocket, "the agent's unix socket")
+	fs.StringVar(&o.URL, "agent", "", "the agent's address instead of its socket, for example http://127.0.0.1:9477")
+	fs.StringVar(&o.TokenFile, "token-file", "", "file with the agent's token; without it the environment variable PSCOPE_TOKEN")
+	fs.StringVar(&o.CAFile, "ca-file", "", "PEM file with the authority that signed the agent's certificate")
+}
+
+// Target is how messages name the agent.
+func (o *Options) Target() string {
+	if o.URL != "" {
+		return o.URL
+	}
+	return o.Socket
+}
+
+// Dial gives a client; nothing is sent yet.
+func (o *Options) Dial() (pscopev1connect.ScopeServiceClient, error) {
+	token := os.Getenv("PSCOPE_TOKEN")
+	if o.TokenFile != "" {
+		b, err := os.ReadFile(o.TokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("can't read the token: %w", err)
+		}
+		token = strings.TrimSpace(string(b))
+	}
+	transport := &http.Transport{DisableCompression: true}
+	base := o.URL
+	if base == "" {
+		base = "http://pscope"
+		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "unix", o.Socket)
+		}
+	} else {
+		if !strings.HasPrefix(base, "http://") && !strings.HasPrefix(base, "https://") {
+			return nil, fmt.Errorf("--agent is %q; it must start with http:// or https://", base)
+		}
+		transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
+		if o.CAFile != "" {
+			pem, err := os.ReadFile(o.CAFile)
+			if err != nil {
+				return nil, fmt.Errorf("can't read the authority's certificate: %w", err)
+			}
+			pool := x509.NewCertPool()
+			if !pool.AppendCertsFromPEM(pem) {
+				return nil, fmt.Errorf("%s holds no certificate in PEM form", o.CAFile)
+			}
+			transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+		}
+	}
+	var rt http.RoundTripper = transport
+	if token != "" {
+		rt = bearer{token, transport}
+	}
+	return pscopev1connect.NewScopeServiceClient(&http.Client{Transport: rt}, base), nil
+}
+
+// Explain turns an error of a call into one that says what to do.
+func (o *Options) Explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case o.URL == "" && errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("no agent listens on %s; start one with 'sudo pscope agent', or name its socket with --socket or its address with --agent", o.Socket)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("no agent listens on %s any more; start one with 'sudo pscope agent', or name another with --socket or --agent", o.Target())
+	case o.URL == "" && errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("no permission for %s; run this as root or as a member of the socket's group (see 'ls -l %s')", o.Socket, o.Socket)
+	case connect.CodeOf(err) == connect.CodeUnauthenticated:
+		return fmt.Errorf("the agent at %s wants a token; give it with --token-file or in PSCOPE_TOKEN", o.Target())
+	}
+	return fmt.Errorf("the agent at %s: %w", o.Target(), err)
+}
+
+// bearer adds the token to every request.
+type bearer struct {
+	token string
+	next  http.RoundTripper
+}
+
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+b.token)
+	return b.next.RoundTrip(r)
+}
