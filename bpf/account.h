@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// Words and the accounting behind them: see types.h for why a word is swapped and never locked.
+#ifndef PSCOPE_ACCOUNT_H
+#define PSCOPE_ACCOUNT_H
+
+#define SWAP_ATTEMPTS 4
+
+#define load(p) (*(volatile typeof(*(p)) *)(p))
+
+static __always_inline u64 tick_now(void)
+{
+	return bpf_ktime_get_ns() >> TICK_SHIFT;
+}
+
+static __always_inline u64 word_of(u64 tick, u32 owner, u32 state, u32 thread)
+{
+	return (tick & SINCE_MASK) | ((u64)(owner & OWNER_MASK) << OWNER_SHIFT) | ((u64)(state & 7) << STATE_SHIFT) |
+	       ((u64)thread << THREAD_SHIFT);
+}
+
+static __always_inline u32 word_owner(u64 w)
+{
+	return (w >> OWNER_SHIFT) & OWNER_MASK;
+}
+
+static __always_inline u32 word_state(u64 w)
+{
+	return (w >> STATE_SHIFT) & 7;
+}
+
+static __always_inline u32 word_thread(u64 w)
+{
+	return w >> THREAD_SHIFT;
+}
+
+// Ticks from a word's since to now. Another CPU's clock may be a little ahead and have written a since that lies in our future: then
+// nothing has passed and the caller keeps that since, so that time never runs backwards for a P.
+static __always_inline u64 elapsed(u64 now, u64 w)
+{
+	u64 d = (now - w) & SINCE_MASK;
+	return d > (SINCE_MASK >> 1) ? 0 : d;
+}
+
+static __always_inline void lose(struct target *t, u32 reason)
+{
+	if (t)
+		__sync_fetch_and_add(&t->lost[reason & 7], 1);
+}
+
+static __always_inline void lose_global(u32 reason)
+{
+	u64 *n = bpf_map_lookup_elem(&lost_global, &reason);
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
+
+// A P's slot, state and thread state in one value: a BPF function takes five arguments at most.
+static __always_inline u64 what_of(u32 slot, u32 state, u32 thread)
+{
+	return slot | ((u64)state << 32) | ((u64)thread << 40);
+}
+
+static __noinline void emit_interval(struct target *t, u64 what, u64 end, u64 ticks)
+{
+	struct interval_event *e;
+
+	if (!t || !load(&t->intervals) || !ticks)
+		return;
+	if (load(&t->budget) <= 0) {
+		lose(t, LOST_INTERVAL_BUDGET);
+		return;
+	}
+	__sync_fetch_and_add(&t->budget, -1);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		lose(t, LOST_RING_FULL);
+		return;
+	}
+	e->kind = EVENT_INTERVAL;
+	e->state = what >> 32;
+	e->thread = what >> 40;
+	e->pad = 0;
+	e->slot = what;
+	e->start = end - ticks;
+	e->end = end;
+	// No wake-up: the agent polls, so that the target never pays for waking it.
+	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+}
+
+// On a CPU, running, syscall and gc can't be told apart between two samples: the time goes to running and the samples say how the agent
+// splits it. Off the CPU the state was read at the switch and is exact.
+static __always_inline u32 cell(u32 state, u32 thread)
+{
+	if (thread == T_ON_CPU && (state == P_SYSCALL || state == P_GC))
+		state = P_RUNNING;
+	if (state >= P_STATES)
+		state = P_IDLE;
+	if (thread >= T_STATES)
+		thread = T_NONE;
+	return state * T_STATES + thread;
+}
+
+static __noinline void account(struct target *t, struct p_record *r, u64 what, u64 end, u64 ticks)
+{
+	u32 c = cell((u8)(what >> 32), (u8)(what >> 40));
+
+	if (!r || c >= P_STATES * T_STATES)
+		return;
+	__sync_fetch_and_add(&r->time[c], ticks);
+	emit_interval(t, what, end, ticks);
+}
+
+static __always_inline void count_move(struct p_record *r, u32 from, u32 to)
+{
+	u32 m = from * P_STATES + to;
+
+	if (from != to && m < P_STATES * P_STATES)
+		__sync_fetch_and_add(&r->moves[m], 1);
+}
+
+// What a caller wants of p_move.
+struct move {
+	u64 now;
+	u64 took_at;	// if not 0: should the P turn out not to have been owner's, owner ran it silently from this tick on
+	u64 word;	// out: the word that was replaced
+	u32 owner;
+	u32 only_owner;	// if not 0: do nothing unless the P belongs to this thread
+	u8 state;
+	u8 thread;
+	u8 ran_as;	// the state owner ran it in since took_at
+	u8 only_idle;	// do nothing unless the P is idle
+};
+
+enum { MOVED = 1, NOT_MINE = 0, CONTENDED = -1 };
+
+// Moves a P to m->state, carried by m->owner in m->thread, and accounts what came before.
+static __noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct move *m)
+{
+	u64 old, new, now, gone, ran;
+	u32 state, thread;
+
+	if (!t || !r || !m)
+		return NOT_MINE;
+	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
+		old = load(&r->word);
+		state = word_state(old);
+		thread = word_thread(old);
+		if (m->only_owner && word_owner(old) != m->only_owner)
+			return NOT_MINE;
+		if (m->only_idle && state != P_IDLE)
+			return NOT_MINE;
+		gone = elapsed(m->now, old);
+		// With nothing gone the word's since may be ahead of now; keep it.
+		now = gone ? m->now : m->now + ((old - m->now) & SINCE_MASK);
+		// Nothing new: leave the interval whole.
+		if (word_owner(old) == m->owner && state == m->state && thread == m->thread)
+			return MOVED;
+		ran = 0;
+		if (m->took_at && (word_owner(old) != m->owner || thread != T_ON_CPU) && now > m->took_at) {
+			ran = now - m->took_at;
+			if (ran > gone)
+				ran = gone;
+		}
+		new = word_of(now, m->owner, m->state, m->thread);
+		if (__sync_val_compare_and_swap(&r->word, old, new) == old) {
+			m->word = old;
+			if (gone - ran)
+				account(t, r, what_of(slot, state, thread), now - ran, gone - ran);
+			if (ran) {
+				account(t, r, what_of(slot, m->ran_as, T_ON_CPU), now, ran);
+				count_move(r, state, m->ran_as);
+				state = m->ran_as;
+			}
+			count_move(r, state, m->state);
+			return MOVED;
+		}
+	}
+	lose(t, LOST_CONTENDED);
+	return CONTENDED;
+}
+
+// D: how many threads of a P are in uninterruptible sleep, and since when at least one is. The word is since | count << 36.
+static __noinline void d_change(struct target *t, struct p_record *r, u64 now, int by)
+{
+	u64 old, new, n, gone;
+
+	if (!r)
+		return;
+	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
+		old = load(&r->d_word);
+		n = old >> SINCE_BITS;
+		if (by < 0 && n == 0)
+			return;
+		gone = n ? elapsed(now, old) : 0;
+		if (n && by > 0) // already counting: since stays
+			new = old + (1ULL << SINCE_BITS);
+		else if (n > 1) // still counting
+			new = old - (1ULL << SINCE_BITS);
+		else
+			new = ((n + by) << SINCE_BITS) | (now & SINCE_MASK);
+		if (__sync_val_compare_and_swap(&r->d_word, old, new) == old) {
+			if (n == 1 && by < 0)
+				__sync_fetch_and_add(&r->d_time, gone);
+			return;
+		}
+	}
+	lose(t, LOST_CONTENDED);
+}
+
+// Moves a thread to a new state and accounts the time in the one before. Gives the state before.
+static __noinline u32 thread_move(struct target *t, struct thread *th, u64 now, u32 to)
+{
+	u64 old, new, gone;
+	u32 from;
+
+	if (!th)
+		return T_NONE;
+	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
+		old = load(&th->word);
+		from = word_thread(old);
+		if (from == to)
+			return from;
+		gone = elapsed(now, old);
+		new = word_of(gone ? now : now + ((old - now) & SINCE_MASK), 0, 0, to);
+		if (__sync_val_compare_and_swap(&th->word, old, new) == old) {
+			if (from < T_STATES && from != T_NONE)
+				__sync_fetch_and_add(&th->time[from], gone);
+			return from;
+		}
+	}
+	lose(t, LOST_CONTENDED);
+	return T_NONE;
+}
+
+#endif

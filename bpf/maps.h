@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+#ifndef PSCOPE_MAPS_H
+#define PSCOPE_MAPS_H
+
+// Which processes are targets. Every context switch of the host looks here twice, so it holds nothing but the index.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, MAX_TARGETS);
+	__type(key, u32);   // tgid
+	__type(value, u32); // index in targets
+} target_index SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, MAX_TARGETS);
+	__type(key, u32);
+	__type(value, struct target);
+} targets SEC(".maps");
+
+// The agent maps this one into its memory: reading a P costs no system call, and the agent's repairs are the same
+// compare-and-swap as the kernel's. Slot 0 is never used.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 4096); // the agent sets it
+	__type(key, u32);
+	__type(value, struct p_record);
+} p_records SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384); // the agent sets it
+	__type(key, u32);	    // tid
+	__type(value, struct thread);
+} threads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20); // the agent sets it
+} events SEC(".maps");
+
+// Losses that belong to no target.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LOST_REASONS);
+	__type(key, u32);
+	__type(value, u64);
+} lost_global SEC(".maps");
+
+#endif

@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// Which P a thread has, seen from that thread. The rules are numbered as in docs/decisions/collector.md.
+#ifndef PSCOPE_OBSERVE_H
+#define PSCOPE_OBSERVE_H
+
+// How many Ps from the head of the idle list are looked at when an M has given one back.
+#define IDLE_LIST_LOOK 2
+
+// Counts the event and, for every 16th, its cost.
+static __always_inline void measured(struct target *t, u64 began)
+{
+	u64 n = __sync_fetch_and_add(&t->events, 1);
+
+	if ((n & 15) == 0)
+		__sync_fetch_and_add(&t->probe_ns, (bpf_ktime_get_ns() - began) * 16);
+}
+
+static __always_inline struct target *target_of(u32 tgid, u32 *index)
+{
+	u32 *i = bpf_map_lookup_elem(&target_index, &tgid);
+	struct target *t;
+
+	if (!i)
+		return 0;
+	t = bpf_map_lookup_elem(&targets, i);
+	if (!t || !load(&t->active) || t->tgid != tgid)
+		return 0;
+	*index = *i;
+	return t;
+}
+
+static __noinline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task)
+{
+	u32 tid = BPF_CORE_READ(task, pid);
+	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
+
+	// A tid that another process had before it is not the same thread.
+	if (th && th->target == index && t && th->tgid == t->tgid)
+		return th;
+	struct thread fresh = {};
+	if (!t)
+		return 0;
+	fresh.target = index;
+	fresh.tgid = t->tgid;
+	fresh.word = word_of(tick_now(), 0, 0, T_NONE);
+	bpf_probe_read_kernel(fresh.comm, sizeof(fresh.comm), &task->comm);
+	if (bpf_map_update_elem(&threads, &tid, &fresh, BPF_ANY)) {
+		lose(t, LOST_THREADS_FULL);
+		return 0;
+	}
+	return bpf_map_lookup_elem(&threads, &tid);
+}
+
+static __always_inline void seen(struct p_record *r, struct p_view *p)
+{
+	r->schedtick = p->schedtick;
+	r->syscalltick = p->syscalltick;
+}
+
+static __always_inline void d_leave(struct target *t, struct thread *th, u64 now)
+{
+	u32 slot = th->d_slot;
+	struct p_record *r;
+
+	if (!slot)
+		return;
+	slot--;
+	th->d_slot = 0;
+	r = bpf_map_lookup_elem(&p_records, &slot);
+	if (r)
+		d_change(t, r, now, -1);
+}
+
+static __always_inline void d_enter(struct target *t, struct thread *th, u64 now)
+{
+	u32 slot = th->last_slot;
+	struct p_record *r;
+
+	if (!slot || th->d_slot)
+		return;
+	slot--;
+	r = bpf_map_lookup_elem(&p_records, &slot);
+	if (!r)
+		return;
+	th->d_slot = slot + 1;
+	d_change(t, r, now, 1);
+}
+
+// A P as the idle list shows it: halted, idle or gone.
+static __always_inline u32 unheld_state(u32 status)
+{
+	return status == P_GCSTOP ? P_GCSTOP : status == P_DEAD ? P_DEAD : P_IDLE;
+}
+
+static __always_inline void arrive(struct target *t, struct p_record *r, u64 now)
+{
+	if (load(&t->stop_start) && !r->arrived)
+		r->arrived = now;
+}
+
+// The thread no longer has the P it had: what has become of that P? Its memory says.
+static __noinline void released(struct target *t, struct thread *th, u32 tid, u64 now)
+{
+	struct p_record *r;
+	struct p_view p;
+	u32 slot;
+
+	if (!t || !th || !th->slot)
+		return;
+	slot = th->slot - 1;
+	th->slot = 0;
+	r = bpf_map_lookup_elem(&p_records, &slot);
+	if (!r || word_owner(load(&r->word)) != tid)
+		return;
+	if (read_p(t, r->addr, &p))
+		return;
+	struct move mv = {.now = now, .only_owner = tid};
+	if (p.status == P_IDLE || p.status == P_GCSTOP || p.status == P_DEAD) {
+		mv.state = unheld_state(p.status);
+		mv.thread = T_NONE;
+		if (mv.state == P_GCSTOP)
+			arrive(t, r, now);
+	} else {
+		// Another M has it already. Its own next switch, sample or the agent's snapshot tells which; it can only be on a CPU now.
+		mv.state = p.status == P_SYSCALL ? P_SYSCALL : P_RUNNING;
+		mv.thread = T_ON_CPU;
+	}
+	p_move(t, r, slot, &mv);
+	seen(r, &p);
+}
+
+// Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
+// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced.
+static __noinline void look_at_idle_list(struct target *t, u64 switch_in, u64 now)
+{
+	u64 addr = 0;
+
+	if (!t || !t->layout.sched_pidle)
+		return;
+	if (read_user64(t->layout.sched_pidle, &addr)) {
+		lose(t, LOST_READ_FAULT);
+		return;
+	}
+	for (int i = 0; i < IDLE_LIST_LOOK && addr; i++) {
+		struct p_record *r;
+		struct p_view p;
+		u32 slot = 0;
+
+		if (read_p(t, addr, &p) || p.status != P_IDLE)
+			return;
+		r = record_of(t, p.id, &slot);
+		if (!r)
+			return;
+		struct move mv = {.now = now, .state = P_IDLE, .thread = T_NONE};
+		u64 w = load(&r->word);
+		if (word_state(w) == P_IDLE && word_thread(w) == T_NONE) {
+			if (r->schedtick == p.schedtick)
+				return; // nothing new here, and so nothing new behind it
+			// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
+			// two moves, so that each is one swap.
+			if (elapsed(now, word_of(switch_in, 0, 0, 0))) {
+				struct move ran = {.now = now,
+						   .took_at = switch_in,
+						   .state = P_RUNNING,
+						   .thread = T_ON_CPU,
+						   .ran_as = P_RUNNING,
+						   .only_idle = 1};
+				if (p_move(t, r, slot, &ran) == MOVED)
+					p_move(t, r, slot, &mv);
+			}
+		} else if (word_thread(w) != T_RUNNABLE || word_state(w) != P_IDLE) {
+			p_move(t, r, slot, &mv);
+		}
+		seen(r, &p);
+		addr = p.link;
+	}
+}
+
+// The thread exits: its P, if it had one, is somebody else's business from here on.
+static __noinline void thread_gone(struct target *t, struct task_struct *task, u64 now)
+{
+	u32 tid = BPF_CORE_READ(task, pid);
+	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
+
+	if (!t || !th)
+		return;
+	d_leave(t, th, now);
+	bpf_map_delete_elem(&threads, &tid);
+}
+
+// Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
+static __noinline void observe(struct target *t, struct thread *th, u32 tid, u64 now, u32 thread)
+{
+	struct m_view m = {};
+	struct p_view p;
+	struct p_record *r;
+	u32 slot = 0;
+
+	if (!t || !th)
+		return;
+	if (!th->m || read_m(t, th->m, tid, &m)) {
+		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+		th->m = current_m(t, task);
+		if (!th->m)
+			return;
+		if (read_m(t, th->m, tid, &m)) {
+			th->m = 0;
+			return;
+		}
+	}
+	if (!m.p) {
+		released(t, th, tid, now);
+		if (thread != T_ON_CPU)
+			look_at_idle_list(t, th->switch_in, now);
+		return;
+	}
+	if (read_p(t, m.p, &p))
+		return;
+	r = record_of(t, p.id, &slot);
+	if (!r)
+		return;
+	// Rule 1: the P its M names is its P; another one it had has been given back meanwhile.
+	if (th->slot && th->slot != slot + 1)
+		released(t, th, tid, now);
+	struct move mv = {.now = now, .owner = tid, .took_at = th->switch_in, .thread = thread};
+	if (p.status == P_GCSTOP) {
+		// The M that stops the world keeps its P and runs on; every other one has been halted.
+		if (load(&t->stop_tid) == tid && load(&t->stop_start)) {
+			mv.state = P_RUNNING;
+		} else {
+			mv.state = P_GCSTOP;
+			arrive(t, r, now);
+		}
+	} else if (p.status == P_IDLE || p.status == P_DEAD) {
+		mv.state = p.status; // caught between taking it and marking it
+	} else {
+		mv.state = classify(t, &p, m.curg);
+	}
+	// Rule 3: a P that was idle or another's was taken at the start of this burst, not before its own last change.
+	mv.ran_as = mv.state == P_GC ? P_GC : P_RUNNING;
+	p_move(t, r, slot, &mv);
+	seen(r, &p);
+	th->slot = slot + 1;
+	th->last_slot = slot + 1;
+}
+
+#endif

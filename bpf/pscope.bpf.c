@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// The one object the agent loads: a file a hook, all over the same maps.
+#include "kernel.h"
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include "types.h"
+#include "maps.h"
+#include "account.h"
+#include "walk.h"
+#include "wake.h"
+#include "observe.h"
+#include "sched_switch.bpf.c"
+#include "sched_waking.bpf.c"
+#include "sample.bpf.c"
+#include "world.bpf.c"
+#include "exec.bpf.c"
+
+// The verifier wants a GPL-compatible licence for the helpers that read memory.
+char LICENSE[] SEC("license") = "GPL";
+
+// Names these types in the object's BTF, from where bpf2go takes them.
+const enum event_kind *kinds __attribute__((unused));
+const enum lost_reason *reasons __attribute__((unused));
+const struct exec_event *execs __attribute__((unused));
+const struct stop_event *stops __attribute__((unused));
+const struct interval_event *intervals __attribute__((unused));

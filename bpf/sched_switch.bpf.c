@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// Every context switch of the host comes through here; all but those of targets leave after one look-up each way.
+
+// Task states as the tracepoint's last argument has them (include/linux/sched.h).
+#define TASK_INTERRUPTIBLE 0x1
+#define TASK_UNINTERRUPTIBLE 0x2
+#define TASK_STOPPED 0x4
+#define TASK_TRACED 0x8
+#define TASK_EXITING (0x10 | 0x20 | 0x80)
+#define TASK_NOLOAD 0x400
+
+static __always_inline u32 left_as(bool preempt, u64 state)
+{
+	if (preempt || state == 0)
+		return T_RUNNABLE;
+	if (state & (TASK_STOPPED | TASK_TRACED))
+		return T_STOPPED;
+	if ((state & TASK_UNINTERRUPTIBLE) && !(state & TASK_NOLOAD))
+		return T_UNINTERRUPTIBLE;
+	return T_SLEEPING;
+}
+
+static __noinline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
+{
+	u32 tid = BPF_CORE_READ(task, pid);
+	u64 now = began >> TICK_SHIFT;
+	struct thread *th = thread_of(t, index, task);
+
+	if (!t || !th)
+		return;
+	thread_move(t, th, now, state);
+	observe(t, th, tid, now, state);
+	if (state == T_UNINTERRUPTIBLE)
+		d_enter(t, th, now);
+}
+
+static __noinline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began)
+{
+	u32 tid = BPF_CORE_READ(task, pid);
+	u64 now = began >> TICK_SHIFT, handed;
+	struct thread *th = thread_of(t, index, task);
+	struct p_record *r;
+	u32 slot;
+
+	if (!t || !th)
+		return;
+	thread_move(t, th, now, T_ON_CPU);
+	d_leave(t, th, now);
+	th->switch_in = now;
+	handed = th->handed;
+	th->handed = 0;
+	if (!th->slot)
+		return;
+	slot = th->slot - 1;
+	r = bpf_map_lookup_elem(&p_records, &slot);
+	if (!r)
+		return;
+	u64 w = load(&r->word);
+	if (word_owner(w) != tid) {
+		th->slot = 0; // taken from it while it was away
+		return;
+	}
+	struct move mv = {.now = now, .owner = tid, .only_owner = tid, .state = P_RUNNING, .thread = T_ON_CPU};
+	// Preempted inside a call or a GC worker, it goes on there; woken from sleep, it is about to leave the call.
+	if (word_thread(w) == T_RUNNABLE && !handed && word_state(w) != P_IDLE && !th->woken)
+		mv.state = word_state(w);
+	if (p_move(t, r, slot, &mv) == MOVED && handed && handed < now) {
+		th->last_slot = th->slot;
+		wake_waited(r, (now - handed) << TICK_SHIFT);
+	}
+	th->woken = 0;
+}
+
+// args: preempt, prev, next, prev_state (the last since 5.18)
+SEC("raw_tp/sched_switch")
+int sched_switch(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *prev = (struct task_struct *)ctx->args[1];
+	struct task_struct *next = (struct task_struct *)ctx->args[2];
+	u32 index = 0;
+	u64 began = 0;
+	struct target *t;
+
+	t = target_of(BPF_CORE_READ(prev, tgid), &index);
+	if (t) {
+		began = bpf_ktime_get_ns();
+		if (ctx->args[3] & TASK_EXITING) {
+			thread_gone(t, prev, began >> TICK_SHIFT);
+		} else {
+			switched_out(t, index, prev, began, left_as(ctx->args[0], ctx->args[3]));
+		}
+		measured(t, began);
+	}
+	t = target_of(BPF_CORE_READ(next, tgid), &index);
+	if (t) {
+		began = bpf_ktime_get_ns();
+		switched_in(t, index, next, began);
+		measured(t, began);
+	}
+	return 0;
+}

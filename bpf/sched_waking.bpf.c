@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// A thread of a target is about to be woken, on the waker's CPU and in the waker's memory.
+
+// Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
+// that M runs is wake wait, and the P counts as idle.
+static __noinline void hand_over(struct target *t, struct thread *th, u32 tid, u64 now)
+{
+	struct m_view m = {};
+	struct p_view p;
+	struct p_record *r;
+	u32 slot = 0;
+
+	if (!t || !th || !th->m || read_m(t, th->m, tid, &m) || !m.nextp)
+		return;
+	if (read_p(t, m.nextp, &p) || p.status != P_IDLE)
+		return;
+	r = record_of(t, p.id, &slot);
+	if (!r)
+		return;
+	struct move mv = {.now = now, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
+	if (p_move(t, r, slot, &mv) != MOVED)
+		return;
+	seen(r, &p);
+	th->slot = slot + 1;
+	th->handed = now;
+}
+
+// args: the woken task
+SEC("raw_tp/sched_waking")
+int sched_waking(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	u32 index = 0, slot, tid, tgid = BPF_CORE_READ(task, tgid);
+	struct target *t = target_of(tgid, &index);
+	struct p_record *r;
+	struct thread *th;
+	u64 began, now;
+
+	if (!t)
+		return 0;
+	began = bpf_ktime_get_ns();
+	now = began >> TICK_SHIFT;
+	tid = BPF_CORE_READ(task, pid);
+	th = thread_of(t, index, task);
+	if (!th)
+		return 0;
+	thread_move(t, th, now, T_RUNNABLE);
+	d_leave(t, th, now);
+	th->woken = 1;
+	if (th->slot) {
+		slot = th->slot - 1;
+		r = bpf_map_lookup_elem(&p_records, &slot);
+		if (r && word_owner(load(&r->word)) == tid) {
+			// It still has its P as far as we know; the P's state waits for the thread to run.
+			struct move mv = {.now = now, .owner = tid, .only_owner = tid, .thread = T_RUNNABLE};
+			mv.state = word_state(load(&r->word));
+			p_move(t, r, slot, &mv);
+		}
+	}
+	if ((u32)(bpf_get_current_pid_tgid() >> 32) == tgid)
+		hand_over(t, th, tid, now);
+	measured(t, began);
+	return 0;
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// What the programs and the agent share. bpf2go makes the Go types from these, so they are written once.
+#ifndef PSCOPE_TYPES_H
+#define PSCOPE_TYPES_H
+
+// P states and thread states; the numbers are those of pkg/pstate (the first five P states are the Go runtime's own).
+enum p_state {
+	P_IDLE = 0,
+	P_RUNNING = 1,
+	P_SYSCALL = 2,
+	P_GCSTOP = 3,
+	P_DEAD = 4,
+	P_GC = 5,
+	P_STATES = 6,
+};
+
+enum thread_state {
+	T_NONE = 0,
+	T_ON_CPU = 1,
+	T_RUNNABLE = 2,
+	T_SLEEPING = 3,
+	T_UNINTERRUPTIBLE = 4,
+	T_STOPPED = 5,
+	T_STATES = 6,
+};
+
+// Time inside the kernel side is counted in ticks of 64 ns of CLOCK_MONOTONIC.
+//
+// A word holds what must change together: since when (36 bits of ticks, wraps after 73 minutes; the agent touches every word far more
+// often), the thread that carries the P (22 bits: the kernel's PID_MAX_LIMIT is 4194304), its state and the P's. One compare-and-swap moves a P
+// from one state to the next, and only the CPU whose swap succeeds accounts the time between: two CPUs can't count it twice or lose it.
+// Nothing waits for a lock, which matters because a uprobe can be interrupted by the scheduler tracepoints at any instruction.
+#define TICK_SHIFT 6
+#define SINCE_BITS 36
+#define SINCE_MASK ((1ULL << SINCE_BITS) - 1)
+#define OWNER_SHIFT 36
+#define OWNER_MASK 0x3fffffULL
+#define STATE_SHIFT 58
+#define THREAD_SHIFT 61
+
+#define CHUNK_SHIFT 3
+#define CHUNK_PS (1 << CHUNK_SHIFT)
+#define MAX_CHUNKS 128
+#define MAX_PS (MAX_CHUNKS * CHUNK_PS)
+#define MAX_TARGETS 1024
+#define WAKE_BUCKETS 64
+#define STOP_ARRIVALS 64
+
+enum lost_reason {
+	LOST_RING_FULL = 0,	// the ring buffer was full: an interval or stop is missing from the raw record, not from the totals
+	LOST_INTERVAL_BUDGET = 1, // raw intervals over the target's budget, likewise
+	LOST_THREADS_FULL = 2,	// a thread could not be tracked: the thread table is full
+	LOST_READ_FAULT = 3,	// the target's memory was not resident at that moment
+	LOST_CONTENDED = 4,	// a word changed under every attempt to swap it
+	LOST_NO_SLOT = 5,	// a P the agent has not made room for yet
+	LOST_BAD_MEMORY = 6,	// the target's memory made no sense there
+	LOST_REASONS = 8,
+};
+
+// Where things are in this target's memory. Offsets are bytes from the start of the runtime's struct.
+struct layout {
+	s32 tls_g;	   // of the g slot from the thread pointer; 0x7fffffff: g is in a register (arm64 without cgo)
+	u16 g_m;
+	u16 g_atomicstatus;
+	u16 m_procid;
+	u16 m_curg;
+	u16 m_p;
+	u16 m_nextp;
+	u16 p_status;	   // p.id is at 0 and all of these within the first 64 bytes
+	u16 p_link;
+	u16 p_schedtick;
+	u16 p_syscalltick;
+	u16 p_m;
+	u16 pad;
+	u32 p_gcmode;	   // gcMarkWorkerMode
+	u64 sched_pidle;   // address of sched.pidle in this process
+};
+
+struct target {
+	u32 tgid;
+	u32 active;
+	struct layout layout;
+	u32 n_ps;	   // Ps that have a record
+	u32 intervals;	   // send raw intervals
+	s64 budget;	   // raw intervals left until the agent refills it
+	u64 stop_start;	   // tick; 0: the world runs
+	u32 stop_reason;
+	u32 stop_tid;
+	u64 stops;
+	u64 events;
+	u64 probe_ns;	   // time spent in programs for this target: every 16th event measured, times 16
+	u64 lost[LOST_REASONS];
+	u16 chunk[MAX_CHUNKS]; // the slot of P i is chunk[i / 8] * 8 + i % 8; 0: no room yet
+};
+
+struct p_record {
+	u64 word;
+	u64 birth;	   // tick at which the record began: the sum of time[][] is word.since - birth at any instant
+	u64 addr;	   // of the runtime's p
+	u32 target;
+	u32 id;
+	u32 schedtick;	   // as last seen
+	u32 syscalltick;
+	u64 arrived;	   // tick at which it came to rest in the present stop
+	u64 stop_time;	   // ticks halted in finished stops
+	u64 d_word;	   // threads in uninterruptible sleep: since (36 bits) and how many (low bits above)
+	u64 d_time;	   // ticks with at least one
+	u64 samples[3];	   // on-CPU samples that found it running, in a syscall, in a GC worker
+	u64 wake_sum;	   // ns
+	u64 wake[WAKE_BUCKETS];
+	u64 time[P_STATES * T_STATES]; // ticks
+	u64 moves[P_STATES * P_STATES];
+};
+
+struct thread {
+	u64 word;	   // since and thread state; the owner bits are unused
+	u64 m;		   // address of the runtime's m; 0: not known
+	u64 switch_in;	   // tick of the last switch onto a CPU
+	u64 handed;	   // tick at which a P was handed to it; 0: none or it has run since
+	u64 time[T_STATES];
+	u32 target;
+	u32 tgid;
+	u32 slot;	   // of the P it carries, plus one
+	u32 last_slot;	   // of the P it last carried, plus one
+	u32 d_slot;	   // of the P whose D count it is in, plus one
+	u32 woken;	   // it slept before it became runnable: it was not preempted
+	char comm[16];
+};
+
+enum event_kind {
+	EVENT_INTERVAL = 1,
+	EVENT_STOP = 2,
+	EVENT_EXEC = 3,
+};
+
+struct interval_event {
+	u8 kind;
+	u8 state;
+	u8 thread;
+	u8 pad;
+	u32 slot;
+	u64 start;	   // ticks
+	u64 end;
+};
+
+struct stop_event {
+	u8 kind;
+	u8 pad[3];
+	u32 target;
+	u64 start;	   // ticks
+	u64 end;
+	u32 reason;
+	u32 n_ps;
+	s32 slowest;	   // P; -1: none known
+	u32 slowest_after; // ticks
+	u32 after[STOP_ARRIVALS]; // ticks from start, plus one; 0: did not arrive (it stopped the world itself)
+};
+
+struct exec_event {
+	u8 kind;
+	u8 pad[3];
+	u32 tgid;
+};
+
+#endif

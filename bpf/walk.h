@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// Reading the Go runtime's structures in the memory of the current process. Nothing read here is trusted: an index is bounded before use, a
+// P must say the id under which it is filed, an m must name the thread it is read for.
+#ifndef PSCOPE_WALK_H
+#define PSCOPE_WALK_H
+
+#define G_IN_REGISTER 0x7fffffff
+#define G_SYSCALL 3	   // runtime._Gsyscall
+#define G_SCAN 0x1000	   // runtime._Gscan, a flag on the status
+#define GC_MODE_NONE 0	   // runtime.gcMarkWorkerNotWorker
+
+// The head of a runtime.p: id, status, link, ticks and m lie in its first 64 bytes in every known version.
+#define P_WORDS 8
+
+struct m_view {
+	u64 curg;
+	u64 p;
+	u64 nextp;
+};
+
+struct p_view {
+	u64 addr;
+	u64 m;
+	u64 link;
+	u32 id;
+	u32 status;
+	u32 schedtick;
+	u32 syscalltick;
+};
+
+// Fields of a P's head by their offset; all are aligned to their size.
+static __always_inline u64 field64(const u64 *head, u16 off)
+{
+	return head[(off >> 3) & (P_WORDS - 1)];
+}
+
+static __always_inline u32 field32(const u64 *head, u16 off)
+{
+	return field64(head, off) >> ((off & 4) << 3);
+}
+
+static __always_inline int read_user64(u64 addr, u64 *v)
+{
+	return bpf_probe_read_user(v, sizeof(*v), (void *)addr);
+}
+
+static __noinline int read_m(struct target *t, u64 m, u32 tid, struct m_view *v)
+{
+	u64 procid = 0;
+
+	if (!t || !v)
+		return -1;
+	if (read_user64(m + t->layout.m_procid, &procid)) {
+		lose(t, LOST_READ_FAULT);
+		return -1;
+	}
+	if (procid != tid)
+		return -1;
+	u64 ps[2] = {};
+	// p and nextp are neighbours in every known version.
+	if (bpf_probe_read_user(ps, sizeof(ps), (void *)(m + t->layout.m_p)) || read_user64(m + t->layout.m_curg, &v->curg)) {
+		lose(t, LOST_READ_FAULT);
+		return -1;
+	}
+	v->p = ps[0];
+	v->nextp = ps[1];
+	return 0;
+}
+
+static __noinline int read_p(struct target *t, u64 addr, struct p_view *v)
+{
+	u64 head[P_WORDS];
+
+	if (!t || !v)
+		return -1;
+	if (bpf_probe_read_user(head, sizeof(head), (void *)addr)) {
+		lose(t, LOST_READ_FAULT);
+		return -1;
+	}
+	v->addr = addr;
+	v->id = head[0];
+	v->status = field32(head, t->layout.p_status);
+	v->link = field64(head, t->layout.p_link);
+	v->schedtick = field32(head, t->layout.p_schedtick);
+	v->syscalltick = field32(head, t->layout.p_syscalltick);
+	v->m = field64(head, t->layout.p_m);
+	if (v->id >= MAX_PS || v->status > P_DEAD) {
+		lose(t, LOST_BAD_MEMORY);
+		return -1;
+	}
+	return 0;
+}
+
+// The record of the P with this id; its slot comes back in *slot.
+static __noinline struct p_record *record_of(struct target *t, u32 id, u32 *slot)
+{
+	struct p_record *r;
+	u32 chunk, s;
+
+	if (!t || !slot)
+		return 0;
+	chunk = id >> CHUNK_SHIFT;
+	if (chunk >= MAX_CHUNKS) {
+		lose(t, LOST_BAD_MEMORY);
+		return 0;
+	}
+	s = load(&t->chunk[chunk]);
+	if (!s) {
+		lose(t, LOST_NO_SLOT);
+		return 0;
+	}
+	s = (s << CHUNK_SHIFT) | (id & (CHUNK_PS - 1));
+	r = bpf_map_lookup_elem(&p_records, &s);
+	if (!r || r->id != id) {
+		lose(t, LOST_NO_SLOT);
+		return 0;
+	}
+	*slot = s;
+	return r;
+}
+
+// Where the m of the current thread is, by its g.
+static __noinline u64 current_m(struct target *t, struct task_struct *task)
+{
+	u64 g = 0, m = 0;
+
+	if (!t)
+		return 0;
+#if defined(__TARGET_ARCH_x86)
+	u64 base = BPF_CORE_READ(task, thread.fsbase);
+	if (!base || read_user64(base + (s64)t->layout.tls_g, &g) || !g)
+		return 0;
+#elif defined(__TARGET_ARCH_arm64)
+	// runtime/tls_arm64.s keeps g in TLS for cgo programs only; everywhere else it lives in R28, which user space does not touch.
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	g = BPF_CORE_READ(regs, regs[28]);
+	if (!g)
+		return 0;
+#endif
+	if (read_user64(g + t->layout.g_m, &m))
+		return 0;
+	return m;
+}
+
+// What the M with this current goroutine does with a P that has status running or syscall.
+static __noinline u32 classify(struct target *t, struct p_view *p, u64 curg)
+{
+	u32 status = 0;
+	int mode = 0;
+
+	if (!t || !p)
+		return P_RUNNING;
+	if (p->status == P_SYSCALL)
+		return P_SYSCALL;
+	// From Go 1.26 on there is no P syscall status: the goroutine's tells (runtime/proc.go, reentersyscall).
+	if (curg && !bpf_probe_read_user(&status, sizeof(status), (void *)(curg + t->layout.g_atomicstatus)) &&
+	    (status & ~G_SCAN) == G_SYSCALL)
+		return P_SYSCALL;
+	if (t->layout.p_gcmode &&
+	    !bpf_probe_read_user(&mode, sizeof(mode), (void *)(p->addr + t->layout.p_gcmode)) && mode != GC_MODE_NONE)
+		return P_GC;
+	return P_RUNNING;
+}
+
+#endif

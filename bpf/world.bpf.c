@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). Entry probes only.
+
+struct world_walk {
+	struct target *t;
+	struct stop_event *e;
+	u64 now;
+	u32 stopper;
+};
+
+static long halt_one(u32 id, struct world_walk *w)
+{
+	struct target *t = w->t;
+	struct p_record *r;
+	u32 slot = 0, state, thread;
+	u64 word;
+
+	if (!t)
+		return 1;
+	r = record_of(t, id, &slot);
+	if (!r)
+		return 0;
+	r->arrived = 0;
+	word = load(&r->word);
+	state = word_state(word);
+	thread = word_thread(word);
+	// Idle Ps and those of threads blocked in a call are halted by the M that stops the world; running ones have to come by themselves.
+	if ((state == P_IDLE && thread == T_NONE) || (state == P_SYSCALL && thread != T_ON_CPU)) {
+		struct move mv = {.now = w->now, .state = P_GCSTOP, .thread = T_NONE};
+		if (p_move(t, r, slot, &mv) == MOVED)
+			r->arrived = w->now;
+	}
+	return 0;
+}
+
+static long release_one(u32 id, struct world_walk *w)
+{
+	struct target *t = w->t;
+	struct stop_event *e = w->e;
+	struct p_record *r;
+	u64 arrived, after;
+	u32 slot = 0;
+
+	if (!t)
+		return 1;
+	r = record_of(t, id, &slot);
+	if (!r)
+		return 0;
+	arrived = r->arrived;
+	r->arrived = 0;
+	if (word_state(load(&r->word)) == P_GCSTOP) {
+		struct move mv = {.now = w->now, .state = P_IDLE, .thread = T_NONE};
+		p_move(t, r, slot, &mv);
+	}
+	if (!arrived || arrived > w->now)
+		return 0;
+	__sync_fetch_and_add(&r->stop_time, w->now - arrived);
+	if (!e)
+		return 0;
+	after = arrived > e->start ? arrived - e->start : 0;
+	if (e->slowest < 0 || after > e->slowest_after) {
+		e->slowest = id;
+		e->slowest_after = after;
+	}
+	if (id < STOP_ARRIVALS)
+		e->after[id & (STOP_ARRIVALS - 1)] = after + 1;
+	return 0;
+}
+
+static __always_inline u64 first_argument(struct pt_regs *ctx)
+{
+	// The register of the first integer argument in Go's ABIInternal (src/cmd/compile/abi-internal.md).
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(ctx, ax);
+#else
+	return BPF_CORE_READ(ctx, regs[0]);
+#endif
+}
+
+SEC("uprobe/stop_world")
+int stop_world(struct pt_regs *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
+	u32 index = 0;
+	struct target *t = target_of(id >> 32, &index);
+
+	if (!t)
+		return 0;
+	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
+	t->stop_reason = first_argument(ctx);
+	t->stop_tid = id;
+	t->stop_start = w.now;
+	bpf_loop(t->n_ps, halt_one, &w, 0);
+	measured(t, began);
+	return 0;
+}
+
+SEC("uprobe/start_world")
+int start_world(struct pt_regs *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
+	u32 index = 0;
+	struct target *t = target_of(id >> 32, &index);
+	struct stop_event *e;
+
+	if (!t)
+		return 0;
+	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
+	// Attached in the middle of a stop: there is no start to report, but the Ps go on.
+	e = t->stop_start ? bpf_ringbuf_reserve(&events, sizeof(*e), 0) : 0;
+	if (e) {
+		__builtin_memset(e, 0, sizeof(*e));
+		e->kind = EVENT_STOP;
+		e->target = index;
+		e->start = t->stop_start;
+		e->end = w.now;
+		e->reason = t->stop_reason;
+		e->n_ps = t->n_ps;
+		e->slowest = -1;
+	} else if (t->stop_start) {
+		lose(t, LOST_RING_FULL);
+	}
+	w.e = e;
+	bpf_loop(t->n_ps, release_one, &w, 0);
+	if (e)
+		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	if (t->stop_start)
+		__sync_fetch_and_add(&t->stops, 1);
+	t->stop_start = 0;
+	t->stop_tid = 0;
+	measured(t, began);
+	return 0;
+}
