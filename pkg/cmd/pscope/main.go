@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/demo"
+	"github.com/p-scope/p-scope/pkg/cmd/pscope/doctor"
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/top"
 )
 
@@ -31,6 +32,7 @@ type command struct {
 func commands() []command {
 	return []command{
 		{"demo", "a Go workload with a known script of busy, idle, syscall, GC, imbalance and D phases", demo.Run},
+		{"doctor", "what this kernel, these privileges and each running Go process allow, and how to get more", doctor.Run},
 		{"top", "live table of all Ps in the terminal", top.Run},
 		{"version", "print the version", func(context.Context, []string) (int, error) {
 			fmt.Println("pscope", version)
