@@ -1,0 +1,319 @@
+import { LoadingState, type QueryEditorProps } from '@grafana/data';
+import { Alert, Combobox, InlineFieldRow, InlineSwitch, MultiCombobox, RadioButtonGroup, Stack, Text } from '@grafana/ui';
+import React, { useId, useMemo, useState } from 'react';
+
+import type { DataSource } from '../datasource';
+import {
+  AGGREGATION_WORDS,
+  DIMENSION_WORDS,
+  EDITOR,
+  KIND_PANEL,
+  KIND_WORDS,
+  METRIC_WORDS,
+  P_STATE_WORDS,
+  TARGET_WORDS,
+  THREAD_STATE_WORDS,
+} from '../labels';
+import { canStreamFast } from '../live/plan';
+import { complete, DEFAULT_LIMIT, DEFAULT_RATE_HZ } from '../query/defaults';
+import { migrate } from '../query/migrate';
+import {
+  AGGREGATIONS,
+  dimensionsOf,
+  fieldsOf,
+  HEATMAP_METRICS,
+  isCode,
+  KINDS,
+  METRICS,
+  P_STATES,
+  QUERY_VERSION,
+  TARGET_FIELDS,
+  THREAD_STATES,
+  type Field,
+  type Kind,
+  type TargetField,
+} from '../query/model';
+import { validate } from '../query/validate';
+import { selectors } from '../selectors';
+import type { ScopeOptions, ScopeQuery } from '../types';
+import { CodeField } from './CodeField';
+import { Labelled } from './Labelled';
+import { TargetPicker } from './TargetPicker';
+import { TextField } from './TextField';
+
+export interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOptions> {
+  /** The kinds on offer; all unless told. With a single one its picker is left out. */
+  kinds?: readonly Kind[];
+}
+
+/** The query as a sentence: show what, of what, in which targets. Only the words the chosen kind needs are there. */
+export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, data, kinds = KINDS }: Props) {
+  const query = useMemo(() => migrate(stored), [stored]);
+  const id = useId();
+  const problems = useMemo(() => validate(query), [query]);
+  const [loadErrors, setLoadErrors] = useState<Partial<Record<TargetField, string>>>({});
+  const full = complete(query);
+  const fields = fieldsOf(query);
+  const has = (field: Field) => fields.includes(field);
+  const fieldId = (field: Field) => `${id}-${field}`;
+
+  /** Stores what the user changed and runs the query if nothing is wrong with it. */
+  const change = (news: Partial<ScopeQuery>) => {
+    const next = { ...query, ...news, version: Math.max(query.version ?? 0, QUERY_VERSION) };
+    for (const key of Object.keys(news) as Array<keyof ScopeQuery>) {
+      if (news[key] === undefined) {
+        delete next[key];
+      }
+    }
+    onChange(next);
+    if (Object.keys(validate(next)).length === 0) {
+      onRunQuery();
+    }
+  };
+
+  const loadErrorText = Object.entries(loadErrors).find(([, why]) => why !== undefined);
+
+  return (
+    <div data-testid={selectors.queryEditor}>
+      <Stack direction="column" gap={0.5}>
+        <InlineFieldRow>
+          {kinds.length > 1 && (
+            <Labelled field="kind" label={EDITOR.show} problems={problems}>
+              <Combobox
+                id={fieldId('kind')}
+                data-testid={selectors.field('kind')}
+                options={kinds.map((value) => ({ value, ...KIND_WORDS[value] }))}
+                value={full.kind}
+                onChange={({ value }) => change({ kind: value })}
+                width={22}
+              />
+            </Labelled>
+          )}
+          {full.kind === 'series' && (
+            <div data-testid={selectors.editorMode}>
+              <RadioButtonGroup
+                aria-label={EDITOR.mode}
+                options={[
+                  { value: 'builder', label: EDITOR.builder },
+                  { value: 'code', label: EDITOR.code },
+                ]}
+                value={full.editorMode}
+                onChange={(editorMode: 'builder' | 'code') => change({ editorMode })}
+              />
+            </div>
+          )}
+          {has('metric') && (
+            <Labelled field="metric" label={EDITOR.of} problems={problems}>
+              <Combobox
+                id={fieldId('metric')}
+                data-testid={selectors.field('metric')}
+                options={(full.kind === 'heatmap' ? HEATMAP_METRICS : METRICS).map((value) => ({
+                  value,
+                  ...METRIC_WORDS[value],
+                }))}
+                value={full.metric}
+                onChange={({ value }) => change({ metric: value, by: undefined, aggregation: undefined })}
+                width={26}
+              />
+            </Labelled>
+          )}
+          {has('states') && (
+            <Labelled field="states" label={EDITOR.states} problems={problems}>
+              <MultiCombobox
+                id={fieldId('states')}
+                data-testid={selectors.field('states')}
+                options={P_STATES.map((value) => ({ value, ...P_STATE_WORDS[value] }))}
+                value={full.states}
+                onChange={(chosen) => change({ states: emptyIsDefault(chosen.map((o) => o.value)) })}
+                placeholder={EDITOR.allStates}
+                width="auto"
+                minWidth={20}
+                maxWidth={60}
+              />
+            </Labelled>
+          )}
+          {has('threadStates') && (
+            <Labelled field="threadStates" label={EDITOR.threadStates} problems={problems}>
+              <MultiCombobox
+                id={fieldId('threadStates')}
+                data-testid={selectors.field('threadStates')}
+                options={THREAD_STATES.map((value) => ({ value, ...THREAD_STATE_WORDS[value] }))}
+                value={full.threadStates}
+                onChange={(chosen) => change({ threadStates: emptyIsDefault(chosen.map((o) => o.value)) })}
+                placeholder={EDITOR.allStates}
+                width="auto"
+                minWidth={20}
+                maxWidth={60}
+              />
+            </Labelled>
+          )}
+          {has('by') && (
+            <Labelled field="by" label={EDITOR.by} problems={problems}>
+              <MultiCombobox
+                id={fieldId('by')}
+                data-testid={selectors.field('by')}
+                options={dimensionsOf(full.metric).map((value) => ({ value, label: DIMENSION_WORDS[value] }))}
+                value={full.by}
+                onChange={(chosen) => change({ by: chosen.map((o) => o.value) })}
+                width="auto"
+                minWidth={14}
+                maxWidth={48}
+              />
+            </Labelled>
+          )}
+          {has('aggregation') && (
+            <Labelled field="aggregation" label={EDITOR.aggregation} problems={problems}>
+              <Combobox
+                id={fieldId('aggregation')}
+                data-testid={selectors.field('aggregation')}
+                options={AGGREGATIONS.map((value) => ({ value, label: AGGREGATION_WORDS[value] }))}
+                value={full.aggregation}
+                onChange={({ value }) => change({ aggregation: value })}
+                width={14}
+              />
+            </Labelled>
+          )}
+        </InlineFieldRow>
+
+        {isCode(query) && (
+          <CodeField
+            id={fieldId('expr')}
+            expr={query.expr ?? ''}
+            problem={problems.expr}
+            onCommit={(expr) => change({ expr })}
+            onRun={onRunQuery}
+          />
+        )}
+
+        {(has('process') || has('ps')) && (
+          <InlineFieldRow>
+            {TARGET_FIELDS.filter(has).map((field) => (
+              <Labelled
+                key={field}
+                field={field}
+                label={TARGET_WORDS[field].label}
+                tooltip={TARGET_WORDS[field].description}
+                problems={problems}
+              >
+                <TargetPicker
+                  id={fieldId(field)}
+                  field={field}
+                  target={query.target ?? {}}
+                  invalid={problems[field] !== undefined}
+                  load={(label, others) => datasource.labelValues(label, others)}
+                  onLoadError={(label, why) => setLoadErrors((all) => (all[label] === why ? all : { ...all, [label]: why }))}
+                  onChange={(target) => change({ target: Object.keys(target).length ? target : undefined })}
+                />
+              </Labelled>
+            ))}
+            {has('ps') && (
+              <Labelled field="ps" label={EDITOR.ps} tooltip={EDITOR.psHelp} problems={problems}>
+                <TextField
+                  id={fieldId('ps')}
+                  data-testid={selectors.field('ps')}
+                  value={query.ps ?? ''}
+                  onCommit={(ps) => change({ ps: ps || undefined })}
+                  placeholder={EDITOR.psPlaceholder}
+                  width={18}
+                />
+              </Labelled>
+            )}
+          </InlineFieldRow>
+        )}
+        {loadErrorText && (
+          <Alert severity="warning" title={EDITOR.loadFailed(loadErrorText[0], loadErrorText[1] ?? '')} />
+        )}
+
+        <InlineFieldRow>
+          {has('legend') && (
+            <Labelled field="legend" label={EDITOR.legend} problems={problems}>
+              <TextField
+                id={fieldId('legend')}
+                data-testid={selectors.field('legend')}
+                value={query.legend ?? ''}
+                onCommit={(legend) => change({ legend: legend || undefined })}
+                placeholder={EDITOR.legendPlaceholder}
+                width={32}
+              />
+            </Labelled>
+          )}
+          {has('resolution') && (
+            <Labelled field="resolution" label={EDITOR.resolution} tooltip={EDITOR.resolutionHelp} problems={problems}>
+              <TextField
+                id={fieldId('resolution')}
+                data-testid={selectors.field('resolution')}
+                value={query.resolution ?? ''}
+                onCommit={(resolution) => change({ resolution: resolution || undefined })}
+                placeholder={EDITOR.resolutionPlaceholder}
+                width={14}
+              />
+            </Labelled>
+          )}
+          {has('limit') && (
+            <Labelled field="limit" label={EDITOR.limit} problems={problems}>
+              <TextField
+                id={fieldId('limit')}
+                data-testid={selectors.field('limit')}
+                value={query.limit === undefined ? '' : String(query.limit)}
+                onCommit={(text) => change({ limit: text ? Number(text) : undefined })}
+                placeholder={String(DEFAULT_LIMIT[full.kind] ?? '')}
+                suffix={EDITOR.limitRows}
+                inputMode="numeric"
+                width={16}
+              />
+            </Labelled>
+          )}
+          {has('live') && (
+            <Labelled field="live" label={EDITOR.live} tooltip={EDITOR.liveHelp} problems={problems}>
+              <InlineSwitch
+                id={fieldId('live')}
+                data-testid={selectors.field('live')}
+                value={query.live ?? false}
+                onChange={(event) => change({ live: event.currentTarget.checked || undefined })}
+              />
+            </Labelled>
+          )}
+          {query.live && has('rateHz') && (
+            <Labelled field="rateHz" label={EDITOR.rate} tooltip={EDITOR.rateHelp} problems={problems}>
+              <TextField
+                id={fieldId('rateHz')}
+                data-testid={selectors.field('rateHz')}
+                value={query.rateHz === undefined ? '' : String(query.rateHz)}
+                onCommit={(text) => change({ rateHz: text ? Number(text) : undefined })}
+                placeholder={String(DEFAULT_RATE_HZ)}
+                suffix="Hz"
+                inputMode="decimal"
+                width={12}
+              />
+            </Labelled>
+          )}
+        </InlineFieldRow>
+
+        <Hints query={query} loaded={data?.state === LoadingState.Done || data?.state === LoadingState.Streaming} />
+      </Stack>
+    </div>
+  );
+}
+
+/** What is no error and yet worth saying. */
+function Hints({ query, loaded }: { query: ScopeQuery; loaded: boolean }) {
+  const full = complete(query);
+  const panel = KIND_PANEL[full.kind];
+  const fast = query.live && full.rateHz > DEFAULT_RATE_HZ;
+  const text = [
+    fast && isCode(query) && EDITOR.codeRates,
+    fast && !isCode(query) && !canStreamFast(query) && EDITOR.slowMetric,
+    panel && !loaded && EDITOR.suits(panel.name),
+  ].filter(Boolean);
+  return (
+    <div data-testid={selectors.panelHint}>
+      <Text variant="bodySmall" color="secondary">
+        {text.join(' ')}
+      </Text>
+    </div>
+  );
+}
+
+function emptyIsDefault<T>(list: T[]): T[] | undefined {
+  return list.length ? list : undefined;
+}

@@ -1,0 +1,214 @@
+import type { Aggregation, Dimension, Kind, Metric, PState, TargetField, ThreadState, VariableLabel } from './query/model';
+import type { Mode } from './types';
+
+/** A choice in a picker: the word and one line that explains it. */
+export interface Words {
+  label: string;
+  description: string;
+}
+
+export const KIND_WORDS: Record<Kind, Words> = {
+  heatmap: { label: 'Heatmap', description: 'One lane for each P, or a distribution. Panel: heatmap' },
+  timeline: { label: 'Timeline', description: 'Exact states of every P. Panel: state timeline' },
+  series: { label: 'Series', description: 'Numbers over time. Panels: time series, stat, pie; alert rules' },
+  stops: { label: 'Stops', description: 'Every stop-the-world with its reason. Panels: table, annotations' },
+  blocked: { label: 'Blocked threads', description: 'Threads that waited longest. Panel: table' },
+  diagnosis: { label: 'Diagnosis', description: 'Overloaded and idle Ps with evidence and advice. Panel: table' },
+  profile: { label: 'Profile', description: 'What ran on a P. Panel: flame graph' },
+  targets: { label: 'Targets', description: 'Every Go process and how it is observed. Panel: table' },
+};
+
+/** The panel that suits each kind, by the id of Grafana's visualization and its name. */
+export const KIND_PANEL: Record<Kind, { ids: readonly string[]; name: string }> = {
+  heatmap: { ids: ['heatmap'], name: 'Heatmap' },
+  timeline: { ids: ['state-timeline', 'status-history'], name: 'State timeline' },
+  series: {
+    ids: ['timeseries', 'stat', 'gauge', 'bargauge', 'piechart', 'barchart', 'table', 'histogram', 'trend', 'xychart'],
+    name: 'Time series',
+  },
+  stops: { ids: ['table', 'state-timeline', 'annolist'], name: 'Table' },
+  blocked: { ids: ['table'], name: 'Table' },
+  diagnosis: { ids: ['table'], name: 'Table' },
+  profile: { ids: ['flamegraph'], name: 'Flame graph' },
+  targets: { ids: ['table', 'stat'], name: 'Table' },
+};
+
+export const METRIC_WORDS: Record<Metric, Words> = {
+  state: { label: 'P state share', description: 'Share of time a P spends in the chosen states' },
+  thread: { label: 'Thread state share', description: 'Share of time the thread that carries a P spends in the chosen kernel states' },
+  d_share: { label: 'D share', description: 'Share of time a thread of this P is in uninterruptible sleep' },
+  runq: { label: 'Run queue depth', description: 'Goroutines queued on a P' },
+  runq_distribution: { label: 'Run queue distribution', description: 'How often a run queue had which depth' },
+  global_runq: { label: 'Global run queue depth', description: 'Goroutines queued on no P in particular' },
+  wake_wait: { label: 'Wake wait', description: 'From a P being handed to a thread until that thread runs on a CPU' },
+  stops: { label: 'Stop duration', description: 'How long the world was stopped' },
+  stop_rate: { label: 'Stops per second', description: 'How often the world was stopped' },
+  sched_ticks: { label: 'Scheduler ticks', description: 'Goroutines started per second' },
+  syscalls: { label: 'Syscalls', description: 'System calls per second' },
+  transitions: { label: 'State changes', description: 'Changes of P state per second' },
+  migrations: { label: 'Goroutine migrations', description: 'Goroutines that changed their P, per second (tier 2)' },
+  cpu_frequency: { label: 'CPU frequency', description: 'Clock of the CPUs' },
+  imbalance: { label: 'Imbalance', description: 'How unevenly the Ps of a process are loaded' },
+  gomaxprocs: { label: 'GOMAXPROCS', description: 'Number of Ps a process may use' },
+};
+
+export const P_STATE_WORDS: Record<PState, Words> = {
+  running: { label: 'running', description: 'runs Go code' },
+  gc: { label: 'gc', description: 'runs a GC mark worker' },
+  syscall: { label: 'syscall', description: 'in a system or cgo call' },
+  idle: { label: 'idle', description: 'has nothing to do' },
+  gcstop: { label: 'gcstop', description: 'halted by a stop-the-world' },
+  dead: { label: 'dead', description: 'beyond GOMAXPROCS' },
+};
+
+export const THREAD_STATE_WORDS: Record<ThreadState, Words> = {
+  running: { label: 'running', description: 'on a CPU' },
+  runnable: { label: 'runnable', description: 'waits for a CPU' },
+  sleeping: { label: 'sleeping', description: 'interruptible sleep (S)' },
+  uninterruptible: { label: 'uninterruptible', description: 'uninterruptible sleep (D)' },
+  stopped: { label: 'stopped', description: 'stopped or traced (T)' },
+  none: { label: 'none', description: 'no thread carries the P' },
+};
+
+export const DIMENSION_WORDS: Record<Dimension, string> = {
+  host: 'host',
+  process: 'process',
+  pid: 'pid',
+  container: 'container',
+  pod: 'pod',
+  p: 'P',
+  state: 'P state',
+  thread_state: 'thread state',
+  reason: 'reason',
+};
+
+export const AGGREGATION_WORDS: Record<Aggregation, string> = { avg: 'average', sum: 'sum', max: 'highest', min: 'lowest' };
+
+export const TARGET_WORDS: Record<TargetField, Words & { all: string }> = {
+  process: { label: 'Process', description: 'Name of the executable; a regular expression', all: 'any process' },
+  host: { label: 'Host', description: 'Host the agent runs on; a regular expression', all: 'any host' },
+  pod: { label: 'Pod', description: 'Kubernetes pod; a regular expression', all: 'any pod' },
+  container: { label: 'Container', description: 'Container id; a regular expression', all: 'any container' },
+  pid: { label: 'PID', description: 'Process id; a regular expression such as 17|23', all: 'any pid' },
+};
+
+export const VARIABLE_WORDS: Record<VariableLabel, Words> = {
+  host: { label: 'Hosts', description: 'Hosts on which an agent runs' },
+  process: { label: 'Processes', description: 'Names of Go executables' },
+  pid: { label: 'Process ids', description: 'One for each Go process' },
+  p: { label: 'Ps', description: 'Numbers of the Ps' },
+  container: { label: 'Containers', description: 'Container ids' },
+  pod: { label: 'Pods', description: 'Kubernetes pods' },
+};
+
+export const MODE_WORDS: Record<Mode, Words> = {
+  local: { label: 'This host', description: 'The agent on the machine Grafana runs on, through its socket' },
+  agents: { label: 'Agents', description: 'One or more agents by their addresses, answers merged' },
+  engine: { label: 'Prometheus engine', description: 'Prometheus, Mimir, Thanos or VictoriaMetrics that collects from agents' },
+};
+
+/** Words of the query editor. */
+export const EDITOR = {
+  show: 'Show',
+  of: 'of',
+  states: 'in states',
+  threadStates: 'in thread states',
+  by: 'one series for each',
+  aggregation: 'taking the rest together by',
+  ps: 'Ps',
+  psPlaceholder: 'all, or 0-3,7',
+  psHelp: 'Numbers and ranges, separated by commas. Empty: all Ps',
+  allStates: 'any state',
+  legend: 'Legend',
+  legendPlaceholder: 'automatic, or P{{p}} {{state}}',
+  resolution: 'Resolution',
+  resolutionPlaceholder: 'automatic',
+  resolutionHelp: 'Length of one step, such as 1s or 5m. Empty: as the panel needs',
+  live: 'Live',
+  liveHelp: 'New data arrive by themselves, without refreshing the dashboard',
+  rate: 'Rate',
+  rateHelp: 'Frames a second. Above 5 they come straight from the agent over gRPC-Web, up to 60',
+  limit: 'At most',
+  limitRows: 'rows',
+  expr: 'PromQL',
+  exprPlaceholder: 'sum by (process, p) (rate(pscope_p_uninterruptible_seconds_total[$__rate_interval]))',
+  builder: 'Builder',
+  code: 'Code',
+  mode: 'Editor mode',
+  useValue: 'Use this regular expression',
+  nothingFound: 'Nothing found. Type a regular expression or a variable',
+  loadFailed: (what: string, why: string) => `The list of ${what} could not be loaded: ${why}. You can still type a regular expression.`,
+  suits: (panel: string) => `This query is made for the ${panel} panel.`,
+  codeRates: 'PromQL streams at most 5 frames a second.',
+  slowMetric: 'This metric streams at most 5 frames a second: higher rates are for P states, thread states, D share and run queue depth.',
+} as const;
+
+/** Words of the settings page. */
+export const CONFIG = {
+  source: 'Where the data come from',
+  mode: 'Source',
+  socket: 'Socket',
+  socketPlaceholder: '/run/pscope/pscope.sock',
+  socketHelp: 'Unix socket of the agent on the machine Grafana runs on',
+  startAgent: 'Start the bundled agent',
+  startAgentHelp: 'When nothing listens on the socket, start the agent that ships with this plugin. Needs the privileges below',
+  privileges: 'Privileges',
+  privilegesText:
+    'Reading P states takes kernel privileges, which Grafana itself must never have. Give them to the agent alone, once, on the machine Grafana runs on:',
+  privilegesCommand: 'sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep "$(command -v pscope)"',
+  privilegesOr: 'Or run the agent as a service of its own:',
+  privilegesService: 'sudo pscope agent',
+  privilegesAfter: 'Save & test then says what is still missing and which command gives it.',
+  copy: 'Copy command',
+  agents: 'Agent addresses',
+  agentsHelp: 'One address a line, such as http://10.0.0.7:9477',
+  agentsPlaceholder: 'http://127.0.0.1:9477',
+  engine: 'Engine address',
+  engineHelp: 'Base URL under which /api/v1/query answers. Raw intervals need an agent: an engine has metrics only',
+  enginePlaceholder: 'http://prometheus:9090',
+  auth: 'Authentication and TLS',
+  token: 'Bearer token',
+  tokenPlaceholder: 'none',
+  tlsSkipVerify: 'Skip TLS verification',
+  tlsSkipVerifyHelp: 'Accept any certificate. Only for tests: anyone in between can read and change the data',
+  tlsServerName: 'Server name',
+  tlsServerNameHelp: 'Name the certificate is checked against, when it is not the address',
+  tlsCACert: 'CA certificate',
+  tlsClientCert: 'Client certificate',
+  tlsClientKey: 'Client key',
+  pem: (what: string) => `-----${what}-----`,
+  readOnly: 'This data source was provisioned: change it in its provisioning file.',
+  noAgents: 'Give the address of at least one agent',
+  badUrl: (url: string) => `"${url}" is no address: it should look like http://host:9477`,
+} as const;
+
+/** Words of the variable editor. */
+export const VARIABLE = { list: 'List', of: 'of' } as const;
+
+/** Words for what went wrong; each names what failed, why, and what to do next. */
+export const PROBLEM = {
+  kind: (kind: string) => `"${kind}" is no kind of query this version knows. Choose one from the list, or update P-Scope.`,
+  newer: (version: number) => `This query was written by a newer P-Scope (form ${version}). Update the plugin before you change it.`,
+  metric: (metric: string) => `"${metric}" is no metric this version knows. Choose one from the list.`,
+  heatmapMetric: (metric: string) => `${metric} has no lanes to draw. Choose another metric, or show it as series.`,
+  state: (state: string) => `"${state}" is no state. Choose from the list.`,
+  dimension: (dimension: string, metric: string) => `${metric} is not known for each ${dimension}. Take it off the list.`,
+  regex: (why: string) => `Not a regular expression: ${why}`,
+  lookaround: 'Look-around and back references are not available: use plain alternatives such as a|b.',
+  ps: (part: string) => `"${part}" is neither a number nor a range. Write Ps like 0-3,7.`,
+  psOrder: (part: string) => `"${part}" runs backwards. Write the smaller number first.`,
+  resolution: 'Write a duration such as 250ms, 1s or 5m.',
+  rate: 'Choose a rate between 0.1 and 60 frames a second.',
+  limit: 'Write a whole number of rows, at least 1.',
+  exprEmpty: 'Write a PromQL expression, or go back to the builder.',
+  expr: (near: string, column: number) =>
+    near ? `PromQL does not parse at column ${column}, near "${near}".` : `PromQL is incomplete at column ${column}.`,
+} as const;
+
+/** Words shown with live data. */
+export const LIVE = {
+  lost: (n: number) => `${n} records were lost on the way to this panel; the totals stay right.`,
+  reconnecting: (why: string, seconds: number) => `The live stream broke off (${why}). Next attempt in ${seconds} s.`,
+  refused: (why: string) => `The live stream was refused: ${why}`,
+  noAgents: 'Rates above 5 need an agent: a Prometheus engine has no raw states. Lower the rate, or add an agent.',
+} as const;

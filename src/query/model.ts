@@ -1,0 +1,217 @@
+import type { DataQuery } from '@grafana/schema';
+
+/** What a query answers with; see DESIGN §4 for the frames. */
+export const KINDS = [
+  'heatmap',
+  'timeline',
+  'series',
+  'stops',
+  'blocked',
+  'diagnosis',
+  'profile',
+  'targets',
+] as const;
+export type Kind = (typeof KINDS)[number];
+
+/** What a P is doing, in the order in which legends show it. */
+export const P_STATES = ['running', 'gc', 'syscall', 'idle', 'gcstop', 'dead'] as const;
+export type PState = (typeof P_STATES)[number];
+
+/** Kernel state of the thread that carries a P, in the order in which legends show it. */
+export const THREAD_STATES = ['running', 'runnable', 'sleeping', 'uninterruptible', 'stopped', 'none'] as const;
+export type ThreadState = (typeof THREAD_STATES)[number];
+
+export const METRICS = [
+  'state',
+  'thread',
+  'd_share',
+  'runq',
+  'runq_distribution',
+  'global_runq',
+  'wake_wait',
+  'stops',
+  'stop_rate',
+  'sched_ticks',
+  'syscalls',
+  'transitions',
+  'migrations',
+  'cpu_frequency',
+  'imbalance',
+  'gomaxprocs',
+] as const;
+export type Metric = (typeof METRICS)[number];
+
+/** Labels by which a series query may keep its series apart. */
+export const DIMENSIONS = [
+  'host',
+  'process',
+  'pid',
+  'container',
+  'pod',
+  'p',
+  'state',
+  'thread_state',
+  'reason',
+] as const;
+export type Dimension = (typeof DIMENSIONS)[number];
+
+export const AGGREGATIONS = ['avg', 'sum', 'max', 'min'] as const;
+export type Aggregation = (typeof AGGREGATIONS)[number];
+
+/** Which targets a query is about: anchored regular expressions (RE2); an empty one matches everything. */
+export interface TargetSelector {
+  host?: string;
+  process?: string;
+  container?: string;
+  pod?: string;
+  pid?: string;
+}
+
+/** The fields of a TargetSelector. */
+export const TARGET_FIELDS = ['process', 'host', 'pod', 'container', 'pid'] as const;
+export type TargetField = (typeof TARGET_FIELDS)[number];
+
+/** The form of the query this code writes. */
+export const QUERY_VERSION = 1;
+
+/** The query as it is stored in dashboards and sent to the backend. Every field but `refId` may be absent: see defaults.ts. */
+export interface ScopeQuery extends DataQuery {
+  version?: number;
+  kind?: Kind;
+  target?: TargetSelector;
+  /** Numbers and ranges of Ps: `0-3,7`; empty: all. */
+  ps?: string;
+  metric?: Metric;
+  states?: PState[];
+  threadStates?: ThreadState[];
+  /** Labels that keep series apart; the rest is aggregated. */
+  by?: Dimension[];
+  aggregation?: Aggregation;
+  /** PromQL instead of the builder, when editorMode is `code`. */
+  expr?: string;
+  editorMode?: 'builder' | 'code';
+  /** Legend template: `P{{p}} {{state}}`. */
+  legend?: string;
+  /** `1s`; empty: the panel's interval. */
+  resolution?: string;
+  live?: boolean;
+  /** Frames a second; above 5 they come over gRPC-Web instead of Grafana Live. */
+  rateHz?: number;
+  /** At most this many rows. */
+  limit?: number;
+}
+
+/** What a variable lists. */
+export interface ScopeVariableQuery extends DataQuery {
+  label?: VariableLabel;
+  target?: TargetSelector;
+}
+
+/** Labels whose values a variable can list. */
+export const VARIABLE_LABELS = ['host', 'process', 'pid', 'p', 'container', 'pod'] as const;
+export type VariableLabel = (typeof VARIABLE_LABELS)[number];
+
+/** The parts of a query the editor shows, each with errors of its own. */
+export type Field =
+  | 'kind'
+  | TargetField
+  | 'ps'
+  | 'metric'
+  | 'states'
+  | 'threadStates'
+  | 'by'
+  | 'aggregation'
+  | 'expr'
+  | 'legend'
+  | 'resolution'
+  | 'live'
+  | 'rateHz'
+  | 'limit';
+
+const TARGET: Field[] = [...TARGET_FIELDS];
+
+/** Which metrics a heatmap can draw: one lane for each P, or a distribution over buckets. */
+export const HEATMAP_METRICS: readonly Metric[] = [
+  'state',
+  'thread',
+  'd_share',
+  'runq',
+  'runq_distribution',
+  'wake_wait',
+  'stops',
+  'sched_ticks',
+  'syscalls',
+  'transitions',
+];
+
+/** Which labels each metric has besides those of the target. */
+export const METRIC_DIMENSIONS: Record<Metric, readonly Dimension[]> = {
+  state: ['p', 'state'],
+  thread: ['p', 'thread_state'],
+  d_share: ['p'],
+  runq: ['p'],
+  runq_distribution: ['p'],
+  global_runq: [],
+  wake_wait: ['p'],
+  stops: ['reason'],
+  stop_rate: ['reason'],
+  sched_ticks: ['p'],
+  syscalls: ['p'],
+  transitions: ['p'],
+  migrations: ['p'],
+  cpu_frequency: [],
+  imbalance: [],
+  gomaxprocs: [],
+};
+
+/** The labels by which series of this metric can be kept apart. */
+export function dimensionsOf(metric: Metric): Dimension[] {
+  return ['host', 'process', 'pid', 'container', 'pod', ...METRIC_DIMENSIONS[metric]];
+}
+
+/** The kind of a query, as far as it is a known one. */
+export function kindOf(query: Pick<ScopeQuery, 'kind'>): Kind {
+  return query.kind ?? 'heatmap';
+}
+
+/** Whether the query is PromQL written by hand. */
+export function isCode(query: ScopeQuery): boolean {
+  return kindOf(query) === 'series' && query.editorMode === 'code';
+}
+
+/** The fields this query needs, in the order in which the editor shows them. */
+export function fieldsOf(query: ScopeQuery): Field[] {
+  if (isCode(query)) {
+    return ['kind', 'expr', 'legend', 'resolution', 'live', 'rateHz'];
+  }
+  const live: Field[] = query.live ? ['live', 'rateHz'] : ['live'];
+  switch (kindOf(query)) {
+    case 'series':
+      return ['kind', 'metric', ...filterOf(query), 'by', 'aggregation', ...TARGET, 'ps', 'legend', 'resolution', ...live];
+    case 'heatmap':
+      return ['kind', 'metric', ...filterOf(query), ...TARGET, 'ps', 'resolution', ...live];
+    case 'timeline':
+      return ['kind', 'states', ...TARGET, 'ps', 'resolution', ...live];
+    case 'stops':
+    case 'blocked':
+      return ['kind', ...TARGET, 'ps', 'limit'];
+    case 'diagnosis':
+    case 'profile':
+      return ['kind', ...TARGET, 'ps'];
+    case 'targets':
+      return ['kind', ...TARGET];
+    default:
+      return ['kind'];
+  }
+}
+
+function filterOf(query: ScopeQuery): Field[] {
+  switch (query.metric ?? 'state') {
+    case 'state':
+      return ['states'];
+    case 'thread':
+      return ['threadStates'];
+    default:
+      return [];
+  }
+}

@@ -1,0 +1,16 @@
+import type { Field } from './query/model';
+
+/** Test ids, one for each thing a browser test touches. Users of the bundle's tests import these, not the strings. */
+export const selectors = {
+  queryEditor: 'pscope-query-editor',
+  field: (field: Field) => `pscope-field-${field}`,
+  problem: (field: Field) => `pscope-problem-${field}`,
+  editorMode: 'pscope-editor-mode',
+  panelHint: 'pscope-panel-hint',
+  annotationEditor: 'pscope-annotation-editor',
+  variableEditor: 'pscope-variable-editor',
+  variableLabel: 'pscope-variable-label',
+  configEditor: 'pscope-config-editor',
+  config: (field: string) => `pscope-config-${field}`,
+  privilegesCommand: 'pscope-privileges-command',
+} as const;
