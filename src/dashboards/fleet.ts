@@ -1,0 +1,247 @@
+import { board, finish, type Board } from './layout';
+import { LEVELS } from './levels';
+import { figure, lines, rows } from './panels';
+import type { Ask } from './query';
+import { diagnosisColumns, rankingColumns, targetColumns } from './tables';
+import * as variables from './variables';
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+
+export const FLEET_UID = 'pscope-fleet';
+
+/** Panel ids of the Fleet board; alert rules and links point at them, so they never change. */
+export const FLEET_PANELS = {
+  hosts: 1,
+  processes: 2,
+  ps: 3,
+  cpus: 4,
+  dShareNow: 5,
+  refused: 6,
+  ranking: 10,
+  diagnosis: 11,
+  dShare: 20,
+  cpuWait: 21,
+  stopShare: 22,
+  busy: 23,
+  targets: 30,
+} as const;
+
+const ID = FLEET_PANELS;
+
+const TARGET = { host: '${host:regex}', process: '${process:regex}' };
+
+/** The chosen targets as a PromQL selector. Back quotes: a regular expression's backslashes stand as they are. */
+const CHOSEN = 'host=~`${host:regex}`,process=~`${process:regex}`';
+
+const promql = (expr: string, legend?: string): Ask => ({
+  kind: 'series',
+  editorMode: 'code',
+  expr,
+  ...(legend === undefined ? {} : { legend }),
+});
+
+const perProcess = (query: Ask): Ask => ({
+  kind: 'series',
+  target: TARGET,
+  by: ['host', 'process', 'pid'],
+  legend: '{{process}} {{pid}} @ {{host}}',
+  ...query,
+});
+
+const counts = [
+  figure({
+    id: ID.hosts,
+    title: 'Hosts',
+    description: 'Hosts whose agent reports.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    sparkline: false,
+    steps: [{ from: null, colour: 'text' }],
+    queries: promql('count(count by (host) (pscope_build_info{host=~`${host:regex}`}))'),
+  }),
+  figure({
+    id: ID.processes,
+    title: 'Go processes',
+    description: 'Processes that are observed, by eBPF or by snapshots.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    steps: [{ from: null, colour: 'text' }],
+    queries: promql(`count(pscope_target_info{${CHOSEN},source!="refused"})`),
+  }),
+  figure({
+    id: ID.ps,
+    title: 'Ps',
+    description:
+      'Sum of GOMAXPROCS over the observed processes. Far more than the CPUs of the hosts: expect waiting for CPUs.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    steps: [{ from: null, colour: 'text' }],
+    queries: promql(`sum(go_runtime_gomaxprocs{${CHOSEN}})`),
+  }),
+  figure({
+    id: ID.cpus,
+    title: 'CPUs in use by Ps',
+    description: 'CPU seconds a second that the threads carrying Ps used.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 2,
+    min: 0,
+    steps: [{ from: null, colour: P_STATE_COLORS.running }],
+    queries: promql(`sum(rate(pscope_p_thread_seconds_total{${CHOSEN},thread_state="running"}[$__rate_interval]))`),
+  }),
+  figure({
+    id: ID.dShareNow,
+    title: 'Worst D share',
+    description: 'Largest share of time any P of any process had a thread in uninterruptible sleep.',
+    w: 4,
+    h: 3,
+    unit: 'percentunit',
+    decimals: 1,
+    min: 0,
+    max: 1,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 0.5, colour: 'orange' },
+      { from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible },
+    ],
+    queries: promql(`max(rate(pscope_p_uninterruptible_seconds_total{${CHOSEN}}[$__rate_interval]))`),
+  }),
+  figure({
+    id: ID.refused,
+    title: 'Not observed',
+    description: 'Go processes that were found but refused; the table at the bottom gives the reason of each.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    sparkline: false,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 1, colour: 'orange' },
+    ],
+    queries: promql(`count(pscope_target_info{${CHOSEN},source="refused"}) or vector(0)`),
+  }),
+];
+
+const ranking = rows({
+  id: ID.ranking,
+  title: 'Processes',
+  description: 'One row per process with its course over the range shown; click a name to open its board.',
+  w: 15,
+  h: 9,
+  empty: 'No Go process is observed',
+  columns: rankingColumns(),
+  queries: [
+    perProcess({ metric: 'state', states: ['running', 'gc', 'syscall'] }),
+    perProcess({ metric: 'd_share', aggregation: 'max' }),
+    perProcess({ metric: 'thread', threadStates: ['runnable'] }),
+    perProcess({ metric: 'stops', aggregation: 'max' }),
+    perProcess({ metric: 'imbalance' }),
+  ],
+}).transformations([
+  {
+    id: 'timeSeriesTable',
+    options: Object.fromEntries(['A', 'B', 'C', 'D', 'E'].map((ref) => [ref, { timeField: 'Time', stat: 'mean' }])),
+  },
+  { id: 'merge', options: {} },
+]);
+
+const diagnosis = rows({
+  id: ID.diagnosis,
+  title: 'What stands out',
+  description: 'Findings about all chosen processes in the range shown, with evidence and what to do.',
+  w: 9,
+  h: 9,
+  empty: 'Nothing stands out in this range',
+  columns: diagnosisColumns({ process: true }),
+  queries: { kind: 'diagnosis', target: TARGET },
+});
+
+const courses = [
+  lines({
+    id: ID.dShare,
+    title: 'D share: worst P of each process',
+    description:
+      'Share of time in uninterruptible sleep of the P that has most of it. The dashed line is the threshold of the alert rule.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    max: 1,
+    marks: [{ from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible }],
+    queries: perProcess({ metric: 'd_share', aggregation: 'max' }),
+  }),
+  lines({
+    id: ID.cpuWait,
+    title: 'Waiting for a CPU',
+    description:
+      'Share of time in which the threads that carry Ps were runnable without a CPU, on average over the Ps. The dashed line is the threshold of the alert rule.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    marks: [{ from: LEVELS.cpuWait, colour: 'orange' }],
+    queries: perProcess({ metric: 'thread', threadStates: ['runnable'] }),
+  }),
+  lines({
+    id: ID.stopShare,
+    title: 'Time stopped: worst P of each process',
+    description: 'Share of time lost to stop-the-world intervals. The dashed line is the threshold of the alert rule.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    marks: [{ from: LEVELS.stopShare, colour: P_STATE_COLORS.gcstop }],
+    queries: perProcess({ metric: 'stops', aggregation: 'max' }),
+  }),
+  lines({
+    id: ID.busy,
+    title: 'Busy share',
+    description: 'Share of time in running, gc or syscall, on average over the Ps of each process.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    max: 1,
+    queries: perProcess({ metric: 'state', states: ['running', 'gc', 'syscall'] }),
+  }),
+];
+
+const targets = rows({
+  id: ID.targets,
+  title: 'Every Go process found',
+  description:
+    'How each is observed, and why not where it is not. Source ebpf: exact. snapshot: sampled ten times a second. refused: not read at all.',
+  w: 24,
+  h: 8,
+  empty: 'No Go process was found',
+  columns: targetColumns(),
+  queries: { kind: 'targets', target: TARGET },
+});
+
+/** The board about all hosts and processes. */
+export function fleetBoard(): Board {
+  const builder = board({
+    uid: FLEET_UID,
+    title: 'P-Scope / Fleet',
+    description:
+      'All hosts and Go processes: which of them have Ps that are stuck, waiting, stopped or unevenly loaded.',
+    from: 'now-30m',
+    refresh: '30s',
+  })
+    .withVariable(variables.datasource())
+    .withVariable(variables.host())
+    .withVariable(variables.manyProcesses());
+  return finish(builder, [
+    { columns: [counts] },
+    { columns: [[ranking], [diagnosis]] },
+    { title: 'Over time', id: 100, columns: [courses] },
+    { title: 'Targets', id: 101, columns: [[targets]] },
+  ]);
+}

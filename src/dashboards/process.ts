@@ -1,0 +1,425 @@
+import { AnnotationPanelFilterBuilder, AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
+
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+import { board, finish, type Board } from './layout';
+import { LEVELS } from './levels';
+import { distribution, donut, figure, lanes, lines, rows, stack, timeline } from './panels';
+import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, type Ask } from './query';
+import { blockedColumns, diagnosisColumns, stopColumns } from './tables';
+import * as variables from './variables';
+
+export const PROCESS_UID = 'pscope-process';
+
+/** Panel ids of the Process board; alert rules and links point at them, so they never change. */
+export const PROCESS_PANELS = {
+  busyNow: 1,
+  cpuWaitNow: 2,
+  dShareNow: 3,
+  wakeWaitNow: 4,
+  stoppedNow: 5,
+  gomaxprocsNow: 6,
+  lanes: 10,
+  timeline: 11,
+  pie: 12,
+  diagnosis: 13,
+  threadStates: 20,
+  cpuWaitLanes: 21,
+  dShare: 22,
+  imbalance: 23,
+  runqLanes: 30,
+  runqDistribution: 31,
+  wakeWait: 32,
+  globalRunq: 33,
+  stops: 40,
+  stopTime: 41,
+  stopLengths: 42,
+  blocked: 50,
+  schedTicks: 60,
+  syscalls: 61,
+  gomaxprocs: 62,
+} as const;
+
+const ID = PROCESS_PANELS;
+
+/** A query for the Ps chosen at the top of the board. */
+const about = (query: Ask): Ask => ({ target: CHOSEN_TARGET, ps: '${p:csv}', ...query });
+
+const overview = [
+  figure({
+    id: ID.busyNow,
+    title: 'Busy',
+    description:
+      'Share of time in which the chosen Ps ran Go code, a GC worker or a system call, on average over the Ps.',
+    w: 4,
+    h: 3,
+    unit: 'percentunit',
+    decimals: 1,
+    min: 0,
+    max: 1,
+    steps: [{ from: null, colour: P_STATE_COLORS.running }],
+    queries: about({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
+  }),
+  figure({
+    id: ID.cpuWaitNow,
+    title: 'Waiting for a CPU',
+    description:
+      'Share of time in which the thread that carries a P was runnable but had no CPU. High: more runnable threads than CPUs, or a CPU quota at work.',
+    w: 4,
+    h: 3,
+    unit: 'percentunit',
+    decimals: 1,
+    min: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: LEVELS.cpuWait, colour: 'orange' },
+    ],
+    queries: about({ kind: 'series', metric: 'thread', threadStates: ['runnable'], by: ['process'] }),
+  }),
+  figure({
+    id: ID.dShareNow,
+    title: 'Worst D share',
+    description:
+      'Largest share of time any P had a thread in uninterruptible sleep (state D): storage, swap or a FUSE file system that does not answer.',
+    w: 4,
+    h: 3,
+    unit: 'percentunit',
+    decimals: 1,
+    min: 0,
+    max: 1,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 0.5, colour: 'orange' },
+      { from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible },
+    ],
+    queries: about({ kind: 'series', metric: 'd_share', by: ['process'], aggregation: 'max' }),
+  }),
+  figure({
+    id: ID.wakeWaitNow,
+    title: 'Wake wait, 99th percentile',
+    description:
+      'From a P being handed to a thread until that thread runs on a CPU: the delay a woken goroutine sees before it can start.',
+    w: 4,
+    h: 3,
+    unit: 's',
+    decimals: 1,
+    min: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 0.01, colour: 'orange' },
+    ],
+    queries: about({ kind: 'series', metric: 'wake_wait', by: ['process'] }),
+  }),
+  figure({
+    id: ID.stoppedNow,
+    title: 'Stopped',
+    description: 'Share of time in which the world was stopped, as seen by the P that lost most.',
+    w: 4,
+    h: 3,
+    unit: 'percentunit',
+    decimals: 2,
+    min: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: LEVELS.stopShare, colour: P_STATE_COLORS.gcstop },
+    ],
+    queries: about({ kind: 'series', metric: 'stops', by: ['process'], aggregation: 'max' }),
+  }),
+  figure({
+    id: ID.gomaxprocsNow,
+    title: 'GOMAXPROCS',
+    description: 'Ps that take part in scheduling, by process.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    sparkline: false,
+    steps: [{ from: null, colour: 'text' }],
+    queries: { kind: 'series', metric: 'gomaxprocs', target: CHOSEN_TARGET, by: ['process'], aggregation: 'max' },
+  }),
+];
+
+const picture = [
+  lanes({
+    id: ID.lanes,
+    title: 'P states: busy share',
+    description:
+      'One lane per P; the stronger the colour, the larger the share of time spent in running, gc or syscall. An even picture is a balanced process; one strong lane among pale ones is an imbalance.',
+    w: 16,
+    h: 8,
+    unit: 'percentunit',
+    decimals: 1,
+    colour: P_STATE_COLORS.running,
+    max: 1,
+    queries: about({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'], live: true }),
+  }),
+  timeline({
+    id: ID.timeline,
+    title: 'P state timeline',
+    description:
+      'What each P did and when, interval by interval. Zoom in to see single stops. Over long ranges neighbouring intervals are merged, and short rare states such as gcstop stay visible.',
+    w: 16,
+    h: 8,
+    queries: about({ kind: 'timeline', metric: 'state', live: true }),
+  }),
+];
+
+const reading = [
+  rows({
+    id: ID.diagnosis,
+    title: 'Diagnosis',
+    description:
+      'What stands out in the range shown: overloaded and idle Ps, imbalance, waiting, with the evidence and what to do.',
+    w: 8,
+    h: 8,
+    empty: 'Nothing stands out in this range',
+    columns: diagnosisColumns({ process: false }),
+    queries: about({ kind: 'diagnosis' }),
+  }),
+  donut({
+    id: ID.pie,
+    title: 'Time by state',
+    description:
+      'Where the time of the chosen Ps went in the range shown. The states of a P always add up to the whole.',
+    w: 8,
+    h: 8,
+    unit: 'percentunit',
+    colours: P_STATE_COLORS,
+    queries: about({ kind: 'series', metric: 'state', by: ['state'], legend: '{{state}}' }),
+  }),
+];
+
+const threads = [
+  stack({
+    id: ID.threadStates,
+    title: 'Thread states',
+    description:
+      'What the kernel did with the threads that carry the chosen Ps, on average over the Ps. A P can be running in the eyes of Go while its thread waits for a CPU (runnable) or for storage (uninterruptible).',
+    w: 12,
+    h: 8,
+    unit: 'percentunit',
+    max: 1,
+    colours: THREAD_STATE_COLORS,
+    queries: about({ kind: 'series', metric: 'thread', by: ['thread_state'], legend: '{{thread_state}}' }),
+  }),
+  lanes({
+    id: ID.cpuWaitLanes,
+    title: 'Waiting for a CPU, by P',
+    description:
+      'Share of time in which the thread of each P was runnable without a CPU. On a host with more Ps than CPUs this is where latency comes from.',
+    w: 12,
+    h: 8,
+    unit: 'percentunit',
+    decimals: 1,
+    colour: THREAD_STATE_COLORS.runnable,
+    queries: about({ kind: 'heatmap', metric: 'thread', threadStates: ['runnable'] }),
+  }),
+  lines({
+    id: ID.dShare,
+    title: 'D share by P',
+    description:
+      'Share of time in which a thread that carries this P, or carried it last, was in uninterruptible sleep. The dashed line is the threshold of the alert rule.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    max: 1,
+    marks: [{ from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible }],
+    queries: about({ kind: 'series', metric: 'd_share', by: ['p'], aggregation: 'max', legend: 'P{{p}}' }),
+  }),
+  lines({
+    id: ID.imbalance,
+    title: 'Imbalance',
+    description:
+      'How much busier the busiest P is than the Ps are on average: 0 is even, one busy P among four is 75 %. The dashed line is the threshold of the alert rule.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    softMax: 1,
+    marks: [{ from: LEVELS.imbalance, colour: 'orange' }],
+    queries: {
+      kind: 'series',
+      metric: 'imbalance',
+      target: CHOSEN_TARGET,
+      by: ['host', 'process', 'pid'],
+      legend: '{{process}} {{pid}}',
+    },
+  }),
+];
+
+const queues = [
+  lanes({
+    id: ID.runqLanes,
+    title: 'Run queue depth, by P',
+    description:
+      'Goroutines queued on each P. A queue that stays long while other lanes are empty: work is not being stolen fast enough, or those Ps have no thread on a CPU.',
+    w: 12,
+    h: 8,
+    unit: 'short',
+    decimals: 1,
+    colour: P_STATE_COLORS.gc,
+    queries: about({ kind: 'heatmap', metric: 'runq' }),
+  }),
+  distribution({
+    id: ID.wakeWait,
+    title: 'Wake wait',
+    description:
+      'How long a thread that was given a P waited until it ran on a CPU; the colour is how many waits. A band that climbs means the host runs out of CPU.',
+    w: 12,
+    h: 8,
+    unit: 's',
+    scheme: 'Oranges',
+    queries: about({ kind: 'heatmap', metric: 'wake_wait' }),
+  }),
+  distribution({
+    id: ID.runqDistribution,
+    title: 'Run queue depths seen',
+    description: 'Every depth seen on the chosen Ps and how often, in steps of powers of two.',
+    w: 12,
+    h: 7,
+    unit: 'short',
+    scheme: 'Purples',
+    queries: about({ kind: 'heatmap', metric: 'runq_distribution' }),
+  }),
+  lines({
+    id: ID.globalRunq,
+    title: 'Global run queue',
+    description:
+      'Goroutines in the queue that all Ps share: preempted ones, those readied without a P, and what overflows a full local queue.',
+    w: 12,
+    h: 7,
+    unit: 'short',
+    min: 0,
+    queries: {
+      kind: 'series',
+      metric: 'global_runq',
+      target: CHOSEN_TARGET,
+      by: ['host', 'process', 'pid'],
+      legend: '{{process}} {{pid}}',
+    },
+  }),
+];
+
+const stops = [
+  rows({
+    id: ID.stops,
+    title: 'Longest stops',
+    description:
+      'Stop-the-world intervals in the range shown, longest first, with the reason and the P that came to rest last.',
+    w: 12,
+    h: 8,
+    sortBy: 'Duration',
+    empty: 'No stop in this range',
+    columns: stopColumns({ process: false }),
+    queries: about({ kind: 'stops', limit: 100 }),
+  }),
+  distribution({
+    id: ID.stopLengths,
+    title: 'Stop durations',
+    description: 'How long the stops took, and how many there were of each length.',
+    w: 12,
+    h: 8,
+    unit: 's',
+    scheme: 'Oranges',
+    queries: about({ kind: 'heatmap', metric: 'stops' }),
+  }),
+];
+
+const blocked = [
+  rows({
+    id: ID.blocked,
+    title: 'Top blocked threads',
+    description:
+      'Threads that were kept from running longest in the range shown, with the cgroup and pod they belong to. P is the one the thread carries or carried last.',
+    w: 24,
+    h: 9,
+    empty: 'No thread was blocked in this range',
+    columns: blockedColumns(),
+    queries: about({ kind: 'blocked', limit: 20 }),
+  }),
+];
+
+const scheduler = [
+  lines({
+    id: ID.schedTicks,
+    title: 'Scheduling ticks by P',
+    description: 'How often each P picked a goroutine to run.',
+    w: 8,
+    h: 7,
+    unit: 'ops',
+    min: 0,
+    queries: about({ kind: 'series', metric: 'sched_ticks', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
+  }),
+  lines({
+    id: ID.syscalls,
+    title: 'System calls by P',
+    description: 'System and cgo calls that each P entered and left.',
+    w: 8,
+    h: 7,
+    unit: 'ops',
+    min: 0,
+    queries: about({ kind: 'series', metric: 'syscalls', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
+  }),
+  lines({
+    id: ID.gomaxprocs,
+    title: 'GOMAXPROCS',
+    description: 'The number of Ps over time: a change here redraws everything above.',
+    w: 8,
+    h: 7,
+    unit: 'short',
+    min: 0,
+    decimals: 0,
+    queries: {
+      kind: 'series',
+      metric: 'gomaxprocs',
+      target: CHOSEN_TARGET,
+      by: ['host', 'process', 'pid'],
+      legend: '{{process}} {{pid}}',
+    },
+  }),
+];
+
+/** The board about the Ps of one process. */
+export function processBoard(): Board {
+  const builder = board({
+    uid: PROCESS_UID,
+    title: 'P-Scope / Process',
+    description:
+      'What every P of one Go process does: states, the threads that carry them, queues, stops and what is blocked.',
+    from: 'now-15m',
+    refresh: '10s',
+  })
+    .withVariable(variables.datasource())
+    .withVariable(variables.host())
+    .withVariable(variables.oneProcess())
+    .withVariable(variables.pid())
+    .withVariable(variables.ps())
+    .annotation(
+      new AnnotationQueryBuilder()
+        .name('Stops')
+        .datasource(BOARD_DATASOURCE)
+        .enable(true)
+        .iconColor(P_STATE_COLORS.gcstop)
+        // The lanes and the timeline show stops themselves; a region over them would only hide what is beneath.
+        .filter(
+          new AnnotationPanelFilterBuilder().ids([
+            ID.threadStates,
+            ID.dShare,
+            ID.imbalance,
+            ID.globalRunq,
+            ID.schedTicks,
+            ID.syscalls,
+          ])
+        )
+        .target(ask(about({ kind: 'stops', limit: 50 }), 'Anno'))
+    );
+  return finish(builder, [
+    { columns: [overview] },
+    { columns: [picture, reading] },
+    { title: 'Threads and CPU', id: 100, columns: [threads] },
+    { title: 'Queues and waiting', id: 101, columns: [queues] },
+    { title: 'Stops', id: 102, columns: [stops] },
+    { title: 'Blocked threads', id: 103, columns: [blocked] },
+    { title: 'Scheduler', id: 104, columns: [scheduler] },
+  ]);
+}

@@ -1,0 +1,244 @@
+import { board, finish, type Board } from './layout';
+import { figure, lines, rows } from './panels';
+import type { Ask } from './query';
+import { targetColumns } from './tables';
+import * as variables from './variables';
+import { THREAD_STATE_COLORS } from '../colors';
+
+export const SELF_UID = 'pscope-self';
+
+/** Panel ids of the board about P-Scope itself; alert rules and links point at them, so they never change. */
+export const SELF_PANELS = {
+  agents: 1,
+  byEBPF: 2,
+  bySnapshot: 3,
+  refused: 4,
+  lostNow: 5,
+  probeNow: 6,
+  probe: 10,
+  lost: 11,
+  reconciliations: 12,
+  sources: 13,
+  cpu: 20,
+  memory: 21,
+  goroutines: 22,
+  targets: 30,
+} as const;
+
+const ID = SELF_PANELS;
+
+const HOST = 'host=~`${host:regex}`';
+
+const promql = (expr: string, legend?: string): Ask => ({
+  kind: 'series',
+  editorMode: 'code',
+  expr,
+  ...(legend === undefined ? {} : { legend }),
+});
+
+const plain = [{ from: null, colour: 'text' }];
+
+const figures = [
+  figure({
+    id: ID.agents,
+    title: 'Agents',
+    description: 'Agents that report.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    sparkline: false,
+    steps: [
+      { from: null, colour: 'red' },
+      { from: 1, colour: 'text' },
+    ],
+    queries: promql(`count(pscope_build_info{${HOST}})`),
+  }),
+  figure({
+    id: ID.byEBPF,
+    title: 'Observed by eBPF',
+    description: 'Targets whose states are followed event by event in the kernel.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    steps: plain,
+    queries: promql(`count(pscope_target_info{${HOST},source="ebpf"}) or vector(0)`),
+  }),
+  figure({
+    id: ID.bySnapshot,
+    title: 'By snapshots only',
+    description:
+      'Targets whose memory is only looked at now and then, because eBPF is not to be had: shares are estimates, stops are not seen.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 1, colour: 'orange' },
+    ],
+    queries: promql(`count(pscope_target_info{${HOST},source="snapshot"}) or vector(0)`),
+  }),
+  figure({
+    id: ID.refused,
+    title: 'Refused',
+    description: 'Go processes that are not read, because they could not be read with certainty.',
+    w: 4,
+    h: 3,
+    unit: 'short',
+    decimals: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 1, colour: 'orange' },
+    ],
+    queries: promql(`count(pscope_target_info{${HOST},source="refused"}) or vector(0)`),
+  }),
+  figure({
+    id: ID.lostNow,
+    title: 'Events lost',
+    description: 'Events a second that the agents had to drop, all reasons together.',
+    w: 4,
+    h: 3,
+    unit: 'suffix:/s',
+    decimals: 1,
+    min: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 0.001, colour: THREAD_STATE_COLORS.uninterruptible },
+    ],
+    queries: promql(`sum(rate(pscope_lost_events_total{${HOST}}[$__rate_interval])) or vector(0)`),
+  }),
+  figure({
+    id: ID.probeNow,
+    title: 'Time in probes',
+    description:
+      'CPU time a second that the kernel spends in the probes of P-Scope, all hosts together, as a share of one CPU.',
+    w: 4,
+    h: 3,
+    unit: 'percentunit',
+    decimals: 2,
+    min: 0,
+    steps: plain,
+    queries: promql(`sum(rate(pscope_probe_seconds_total{${HOST}}[$__rate_interval]))`),
+  }),
+];
+
+const honesty = [
+  lines({
+    id: ID.probe,
+    title: 'Time in probes, by process',
+    description: 'What observing costs each process: CPU time its threads spend in the probes, as a share of one CPU.',
+    w: 12,
+    h: 8,
+    unit: 'percentunit',
+    min: 0,
+    queries: promql(
+      `sum by (host, process, process_pid) (rate(pscope_probe_seconds_total{${HOST}}[$__rate_interval]))`,
+      '{{process}} {{process_pid}} @ {{host}}'
+    ),
+  }),
+  lines({
+    id: ID.lost,
+    title: 'Events lost, by reason',
+    description:
+      'Everything that was dropped, and why. The counters of time by state go on in the kernel while raw intervals are dropped.',
+    w: 12,
+    h: 8,
+    unit: 'suffix:/s',
+    min: 0,
+    queries: promql(
+      `sum by (host, reason) (rate(pscope_lost_events_total{${HOST}}[$__rate_interval]))`,
+      '{{reason}} @ {{host}}'
+    ),
+  }),
+  lines({
+    id: ID.reconciliations,
+    title: 'Reconciliations, by reason',
+    description: 'How often a snapshot of the process disagreed with the event stream, and the record was put right.',
+    w: 12,
+    h: 8,
+    unit: 'suffix:/s',
+    min: 0,
+    queries: promql(
+      `sum by (host, reason) (rate(pscope_reconciliations_total{${HOST}}[$__rate_interval]))`,
+      '{{reason}} @ {{host}}'
+    ),
+  }),
+  lines({
+    id: ID.sources,
+    title: 'Targets, by source',
+    description: 'How many Go processes are followed by eBPF, looked at by snapshots, or refused.',
+    w: 12,
+    h: 8,
+    unit: 'short',
+    min: 0,
+    decimals: 0,
+    queries: promql(`count by (source) (pscope_target_info{${HOST}})`, '{{source}}'),
+  }),
+];
+
+const agent = [
+  lines({
+    id: ID.cpu,
+    title: 'CPU of the agent',
+    description: 'CPU seconds a second that each agent uses, as a share of one CPU.',
+    w: 8,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    queries: promql(`rate(process_cpu_seconds_total{${HOST}}[$__rate_interval])`, '{{host}}'),
+  }),
+  lines({
+    id: ID.memory,
+    title: 'Memory of the agent',
+    description: 'Resident memory of each agent.',
+    w: 8,
+    h: 7,
+    unit: 'bytes',
+    min: 0,
+    queries: promql(`process_resident_memory_bytes{${HOST}}`, '{{host}}'),
+  }),
+  lines({
+    id: ID.goroutines,
+    title: 'Goroutines of the agent',
+    description: 'A count that only climbs is a leak.',
+    w: 8,
+    h: 7,
+    unit: 'short',
+    min: 0,
+    decimals: 0,
+    queries: promql(`go_goroutines{${HOST}}`, '{{host}}'),
+  }),
+];
+
+const targets = rows({
+  id: ID.targets,
+  title: 'Every Go process found',
+  description:
+    'Go version, how it is observed, where the layout of its runtime was taken from, and why not where it is not.',
+  w: 24,
+  h: 8,
+  empty: 'No Go process was found',
+  columns: targetColumns(),
+  queries: { kind: 'targets', target: { host: '${host:regex}' } },
+});
+
+/** The board about the agents: what they cost, what they lost, what they can't see. */
+export function selfBoard(): Board {
+  const builder = board({
+    uid: SELF_UID,
+    title: 'P-Scope / P-Scope itself',
+    description: 'What P-Scope costs, what it lost and what it could not observe.',
+    from: 'now-1h',
+    refresh: '30s',
+  })
+    .withVariable(variables.datasource())
+    .withVariable(variables.host());
+  return finish(builder, [
+    { columns: [figures] },
+    { columns: [honesty] },
+    { title: 'Agents', id: 100, columns: [agent] },
+    { title: 'Targets', id: 101, columns: [[targets]] },
+  ]);
+}

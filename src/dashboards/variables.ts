@@ -1,0 +1,77 @@
+import {
+  DatasourceVariableBuilder,
+  QueryVariableBuilder,
+  VariableRefresh,
+  VariableSort,
+} from '@grafana/grafana-foundation-sdk/dashboard';
+
+import type { ScopeVariableQuery } from '../query/model';
+import { BOARD_DATASOURCE, PLUGIN_ID } from './query';
+
+/** Chooses among the data sources of this plugin. */
+export const datasource = (): DatasourceVariableBuilder =>
+  new DatasourceVariableBuilder('datasource').label('Data source').type(PLUGIN_ID);
+
+interface Choice {
+  label: string;
+  description: string;
+  query: Omit<ScopeVariableQuery, 'refId'>;
+  sort?: VariableSort;
+}
+
+function choice(name: string, spec: Choice): QueryVariableBuilder {
+  return new QueryVariableBuilder(name)
+    .label(spec.label)
+    .description(spec.description)
+    .datasource(BOARD_DATASOURCE)
+    .query({ refId: name, ...spec.query })
+    .refresh(VariableRefresh.OnTimeRangeChanged)
+    .sort(spec.sort ?? VariableSort.NaturalAsc);
+}
+
+const several = (builder: QueryVariableBuilder): QueryVariableBuilder =>
+  builder
+    .multi(true)
+    .includeAll(true)
+    .allValue('.*')
+    .current({ text: ['All'], value: ['$__all'] });
+
+/** Hosts, all at first. */
+export const host = (): QueryVariableBuilder =>
+  several(choice('host', { label: 'Host', description: 'Hosts on which an agent runs', query: { label: 'host' } }));
+
+/** Names of processes on the chosen hosts. */
+const processes = (): QueryVariableBuilder =>
+  choice('process', {
+    label: 'Process',
+    description: 'Names of the Go executables on the chosen hosts',
+    query: { label: 'process', target: { host: '${host:regex}' } },
+  });
+
+/** One process name: a board about a process shows the Ps of one, or lanes of different processes would share a row. */
+export const oneProcess = processes;
+
+/** Any number of process names. */
+export const manyProcesses = (): QueryVariableBuilder => several(processes());
+
+/** Process ids of the chosen process, all at first. */
+export const pid = (): QueryVariableBuilder =>
+  several(
+    choice('pid', {
+      label: 'PID',
+      description: 'Process ids of the chosen process',
+      query: { label: 'pid', target: { host: '${host:regex}', process: '${process:regex}' } },
+      sort: VariableSort.NumericalAsc,
+    })
+  );
+
+/** Ps to show, all at first. */
+export const ps = (): QueryVariableBuilder =>
+  several(
+    choice('p', {
+      label: 'P',
+      description: 'Ps to show',
+      query: { label: 'p', target: { host: '${host:regex}', process: '${process:regex}', pid: '${pid:regex}' } },
+      sort: VariableSort.NumericalAsc,
+    })
+  );
