@@ -1,0 +1,233 @@
+package goruntime
+
+import (
+	"debug/buildinfo"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// Binary says where the runtime's state lives in one Go executable. Addresses are link-time; [Process.Addr] adds the load bias.
+type Binary struct {
+	GoVersion string // as runtime.Version has it: "go1.26.8", "go1.26.8 X:boringcrypto"
+	Module    string // path of the main module; empty for programs built outside one
+	Arch      string // "amd64" or "arm64"
+	PIE       bool   // position-independent: the load bias differs from run to run
+	Cgo       bool   // runtime/cgo is linked in, so threads may run C code
+	Stripped  bool   // no symbol table
+	BuildID   string // Go build ID, else the GNU build ID in hexadecimal; may be empty
+
+	Layout       Layout
+	LayoutSource pstate.Layout
+
+	Vars Vars
+
+	// TLSG is the offset of the thread's slot for its current G (g0 while in the scheduler) from the thread pointer: FS base on amd64,
+	// TPIDR_EL0 on arm64. Valid only if TLSGKnown.
+	TLSG      int64
+	TLSGKnown bool
+	// GRegister says that G is kept in a register (x28) and nowhere else: arm64 programs without cgo never store it
+	// (runtime/tls_arm64.s, save_g returns early unless iscgo).
+	GRegister bool
+
+	Probes    []ProbeSite // rare functions: stops of the world, GC phases, GOMAXPROCS changes
+	HotProbes []ProbeSite // functions of the scheduler's hot path, for tier 2 only
+}
+
+// Vars holds the link-time addresses of the runtime's variables; 0 means absent or not found.
+type Vars struct {
+	AllP            uint64 // runtime.allp, []*p (runtime/runtime2.go)
+	AllM            uint64 // runtime.allm, *m, linked through m.alllink (runtime/runtime2.go)
+	Sched           uint64 // runtime.sched, schedt (runtime/runtime2.go)
+	GOMAXPROCS      uint64 // runtime.gomaxprocs, int32 (runtime/runtime2.go)
+	GCPhase         uint64 // runtime.gcphase, uint32 (runtime/mgc.go)
+	Worldsema       uint64 // runtime.worldsema, uint32 (runtime/proc.go)
+	MemStats        uint64 // runtime.memstats, mstats (runtime/mstats.go)
+	GCController    uint64 // runtime.gcController (runtime/mgcpacer.go)
+	Work            uint64 // runtime.work (runtime/mgc.go)
+	M0, G0          uint64 // runtime.m0, runtime.g0: the first thread (runtime/proc.go)
+	BuildVersion    uint64 // runtime.buildVersion, string (runtime/proc.go)
+	FirstModuleData uint64 // runtime.firstmoduledata (runtime/symtab.go)
+	IsCgo           uint64 // runtime.iscgo, bool (runtime/cgo.go)
+}
+
+// byName maps symbol names to where their address goes.
+func (v *Vars) byName() map[string]*uint64 {
+	return map[string]*uint64{
+		"runtime.allp":            &v.AllP,
+		"runtime.allm":            &v.AllM,
+		"runtime.sched":           &v.Sched,
+		"runtime.gomaxprocs":      &v.GOMAXPROCS,
+		"runtime.gcphase":         &v.GCPhase,
+		"runtime.worldsema":       &v.Worldsema,
+		"runtime.memstats":        &v.MemStats,
+		"runtime.gcController":    &v.GCController,
+		"runtime.work":            &v.Work,
+		"runtime.m0":              &v.M0,
+		"runtime.g0":              &v.G0,
+		"runtime.buildVersion":    &v.BuildVersion,
+		"runtime.firstmoduledata": &v.FirstModuleData,
+		"runtime.iscgo":           &v.IsCgo,
+	}
+}
+
+// Inspect reads an ELF executable and says where the runtime's fields live. It reads only what it needs (a few MB of a large program) and keeps
+// no reference to r. Every error is a [*RefusedError].
+func Inspect(r io.ReaderAt) (b *Binary, err error) {
+	// debug/elf and debug/dwarf are hardened against broken input, but not proven to be; a hostile program must not take the agent down.
+	defer func() {
+		if p := recover(); p != nil {
+			b, err = nil, refuse(ReasonMalformed, fmt.Errorf("%v", p), "the program's file is malformed")
+		}
+	}()
+	b, err = inspect(r)
+	if err == nil {
+		return b, nil
+	}
+	var refused *RefusedError
+	if !errors.As(err, &refused) {
+		err = refuse(ReasonMalformed, err, "the program's file is malformed")
+	}
+	return nil, err
+}
+
+func inspect(r io.ReaderAt) (*Binary, error) {
+	im, err := openImage(r)
+	if err != nil {
+		return nil, err
+	}
+	info, err := readBuildInfo(r)
+	if err != nil {
+		return nil, err
+	}
+	b := &Binary{
+		GoVersion: info.GoVersion,
+		Module:    info.Main.Path,
+		Arch:      im.arch,
+		PIE:       im.f.Type == elf.ET_DYN,
+		BuildID:   im.buildID(),
+	}
+	version, ok := parseGoVersion(b.GoVersion)
+	switch {
+	case !ok:
+		return nil, refuse(ReasonGoUnknown, nil, "the program names an unknown Go version, %.40q", b.GoVersion)
+	case version.minor < OldestMinor:
+		return nil, refuse(ReasonGoTooOld, nil, "the program was built with %.40s; Go 1.%d or later is needed", b.GoVersion, OldestMinor)
+	}
+
+	syms, err := b.locate(im)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.findLayout(im, version); err != nil {
+		return nil, err
+	}
+	b.findTLS(im, syms)
+	b.findProbes(im, syms)
+	return b, nil
+}
+
+// readBuildInfo reads the version and module information every Go linker since 1.18 leaves in a program, stripped or not.
+func readBuildInfo(r io.ReaderAt) (*buildinfo.BuildInfo, error) {
+	info, err := buildinfo.Read(r)
+	if err == nil {
+		return info, nil
+	}
+	var head [4096]byte
+	if n, _ := r.ReadAt(head[:], 0); strings.Contains(string(head[:n]), "UPX!") {
+		return nil, refuse(ReasonNotGo, nil, "the program is packed with UPX, which hides what is inside")
+	}
+	return nil, refuse(ReasonNotGo, err, "the program carries no Go build information")
+}
+
+// locate finds variables and functions.
+func (b *Binary) locate(im *image) (map[string]symbol, error) {
+	vars := b.Vars.byName()
+	wanted := make(map[string]bool)
+	for name := range vars {
+		wanted[name] = true
+	}
+	for _, name := range probeFuncs {
+		wanted["runtime."+name] = true
+	}
+	for _, name := range hotProbeFuncs {
+		wanted["runtime."+name] = true
+	}
+	for _, name := range tlsSymbols {
+		wanted[name] = true
+	}
+	syms, err := im.symbols(wanted)
+	if err != nil {
+		b.Stripped = true
+		return nil, refuse(ReasonNoVariables, err, "the program is stripped")
+	}
+	for name, dst := range vars {
+		if s, ok := syms[name]; ok && im.writable(s.value, max(s.size, 1)) {
+			*dst = s.value
+		}
+	}
+	if v := &b.Vars; v.AllP == 0 || v.AllM == 0 || v.Sched == 0 || v.GOMAXPROCS == 0 {
+		return nil, refuse(ReasonNoVariables, nil, "the program's symbol table lacks the runtime's variables")
+	}
+	b.Cgo = im.byteAt(b.Vars.IsCgo) == 1
+	return syms, nil
+}
+
+// byteAt is the initial value of a byte variable; 0 for one in the bss.
+func (im *image) byteAt(va uint64) byte {
+	var v [1]byte
+	if va == 0 || im.readFullVA(va, v[:]) != nil {
+		return 0
+	}
+	return v[0]
+}
+
+// findLayout takes the layout from DWARF, else from the table.
+func (b *Binary) findLayout(im *image, version goVersion) error {
+	l, dwarfErr := layoutFromDWARF(im)
+	if dwarfErr == nil {
+		if missing := l.check(); missing == "" {
+			b.Layout, b.LayoutSource = *l, pstate.LayoutDWARF
+			return nil
+		} else {
+			dwarfErr = fmt.Errorf("its debugging information lacks %s", missing)
+		}
+	}
+	l, err := tableLayout(version, im.arch)
+	if err != nil {
+		return refuse(ReasonGoUnknown, dwarfErr, "%s, and the program has no debugging information to learn its layout from", err)
+	}
+	b.Layout, b.LayoutSource = *l, pstate.LayoutTable
+	return nil
+}
+
+// buildID reads the Go build ID note, else the GNU one.
+func (im *image) buildID() string {
+	if note, err := im.sectionBytes(".note.go.buildid", 4096); err == nil {
+		if id := noteDesc(im, note, "Go\x00\x00"); id != nil {
+			return string(id)
+		}
+	}
+	if note, err := im.sectionBytes(".note.gnu.build-id", 4096); err == nil {
+		if id := noteDesc(im, note, "GNU\x00"); id != nil {
+			return fmt.Sprintf("%x", id)
+		}
+	}
+	return ""
+}
+
+// noteDesc takes the payload out of an ELF note with the given four-byte owner.
+func noteDesc(im *image, note []byte, owner string) []byte {
+	if len(note) < 16 || im.le.Uint32(note) != 4 || string(note[12:16]) != owner {
+		return nil
+	}
+	size := im.le.Uint32(note[4:])
+	if uint64(size) > uint64(len(note)-16) {
+		return nil
+	}
+	return note[16 : 16+size]
+}
