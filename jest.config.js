@@ -2,7 +2,19 @@
 // generally used by snapshots, but can affect specific tests
 process.env.TZ = 'UTC';
 
+const scaffold = require('./.config/jest.config');
+
 module.exports = {
   // Jest configuration provided by Grafana scaffolding
-  ...require('./.config/jest.config'),
+  ...scaffold,
+  transform: {
+    ...scaffold.transform,
+    // d3-color and others ship their ES modules as .mjs, which the scaffold's pattern leaves as they are.
+    '^.+\\.mjs$': Object.values(scaffold.transform)[0],
+  },
+  moduleNameMapper: {
+    ...scaffold.moduleNameMapper,
+    // Only the generator of the boards uses it, in Node; jsdom's export conditions would choose its ES module for browsers.
+    '^yaml$': require.resolve('yaml'),
+  },
 };

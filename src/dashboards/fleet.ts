@@ -27,10 +27,10 @@ export const FLEET_PANELS = {
 
 const ID = FLEET_PANELS;
 
-const TARGET = { host: '${host:regex}', process: '${process:regex}' };
+const TARGET = { host: '$host', process: '$process' };
 
-/** The chosen targets as a PromQL selector. Back quotes: a regular expression's backslashes stand as they are. */
-const CHOSEN = 'host=~`${host:regex}`,process=~`${process:regex}`';
+/** The chosen targets as a PromQL selector. The data source escapes the values. */
+const CHOSEN = 'host=~"$host",process=~"$process"';
 
 const promql = (expr: string, legend?: string): Ask => ({
   kind: 'series',
@@ -58,7 +58,7 @@ const counts = [
     decimals: 0,
     sparkline: false,
     steps: [{ from: null, colour: 'text' }],
-    queries: promql('count(count by (host) (pscope_build_info{host=~`${host:regex}`}))'),
+    queries: promql('count(count by (host) (pscope_build_info{host=~"$host"}))'),
   }),
   figure({
     id: ID.processes,

@@ -42,7 +42,7 @@ export const PROCESS_PANELS = {
 const ID = PROCESS_PANELS;
 
 /** A query for the Ps chosen at the top of the board. */
-const about = (query: Ask): Ask => ({ target: CHOSEN_TARGET, ps: '${p:csv}', ...query });
+const about = (query: Ask): Ask => ({ target: CHOSEN_TARGET, ps: '$p', ...query });
 
 const overview = [
   figure({

@@ -14,11 +14,11 @@ export const PROVISIONED_UID = 'pscope';
 /** What a board asks: a ScopeQuery without what the builder adds. */
 export type Ask = Omit<ScopeQuery, 'refId' | 'datasource' | 'version'>;
 
-/** The target fields of every query on a board about one process; `:regex` escapes what a name may hold of regular expressions. */
+/** The target fields of every query on a board about one process; the data source makes regular expressions of them. */
 export const CHOSEN_TARGET: ScopeQuery['target'] = {
-  host: '${host:regex}',
-  process: '${process:regex}',
-  pid: '${pid:regex}',
+  host: '$host',
+  process: '$process',
+  pid: '$pid',
 };
 
 /** A query against the board's data source, in the form the SDK's panel builders take. */

@@ -27,7 +27,7 @@ export const SELF_PANELS = {
 
 const ID = SELF_PANELS;
 
-const HOST = 'host=~`${host:regex}`';
+const HOST = 'host=~"$host"';
 
 const promql = (expr: string, legend?: string): Ask => ({
   kind: 'series',
@@ -42,7 +42,7 @@ const figures = [
   figure({
     id: ID.agents,
     title: 'Agents',
-    description: 'Agents that report.',
+    description: 'Agents that report. Every agent reports itself, so one that is missing here is down or cut off.',
     w: 4,
     h: 3,
     unit: 'short',
@@ -221,7 +221,7 @@ const targets = rows({
   h: 8,
   empty: 'No Go process was found',
   columns: targetColumns(),
-  queries: { kind: 'targets', target: { host: '${host:regex}' } },
+  queries: { kind: 'targets', target: { host: '$host' } },
 });
 
 /** The board about the agents: what they cost, what they lost, what they can't see. */

@@ -45,7 +45,7 @@ const processes = (): QueryVariableBuilder =>
   choice('process', {
     label: 'Process',
     description: 'Names of the Go executables on the chosen hosts',
-    query: { label: 'process', target: { host: '${host:regex}' } },
+    query: { label: 'process', target: { host: '$host' } },
   });
 
 /** One process name: a board about a process shows the Ps of one, or lanes of different processes would share a row. */
@@ -60,7 +60,7 @@ export const pid = (): QueryVariableBuilder =>
     choice('pid', {
       label: 'PID',
       description: 'Process ids of the chosen process',
-      query: { label: 'pid', target: { host: '${host:regex}', process: '${process:regex}' } },
+      query: { label: 'pid', target: { host: '$host', process: '$process' } },
       sort: VariableSort.NumericalAsc,
     })
   );
@@ -71,7 +71,7 @@ export const ps = (): QueryVariableBuilder =>
     choice('p', {
       label: 'P',
       description: 'Ps to show',
-      query: { label: 'p', target: { host: '${host:regex}', process: '${process:regex}', pid: '${pid:regex}' } },
+      query: { label: 'p', target: { host: '$host', process: '$process', pid: '$pid' } },
       sort: VariableSort.NumericalAsc,
     })
   );
