@@ -178,7 +178,8 @@ export const RULES: Rule[] = [
     threshold: LEVELS.imbalance,
     for: '2m',
     promql: { expr: IMBALANCE },
-    summary: 'The Ps of {{process}} ({{pid}}) on {{host}} are unevenly loaded: the busiest is {{value}} above the average',
+    summary:
+      'The Ps of {{process}} ({{pid}}) on {{host}} are unevenly loaded: the busiest is {{value}} above the average',
     description:
       'Some Ps are busy while others idle, and it stays so: locked threads, one goroutine that never yields, or more Ps than the work can use.',
     format: 'percentage',
