@@ -1,0 +1,263 @@
+package metrics
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// Kind is the type of a metric.
+type Kind uint8
+
+// The kinds.
+const (
+	Counter Kind = iota
+	Gauge
+	Histogram
+)
+
+// String gives the word the Prometheus formats use.
+func (k Kind) String() string { return [...]string{"counter", "gauge", "histogram"}[k] }
+
+// Family describes one metric of the public contract.
+type Family struct {
+	// Name of the series; of a counter it ends in _total.
+	Name string
+	Help string
+	Unit string // seconds, hertz or empty
+	Kind Kind
+}
+
+// Families lists every metric there can be, in the order of exposition.
+func Families() []Family {
+	fs := make([]Family, len(families))
+	for i := range families {
+		fs[i] = families[i].Family
+	}
+	return fs
+}
+
+// family is a Family with the way its samples are got: from the agent as a whole, from a target, or from each P of a target.
+type family struct {
+	Family
+	agent  func(w *walk, snap *Snapshot)
+	target func(w *walk, v *pstate.TargetView, t *targetSlots)
+	p      func(w *walk, v *pstate.TargetView, p *pstate.PView, s *pSlots)
+}
+
+// families is the public contract, in the order of exposition.
+var families = []family{
+	{Family: Family{"pscope_p_seconds_total", "Seconds each P spent in each P state. Over all states they sum to wall time.", "seconds", Counter},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			for state := range pstate.State(pstate.NumStates) {
+				w.seconds(&s.state[state], s, p.StateTime(state), "state", state)
+			}
+		}},
+	{Family: Family{"pscope_p_thread_seconds_total", "Seconds each P's thread spent in each kernel thread state; none: no thread carried the P.", "seconds", Counter},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			for ts := range pstate.ThreadState(pstate.NumThreadStates) {
+				w.seconds(&s.thread[ts], s, p.ThreadTime(ts), "thread_state", ts)
+			}
+		}},
+	{Family: Family{"pscope_p_uninterruptible_seconds_total", "Seconds in which a thread that carries or last carried the P was in uninterruptible sleep. Its rate is the D share.", "seconds", Counter},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			w.seconds(&s.uninterruptible, s, p.Uninterruptible, "", nil)
+		}},
+	{Family: Family{"pscope_p_runq_depth", "Goroutines queued on the P, the one in runnext included.", "", Gauge},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			if p.RunqDepth >= 0 {
+				w.float(&s.runq, s, float64(p.RunqDepth), "", nil)
+			}
+		}},
+	{Family: Family{"pscope_p_runq_depth_distribution", "How often each depth of the P's run queue was seen.", "", Histogram},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			if h := runqHistogram(&p.RunqHist); h.count > 0 {
+				w.hist(&s.runqHist, s, h, "", nil)
+			}
+		}},
+	{Family: Family{"pscope_runq_depth", "Goroutines in the process's global run queue.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.GlobalRunq >= 0 {
+				w.float(&t.globalRunq, t, float64(v.GlobalRunq), "", nil)
+			}
+		}},
+	{Family: Family{"pscope_p_sched_ticks_total", "Rounds of the scheduler on the P (p.schedtick).", "", Counter},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			w.float(&s.schedTicks, s, float64(p.SchedTick), "", nil)
+		}},
+	{Family: Family{"pscope_p_syscalls_total", "System calls made with the P (p.syscalltick).", "", Counter},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			w.float(&s.syscalls, s, float64(p.SyscallTick), "", nil)
+		}},
+	{Family: Family{"pscope_p_wake_wait_seconds", "Time from a P being handed to a thread until that thread ran on a CPU.", "seconds", Histogram},
+		p: func(w *walk, v *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			if v.Source == pstate.SourceEBPF {
+				w.hist(&s.wakeWait, s, durationHistogram(&p.WakeWait), "", nil)
+			}
+		}},
+	{Family: Family{"pscope_stop_seconds", "Duration of stop-the-world intervals by reason.", "seconds", Histogram},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			for _, reason := range sorted(v.StopHist) {
+				h := v.StopHist[reason]
+				w.hist(keyed(&t.stops, reason), t, durationHistogram(&h), "reason", word(reason))
+			}
+		}},
+	{Family: Family{"pscope_p_stop_seconds_total", "Seconds the P spent halted in stops.", "seconds", Counter},
+		p: func(w *walk, v *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			if v.Source == pstate.SourceEBPF {
+				w.seconds(&s.stopTime, s, p.StopTime, "", nil)
+			}
+		}},
+	{Family: Family{"pscope_p_transitions_total", "Changes of P state.", "", Counter},
+		p: func(w *walk, v *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			// Samples see a fraction of the changes: a number of them would be no measurement.
+			if v.Source != pstate.SourceEBPF {
+				return
+			}
+			for from := range p.Transitions {
+				for to, n := range p.Transitions[from] {
+					if n > 0 {
+						w.transitions(s, pstate.State(from), pstate.State(to), n)
+					}
+				}
+			}
+		}},
+	{Family: Family{"pscope_goroutine_migrations_total", "Goroutines that came to the P from another P's queue; counted in tier 2 only.", "", Counter},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			if p.Migrations > 0 {
+				w.float(&s.migrations, s, float64(p.Migrations), "", nil)
+			}
+		}},
+	{Family: Family{"pscope_cpu_frequency_hertz", "Present frequency of each CPU.", "hertz", Gauge},
+		agent: func(w *walk, snap *Snapshot) {
+			for i := range snap.CPUs {
+				c := &snap.CPUs[i]
+				if c.Hertz > 0 {
+					w.agentFloat(c.Hertz, "cpu", c.CPU)
+				}
+			}
+		}},
+	{Family: Family{"pscope_cpu_frequency_seconds_total", "Seconds each CPU spent in each frequency band.", "seconds", Counter},
+		agent: func(w *walk, snap *Snapshot) {
+			for i := range snap.CPUs {
+				c := &snap.CPUs[i]
+				for _, b := range c.Bands {
+					w.agentFloat(b.Time.Seconds(), "cpu", c.CPU, "band", b.Name())
+				}
+			}
+		}},
+	{Family: Family{"pscope_lost_events_total", "Events and records that are missing from the picture, by reason.", "", Counter},
+		agent: func(w *walk, snap *Snapshot) {
+			for _, reason := range sorted(snap.Lost) {
+				w.agentFloat(float64(snap.Lost[reason]), "reason", reason)
+			}
+		},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			for _, reason := range sorted(v.Lost) {
+				w.float(keyed(&t.lost, reason), t, float64(v.Lost[reason]), "reason", word(reason))
+			}
+		}},
+	{Family: Family{"pscope_reconciliations_total", "Times the observed state of a P was repaired against the runtime's memory, by reason.", "", Counter},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			for _, reason := range sorted(v.Reconciled) {
+				w.float(keyed(&t.reconciled, reason), t, float64(v.Reconciled[reason]), "reason", word(reason))
+			}
+		}},
+	{Family: Family{"pscope_probe_seconds_total", "CPU time spent in probes on behalf of the target, by tier.", "seconds", Counter},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			for _, tier := range sorted(v.ProbeTime) {
+				w.float(keyed(&t.probe, tier), t, v.ProbeTime[tier].Seconds(), "tier", word(tier))
+			}
+		}},
+	{Family: Family{"pscope_build_info", "The agent's version; always 1.", "", Gauge},
+		agent: func(w *walk, snap *Snapshot) {
+			w.agentFloat(1, "version", w.set.version, "goversion", w.set.goVersion, "goarch", w.set.goArch, "mode", snap.Mode)
+		}},
+	{Family: Family{"pscope_target_info", "How each Go process is observed, or why it is not; always 1.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			w.info(t, &v.Target)
+		}},
+	{Family: Family{"go_runtime_gomaxprocs", "GOMAXPROCS of the process.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.GOMAXPROCS > 0 {
+				w.float(&t.gomaxprocs, t, float64(v.GOMAXPROCS), "", nil)
+			}
+		}},
+	{Family: Family{"go_runtime_p_status", "1 for the present status of the P (0=Idle 1=Running 2=Syscall 3=GCstop 4=Dead), else 0. The label pid is the P's index.", "", Gauge},
+		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			w.status(s, p.State.RuntimeStatus())
+		}},
+}
+
+// word is a label value that is already a string.
+type word string
+
+func (w word) String() string { return string(w) }
+
+// keyed gives the slot for a reason or tier, made where there is none.
+func keyed(m *map[string]*slot, key string) **slot {
+	if *m == nil {
+		*m = make(map[string]*slot)
+	}
+	s, ok := (*m)[key]
+	if !ok {
+		s = new(slot)
+		(*m)[key] = s
+	}
+	return &s
+}
+
+func sorted[V any](m map[string]V) []string {
+	if len(m) == 0 {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(m))
+}
+
+// hist is a histogram on its way out: counts in buckets of exponentially growing width, from index first on.
+type hist struct {
+	schema    int32
+	first     int32 // native index of counts[0]
+	zero      uint64
+	counts    []uint64
+	count     uint64 // zero and counts together
+	sum       float64
+	sumKnown  bool
+	classic   []int // indexes into counts after which a classic bucket ends
+	zeroBound bool  // the zero bucket is a classic bucket of its own
+}
+
+// durationClassic are the classic buckets of durations: powers of four from 0.95 µs to 4 s. The exact ones, powers of the square
+// root of two, are in the native form.
+var durationClassic = func() (at []int) {
+	for e := -20; e <= 2; e += 2 {
+		at = append(at, 2*e-pstate.HistMin)
+	}
+	return at
+}()
+
+func durationHistogram(h *pstate.Histogram) hist {
+	out := hist{schema: pstate.HistSchema, first: pstate.HistMin, counts: h.Buckets[:], sum: h.Sum.Seconds(), sumKnown: true, classic: durationClassic}
+	// The count is that of the buckets, whatever a reader in between saw of the field.
+	for _, n := range h.Buckets {
+		out.count += n
+	}
+	return out
+}
+
+var runqClassic = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
+
+// runqHistogram gives depths: 0 in the zero bucket, the others in powers of two. How many goroutines that were in all was not
+// counted, so there is no sum.
+func runqHistogram(b *[pstate.RunqBuckets]uint64) hist {
+	out := hist{zero: b[0], counts: b[1:], classic: runqClassic, zeroBound: true}
+	for _, n := range b {
+		out.count += n
+	}
+	return out
+}
+
+// seconds is exact to the nanosecond for the first hundred days.
+func seconds(d time.Duration) float64 { return float64(d) / 1e9 }

@@ -1,0 +1,77 @@
+package store
+
+import (
+	"context"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// layers reads the raw and the coarse database as one.
+type layers struct{ s *Store }
+
+// Querier implements storage.Queryable.
+func (l layers) Querier(mint, maxt int64) (storage.Querier, error) {
+	raw, err := l.s.raw.db.Querier(mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	coarse, err := l.s.coarse.db.Querier(mint, maxt)
+	if err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	start, err := l.s.raw.db.StartTime()
+	// The coarse samples are some of the raw ones, with the same times and values: merging the two drops the doubles.
+	both := storage.NewMergeQuerier([]storage.Querier{raw, coarse}, nil, storage.ChainedSeriesMerge)
+	return &querier{Querier: both, raw: raw, coarse: coarse, grain: l.s.coarse.every.Milliseconds(), rawReaches: err == nil && start <= mint}, nil
+}
+
+// ChunkQuerier implements storage.ChunkQueryable.
+func (l layers) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	return l.s.raw.db.ChunkQuerier(mint, maxt)
+}
+
+// querier is both databases merged, except that a selection takes one of them where that gives the same picture sooner.
+type querier struct {
+	storage.Querier
+	raw, coarse storage.Querier
+	grain       int64 // milliseconds between coarse samples
+	rawReaches  bool  // the raw database goes back to the start of the query
+}
+
+// Select implements storage.Querier.
+func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	switch {
+	case q.coarseWillDo(hints):
+		return q.coarse.Select(ctx, sorted, hints, ms...)
+	case q.rawReaches:
+		return q.raw.Select(ctx, sorted, hints, ms...)
+	}
+	return q.Querier.Select(ctx, sorted, hints, ms...)
+}
+
+// LabelValues implements storage.Querier.
+func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	if q.rawReaches {
+		return q.raw.LabelValues(ctx, name, hints, ms...)
+	}
+	return q.Querier.LabelValues(ctx, name, hints, ms...)
+}
+
+// coarseWillDo says whether a selection needs no more than the coarse samples. Counters are exact at every sample, so a rate over
+// four of them is as true as over sixty. A gauge looked at once in four is the same gauge. Not so a maximum or a quantile over
+// time: those keep every raw sample.
+func (q *querier) coarseWillDo(h *storage.SelectHints) bool {
+	if h == nil {
+		return false
+	}
+	switch h.Func {
+	case "rate", "increase", "avg_over_time":
+		return h.Range >= 16*q.grain || h.Range >= 4*q.grain && h.Step >= 4*q.grain
+	case "series":
+		return false
+	}
+	return h.Range == 0 && h.Step >= 4*q.grain
+}
