@@ -1,0 +1,227 @@
+// npm test: prepares what is missing, runs every check and test, ends with "N passed, N failed".
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+
+import { buildAgent, buildFrontend, buildPlugin, buildPreview } from './lib/build.mjs';
+import { regenerated } from './lib/generated.mjs';
+import { apt, checkNode, ensureGo, ensureModules } from './lib/prepare.mjs';
+import { Advice, cacheDir, endAll, isRoot, must, root, say, which } from './lib/shell.mjs';
+import { command, failed, passed, readGoTest, readJest, readTap, runSteps, skipped } from './lib/steps.mjs';
+
+const usage = `npm test [-- OPTIONS]
+
+  --only GROUPS    only these groups, separated by commas: scripts, go, ts, gen, build, browser
+  --packages LIST  only these Go packages in the step "go: test", separated by commas
+`;
+
+const groups = ['scripts', 'go', 'ts', 'gen', 'build', 'browser'];
+
+/** In continuous integration nothing may be left out for want of a tool. */
+const ci = Boolean(process.env.CI);
+
+function options(argv) {
+  const o = { only: groups, packages: ['./...'] };
+  for (let i = 0; i < argv.length; i++) {
+    const [name, inline] = argv[i].split(/=(.*)/s);
+    const value = () => inline ?? argv[++i] ?? '';
+    if (name === '--only') {
+      o.only = value().split(',');
+      const unknown = o.only.filter((g) => !groups.includes(g));
+      if (unknown.length) {
+        throw new Advice(`There is no group ${unknown.join(', ')}.\n\n${usage}`);
+      }
+    } else if (name === '--packages') {
+      o.packages = value().split(',');
+    } else if (name === '--help') {
+      say(usage);
+      process.exit(0);
+    } else {
+      throw new Advice(`There is no option ${name}.\n\n${usage}`);
+    }
+  }
+  return o;
+}
+
+/** Debian packages for tests alone: what is needed of each, and the group that needs it. */
+const wanted = [
+  { group: 'go', there: () => which('gcc'), packages: ['gcc', 'libc6-dev'], why: 'the race detector needs a C compiler' },
+  { group: 'go', there: () => which('git'), packages: ['git'], why: 'some tests read the history' },
+  { group: 'ts', there: () => which('promtool'), packages: ['prometheus'], why: 'promtool tests the Prometheus rules' },
+  {
+    group: 'gen',
+    there: () => which('clang') && fs.existsSync('/usr/include/bpf/bpf_helpers.h'),
+    packages: ['clang', 'llvm', 'libbpf-dev'],
+    why: 'the BPF programs are compiled anew and compared',
+  },
+  {
+    group: 'browser',
+    there: () => which('chromium') || which('google-chrome') || which('chromium-browser'),
+    packages: ['chromium'],
+    why: 'the browser tests need a browser',
+  },
+];
+
+/** Installs what is missing where that is possible; the steps themselves judge what then is still missing. */
+async function installTools(only) {
+  const missing = wanted.filter((w) => only.includes(w.group) && !w.there());
+  for (const w of missing) {
+    try {
+      await apt(w.packages, w.why);
+    } catch (error) {
+      say(error.message);
+    }
+  }
+}
+
+async function prepare(o) {
+  checkNode();
+  await installTools(o.only);
+  const goEnv = async () => {
+    const env = await ensureGo();
+    await must('fetching Go modules', 'go', ['mod', 'download'], { env });
+    return env;
+  };
+  const [env] = await Promise.all([goEnv(), ensureModules()]);
+  return env;
+}
+
+/** gofmt lists what it would change. */
+async function gofmt(env) {
+  const bad = [];
+  const r = await command('gofmt', 'gofmt', ['-l', ...goFolders()], {
+    env,
+    read: (lines) => (bad.push(...lines.filter(Boolean)), passed()),
+  });
+  return r.failed || !bad.length ? r : failed('gofmt', `not formatted: ${bad.join(', ')}; run "gofmt -w" on them`);
+}
+
+const goFolders = () => ['pkg', 'e2e', 'tools', 'bench', 'Magefile.go'].filter((f) => fs.existsSync(path.join(root, f)));
+
+async function jest() {
+  const report = path.join(cacheDir, 'jest.json');
+  fs.rmSync(report, { force: true });
+  const r = await command('jest', 'npx', ['jest', '--ci', '--maxWorkers=2', '--json', `--outputFile=${report}`]);
+  return fs.existsSync(report) ? readJest(JSON.parse(fs.readFileSync(report, 'utf8'))) : r;
+}
+
+/** One step a kind of generated code: made anew in a scratch directory and compared with what is committed. */
+async function compareGenerated(kind, env) {
+  const r = await regenerated(kind, env);
+  if (r.missing) {
+    return ci ? failed(kind, `${r.missing}; in continuous integration this check must run`) : skipped(r.missing);
+  }
+  return r.different.length
+    ? failed(kind, `${r.different.join('\n')}\nCommitted code differs from what its source makes. Run "${r.command}" and commit the result.\n${r.output ?? ''}`)
+    : passed();
+}
+
+const script = (name) => JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).scripts[name];
+const npmRun = (name, options) =>
+  script(name) ? command(name, 'npm', ['run', '--silent', name], options) : Promise.resolve(failed(name, `package.json has no script "${name}"`));
+
+async function asStep(what, build) {
+  await build();
+  return passed();
+}
+
+function steps(o, env) {
+  const race = { ...env, CGO_ENABLED: '1' };
+  const all = {
+    scripts: [{ name: 'node --test', run: () => command('scripts', process.execPath, ['--test', '--test-reporter=tap', 'scripts/'], { read: readTap }) }],
+    go: [
+      { name: 'gofmt', run: () => gofmt(env) },
+      { name: 'vet', run: () => command('vet', 'go', ['vet', './...'], { env }) },
+      { name: 'vet for other systems', run: () => command('vet-other', 'go', ['vet', './pkg/...'], { env: { ...env, GOOS: 'darwin', GOARCH: 'arm64', CGO_ENABLED: '0' } }) },
+      { name: 'staticcheck', run: () => command('staticcheck', 'go', ['tool', 'staticcheck', './...'], { env }) },
+      {
+        name: isRoot ? 'test -race' : 'test -race (without root: no eBPF)',
+        // One package at a time: several of them load BPF programs and measure time.
+        run: () => command('go-test', 'go', ['test', '-race', '-p', '1', '-count', '1', '-timeout', '10m', '-json', ...o.packages], { env: race, read: readGoTest, timeout: 25 * 60_000 }),
+      },
+    ],
+    ts: [
+      { name: 'typecheck', run: () => npmRun('typecheck') },
+      { name: 'eslint', run: () => npmRun('lint') },
+      { name: 'jest', run: jest },
+    ],
+    gen: [
+      { name: 'buf lint', run: () => command('buf-lint', 'npx', ['buf', 'lint'], { env }) },
+      { name: 'protocol code is current', run: () => compareGenerated('proto', env) },
+      { name: 'BPF objects are current', run: () => compareGenerated('bpf', env) },
+      { name: 'boards and rules are current', run: () => compareGenerated('boards', env) },
+    ],
+    build: [
+      { name: 'all platforms (mage)', run: () => command('mage', 'go', ['tool', 'mage', '-v'], { env: { ...env, CGO_ENABLED: '0' } }) },
+      { name: 'frontend', run: () => asStep('frontend', buildFrontend) },
+      {
+        name: 'agent, plugin and preview',
+        run: () =>
+          asStep('agent', async () => {
+            await buildAgent(env);
+            await buildPlugin(env);
+            await buildPreview(env);
+          }),
+      },
+      { name: 'dist is complete', run: checkDist },
+    ],
+    browser: [
+      {
+        name: 'preview in Chromium',
+        run: () =>
+          which('chromium') || which('google-chrome') || which('chromium-browser')
+            ? browser(env)
+            : Promise.resolve(ci ? failed('browser', 'no browser is installed') : skipped('no browser is installed')),
+      },
+    ],
+  };
+  return groups.filter((g) => o.only.includes(g)).flatMap((group) => all[group].map((s) => ({ group, ...s })));
+}
+
+/** The browser tests need what the build makes; on their own they make it first. */
+async function browser(env) {
+  await buildAgent(env);
+  await buildPlugin(env);
+  await buildFrontend();
+  await buildPreview(env);
+  return command('browser', process.execPath, ['--test', '--test-reporter=tap', '--test-concurrency=1', ...browserTests()], { env, read: readTap, timeout: 20 * 60_000 });
+}
+
+function browserTests() {
+  const found = fs.readdirSync(path.join(root, 'e2e'), { recursive: true }).filter((f) => f.endsWith('.test.mjs') && !f.includes('node_modules'));
+  return found.map((f) => path.join('e2e', f)).sort();
+}
+
+/** What a user unpacks must hold the plugin and the agent for every platform. */
+function checkDist() {
+  const needed = [
+    'module.js',
+    'plugin.json',
+    'README.md',
+    'CHANGELOG.md',
+    'LICENSE',
+    ...['linux_amd64', 'linux_arm64', 'darwin_amd64', 'darwin_arm64', 'windows_amd64.exe'].map((p) => `gpx_pscope_${p}`),
+    ...['linux_amd64', 'linux_arm64'].map((p) => `pscope_${p}`),
+  ];
+  const missing = needed.filter((f) => !fs.existsSync(path.join(root, 'dist', f)));
+  return missing.length ? failed('dist is complete', `dist lacks ${missing.join(', ')}`) : passed();
+}
+
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => {
+    endAll('SIGKILL');
+    process.exit(130);
+  });
+}
+let exitCode = 1;
+try {
+  const o = options(process.argv.slice(2));
+  const began = Date.now();
+  const env = await prepare(o);
+  say(`prepared in ${((Date.now() - began) / 1000).toFixed(0)} s on ${os.cpus().length} CPUs\n`);
+  exitCode = await runSteps(steps(o, env));
+} catch (error) {
+  say(error instanceof Advice ? error.message : error.stack);
+  say('\n0 passed, 1 failed');
+}
+process.exit(exitCode);
