@@ -1,0 +1,126 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"strings"
+	"syscall"
+
+	"connectrpc.com/connect"
+	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
+)
+
+// Error is a failure of an agent or engine. Its text says what failed, why, and what to do next.
+type Error struct {
+	Source string // which agent or engine
+	Why    string
+	Next   string
+	Err    error
+	// Refused is true when the request itself was at fault (bad PromQL, bad selector), so that other sources would refuse it, too.
+	Refused bool
+}
+
+func (e *Error) Error() string {
+	s := e.Source + ": " + e.Why
+	if e.Next != "" {
+		s += ". " + e.Next
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// NoAgent says that nothing listens on the local agent's socket and that the bundled agent can't be started.
+type NoAgent struct {
+	Socket string
+	Why    string
+	// Commands are ways to have an agent, each a line for a shell; the first is the simplest.
+	Commands []Command
+}
+
+// Command is a line for a shell and what it is good for.
+type Command struct {
+	Purpose string `json:"purpose"`
+	Line    string `json:"command"`
+}
+
+func (e *NoAgent) Error() string {
+	s := fmt.Sprintf("no agent listens on %s, and %s", e.Socket, e.Why)
+	for i, c := range e.Commands {
+		if i == 0 {
+			s += ". " + c.Purpose + ": " + c.Line
+		} else {
+			s += "; or " + c.Purpose + ": " + c.Line
+		}
+	}
+	return s
+}
+
+// explain turns what a client returned into an *Error.
+func explain(source string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var own *Error
+	if errors.As(err, &own) {
+		return err
+	}
+	e := &Error{Source: source, Err: err}
+	var none *NoAgent
+	var connectErr *connect.Error
+	var promErr *promv1.Error
+	var dns *net.DNSError
+	switch {
+	case errors.As(err, &none):
+		e.Why = none.Error()
+	case errors.Is(err, context.Canceled):
+		e.Why = "the request was cancelled"
+	case errors.Is(err, context.DeadlineExceeded):
+		e.Why, e.Next = "no answer in time", "Check that it runs and is not overloaded, or choose a shorter time range"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		e.Why, e.Next = "nothing listens at its address", "Start the agent there, or correct the address in the data source's settings"
+	case errors.Is(err, fs.ErrPermission):
+		e.Why, e.Next = "its socket may not be used by the user Grafana runs as", "Start the agent with --socket-mode 0666, or let Grafana's user into the socket's group"
+	case errors.As(err, &dns):
+		e.Why, e.Next = "its name "+dns.Name+" can't be resolved", "Correct the address in the data source's settings"
+	case errors.As(err, &promErr):
+		e.Why = promErr.Msg
+		switch promErr.Type {
+		case promv1.ErrBadData:
+			e.Refused, e.Next = true, "Correct the query"
+		case promv1.ErrTimeout, promv1.ErrCanceled:
+			e.Next = "Choose a shorter time range or fewer targets"
+		default:
+			if promErr.Detail != "" {
+				e.Why += ": " + firstLine(promErr.Detail)
+			}
+			e.Next = "Check the address and, for 401 or 403, the token in the data source's settings"
+		}
+	case errors.As(err, &connectErr):
+		e.Why = connectErr.Message()
+		switch connectErr.Code() {
+		case connect.CodeInvalidArgument, connect.CodeOutOfRange:
+			e.Refused, e.Next = true, "Correct the query"
+		case connect.CodeUnauthenticated, connect.CodePermissionDenied:
+			e.Next = "Enter the agent's token in the data source's settings"
+		case connect.CodeUnimplemented, connect.CodeNotFound:
+			e.Why, e.Next = "no P-Scope agent answers there", "Correct the address: an agent listens on port 9477 unless told otherwise"
+		case connect.CodeUnavailable:
+			e.Next = "Check that the agent runs"
+		}
+	default:
+		e.Why, e.Next = firstLine(err.Error()), "Check the data source's settings"
+	}
+	return e
+}
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	if len(line) > 300 {
+		line = line[:300] + "…"
+	}
+	return line
+}

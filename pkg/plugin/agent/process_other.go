@@ -1,0 +1,16 @@
+//go:build !linux
+
+package agent
+
+import (
+	"errors"
+	"syscall"
+)
+
+func lockThread() (unlock func()) { return func() {} }
+
+func childAttributes() *syscall.SysProcAttr { return nil }
+
+func privileged(string) error { return errors.New("agents run on Linux only") }
+
+func ownDirectory(string) bool { return false }
