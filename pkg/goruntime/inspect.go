@@ -36,6 +36,15 @@ type Binary struct {
 
 	Probes    []ProbeSite // rare functions: stops of the world, GC phases, GOMAXPROCS changes
 	HotProbes []ProbeSite // functions of the scheduler's hot path, for tier 2 only
+
+	entry  uint64  // link-time address of the entry point
+	checks []check // what a process that runs this program has in its memory
+}
+
+// check is a piece of the file's read-only contents at a link-time address.
+type check struct {
+	addr  uint64
+	bytes []byte
 }
 
 // Vars holds the link-time addresses of the runtime's variables; 0 means absent or not found.
@@ -110,6 +119,8 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 		Arch:      im.arch,
 		PIE:       im.f.Type == elf.ET_DYN,
 		BuildID:   im.buildID(),
+		entry:     im.f.Entry,
+		checks:    im.checks(),
 	}
 	version, ok := parseGoVersion(b.GoVersion)
 	switch {
@@ -203,6 +214,28 @@ func (b *Binary) findLayout(im *image, version goVersion) error {
 	}
 	b.Layout, b.LayoutSource = *l, pstate.LayoutTable
 	return nil
+}
+
+// checks picks what tells this program from others in memory: its ELF header and its notes, which hold the build IDs.
+func (im *image) checks() []check {
+	var list []check
+	for _, p := range im.f.Progs {
+		var addr, size uint64
+		switch {
+		case p.Type == elf.PT_LOAD && p.Off == 0 && p.Filesz >= 64:
+			addr, size = p.Vaddr, 64
+		case p.Type == elf.PT_NOTE:
+			addr, size = p.Vaddr, min(p.Filesz, 256)
+		}
+		if s := im.segment(addr); size == 0 || s == nil || s.Flags&elf.PF_W != 0 || len(list) >= 8 {
+			continue
+		}
+		b := make([]byte, size)
+		if im.readFullVA(addr, b) == nil {
+			list = append(list, check{addr, b})
+		}
+	}
+	return list
 }
 
 // buildID reads the Go build ID note, else the GNU one.

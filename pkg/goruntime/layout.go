@@ -44,26 +44,27 @@ type GLayout struct {
 
 // MLayout locates fields of type m, a thread (runtime/runtime2.go).
 type MLayout struct {
-	Size       int32
-	G0         int32 `field:"g0,required"`
-	ProcID     int32 `field:"procid,required"`
-	GSignal    int32 `field:"gsignal"`
-	TLS        int32 `field:"tls"`
-	CurG       int32 `field:"curg,required"`
-	P          int32 `field:"p,required"`
-	NextP      int32 `field:"nextp,required"`
-	OldP       int32 `field:"oldp,required"`
-	ID         int32 `field:"id,required"`
-	PreemptOff int32 `field:"preemptoff"`
-	Locks      int32 `field:"locks"`
-	Spinning   int32 `field:"spinning,required"`
-	Blocked    int32 `field:"blocked,required"`
-	InCgo      int32 `field:"incgo"`
-	IsExtra    int32 `field:"isextra"`
-	NCgo       int32 `field:"ncgo"`
-	AllLink    int32 `field:"alllink,required"`
-	SchedLink  int32 `field:"schedlink"`
-	LockedG    int32 `field:"lockedg"`
+	Size        int32
+	G0          int32 `field:"g0,required"`
+	ProcID      int32 `field:"procid,required"`
+	GSignal     int32 `field:"gsignal"`
+	TLS         int32 `field:"tls"`
+	CurG        int32 `field:"curg,required"`
+	P           int32 `field:"p,required"`
+	NextP       int32 `field:"nextp,required"`
+	OldP        int32 `field:"oldp,required"`
+	ID          int32 `field:"id,required"`
+	PreemptOff  int32 `field:"preemptoff"`
+	Locks       int32 `field:"locks"`
+	Spinning    int32 `field:"spinning,required"`
+	Blocked     int32 `field:"blocked,required"`
+	InCgo       int32 `field:"incgo"`
+	IsExtra     int32 `field:"isextra"`
+	NCgo        int32 `field:"ncgo"`
+	AllLink     int32 `field:"alllink,required"`
+	SchedLink   int32 `field:"schedlink"`
+	LockedG     int32 `field:"lockedg"`
+	SyscallTick int32 `field:"syscalltick,required"`
 }
 
 // PLayout locates fields of type p, a processor (runtime/runtime2.go).
@@ -156,8 +157,35 @@ func (l *Layout) check() (missing string) {
 			missing = typeName + "." + alternatives[0]
 		}
 	})
+	if missing == "" && max(l.pWindow(), l.mWindow(), l.gWindow(), l.schedWindow()) > maxWindow {
+		return "the runtime's types in their usual size"
+	}
 	return missing
 }
+
+// The windows are what Snapshot reads of each type in one piece, from its beginning. They are checked to be small, whatever DWARF claims.
+
+func (l *Layout) pWindow() int {
+	p := &l.P
+	return int(max(p.ID+4, p.Status+4, p.Link+8, p.SchedTick+4, p.SyscallTick+4, p.M+8, p.RunqHead+4, p.RunqTail+4))
+}
+
+func (l *Layout) mWindow() int {
+	m := &l.M
+	return int(max(m.ProcID, m.CurG, m.P, m.NextP, m.OldP, m.ID, m.Spinning, m.Blocked, m.AllLink) + 8)
+}
+
+func (l *Layout) gWindow() int {
+	return int(max(l.G.AtomicStatus+4, l.G.GoID+8))
+}
+
+func (l *Layout) schedWindow() int {
+	s := &l.Sched
+	return int(max(s.NMIdle, s.PIdle, s.NPIdle, s.NMSpinning, s.RunqSize, s.GCWaiting, s.StopWait) + 8)
+}
+
+// maxWindow bounds a window; the largest, of p, is 408 bytes.
+const maxWindow = 4096
 
 // maxTypeSize bounds the size of a runtime type: the largest, p, is 16 kB in Go 1.27. It keeps a hostile DWARF from making Snapshot read far.
 const maxTypeSize = 256 << 10

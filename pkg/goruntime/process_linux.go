@@ -1,0 +1,284 @@
+package goruntime
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// Process is a live Go process opened for reading. Its methods must not be called concurrently.
+type Process struct {
+	pid       int
+	bin       *Binary
+	bias      uint64
+	startTime uint64
+	exe       fileID
+	pidfd     int    // -1 on kernels before 5.3, where the start time is compared instead
+	canary    uint64 // address of bytes on the initial stack, which an exec replaces
+
+	reader
+	tids tidMap
+}
+
+// fileID tells one file from another.
+type fileID struct {
+	dev, ino uint64
+}
+
+// OpenProcess opens a process of which b is the executable: it works out where the program was loaded and makes sure that the process really
+// runs it. The caller needs ptrace access (the same user, or CAP_SYS_PTRACE). Close it after use.
+func OpenProcess(pid int, b *Binary) (*Process, error) {
+	p := &Process{pid: pid, bin: b, pidfd: -1}
+	if err := p.open(); err != nil {
+		p.Close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Process) open() error {
+	fd, err := unix.PidfdOpen(p.pid, 0)
+	switch {
+	case err == nil:
+		p.pidfd = fd
+	case errors.Is(err, unix.ESRCH):
+		return refuse(ReasonExited, err, "process %d has exited", p.pid)
+	}
+	// Everything below is read by pid, and is about the process the pidfd holds if that one still lives at the end.
+	if p.startTime, err = startTime(p.pid); err != nil {
+		return p.explain(err)
+	}
+	if p.exe, err = p.exeID(); err != nil {
+		return p.explain(err)
+	}
+	entry, random, err := p.auxv()
+	if err != nil {
+		return p.explain(err)
+	}
+	// The kernel passes the run-time address of the entry point (fs/binfmt_elf.c, create_elf_tables); /proc/<pid>/maps would say the same but names
+	// files by device numbers that overlayfs and btrfs do not keep to.
+	p.bias = entry - p.bin.entry
+	p.canary = random
+	if !p.bin.PIE && p.bias != 0 || p.bias%4096 != 0 {
+		return refuse(ReasonExeced, nil, "process %d runs another program than the one inspected", p.pid)
+	}
+	if err := p.verifyImage(); err != nil {
+		return err
+	}
+	if err := p.tids.init(p.pid); err != nil {
+		return p.explain(err)
+	}
+	if !p.alive() {
+		return ErrExited
+	}
+	return nil
+}
+
+// Close releases the process.
+func (p *Process) Close() {
+	if p.pidfd >= 0 {
+		unix.Close(p.pidfd)
+		p.pidfd = -1
+	}
+}
+
+// PID is the process id in the caller's PID namespace.
+func (p *Process) PID() int { return p.pid }
+
+// Key identifies the process for as long as the machine runs.
+func (p *Process) Key() pstate.Key { return pstate.Key{PID: int32(p.pid), StartTime: p.startTime} }
+
+// Binary is what the process was opened with.
+func (p *Process) Binary() *Binary { return p.bin }
+
+// Bias is what to add to link-time addresses.
+func (p *Process) Bias() uint64 { return p.bias }
+
+// Addr translates a link-time address; 0, which means absent, stays 0.
+func (p *Process) Addr(linkVA uint64) uint64 {
+	if linkVA == 0 {
+		return 0
+	}
+	return linkVA + p.bias
+}
+
+// PidFD is the process's pidfd, owned by p, or -1 on kernels before 5.3.
+func (p *Process) PidFD() int { return p.pidfd }
+
+// alive reports whether the process opened still exists, in which case its pid has not been given to another.
+func (p *Process) alive() bool {
+	if p.pidfd >= 0 {
+		p.poll[0] = unix.PollFd{Fd: int32(p.pidfd), Events: unix.POLLIN}
+		n, err := unix.Poll(p.poll[:], 0)
+		return err != nil || n == 0 // a pidfd becomes readable when the process exits
+	}
+	t, err := startTime(p.pid)
+	return err == nil && t == p.startTime
+}
+
+// Alive says why the process can no longer be observed under this Process: ErrExited, ErrExeced, or nil.
+func (p *Process) Alive() error {
+	if !p.alive() {
+		return ErrExited
+	}
+	id, err := p.exeID()
+	if err != nil {
+		return p.explain(err)
+	}
+	entry, random, err := p.auxv()
+	if err != nil {
+		return p.explain(err)
+	}
+	if id != p.exe || entry-p.bin.entry != p.bias || random != p.canary {
+		return ErrExeced
+	}
+	return nil
+}
+
+// verifyImage compares the ELF header and the build ID note in the process's memory with the file's, so that neither a wrong bias nor a
+// wrong file goes unnoticed.
+func (p *Process) verifyImage() error {
+	for _, c := range p.bin.checks {
+		got := make([]byte, len(c.bytes))
+		if err := p.ReadMemory(p.Addr(c.addr), got); err != nil {
+			if errors.Is(err, unix.EFAULT) {
+				return refuse(ReasonExeced, nil, "process %d runs another program than the one inspected", p.pid)
+			}
+			return err
+		}
+		if string(got) != string(c.bytes) {
+			return refuse(ReasonExeced, nil, "process %d runs another program than the one inspected", p.pid)
+		}
+	}
+	return nil
+}
+
+// ReadMemory fills b from the process's memory at a run-time address. The error is a [*RefusedError], or wraps EFAULT if the address is not mapped.
+func (p *Process) ReadMemory(addr uint64, b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	local := [1]unix.Iovec{{Base: &b[0]}}
+	local[0].SetLen(len(b))
+	remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
+	n, err := unix.ProcessVMReadv(p.pid, local[:], remote[:], 0)
+	switch {
+	case err == nil && n == len(b):
+		return nil
+	case err == nil || errors.Is(err, unix.EFAULT):
+		return refuse(ReasonMemory, unix.EFAULT, "process %d has no memory at %#x", p.pid, addr)
+	}
+	return p.explain(err)
+}
+
+// exeID identifies the executable. The link is followed by the kernel inside the target's mount namespace.
+func (p *Process) exeID() (fileID, error) {
+	var st unix.Stat_t
+	if err := unix.Stat("/proc/"+strconv.Itoa(p.pid)+"/exe", &st); err != nil {
+		return fileID{}, err
+	}
+	return fileID{uint64(st.Dev), st.Ino}, nil
+}
+
+// auxv reads the entry point and the address of the random bytes from the auxiliary vector.
+func (p *Process) auxv() (entry, random uint64, err error) {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(p.pid) + "/auxv")
+	if err != nil {
+		return 0, 0, err
+	}
+	const (
+		atEntry  = 9
+		atRandom = 25
+	)
+	for ; len(b) >= 16; b = b[16:] {
+		switch binary.NativeEndian.Uint64(b) {
+		case atEntry:
+			entry = binary.NativeEndian.Uint64(b[8:])
+		case atRandom:
+			random = binary.NativeEndian.Uint64(b[8:])
+		}
+	}
+	if entry == 0 {
+		return 0, 0, unix.ESRCH // a zombie's or kernel thread's is empty
+	}
+	return entry, random, nil
+}
+
+func startTime(pid int) (uint64, error) { return startTimeIn("/proc", pid) }
+
+// startTimeIn reads field 22 of /proc/<pid>/stat. The command name before it may contain anything, blanks and brackets included.
+func startTimeIn(procRoot string, pid int) (uint64, error) {
+	b, err := os.ReadFile(procRoot + "/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0, err
+	}
+	s := string(b)
+	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
+	if len(f) < 20 {
+		return 0, fmt.Errorf("/proc/%d/stat has too few fields", pid)
+	}
+	return strconv.ParseUint(f[19], 10, 64)
+}
+
+// explain turns the error of a system call or of procfs into a RefusedError.
+func (p *Process) explain(err error) error {
+	var refused *RefusedError
+	switch {
+	case errors.As(err, &refused):
+		return err
+	case errors.Is(err, unix.ESRCH), errors.Is(err, fs.ErrNotExist):
+		return refuse(ReasonExited, nil, "process %d has exited", p.pid)
+	case errors.Is(err, fs.ErrPermission): // EPERM and EACCES
+		return refuse(ReasonNoPrivilege, err, "%s", p.lackingPrivilege())
+	}
+	return refuse(ReasonMemory, err, "process %d cannot be read", p.pid)
+}
+
+// lackingPrivilege says what keeps us from reading the process (kernel/ptrace.c, __ptrace_may_access; security/yama/yama_lsm.c).
+func (p *Process) lackingPrivilege() string {
+	if !canReadSelf() {
+		return "the system call process_vm_readv is forbidden here, probably by the container's seccomp profile; allow it or add CAP_SYS_PTRACE"
+	}
+	scope := 0
+	if b, err := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope"); err == nil {
+		scope, _ = strconv.Atoi(strings.TrimSpace(string(b)))
+	}
+	switch {
+	case scope >= 3:
+		return "kernel.yama.ptrace_scope is 3, which forbids reading other processes' memory until the next boot"
+	case scope >= 1 && sameUser(p.pid):
+		return fmt.Sprintf("kernel.yama.ptrace_scope is %d, which forbids reading other processes' memory without CAP_SYS_PTRACE", scope)
+	case !sameUser(p.pid):
+		return fmt.Sprintf("process %d belongs to another user; reading its memory needs CAP_SYS_PTRACE", p.pid)
+	}
+	return fmt.Sprintf("reading the memory of process %d needs CAP_SYS_PTRACE: it has more privileges than this one, changed them, or is protected by a security module", p.pid)
+}
+
+// canReadSelf tries process_vm_readv where no access check applies.
+func canReadSelf() bool {
+	var from, to [1]byte
+	local := [1]unix.Iovec{{Base: &to[0]}}
+	local[0].SetLen(1)
+	remote := [1]unix.RemoteIovec{{Base: addressOf(&from), Len: 1}}
+	_, err := unix.ProcessVMReadv(os.Getpid(), local[:], remote[:], 0)
+	return err == nil
+}
+
+// hasThread reports whether a thread id, in our PID namespace, belongs to the process.
+func (p *Process) hasThread(tid int32) bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/"+strconv.Itoa(p.pid)+"/task/"+strconv.Itoa(int(tid)), &st) == nil
+}
+
+func sameUser(pid int) bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/"+strconv.Itoa(pid), &st) == nil && int(st.Uid) == os.Geteuid()
+}

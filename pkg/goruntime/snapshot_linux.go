@@ -1,0 +1,460 @@
+package goruntime
+
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reader holds what Snapshot keeps from one reading to the next.
+type reader struct {
+	batch batch
+	poll  [1]unix.PollFd
+
+	allp   sliceHeader // as last read, so that the array can be fetched together with the header
+	pAddrs []uint64
+
+	mAddrs []uint64         // the Ms to read; after a full walk, the list of all Ms in its order
+	mIndex map[uint64]int32 // address of an M to its place in Snapshot.Ms
+	known  []uint64         // all Ms of the last full walk
+	chain  []MSnapshot
+	links  []uint64         // alllink of each of Snapshot.Ms
+	ticks  []uint32         // m.syscalltick of those of Snapshot.Ms that have left a P behind
+	pIndex map[uint64]int32 // address of a P in a system call to its place in Snapshot.Ps
+}
+
+type sliceHeader struct{ ptr, len, cap uint64 }
+
+// Snapshot reads the state of all Ps and of the threads that carry them; withMs asks for all threads. It fills s, whose slices it reuses.
+//
+// It takes four system calls of process_vm_readv plus one poll, whatever the number of Ps up to 256. The process is not stopped: the values are
+// from slightly different instants, and what contradicts itself is counted in s. Errors are [*RefusedError]: [ErrExited], [ErrExeced],
+// [ErrNoPrivilege], [ErrNotStarted], [ErrTorn] (try again), or one of [ReasonMemory].
+func (p *Process) Snapshot(s *Snapshot, withMs bool) error {
+	begin := time.Now()
+	*s = Snapshot{At: begin.UnixNano(), Ps: s.Ps[:0], Ms: s.Ms[:0]}
+	p.batch.faults = 0
+	if err := p.snapshot(s, withMs); err != nil {
+		return p.diagnose(err)
+	}
+	// The pid may have passed to another process meanwhile; if the one opened still lives, it has not.
+	if !p.alive() {
+		return ErrExited
+	}
+	s.Took = time.Since(begin)
+	return nil
+}
+
+func (p *Process) snapshot(s *Snapshot, withMs bool) error {
+	allm, err := p.readGlobals(s)
+	if err != nil {
+		return err
+	}
+	if err := p.readPs(s); err != nil {
+		return err
+	}
+	if err := p.readMs(s, allm, withMs); err != nil {
+		return err
+	}
+	if err := p.readGs(s); err != nil {
+		return err
+	}
+	p.link(s)
+	return nil
+}
+
+// diagnose finds out what is behind a failed reading: memory that looks wrong is normal for a process that has exited or executed another program.
+func (p *Process) diagnose(err error) error {
+	if alive := p.Alive(); alive != nil {
+		return alive
+	}
+	if errors.Is(err, unix.ESRCH) {
+		return ErrExited
+	}
+	if errors.Is(err, errTooManyFaults) {
+		return refuse(ReasonMemory, err, "the memory of process %d does not look like a Go runtime", p.pid)
+	}
+	return p.explain(err)
+}
+
+// readGlobals reads runtime.sched, allp, gomaxprocs, gcphase and allm. The array behind allp moves only when GOMAXPROCS grows, so that it is
+// read where it was the last time and again only if it has moved.
+func (p *Process) readGlobals(s *Snapshot) (allm uint64, err error) {
+	v, l := &p.bin.Vars, &p.bin.Layout.Sched
+	b := &p.batch
+	for range 3 {
+		b.reset()
+		allpPiece := b.add(p.Addr(v.AllP), 24)
+		procsPiece := b.add(p.Addr(v.GOMAXPROCS), 4)
+		allmPiece := b.add(p.Addr(v.AllM), 8)
+		phasePiece := -1
+		if v.GCPhase != 0 {
+			phasePiece = b.add(p.Addr(v.GCPhase), 4)
+		}
+		schedPiece := b.add(p.Addr(v.Sched), p.bin.Layout.schedWindow())
+		arrayPiece := -1
+		if p.allp.len > 0 {
+			arrayPiece = b.add(p.allp.ptr, int(p.allp.len)*8)
+		}
+		canaryPiece := -1
+		if p.canary != 0 {
+			canaryPiece = b.add(p.canary, 8)
+		}
+		if err := b.read(p.pid); err != nil {
+			return 0, err
+		}
+		if canaryPiece >= 0 && b.piece(canaryPiece) == nil {
+			return 0, ErrExeced // the initial stack is gone; its address is random in every new image
+		}
+		header, procs, allmBytes, sched := b.piece(allpPiece), b.piece(procsPiece), b.piece(allmPiece), b.piece(schedPiece)
+		if header == nil || procs == nil || allmBytes == nil || sched == nil {
+			return 0, refuse(ReasonMemory, nil, "the runtime's variables of process %d are not mapped", p.pid)
+		}
+		s.GOMAXPROCS = int32(u32(procs, 0))
+		if phasePiece >= 0 {
+			if phase := b.piece(phasePiece); phase != nil {
+				s.GCPhase = u32(phase, 0)
+			}
+		}
+		s.Sched = SchedSnapshot{
+			NPIdle:     int32(u32(sched, l.NPIdle)),
+			NMSpinning: int32(u32(sched, l.NMSpinning)),
+			NMIdle:     -1,
+			RunqSize:   int32(u32(sched, l.RunqSize)),
+			GCWaiting:  sched[l.GCWaiting] != 0,
+			StopWait:   int32(u32(sched, l.StopWait)),
+			PIdle:      u64(sched, l.PIdle),
+		}
+		if l.NMIdle != Absent {
+			s.Sched.NMIdle = int32(u32(sched, l.NMIdle))
+		}
+		now := sliceHeader{u64(header, 0), u64(header, 8), u64(header, 16)}
+		switch {
+		case now.len == 0 && now.ptr == 0:
+			return 0, ErrNotStarted
+		case now.len > maxPs || now.len > now.cap || !plausible(now.ptr):
+			return 0, refuse(ReasonMemory, nil, "runtime.allp of process %d has length %d, capacity %d", p.pid, now.len, now.cap)
+		case s.GOMAXPROCS < 1 || s.GOMAXPROCS > maxPs:
+			return 0, refuse(ReasonMemory, nil, "runtime.gomaxprocs of process %d is %d", p.pid, s.GOMAXPROCS)
+		}
+		if now == p.allp && arrayPiece >= 0 {
+			array := b.piece(arrayPiece)
+			if array == nil {
+				return 0, refuse(ReasonMemory, nil, "runtime.allp of process %d is not mapped", p.pid)
+			}
+			p.pAddrs = p.pAddrs[:0]
+			for i := range int32(now.len) {
+				p.pAddrs = append(p.pAddrs, u64(array, i*8))
+			}
+			return u64(allmBytes, 0), nil
+		}
+		p.allp = now
+	}
+	return 0, refuse(ReasonTorn, nil, "GOMAXPROCS of process %d keeps changing", p.pid)
+}
+
+// The pieces read of each P.
+const (
+	pieceHead  = iota // from the beginning to runqtail
+	pieceNext         // runnext
+	pieceMode         // gcMarkWorkerMode
+	pieceAgain        // runqhead once more
+	piecesPerP
+)
+
+// readPs reads all Ps in one call.
+func (p *Process) readPs(s *Snapshot) error {
+	l := &p.bin.Layout.P
+	b := &p.batch
+	b.reset()
+	window := p.bin.Layout.pWindow()
+	for _, addr := range p.pAddrs {
+		if !plausible(addr) {
+			continue
+		}
+		b.add(addr, window)
+		b.add(addr+uint64(l.RunNext), 8)
+		b.add(addr+uint64(l.GCMarkWorkerMode), 4)
+		b.add(addr+uint64(l.RunqHead), 4)
+	}
+	if err := b.read(p.pid); err != nil {
+		return err
+	}
+	first, wrong := 0, 0
+	for i, addr := range p.pAddrs {
+		ps := PSnapshot{Addr: addr, ID: int32(i), MIndex: -1, RunqDepth: -1}
+		if plausible(addr) {
+			p.decodeP(s, &ps, first)
+			first += piecesPerP
+		}
+		if !ps.OK {
+			s.Errors++
+			wrong++
+		}
+		s.Ps = append(s.Ps, ps)
+	}
+	if wrong > len(s.Ps)/2 {
+		return refuse(ReasonMemory, nil, "%d of the %d Ps of process %d do not look like Ps", wrong, len(s.Ps), p.pid)
+	}
+	return nil
+}
+
+// decodeP fills ps from the pieces beginning at number first.
+func (p *Process) decodeP(s *Snapshot, ps *PSnapshot, first int) {
+	l := &p.bin.Layout.P
+	b := &p.batch
+	head, next, mode, again := b.piece(first+pieceHead), b.piece(first+pieceNext), b.piece(first+pieceMode), b.piece(first+pieceAgain)
+	if head == nil || next == nil || mode == nil || again == nil {
+		return
+	}
+	status, gcMode := u32(head, l.Status), u32(mode, 0)
+	if int32(u32(head, l.ID)) != ps.ID || status > pDead || gcMode > 16 {
+		return
+	}
+	ps.OK = true
+	ps.Status = status
+	ps.GCMarkWorkerMode = gcMode
+	ps.SchedTick = u32(head, l.SchedTick)
+	ps.SyscallTick = u32(head, l.SyscallTick)
+	ps.Link = u64(head, l.Link)
+	if m := u64(head, l.M); m == 0 || plausible(m) {
+		ps.M = m
+	} else {
+		s.Errors++
+	}
+	depth, torn := runqDepth(u32(head, l.RunqHead), u32(head, l.RunqTail), u32(again, 0))
+	if torn {
+		s.Torn++
+	}
+	if depth >= 0 && u64(next, 0) != 0 {
+		depth++
+	}
+	ps.RunqDepth = depth
+}
+
+// runqDepth is tail minus head. Both only grow, modulo 2^32; other Ps advance the head at any time and only the owner the tail, so that a head that
+// stood still around the reading of the tail makes the difference exact (runtime/proc.go, runqempty). Otherwise the later head gives a lower bound,
+// which is 0 where the queue was refilled in between.
+func runqDepth(head, tail, headAgain uint32) (depth int32, torn bool) {
+	const size = 256 // len(p.runq)
+	if head == headAgain {
+		if tail-head > size {
+			return -1, true
+		}
+		return int32(tail - head), false
+	}
+	if d := tail - headAgain; d <= size {
+		return int32(d), true
+	}
+	return 0, true
+}
+
+// readMs reads the Ms that carry a P, and all Ms if asked to. The list of all Ms is linked through alllink, newest first, and Ms come and go rarely:
+// those known from the last walk are read in the same call, and only new ones one by one.
+func (p *Process) readMs(s *Snapshot, allm uint64, withMs bool) error {
+	p.mAddrs = p.mAddrs[:0]
+	if p.mIndex == nil {
+		p.mIndex, p.pIndex = make(map[uint64]int32), make(map[uint64]int32)
+	}
+	clear(p.mIndex)
+	for i := range s.Ps {
+		p.wantM(s.Ps[i].M)
+	}
+	if withMs {
+		for _, addr := range p.known {
+			p.wantM(addr)
+		}
+	}
+	p.links = p.links[:0]
+	if err := p.readMBatch(s, p.mAddrs); err != nil {
+		return err
+	}
+	if !withMs {
+		return nil
+	}
+
+	// Walk the list through what was read, fetching what was not.
+	p.chain, p.known = p.chain[:0], p.known[:0]
+	for addr := allm; addr != 0; {
+		if len(p.known) >= maxMs {
+			s.Errors++
+			break
+		}
+		i, ok := p.mIndex[addr]
+		if !ok {
+			if !plausible(addr) {
+				s.Errors++
+				break
+			}
+			i = int32(len(s.Ms))
+			p.mIndex[addr] = i
+			p.tids.renew() // a new thread may have taken the id of one that has ended
+			p.mAddrs = append(p.mAddrs, addr)
+			if err := p.readMBatch(s, p.mAddrs[len(p.mAddrs)-1:]); err != nil {
+				return err
+			}
+		}
+		if i < 0 || s.Ms[i].Addr == 0 {
+			// Met before: the list loops, or it changed under our feet so much that it cannot be told apart from that. Or it leads to nothing mapped.
+			s.Errors++
+			break
+		}
+		p.known = append(p.known, addr)
+		p.chain = append(p.chain, s.Ms[i])
+		p.mIndex[addr] = -1
+		addr = p.links[i]
+	}
+	// Ms that carry a P but were not met stay in the result: the list was cut short, or they left it while it was read.
+	for i := range s.Ps {
+		if at, ok := p.mIndex[s.Ps[i].M]; ok && at >= 0 && s.Ms[at].Addr != 0 {
+			p.chain = append(p.chain, s.Ms[at])
+			p.mIndex[s.Ps[i].M] = -1
+		}
+	}
+	s.Ms = append(s.Ms[:0], p.chain...)
+	clear(p.mIndex)
+	for i := range s.Ms {
+		p.mIndex[s.Ms[i].Addr] = int32(i)
+	}
+	return nil
+}
+
+// wantM puts an M on the list to read, once.
+func (p *Process) wantM(addr uint64) {
+	if addr == 0 {
+		return
+	}
+	if _, dup := p.mIndex[addr]; !dup {
+		p.mIndex[addr] = int32(len(p.mAddrs))
+		p.mAddrs = append(p.mAddrs, addr)
+	}
+}
+
+// readMBatch appends one MSnapshot for each address; Addr is 0 in those that could not be read.
+func (p *Process) readMBatch(s *Snapshot, addrs []uint64) error {
+	l := &p.bin.Layout.M
+	b := &p.batch
+	b.reset()
+	window := p.bin.Layout.mWindow()
+	for _, addr := range addrs {
+		b.add(addr, window)
+	}
+	if err := b.read(p.pid); err != nil {
+		return err
+	}
+	for i, addr := range addrs {
+		m := b.piece(i)
+		if m == nil {
+			s.Errors++
+			s.Ms = append(s.Ms, MSnapshot{})
+			p.links = append(p.links, 0)
+			continue
+		}
+		procid := u64(m, l.ProcID)
+		if procid > 1<<22 { // PID_MAX_LIMIT
+			procid = 0
+			s.Errors++
+		}
+		ms := MSnapshot{
+			Addr:     addr,
+			ProcID:   int32(procid),
+			ID:       int64(u64(m, l.ID)),
+			CurG:     u64(m, l.CurG),
+			P:        u64(m, l.P),
+			NextP:    u64(m, l.NextP),
+			OldP:     u64(m, l.OldP),
+			Spinning: m[l.Spinning] != 0,
+			Blocked:  m[l.Blocked] != 0,
+		}
+		ms.TID = p.tids.host(ms.ProcID)
+		s.Ms = append(s.Ms, ms)
+		p.links = append(p.links, u64(m, l.AllLink))
+	}
+	return nil
+}
+
+// readGs reads the status of the current G of each M and, for Ms without a P, the tick that tells whether the P they had is still theirs.
+func (p *Process) readGs(s *Snapshot) error {
+	l := &p.bin.Layout
+	b := &p.batch
+	b.reset()
+	window := l.gWindow()
+	for i := range s.Ms {
+		m := &s.Ms[i]
+		if plausible(m.CurG) {
+			b.add(m.CurG, window)
+		}
+		if m.leftP() {
+			b.add(m.Addr+uint64(l.M.SyscallTick), 4)
+		}
+	}
+	if err := b.read(p.pid); err != nil {
+		return err
+	}
+	p.ticks = p.ticks[:0]
+	n := 0
+	for i := range s.Ms {
+		m := &s.Ms[i]
+		left := m.leftP()
+		if plausible(m.CurG) {
+			if g := b.piece(n); g != nil {
+				m.GStatus = u32(g, l.G.AtomicStatus) &^ gScan
+				m.GoID = u64(g, l.G.GoID)
+			} else {
+				s.Errors++
+			}
+			n++
+		}
+		var tick uint32
+		if left {
+			if t := b.piece(n); t != nil {
+				tick = u32(t, 0)
+			}
+			n++
+		}
+		p.ticks = append(p.ticks, tick)
+	}
+	return nil
+}
+
+// leftP reports whether the M may be in a system call with its P unlinked from it.
+func (m *MSnapshot) leftP() bool { return m.Addr != 0 && m.P == 0 && m.OldP != 0 }
+
+// link joins Ps with the Ms that carry them and settles the Ps' states.
+func (p *Process) link(s *Snapshot) {
+	clear(p.pIndex)
+	for i := range s.Ps {
+		ps := &s.Ps[i]
+		if !ps.OK {
+			continue
+		}
+		var gStatus uint32
+		if at, ok := p.mIndex[ps.M]; ok && ps.M != 0 && s.Ms[at].Addr != 0 {
+			if s.Ms[at].P == ps.Addr {
+				ps.MIndex = at
+				gStatus = s.Ms[at].GStatus
+			} else {
+				s.Moved++
+			}
+		}
+		ps.State = stateOf(ps.Status, ps.GCMarkWorkerMode, gStatus)
+		if ps.Status == pSyscall {
+			p.pIndex[ps.Addr] = int32(i)
+		}
+	}
+	// Up to Go 1.25 a P in a system call is unlinked from its M, which remembers it in oldp. Several Ms may: those from which the P was taken do
+	// so until they return. Taking it away advances p.syscalltick, of which the M has a copy (runtime/proc.go, reentersyscall and retake).
+	if len(p.pIndex) == 0 {
+		return
+	}
+	for i := range s.Ms {
+		m := &s.Ms[i]
+		if !m.leftP() || m.GStatus != gSyscall {
+			continue
+		}
+		if at, ok := p.pIndex[m.OldP]; ok && s.Ps[at].SyscallTick == p.ticks[i] {
+			s.Ps[at].MIndex = int32(i)
+		}
+	}
+}

@@ -1,0 +1,121 @@
+package goruntime
+
+import (
+	"errors"
+	"time"
+)
+
+// Validate checks that what Inspect found makes sense in the live process: the version string is the one in the file, there are between 1 and 4096
+// Ps, as many as GOMAXPROCS, each with its own number and a known status, and each M that carries a P says so itself. It guards against a wrong
+// layout, which would otherwise yield plausible nonsense. A process that is starting up gives [ErrNotStarted]: try again later.
+func (p *Process) Validate() error {
+	if err := p.validateVersion(); err != nil {
+		return err
+	}
+	var s Snapshot
+	var last error
+	// A stop of the world that changes GOMAXPROCS, or Ps that change hands while they are read, can spoil one look, hardly several.
+	for attempt := range 5 {
+		if attempt > 0 {
+			time.Sleep(2 * time.Millisecond)
+		}
+		err := p.Snapshot(&s, true)
+		if err == nil {
+			err = p.plausible(&s)
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, ErrTorn) && !errors.Is(err, &RefusedError{Reason: ReasonMemory}) {
+			return err
+		}
+		last = err
+	}
+	return last
+}
+
+// plausible judges one snapshot.
+func (p *Process) plausible(s *Snapshot) error {
+	wrong := func(format string, args ...any) error {
+		return refuse(ReasonMemory, nil, "the memory of process %d does not match the runtime's layout: "+format, append([]any{p.pid}, args...)...)
+	}
+	if int(s.GOMAXPROCS) != len(s.Ps) {
+		return refuse(ReasonTorn, nil, "process %d has %d Ps but GOMAXPROCS %d", p.pid, len(s.Ps), s.GOMAXPROCS)
+	}
+	carried, idle := 0, 0
+	for i := range s.Ps {
+		ps := &s.Ps[i]
+		switch {
+		case !ps.OK:
+			return wrong("P %d is not where it should be", i)
+		case ps.RunqDepth < 0 || ps.RunqDepth > 257:
+			return wrong("the run queue of P %d is broken", i)
+		case ps.Status == pIdle:
+			idle++
+		}
+		if ps.M != 0 {
+			carried++
+		}
+	}
+	// Ps that change hands between the two reads are normal, but not most of them in each of several looks.
+	if s.Moved > (carried+1)/2 && s.Moved > 1 {
+		return wrong("%d of %d Ps are carried by an M that says otherwise", s.Moved, carried)
+	}
+	if n := int(s.Sched.NPIdle); n < 0 || n > len(s.Ps) {
+		return wrong("%d of %d Ps are idle", n, len(s.Ps))
+	}
+	if s.Sched.RunqSize < 0 || s.Sched.NMSpinning < 0 || int(s.Sched.NMSpinning) > len(s.Ms)+len(s.Ps) {
+		return wrong("the scheduler's counts are broken")
+	}
+	if s.Sched.StopWait < 0 || int(s.Sched.StopWait) > len(s.Ps) {
+		return wrong("a stop waits for %d Ps", s.Sched.StopWait)
+	}
+	return p.plausibleMs(s, wrong)
+}
+
+// plausibleMs checks that the Ms are threads of the process.
+func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) error {
+	if len(s.Ms) == 0 {
+		return wrong("it has no threads")
+	}
+	threads, strangers := 0, 0
+	for i := range s.Ms {
+		m := &s.Ms[i]
+		if m.ProcID == 0 {
+			continue // being created, or an extra M kept for C threads
+		}
+		threads++
+		if m.TID == 0 || !p.hasThread(m.TID) {
+			strangers++
+		}
+	}
+	// A thread may end between the two looks.
+	if threads == 0 || strangers > threads/2 {
+		return wrong("%d of its %d Ms name a thread it does not have", strangers, threads)
+	}
+	return nil
+}
+
+// validateVersion compares runtime.buildVersion with the file's build information.
+func (p *Process) validateVersion() error {
+	addr := p.Addr(p.bin.Vars.BuildVersion)
+	if addr == 0 {
+		return nil
+	}
+	var header [16]byte
+	if err := p.ReadMemory(addr, header[:]); err != nil {
+		return p.diagnose(err)
+	}
+	ptr, size := u64(header[:], 0), u64(header[:], 8)
+	if size != uint64(len(p.bin.GoVersion)) || size > 1024 {
+		return refuse(ReasonMemory, nil, "runtime.buildVersion of process %d is %d bytes long, not %q", p.pid, size, p.bin.GoVersion)
+	}
+	text := make([]byte, size)
+	if err := p.ReadMemory(ptr, text); err != nil {
+		return p.diagnose(err)
+	}
+	if string(text) != p.bin.GoVersion {
+		return refuse(ReasonMemory, nil, "runtime.buildVersion of process %d is %.40q, not %q", p.pid, text, p.bin.GoVersion)
+	}
+	return nil
+}
