@@ -73,9 +73,20 @@ struct pt_regs {
 };
 #endif
 
+struct upid {
+	int nr;
+	void *ns;
+};
+
+struct pid {
+	unsigned int level;
+	struct upid numbers[1];
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
+	struct pid *thread_pid;
 #if defined(__TARGET_ARCH_x86)
 	struct thread_struct thread;
 #endif

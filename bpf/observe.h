@@ -189,8 +189,9 @@ static __noinline void thread_gone(struct target *t, struct task_struct *task, u
 }
 
 // Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
-static __noinline void observe(struct target *t, struct thread *th, u32 tid, u64 now, u32 thread)
+static __noinline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
 {
+	u32 tid = BPF_CORE_READ(task, pid);
 	struct m_view m = {};
 	struct p_view p;
 	struct p_record *r;
@@ -198,12 +199,11 @@ static __noinline void observe(struct target *t, struct thread *th, u32 tid, u64
 
 	if (!t || !th)
 		return;
-	if (!th->m || read_m(t, th->m, tid, &m)) {
-		struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	if (!th->m || read_m(t, th->m, task, &m)) {
 		th->m = current_m(t, task);
 		if (!th->m)
 			return;
-		if (read_m(t, th->m, tid, &m)) {
+		if (read_m(t, th->m, task, &m)) {
 			th->m = 0;
 			return;
 		}

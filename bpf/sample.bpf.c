@@ -8,17 +8,19 @@ int sample(struct bpf_perf_event_data *ctx)
 	u32 index = 0, tid = id, slot, state;
 	struct target *t = target_of(id >> 32, &index);
 	struct p_record *r;
+	struct task_struct *task;
 	struct thread *th;
 	u64 began;
 
 	if (!t || !tid)
 		return 0;
 	began = bpf_ktime_get_ns();
-	th = thread_of(t, index, (struct task_struct *)bpf_get_current_task());
+	task = (struct task_struct *)bpf_get_current_task();
+	th = thread_of(t, index, task);
 	if (!th)
 		return 0;
 	thread_move(t, th, began >> TICK_SHIFT, T_ON_CPU);
-	observe(t, th, tid, began >> TICK_SHIFT, T_ON_CPU);
+	observe(t, th, task, began >> TICK_SHIFT, T_ON_CPU);
 	if (th->slot) {
 		slot = th->slot - 1;
 		r = bpf_map_lookup_elem(&p_records, &slot);

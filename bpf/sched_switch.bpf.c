@@ -22,14 +22,13 @@ static __always_inline u32 left_as(bool preempt, u64 state)
 
 static __noinline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
 {
-	u32 tid = BPF_CORE_READ(task, pid);
 	u64 now = began >> TICK_SHIFT;
 	struct thread *th = thread_of(t, index, task);
 
 	if (!t || !th)
 		return;
 	thread_move(t, th, now, state);
-	observe(t, th, tid, now, state);
+	observe(t, th, task, now, state);
 	if (state == T_UNINTERRUPTIBLE)
 		d_enter(t, th, now);
 }

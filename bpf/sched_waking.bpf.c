@@ -3,14 +3,15 @@
 
 // Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
 // that M runs is wake wait, and the P counts as idle.
-static __noinline void hand_over(struct target *t, struct thread *th, u32 tid, u64 now)
+static __noinline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now)
 {
+	u32 tid = BPF_CORE_READ(task, pid);
 	struct m_view m = {};
 	struct p_view p;
 	struct p_record *r;
 	u32 slot = 0;
 
-	if (!t || !th || !th->m || read_m(t, th->m, tid, &m) || !m.nextp)
+	if (!t || !th || !th->m || read_m(t, th->m, task, &m) || !m.nextp)
 		return;
 	if (read_p(t, m.nextp, &p) || p.status != P_IDLE)
 		return;
@@ -58,7 +59,7 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 		}
 	}
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) == tgid)
-		hand_over(t, th, tid, now);
+		hand_over(t, th, task, now);
 	measured(t, began);
 	return 0;
 }

@@ -71,7 +71,7 @@ struct layout {
 	u16 p_schedtick;
 	u16 p_syscalltick;
 	u16 p_m;
-	u16 pad;
+	u16 nested;	   // the process lives in a PID namespace of its own: m.procid is the thread's number in there
 	u32 p_gcmode;	   // gcMarkWorkerMode
 	u64 sched_pidle;   // address of sched.pidle in this process
 };

@@ -44,7 +44,22 @@ static __always_inline int read_user64(u64 addr, u64 *v)
 	return bpf_probe_read_user(v, sizeof(*v), (void *)addr);
 }
 
-static __noinline int read_m(struct target *t, u64 m, u32 tid, struct m_view *v)
+// A thread's number as the process itself sees it, which is what the runtime keeps in m.procid.
+static __noinline u32 tid_inside(struct target *t, struct task_struct *task)
+{
+	struct pid *pid;
+	u32 level, nr = 0;
+
+	if (!t || !t->layout.nested)
+		return BPF_CORE_READ(task, pid);
+	pid = BPF_CORE_READ(task, thread_pid);
+	level = BPF_CORE_READ(pid, level);
+	bpf_core_read(&nr, sizeof(nr), (void *)&pid->numbers[0].nr + level * bpf_core_type_size(struct upid));
+	return nr;
+}
+
+// Reads the m at an address, if it is the m of this thread.
+static __noinline int read_m(struct target *t, u64 m, struct task_struct *task, struct m_view *v)
 {
 	u64 procid = 0;
 
@@ -54,7 +69,7 @@ static __noinline int read_m(struct target *t, u64 m, u32 tid, struct m_view *v)
 		lose(t, LOST_READ_FAULT);
 		return -1;
 	}
-	if (procid != tid)
+	if (procid != tid_inside(t, task))
 		return -1;
 	u64 ps[2] = {};
 	// p and nextp are neighbours in every known version.

@@ -1,6 +1,11 @@
 package pstate
 
-import "time"
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
 
 // Interval is the raw record everything else is made from: P stayed in State, carried by a thread in Thread, from Start to End.
 type Interval struct {
@@ -51,7 +56,7 @@ type Arrival struct {
 }
 
 // Histogram counts durations in exponential buckets: bucket i counts values v with Bound(i-1) < v <= Bound(i), where
-// Bound(i) = 2^((i+HistMin)/2) seconds. These are the bounds of a Prometheus native histogram of schema 1.
+// Bound(i) = HistBound(i) = 2^((i+HistMin)/2) seconds. These are the bounds of a Prometheus native histogram of schema 1.
 type Histogram struct {
 	Buckets [HistBuckets]uint64
 	Sum     time.Duration
@@ -150,3 +155,27 @@ type TargetView struct {
 	Reconciled map[string]uint64        // by reason
 	ProbeTime  map[string]time.Duration // by tier, measured
 }
+
+// Observe counts one duration.
+func (h *Histogram) Observe(d time.Duration) {
+	h.Buckets[HistBucket(d)]++
+	h.Count++
+	h.Sum += d
+}
+
+// HistBound is the inclusive upper bound of bucket i of a Histogram in seconds.
+func HistBound(i int) float64 { return math.Exp2(float64(i+HistMin) / 2) }
+
+// HistBucket is the bucket in which a duration falls.
+func HistBucket(d time.Duration) int {
+	s := d.Seconds()
+	i, _ := slices.BinarySearchFunc(histBounds[:], s, func(bound, s float64) int { return cmp.Compare(bound, s) })
+	return min(i, HistBuckets-1)
+}
+
+var histBounds = func() (b [HistBuckets]float64) {
+	for i := range b {
+		b[i] = HistBound(i)
+	}
+	return b
+}()

@@ -53,7 +53,7 @@ type ScopeLayout struct {
 	P_schedtick    uint16
 	P_syscalltick  uint16
 	P_m            uint16
-	Pad            uint16
+	Nested         uint16
 	P_gcmode       uint32
 	SchedPidle     uint64
 }

@@ -1,0 +1,230 @@
+// Command workload is a program to be observed: one known kind of load, and its own account of it by runtime/trace.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"runtime/trace"
+	"strings"
+	"sync"
+	"time"
+)
+
+var loads = map[string]func(context.Context){
+	"cpu":       cpu,
+	"channel":   channel,
+	"echo":      echo,
+	"http":      serve,
+	"sleepers":  sleepers,
+	"writes":    writes,
+	"gc":        garbage,
+	"locked":    locked,
+	"procs":     procs,
+	"mixed":     mixed,
+	"allocwait": allocWait,
+}
+
+func main() {
+	traceTo := flag.String("trace", "", "write a runtime/trace of the run to `file`")
+	warm := flag.Duration("warm", time.Second, "run this long before the trace starts")
+	run := flag.Duration("run", 3*time.Second, "trace this long")
+	n := flag.Int("procs", 2, "GOMAXPROCS")
+	flag.Parse()
+	load, ok := loads[flag.Arg(0)]
+	if !ok {
+		fmt.Fprintf(os.Stderr, "no workload %q\n", flag.Arg(0))
+		os.Exit(2)
+	}
+	runtime.GOMAXPROCS(*n)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go load(ctx)
+	time.Sleep(*warm)
+	if *traceTo != "" {
+		f, err := os.Create(*traceTo)
+		if err != nil {
+			panic(err)
+		}
+		if err := trace.Start(f); err != nil {
+			panic(err)
+		}
+		time.Sleep(*run)
+		trace.Stop()
+		f.Close()
+	} else {
+		time.Sleep(*run)
+	}
+	fmt.Println("done")
+	// Stay a little, so that the observer's last look still finds the process.
+	time.Sleep(300 * time.Millisecond)
+}
+
+func spin(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); {
+		for range 1000 {
+			sink++
+		}
+	}
+}
+
+var sink int
+
+func each(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// cpu keeps half of the Ps, at least one, busy.
+func cpu(ctx context.Context) {
+	each(max(1, runtime.GOMAXPROCS(0)/2), func(int) {
+		for x := 0; ctx.Err() == nil; x++ {
+			for range 100000 {
+				x ^= x << 1
+			}
+		}
+	})
+}
+
+func channel(ctx context.Context) {
+	a, b := make(chan int), make(chan int)
+	go func() {
+		for v := range a {
+			b <- v
+		}
+	}()
+	for ctx.Err() == nil {
+		a <- 1
+		<-b
+	}
+}
+
+func echo(ctx context.Context) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(c, c) }()
+		}
+	}()
+	each(16, func(int) {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			panic(err)
+		}
+		buf := make([]byte, 64)
+		for ctx.Err() == nil {
+			if _, err := c.Write(buf); err != nil {
+				return
+			}
+			if _, err := io.ReadFull(c, buf); err != nil {
+				return
+			}
+		}
+	})
+}
+
+func serve(ctx context.Context) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, strings.Repeat("x", 512))
+	}))
+	tr := &http.Transport{MaxIdleConnsPerHost: 16}
+	each(8, func(int) {
+		for ctx.Err() == nil {
+			r, err := (&http.Client{Transport: tr}).Get(s.URL)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			r.Body.Close()
+			time.Sleep(500 * time.Microsecond)
+		}
+	})
+}
+
+func sleepers(ctx context.Context) {
+	each(64, func(int) {
+		for ctx.Err() == nil {
+			time.Sleep(time.Millisecond)
+			for range 2000 {
+				sink++
+			}
+		}
+	})
+}
+
+func writes(ctx context.Context) {
+	f, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		panic(err)
+	}
+	b := make([]byte, 16)
+	for ctx.Err() == nil {
+		_, _ = f.Write(b)
+	}
+}
+
+func garbage(ctx context.Context) {
+	keep := make([][]byte, 20000)
+	each(2, func(int) {
+		for i := 0; ctx.Err() == nil; i++ {
+			keep[i%len(keep)] = make([]byte, 1024)
+			if i%50000 == 0 {
+				time.Sleep(time.Millisecond)
+			}
+		}
+	})
+}
+
+func allocWait(ctx context.Context) {
+	each(8, func(int) {
+		var keep [64][]byte
+		for i := 0; ctx.Err() == nil; i++ {
+			keep[i%64] = make([]byte, 32<<10)
+			if i%32 == 0 {
+				time.Sleep(200 * time.Microsecond)
+			}
+		}
+	})
+}
+
+func locked(ctx context.Context) {
+	each(4, func(int) {
+		runtime.LockOSThread()
+		for ctx.Err() == nil {
+			spin(200 * time.Microsecond)
+			time.Sleep(time.Millisecond)
+		}
+	})
+}
+
+// procs changes GOMAXPROCS back and forth; the trace and the observer have to agree on the Ps that come and go.
+func procs(ctx context.Context) {
+	n := runtime.GOMAXPROCS(0)
+	go sleepers(ctx)
+	for i := 0; ctx.Err() == nil; i++ {
+		time.Sleep(400 * time.Millisecond)
+		runtime.GOMAXPROCS(n + i%2*n)
+	}
+}
+
+func mixed(ctx context.Context) {
+	go echo(ctx)
+	go sleepers(ctx)
+	allocWait(ctx)
+}

@@ -1,0 +1,74 @@
+package collector
+
+import (
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A tick is the kernel side's unit of time: 64 ns of CLOCK_MONOTONIC (bpf/types.h).
+const (
+	tickShift = 6
+	tick      = time.Duration(1 << tickShift)
+	sinceMask = 1<<36 - 1
+)
+
+// clock translates the kernel's ticks to Unix nanoseconds. The offset is kept steady against small corrections of the wall clock, so
+// that intervals of one P neither overlap nor gape; a jump of more than a second (a clock set by hand, a resumed virtual machine) is followed.
+type clock struct{ offset atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.offset.Store(wallMinusMono())
+	return c
+}
+
+func monoNow() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // can't fail with a valid clock id
+	return ts.Nano()
+}
+
+// wallMinusMono reads the two clocks as closely together as it can in five tries.
+func wallMinusMono() int64 {
+	best, offset := int64(1<<62), int64(0)
+	for range 5 {
+		a := monoNow()
+		w := time.Now().UnixNano()
+		b := monoNow()
+		if b-a < best {
+			best, offset = b-a, w-(a+(b-a)/2)
+		}
+	}
+	return offset
+}
+
+// follow corrects the offset after the wall clock jumped.
+func (c *clock) follow() (jumped bool) {
+	now := wallMinusMono()
+	if d := now - c.offset.Load(); d > int64(time.Second) || d < -int64(time.Second) {
+		c.offset.Store(now)
+		return true
+	}
+	return false
+}
+
+func nowTick() uint64 { return uint64(monoNow()) >> tickShift }
+
+// unix translates a tick to Unix nanoseconds.
+func (c *clock) unix(t uint64) int64 { return int64(t<<tickShift) + c.offset.Load() }
+
+// elapsed is the number of ticks from a word's since to now; 0 if since lies ahead (bpf/account.h has the same rule).
+func elapsed(now, word uint64) uint64 {
+	d := (now - word) & sinceMask
+	if d > sinceMask>>1 {
+		return 0
+	}
+	return d
+}
+
+// sinceTick is a word's since as a full tick, as seen at now.
+func sinceTick(now, word uint64) uint64 {
+	return now + uint64(int64((word-now)<<(64-36))>>(64-36))
+}

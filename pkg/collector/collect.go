@@ -1,0 +1,264 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+const (
+	drainEvery   = 50 * time.Millisecond
+	scanEvery    = time.Second
+	threadsEvery = time.Second
+	sweepEvery   = 30 * time.Second
+)
+
+// collect is the one implementation of Collector; without a kernel side it is snapshot mode.
+type collect struct {
+	o            Options
+	clock        *clock
+	kernel       *kernelSide // nil in snapshot mode
+	info         agentInfo
+	samplePeriod uint64 // ticks
+
+	record  ringbuf.Record
+	scratch []pstate.Interval
+
+	mu       sync.Mutex
+	observed map[pstate.Key]*observed
+	refused  map[pstate.Key]pstate.Target
+
+	found *finder
+}
+
+// New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
+func New(o Options) (Collector, error) {
+	o.defaults()
+	c := &collect{
+		o: o, clock: newClock(),
+		samplePeriod: uint64(time.Second) / uint64(o.SampleHz) >> tickShift,
+		observed:     map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{},
+	}
+	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
+	if o.Mode != ModeSnapshot {
+		k, err := loadKernelSide(&c.o)
+		switch {
+		case err == nil:
+			c.kernel, c.info.Mode = k, "ebpf"
+			if err := k.sampleCPUs(o.SampleHz); err != nil {
+				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
+			}
+		case o.Mode == ModeEBPF:
+			return nil, fmt.Errorf("eBPF can't be used: %w. %s", err, fixFor(err))
+		default:
+			c.info.lack("eBPF", err.Error(), fixFor(err))
+			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", fixFor(err))
+		}
+	} else {
+		c.info.lack("eBPF", "--mode is snapshot", "start the agent with --mode auto")
+	}
+	c.found = newFinder(c)
+	return c, nil
+}
+
+// agentInfo is AgentInfo as it comes to be.
+type agentInfo struct {
+	mu sync.Mutex
+	AgentInfo
+}
+
+func (a *agentInfo) lack(what, why, fix string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.Lacks = append(a.Lacks, Lack{what, why, fix})
+}
+
+func (a *agentInfo) snapshotReason() string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.Lacks {
+		if l.What == "eBPF" {
+			return "snapshots only: " + l.Why
+		}
+	}
+	return ""
+}
+
+// fixFor says what the user can do about a kernel side that can't be had.
+func fixFor(err error) string {
+	var ve *ebpf.VerifierError
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return "Run the agent as root, or give it the capabilities: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep $(command -v pscope)"
+	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):
+		return "Linux 5.18 or later is needed, built with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS and CONFIG_DEBUG_INFO_BTF; `pscope doctor` says which is missing"
+	case errors.Is(err, os.ErrNotExist):
+		return "The kernel's BTF is missing: use a kernel built with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux must exist)"
+	}
+	return "`pscope doctor` says what this host allows"
+}
+
+func kernelRelease() string {
+	var u unix.Utsname
+	if unix.Uname(&u) != nil {
+		return ""
+	}
+	return unix.ByteSliceToString(u.Release[:])
+}
+
+// Run implements Collector.
+func (c *collect) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { c.found.run(ctx) })
+	drain, snap := time.NewTicker(drainEvery), time.NewTicker(c.o.SnapshotEvery)
+	threads, sweep := time.NewTicker(threadsEvery), time.NewTicker(sweepEvery)
+	defer drain.Stop()
+	defer snap.Stop()
+	defer threads.Stop()
+	defer sweep.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			wg.Wait()
+			c.shutdown()
+			return nil
+		case <-drain.C:
+			c.drain()
+		case <-snap.C:
+			c.drain()
+			c.snapshots()
+		case <-threads.C:
+			c.readThreads()
+			if c.clock.follow() {
+				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
+			}
+		case <-sweep.C:
+			c.sweepThreads()
+		}
+	}
+}
+
+func (c *collect) shutdown() {
+	for _, o := range c.all() {
+		c.forget(o)
+	}
+	if c.kernel != nil {
+		c.kernel.close()
+	}
+}
+
+// all lists the observed targets by pid.
+func (c *collect) all() []*observed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]*observed, 0, len(c.observed))
+	for _, o := range c.observed {
+		out = append(out, o)
+	}
+	slices.SortFunc(out, func(a, b *observed) int { return cmp.Compare(a.info.PID, b.info.PID) })
+	return out
+}
+
+func (c *collect) indexed() map[uint32]*observed {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make(map[uint32]*observed, len(c.observed))
+	for _, o := range c.observed {
+		out[o.index] = o
+	}
+	return out
+}
+
+func (c *collect) snapshots() {
+	for _, o := range c.all() {
+		if err := o.snapshot(); err != nil {
+			c.ended(o, err)
+		}
+	}
+}
+
+// ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any more.
+func (c *collect) ended(o *observed, err error) {
+	c.forget(o)
+	if errors.Is(err, goruntime.ErrExited) {
+		return
+	}
+	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+	c.changed(o.info.PID)
+}
+
+// forget ends the observation of a target and tells the sink.
+func (c *collect) forget(o *observed) {
+	c.mu.Lock()
+	delete(c.observed, o.info.Key)
+	c.mu.Unlock()
+	o.mu.Lock()
+	if !o.closed {
+		o.flush(nowTick())
+	}
+	o.mu.Unlock()
+	o.close()
+	c.o.Sink.End(o.info.Key, c.clock.unix(nowTick()))
+}
+
+// changed makes the finder look at a process again.
+func (c *collect) changed(pid int32) { c.found.look(pid) }
+
+// Views implements Collector.
+func (c *collect) Views(time.Time) []pstate.TargetView {
+	all := c.all()
+	out := make([]pstate.TargetView, 0, len(all))
+	for _, o := range all {
+		if v, ok := o.view(); ok {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// Targets implements Collector.
+func (c *collect) Targets() []pstate.Target {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]pstate.Target, 0, len(c.observed)+len(c.refused))
+	for _, o := range c.observed {
+		out = append(out, o.info)
+	}
+	for _, t := range c.refused {
+		out = append(out, t)
+	}
+	slices.SortFunc(out, func(a, b pstate.Target) int { return cmp.Compare(a.PID, b.PID) })
+	return out
+}
+
+// Agent implements Collector.
+func (c *collect) Agent() AgentInfo {
+	c.info.mu.Lock()
+	out := c.info.AgentInfo
+	out.Lacks = slices.Clone(out.Lacks)
+	c.info.mu.Unlock()
+	if c.kernel != nil {
+		out.GlobalLost = c.kernel.globalLost()
+	}
+	return out
+}
+
+// thread reads one thread's entry.
+func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
+	th, ok = o.c.kernel.threadEntry(tid)
+	return th, ok && th.Target == o.index
+}

@@ -1,0 +1,122 @@
+// Package collector observes the Ps of every Go process on the host: by eBPF where the host allows it, else by reading the
+// processes' memory now and then.
+//
+// It finds targets, keeps their P records (in memory shared with the BPF programs of bpf/), repairs them against snapshots of the
+// runtime's own structures, and hands out consistent views. Intervals and stops go to a Sink as they close.
+package collector
+
+import (
+	"context"
+	"log/slog"
+	"regexp"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// Collector gives what is known of the targets. All methods may be called concurrently, before, during and after Run.
+type Collector interface {
+	// Run observes until ctx is done. It returns an error only if nothing can be observed at all.
+	Run(ctx context.Context) error
+	// Views gives every observed target, each consistent in itself at one instant not before now and brought up to it. Totals never
+	// decrease from call to call. Targets that ended or are refused are not in it.
+	Views(now time.Time) []pstate.TargetView
+	// Targets gives every Go process found, also those refused, with the reason.
+	Targets() []pstate.Target
+	// Agent says what this host allows.
+	Agent() AgentInfo
+}
+
+// Sink receives raw records as they close. pkg/timeline's Store is one.
+type Sink interface {
+	Append(key pstate.Key, intervals []pstate.Interval)
+	AppendStop(key pstate.Key, stop pstate.Stop)
+	Lost(key pstate.Key, reason string, n uint64)
+	End(key pstate.Key, at int64)
+}
+
+// AgentInfo describes the observing side.
+type AgentInfo struct {
+	Mode   string // "ebpf" or "snapshot"
+	Kernel string // release, as uname has it
+	Arch   string // amd64 or arm64
+	Lacks  []Lack
+	// GlobalLost counts losses that belong to no target, by reason.
+	GlobalLost map[string]uint64
+}
+
+// Lack is one thing that this host or these privileges don't allow.
+type Lack struct {
+	What string // what is missing from the picture
+	Why  string // what stands in the way
+	Fix  string // what the user can do
+}
+
+// Mode chooses how targets are observed.
+type Mode string
+
+// The modes of the flag --mode.
+const (
+	ModeAuto     Mode = "auto"     // eBPF if possible, else snapshots
+	ModeEBPF     Mode = "ebpf"     // eBPF or an error
+	ModeSnapshot Mode = "snapshot" // snapshots even where eBPF is possible
+)
+
+// Options set up a Collector. The zero value of a field means its default.
+type Options struct {
+	Mode    Mode
+	Include *regexp.Regexp // matched against process name and executable path; nil: everything
+	Exclude *regexp.Regexp // wins over Include; nil: nothing
+	Sink    Sink           // may be nil
+	Log     *slog.Logger
+
+	SnapshotEvery time.Duration // default 100 ms
+	SampleHz      int           // cpu-clock samples a second on each CPU, default 99
+	MaxPs         int           // P records over all targets, default 4096
+	MaxThreads    int           // threads over all targets, default 16384
+	RingBytes     int           // ring buffer, a power of two, default 1 MiB
+	// IntervalBudget is how many raw intervals a second one target may send; above it only the totals go on, and the loss is counted.
+	// Default 5000.
+	IntervalBudget int
+	ProcRoot       string // default /proc
+}
+
+func (o *Options) defaults() {
+	if o.Mode == "" {
+		o.Mode = ModeAuto
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Sink == nil {
+		o.Sink = discard{}
+	}
+	if o.SnapshotEvery <= 0 {
+		o.SnapshotEvery = 100 * time.Millisecond
+	}
+	if o.SampleHz <= 0 {
+		o.SampleHz = 99
+	}
+	if o.MaxPs <= 0 {
+		o.MaxPs = 4096
+	}
+	if o.MaxThreads <= 0 {
+		o.MaxThreads = 16384
+	}
+	if o.RingBytes <= 0 {
+		o.RingBytes = 1 << 20
+	}
+	if o.IntervalBudget <= 0 {
+		o.IntervalBudget = 5000
+	}
+	if o.ProcRoot == "" {
+		o.ProcRoot = "/proc"
+	}
+}
+
+type discard struct{}
+
+func (discard) Append(pstate.Key, []pstate.Interval) {}
+func (discard) AppendStop(pstate.Key, pstate.Stop)   {}
+func (discard) Lost(pstate.Key, string, uint64)      {}
+func (discard) End(pstate.Key, int64)                {}

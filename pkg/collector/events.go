@@ -1,0 +1,107 @@
+package collector
+
+import (
+	"errors"
+	"os"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// maxDrain bounds how many events one drain takes, so that a flood can't keep the agent from its snapshots.
+const maxDrain = 200_000
+
+// drain takes what the ring buffer holds and refills the budgets. The kernel side never wakes the agent; this is called on a clock.
+func (c *collect) drain() {
+	k := c.kernel
+	if k == nil {
+		return
+	}
+	byIndex := c.indexed()
+	k.ring.SetDeadline(time.Unix(1, 0))
+	for range maxDrain {
+		if err := k.ring.ReadInto(&c.record); err != nil {
+			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ringbuf.ErrClosed) {
+				c.o.Log.Error("read the ring buffer", "err", err)
+			}
+			break
+		}
+		raw := c.record.RawSample
+		if len(raw) == 0 {
+			continue
+		}
+		switch kern.ScopeEventKind(raw[0]) {
+		case kern.ScopeEventKindEVENT_INTERVAL:
+			if e := eventOf[kern.ScopeIntervalEvent](raw); e != nil {
+				c.interval(byIndex, e)
+			}
+		case kern.ScopeEventKindEVENT_STOP:
+			if e := eventOf[kern.ScopeStopEvent](raw); e != nil {
+				c.stop(byIndex, e)
+			}
+		case kern.ScopeEventKindEVENT_EXEC:
+			if e := eventOf[kern.ScopeExecEvent](raw); e != nil {
+				c.changed(int32(e.Tgid))
+			}
+		}
+	}
+	refill := int64(float64(c.o.IntervalBudget) * drainEvery.Seconds())
+	for _, o := range byIndex {
+		atomic.StoreInt64(&o.shared.Budget, refill)
+	}
+}
+
+// eventOf gives the event in a record, nil if it is too short.
+func eventOf[T any](raw []byte) *T {
+	var zero T
+	if len(raw) < int(unsafe.Sizeof(zero)) {
+		return nil
+	}
+	return (*T)(unsafe.Pointer(unsafe.SliceData(raw)))
+}
+
+func (c *collect) interval(byIndex map[uint32]*observed, e *kern.ScopeIntervalEvent) {
+	if int(e.Slot) >= len(c.kernel.records) {
+		return
+	}
+	r := &c.kernel.records[e.Slot]
+	o := byIndex[r.Target]
+	if o == nil || int(r.Id) >= len(o.ps) || e.State >= pstate.NumStates || e.Thread >= pstate.NumThreadStates {
+		return
+	}
+	o.mu.Lock()
+	o.ps[r.Id].keep([]segment{{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End}})
+	o.mu.Unlock()
+}
+
+func (c *collect) stop(byIndex map[uint32]*observed, e *kern.ScopeStopEvent) {
+	o := byIndex[e.Target]
+	if o == nil || e.End < e.Start {
+		return
+	}
+	s := pstate.Stop{
+		Start:  c.clock.unix(e.Start),
+		End:    c.clock.unix(e.End),
+		Reason: goruntime.StopReason(o.bin.GoVersion, uint8(e.Reason)),
+	}
+	for p, after := range e.After {
+		if after > 0 && p < int(e.N_ps) {
+			s.Arrivals = append(s.Arrivals, pstate.Arrival{P: int32(p), At: c.clock.unix(e.Start + uint64(after) - 1)})
+		}
+	}
+	if e.Slowest >= int32(len(e.After)) {
+		s.Arrivals = append(s.Arrivals, pstate.Arrival{P: e.Slowest, At: c.clock.unix(e.Start + uint64(e.SlowestAfter))})
+	}
+	o.mu.Lock()
+	h := o.stops[s.Reason]
+	h.Observe(s.Duration())
+	o.stops[s.Reason] = h
+	o.mu.Unlock()
+	c.o.Sink.AppendStop(o.info.Key, s)
+}

@@ -1,0 +1,280 @@
+package collector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// finder looks for Go processes: every second through /proc, and at once when the kernel side reports an exec. Only its own goroutine
+// touches its fields.
+type finder struct {
+	c     *collect
+	asked chan int32
+	scans int
+
+	known    map[int32]procID
+	binaries map[fileID]*inspected
+}
+
+// procID tells a process, and the program it runs, from the next one with the same pid.
+type procID struct {
+	startTime uint64
+	exe       fileID
+}
+
+type fileID struct {
+	dev, ino uint64
+	mtime    int64
+}
+
+// inspected is what the file of a program said; one of the two is set, or neither for a program that isn't Go.
+type inspected struct {
+	bin *goruntime.Binary
+	err error
+}
+
+const (
+	maxBinaries   = 512 // programs remembered
+	recheckEvery  = 5   // scans after which known pids are looked at again for a missed exec or a reused pid
+	settleRetries = 8   // a Go process that has just started has no Ps yet
+)
+
+func newFinder(c *collect) *finder {
+	return &finder{c: c, asked: make(chan int32, 1024), known: map[int32]procID{}, binaries: map[fileID]*inspected{}}
+}
+
+func (f *finder) run(ctx context.Context) {
+	f.scan(ctx)
+	t := time.NewTicker(scanEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case pid := <-f.asked:
+			if !f.unchanged(pid) {
+				delete(f.known, pid)
+			}
+			f.check(ctx, pid)
+		case <-t.C:
+			f.scan(ctx)
+		}
+	}
+}
+
+// look asks for a process to be looked at again. When too many are asked for at once, the next scan finds them.
+func (f *finder) look(pid int32) {
+	select {
+	case f.asked <- pid:
+	default:
+	}
+}
+
+func (f *finder) scan(ctx context.Context) {
+	pids, err := f.c.o.pids()
+	if err != nil {
+		f.c.o.Log.Error("list processes", "dir", f.c.o.ProcRoot, "err", err)
+		return
+	}
+	alive := make(map[int32]bool, len(pids))
+	for _, pid := range pids {
+		alive[pid] = true
+	}
+	f.scans++
+	for pid := range f.known {
+		if !alive[pid] {
+			delete(f.known, pid)
+			f.drop(pid, 0)
+		}
+	}
+	for _, pid := range pids {
+		if _, ok := f.known[pid]; ok && f.scans%recheckEvery != 0 && f.c.kernel != nil {
+			continue
+		}
+		f.check(ctx, pid)
+	}
+}
+
+// unchanged says whether a process under observation is still the program it was: the exec that was reported came before.
+func (f *finder) unchanged(pid int32) bool {
+	id, ok := f.known[pid]
+	if !ok {
+		return true
+	}
+	f.c.mu.Lock()
+	o := f.c.observed[pstate.Key{PID: pid, StartTime: id.startTime}]
+	f.c.mu.Unlock()
+	return o != nil && o.proc.Alive() == nil
+}
+
+// drop forgets what was said of a pid by processes other than the one with this start time.
+func (f *finder) drop(pid int32, startTime uint64) {
+	c := f.c
+	var gone []*observed
+	c.mu.Lock()
+	for k := range c.refused {
+		if k.PID == pid && k.StartTime != startTime {
+			delete(c.refused, k)
+		}
+	}
+	for k, o := range c.observed {
+		if k.PID == pid && k.StartTime != startTime {
+			gone = append(gone, o)
+		}
+	}
+	c.mu.Unlock()
+	for _, o := range gone {
+		c.forget(o)
+	}
+}
+
+// check looks at one process and starts or ends its observation.
+func (f *finder) check(ctx context.Context, pid int32) {
+	stat, err := f.c.o.readStat(pid)
+	if err != nil || stat.flags&kernelThread != 0 || stat.state == 'Z' {
+		return
+	}
+	id := procID{startTime: stat.startTime}
+	exe := filepath.Join(f.c.o.ProcRoot, strconv.Itoa(int(pid)), "exe")
+	info, err := os.Stat(exe)
+	if err == nil {
+		id.exe = identify(info)
+	}
+	if old, ok := f.known[pid]; ok && old == id {
+		return
+	}
+	f.drop(pid, stat.startTime)
+	f.known[pid] = id
+	if err != nil {
+		if errors.Is(err, fs.ErrPermission) {
+			f.c.info.once("processes of other users", "their programs can't be read", fixFor(syscall.EPERM))
+		}
+		return
+	}
+	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime})
+	found := f.inspect(id.exe, exe)
+	if found == nil {
+		return
+	}
+	target := f.c.o.describe(pid, stat)
+	if !f.wanted(&target) {
+		return
+	}
+	if found.err != nil {
+		target.Source, target.Reason = pstate.SourceRefused, found.err.Error()
+		f.refuse(target)
+		return
+	}
+	target.GoVersion, target.Module = found.bin.GoVersion, found.bin.Module
+	f.start(ctx, target, found.bin)
+}
+
+// leave ends the observation of a process that has become another program.
+func (f *finder) leave(key pstate.Key) {
+	c := f.c
+	c.mu.Lock()
+	o := c.observed[key]
+	delete(c.refused, key)
+	c.mu.Unlock()
+	if o != nil {
+		c.forget(o)
+	}
+}
+
+func (f *finder) refuse(t pstate.Target) {
+	f.c.mu.Lock()
+	f.c.refused[t.Key] = t
+	f.c.mu.Unlock()
+	f.c.o.Log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason)
+}
+
+// start observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again for a moment.
+func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Binary) {
+	var o *observed
+	var err error
+	for try := range settleRetries {
+		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(time.Duration(1<<try) * 2 * time.Millisecond):
+		}
+	}
+	switch {
+	case err == nil:
+		f.c.mu.Lock()
+		f.c.observed[t.Key] = o
+		f.c.mu.Unlock()
+		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", o.info.Layout, "source", o.info.Source, "ps", len(o.ps))
+	case errors.Is(err, goruntime.ErrExited):
+	default:
+		t.Source, t.Reason = pstate.SourceRefused, err.Error()
+		f.refuse(t)
+	}
+}
+
+func (f *finder) wanted(t *pstate.Target) bool {
+	in, out := f.c.o.Include, f.c.o.Exclude
+	if out != nil && (out.MatchString(t.Process) || out.MatchString(t.Exe)) {
+		return false
+	}
+	return in == nil || in.MatchString(t.Process) || in.MatchString(t.Exe)
+}
+
+// inspect reads a program's file, once for all processes that run it. nil: it isn't Go.
+func (f *finder) inspect(id fileID, path string) *inspected {
+	if found, ok := f.binaries[id]; ok {
+		return found
+	}
+	found := inspectFile(path)
+	if len(f.binaries) >= maxBinaries {
+		clear(f.binaries)
+	}
+	f.binaries[id] = found
+	return found
+}
+
+func inspectFile(path string) *inspected {
+	file, err := os.Open(path)
+	if err != nil {
+		return &inspected{err: fmt.Errorf("its program can't be read: %w", err)}
+	}
+	defer file.Close()
+	bin, err := goruntime.Inspect(file)
+	if errors.Is(err, goruntime.ErrNotGo) {
+		return nil
+	}
+	return &inspected{bin: bin, err: err}
+}
+
+func identify(info fs.FileInfo) fileID {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fileID{}
+	}
+	return fileID{dev: st.Dev, ino: st.Ino, mtime: info.ModTime().UnixNano()}
+}
+
+// once notes a lack that many processes give rise to.
+func (a *agentInfo) once(what, why, fix string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, l := range a.Lacks {
+		if l.What == what {
+			return
+		}
+	}
+	a.Lacks = append(a.Lacks, Lack{what, why, fix})
+}

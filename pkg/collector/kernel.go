@@ -1,0 +1,242 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+)
+
+// chunkPs is how many consecutive Ps of a target share a chunk of records (bpf/types.h).
+const chunkPs = 8
+
+// kernelSide is the loaded BPF object with its maps, the two big ones mapped into memory.
+type kernelSide struct {
+	objs    kern.ScopeObjects
+	ring    *ringbuf.Reader
+	targets []kern.ScopeTarget   // index 0 is never used
+	records []kern.ScopeP_record // chunk 0 is never used
+	mapped  [][]byte
+	links   []link.Link
+	perf    []int
+
+	mu          sync.Mutex
+	freeTargets []uint32
+	freeChunks  []uint16
+	resting     []restingSlots
+}
+
+// restingSlots are given back a while after their target ended: a program that still runs on some CPU must not write into a record that
+// has become another target's.
+type restingSlots struct {
+	since  time.Time
+	target uint32
+	chunks []uint16
+}
+
+const restFor = 2 * time.Second
+
+// loadKernelSide loads and attaches everything that needs no target.
+func loadKernelSide(o *Options) (k *kernelSide, err error) {
+	spec, err := kern.LoadScope()
+	if err != nil {
+		return nil, err
+	}
+	chunks := uint32((o.MaxPs + chunkPs - 1) / chunkPs)
+	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
+	spec.Maps[kern.ScopeMapThreads].MaxEntries = uint32(o.MaxThreads)
+	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
+	k = &kernelSide{}
+	defer func() {
+		if err != nil {
+			k.close()
+			k = nil
+		}
+	}()
+	if err = spec.LoadAndAssign(&k.objs, nil); err != nil {
+		return k, explainLoad(err)
+	}
+	if k.targets, err = mapped[kern.ScopeTarget](k, k.objs.Targets); err != nil {
+		return k, err
+	}
+	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
+		return k, err
+	}
+	for i := len(k.targets) - 1; i > 0; i-- {
+		k.freeTargets = append(k.freeTargets, uint32(i))
+	}
+	for i := int(chunks); i > 0; i-- {
+		k.freeChunks = append(k.freeChunks, uint16(i))
+	}
+	if k.ring, err = ringbuf.NewReader(k.objs.Events); err != nil {
+		return k, err
+	}
+	for name, prog := range map[string]*ebpf.Program{
+		"sched_switch":       k.objs.SchedSwitch,
+		"sched_waking":       k.objs.SchedWaking,
+		"sched_process_exec": k.objs.Exec,
+	} {
+		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
+		if err != nil {
+			return k, fmt.Errorf("attach to the tracepoint %s: %w", name, err)
+		}
+		k.links = append(k.links, l)
+	}
+	return k, nil
+}
+
+// explainLoad adds what the user can do to the errors that privileges and old kernels give.
+func explainLoad(err error) error {
+	var ve *ebpf.VerifierError
+	switch {
+	case errors.As(err, &ve):
+		return fmt.Errorf("this kernel's verifier refuses the programs (Linux 5.18 or later is needed): %w", err)
+	case errors.Is(err, unix.EPERM):
+		return fmt.Errorf("loading BPF programs is not permitted: %w", err)
+	}
+	return err
+}
+
+// sampleCPUs attaches the cpu-clock sample to every CPU that is online.
+func (k *kernelSide) sampleCPUs(hz int) error {
+	attr := unix.PerfEventAttr{
+		Type:        unix.PERF_TYPE_SOFTWARE,
+		Config:      unix.PERF_COUNT_SW_CPU_CLOCK,
+		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
+		Sample:      uint64(int(time.Second) / hz),
+		Sample_type: unix.PERF_SAMPLE_RAW,
+	}
+	online := 0
+	for cpu := 0; cpu < 8192 && online < runtime.NumCPU()*8; cpu++ {
+		if _, err := os.Stat(fmt.Sprintf("/sys/devices/system/cpu/cpu%d", cpu)); err != nil {
+			break
+		}
+		fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+		if errors.Is(err, unix.ENODEV) {
+			continue // present but offline
+		}
+		if err != nil {
+			return fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
+		}
+		k.perf = append(k.perf, fd)
+		l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: k.objs.Sample, Attach: ebpf.AttachPerfEvent})
+		if err != nil {
+			return fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
+		}
+		k.links = append(k.links, l)
+		online++
+	}
+	if online == 0 {
+		return errors.New("no CPU is listed in /sys/devices/system/cpu: mount sysfs")
+	}
+	return nil
+}
+
+// mapped maps an array into memory.
+func mapped[T any](k *kernelSide, m *ebpf.Map) ([]T, error) {
+	var zero T
+	size := int(unsafe.Sizeof(zero))
+	if int(m.ValueSize()) != size {
+		return nil, fmt.Errorf("%v: the value has %d bytes in the object and %d here", m, m.ValueSize(), size)
+	}
+	n := int(m.MaxEntries())
+	page := os.Getpagesize()
+	b, err := unix.Mmap(m.FD(), 0, (n*size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map %v into memory: %w", m, err)
+	}
+	k.mapped = append(k.mapped, b)
+	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil
+}
+
+var errFull = errors.New("the table is full")
+
+// takeTarget gives an unused index in targets.
+func (k *kernelSide) takeTarget() (uint32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wake()
+	if len(k.freeTargets) == 0 {
+		return 0, errFull
+	}
+	i := k.freeTargets[len(k.freeTargets)-1]
+	k.freeTargets = k.freeTargets[:len(k.freeTargets)-1]
+	return i, nil
+}
+
+// takeChunk gives an unused chunk of records.
+func (k *kernelSide) takeChunk() (uint16, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wake()
+	if len(k.freeChunks) == 0 {
+		return 0, errFull
+	}
+	c := k.freeChunks[len(k.freeChunks)-1]
+	k.freeChunks = k.freeChunks[:len(k.freeChunks)-1]
+	return c, nil
+}
+
+// giveBack returns a target's slots, to be used again after a rest.
+func (k *kernelSide) giveBack(target uint32, chunks []uint16) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.resting = append(k.resting, restingSlots{time.Now(), target, chunks})
+}
+
+func (k *kernelSide) wake() {
+	for len(k.resting) > 0 && time.Since(k.resting[0].since) > restFor {
+		k.freeTargets = append(k.freeTargets, k.resting[0].target)
+		k.freeChunks = append(k.freeChunks, k.resting[0].chunks...)
+		k.resting = k.resting[1:]
+	}
+}
+
+func (k *kernelSide) close() {
+	for _, l := range k.links {
+		_ = l.Close()
+	}
+	for _, fd := range k.perf {
+		_ = unix.Close(fd)
+	}
+	if k.ring != nil {
+		_ = k.ring.Close()
+	}
+	for _, b := range k.mapped {
+		_ = unix.Munmap(b)
+	}
+	_ = k.objs.Close()
+}
+
+// globalLost reads the losses that belong to no target.
+func (k *kernelSide) globalLost() map[string]uint64 {
+	out := map[string]uint64{}
+	for i, name := range lostReasons {
+		var n uint64
+		if k.objs.LostGlobal.Lookup(uint32(i), &n) == nil && n > 0 {
+			out[name] = n
+		}
+	}
+	return out
+}
+
+// lostReasons names enum lost_reason of bpf/types.h for the label `reason` of pscope_lost_events_total.
+var lostReasons = [...]string{
+	kern.ScopeLostReasonLOST_RING_FULL:       "ring_full",
+	kern.ScopeLostReasonLOST_INTERVAL_BUDGET: "interval_budget",
+	kern.ScopeLostReasonLOST_THREADS_FULL:    "threads_full",
+	kern.ScopeLostReasonLOST_READ_FAULT:      "read_fault",
+	kern.ScopeLostReasonLOST_CONTENDED:       "contended",
+	kern.ScopeLostReasonLOST_NO_SLOT:         "no_slot",
+	kern.ScopeLostReasonLOST_BAD_MEMORY:      "bad_memory",
+}

@@ -1,0 +1,375 @@
+package collector
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// observed is one target under observation.
+type observed struct {
+	c    *collect
+	info pstate.Target
+	bin  *goruntime.Binary
+	proc *goruntime.Process
+
+	index  uint32            // in the table of targets; 0 without eBPF
+	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
+	chunks []uint16
+	links  []link.Link
+
+	mu         sync.Mutex // guards what follows, and the snapshot
+	ps         []*observedP
+	snap       goruntime.Snapshot
+	gomaxprocs int32
+	globalRunq int32
+	stops      map[string]pstate.Histogram
+	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
+	repaired   map[string]uint64
+	budgetLost uint64 // shared.Lost[interval budget] when last looked at
+	lastSnap   uint64 // tick
+	threads    []pstate.ThreadView
+	closed     bool
+}
+
+// observedP is one P of a target.
+type observedP struct {
+	rec         *kern.ScopeP_record
+	id          int32
+	runqDepth   int32
+	runqHist    [pstate.RunqBuckets]uint64
+	schedTick   wide
+	syscallTick wide
+	ledger      ledger
+	disagreed   bool // the last snapshot saw something else than the record
+
+	pending   []segment // closed, not yet handed to the sink
+	lastEnd   uint64    // tick up to which the sink has intervals
+	window    matrix    // the raw totals at lastEnd
+	firstSeen int64
+}
+
+// wide follows a 32-bit counter of the runtime past its overflow.
+type wide struct {
+	low   uint32
+	total uint64
+	begun bool
+}
+
+func (w *wide) see(v uint32) {
+	if w.begun {
+		w.total += uint64(v - w.low)
+	} else {
+		w.total, w.begun = uint64(v), true
+	}
+	w.low = v
+}
+
+// observe starts the observation of a process whose binary is understood.
+func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observed, err error) {
+	o = &observed{
+		c: c, info: info, bin: bin, globalRunq: -1,
+		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
+	}
+	defer func() {
+		if err != nil {
+			o.close()
+			o = nil
+		}
+	}()
+	if o.proc, err = goruntime.OpenProcess(int(info.PID), bin); err != nil {
+		return o, err
+	}
+	if err = o.proc.Validate(); err != nil {
+		return o, err
+	}
+	o.info.Source, o.info.Layout = pstate.SourceSnapshot, bin.LayoutSource
+	if c.kernel == nil {
+		o.shared = &kern.ScopeTarget{Tgid: uint32(info.PID)}
+	} else if err = o.claim(); err != nil {
+		return o, err
+	}
+	if err = o.proc.Snapshot(&o.snap, true); err != nil {
+		return o, err
+	}
+	if err = o.grow(); err != nil {
+		return o, err
+	}
+	if c.kernel == nil {
+		o.info.Reason = c.info.snapshotReason()
+		return o, nil
+	}
+	o.info.Source = pstate.SourceEBPF
+	atomic.StoreUint32(&o.shared.Active, 1)
+	if err = c.kernel.objs.TargetIndex.Put(uint32(info.PID), o.index); err != nil {
+		return o, fmt.Errorf("enter it in the kernel's table of targets: %w", err)
+	}
+	// The events that follow need the threads; those asleep would otherwise be unknown until they run.
+	o.enterThreads()
+	if err := o.probeWorld(); err != nil {
+		// The totals are right without it: only stops are missing.
+		o.info.Reason = "stops are not seen: " + err.Error()
+		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
+	}
+	return o, nil
+}
+
+// claim takes a place in the kernel's table and fills in where things are.
+func (o *observed) claim() (err error) {
+	k := o.c.kernel
+	if o.index, err = k.takeTarget(); err != nil {
+		return fmt.Errorf("all %d places for targets are taken: exclude processes with --exclude", len(k.targets)-1)
+	}
+	o.shared = &k.targets[o.index]
+	l := &o.bin.Layout
+	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
+	// this way must name the thread.
+	tlsG := int32(-8)
+	if o.bin.TLSGKnown {
+		tlsG = int32(o.bin.TLSG)
+	}
+	var nested uint16
+	if o.c.o.nestedPID(o.info.PID) {
+		nested = 1
+	}
+	*o.shared = kern.ScopeTarget{
+		Tgid: uint32(o.info.PID),
+		Layout: kern.ScopeLayout{
+			TlsG: tlsG, G_m: uint16(l.G.M), G_atomicstatus: uint16(l.G.AtomicStatus),
+			M_procid: uint16(l.M.ProcID), M_curg: uint16(l.M.CurG), M_p: uint16(l.M.P), M_nextp: uint16(l.M.NextP),
+			P_status: uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
+			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
+			Nested:     nested,
+			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
+		},
+		Intervals: 1,
+		Budget:    int64(o.c.o.IntervalBudget),
+	}
+	return nil
+}
+
+// errNoRoom says that the P records are used up.
+var errNoRoom = errors.New("there is no room for more Ps: raise --max-ps or exclude processes with --exclude")
+
+// grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
+func (o *observed) grow() error {
+	for i := len(o.ps); i < len(o.snap.Ps); i++ {
+		if i >= chunkPs*len(o.shared.Chunk) {
+			return fmt.Errorf("GOMAXPROCS is %d and %d Ps are observed at most", len(o.snap.Ps), i)
+		}
+		p := &observedP{id: int32(i), runqDepth: -1}
+		slot := 0
+		if k := o.c.kernel; k != nil {
+			if i%chunkPs == 0 {
+				chunk, err := k.takeChunk()
+				if err != nil {
+					return errNoRoom
+				}
+				o.chunks = append(o.chunks, chunk)
+			}
+			slot = int(o.chunks[i/chunkPs])*chunkPs + i%chunkPs
+			p.rec = &k.records[slot]
+		} else {
+			p.rec = &kern.ScopeP_record{}
+		}
+		now := nowTick()
+		seen := &o.snap.Ps[i]
+		owner, state, thread := o.sight(seen)
+		*p.rec = kern.ScopeP_record{
+			Word: uint64(wordOf(now, owner, state, thread)), Birth: now, Addr: seen.Addr,
+			Target: o.index, Id: uint32(i), Schedtick: seen.SchedTick, Syscalltick: seen.SyscallTick,
+		}
+		p.lastEnd, p.firstSeen = now, o.c.clock.unix(now)
+		o.ps = append(o.ps, p)
+		if i%chunkPs == 0 && o.c.kernel != nil {
+			o.shared.Chunk[i/chunkPs] = o.chunks[i/chunkPs]
+		}
+	}
+	atomic.StoreUint32(&o.shared.N_ps, uint32(len(o.ps)))
+	return nil
+}
+
+// carrier is the thread that carries a P according to the snapshot; 0 if none does, or none is known.
+func (o *observed) carrier(p *goruntime.PSnapshot) uint32 {
+	if p.MIndex < 0 || int(p.MIndex) >= len(o.snap.Ms) {
+		return 0
+	}
+	return uint32(max(o.snap.Ms[p.MIndex].TID, 0))
+}
+
+// sight is what a snapshot says of a P: the thread that carries it, its state, and that thread's state.
+func (o *observed) sight(p *goruntime.PSnapshot) (owner uint32, s pstate.State, t pstate.ThreadState) {
+	switch p.State {
+	case pstate.Idle, pstate.GCStop, pstate.Dead:
+		return 0, p.State, pstate.NoThread
+	}
+	t = pstate.OnCPU
+	if owner = o.carrier(p); owner != 0 {
+		if ts, _, err := o.c.o.threadState(o.info.PID, int32(owner)); err == nil {
+			t = ts
+		}
+	}
+	return owner, p.State, t
+}
+
+// enterThreads makes the runtime's Ms known to the kernel side. Threads that it has met meanwhile are left alone.
+func (o *observed) enterThreads() {
+	now := nowTick()
+	for i := range o.snap.Ms {
+		m := &o.snap.Ms[i]
+		if m.TID <= 0 {
+			continue
+		}
+		state, comm, err := o.c.o.threadState(o.info.PID, m.TID)
+		if err != nil {
+			continue // it has ended
+		}
+		th := kern.ScopeThread{
+			Word: uint64(wordOf(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Target: o.index, Tgid: uint32(o.info.PID),
+		}
+		for j := range min(len(comm), len(th.Comm)-1) {
+			th.Comm[j] = int8(comm[j])
+		}
+		var p *observedP
+		for _, q := range o.ps {
+			if word(atomic.LoadUint64(&q.rec.Word)).owner() == uint32(m.TID) {
+				p = q
+			}
+		}
+		if p != nil {
+			th.Slot = uint32(o.slot(p.id)) + 1
+			th.LastSlot = th.Slot
+			if state == pstate.Uninterruptible {
+				th.D_slot = th.Slot
+			}
+		}
+		// An entry of a target that had this process's number before is not one the kernel side has made since.
+		if old, ok := o.c.kernel.threadEntry(uint32(m.TID)); ok && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
+			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
+		}
+		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
+		if err == nil && th.D_slot != 0 {
+			p.rec.D_word = 1<<36 | now&sinceMask
+		}
+		if errors.Is(err, ebpf.ErrKeyExist) {
+			continue
+		}
+		if err != nil {
+			o.lost["threads_full"]++
+		}
+	}
+}
+
+func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs + int(p%chunkPs) }
+
+// probeWorld attaches the tier 1 probes.
+func (o *observed) probeWorld() error {
+	k := o.c.kernel
+	exe, err := link.OpenExecutable(fmt.Sprintf("%s/%d/exe", o.c.o.ProcRoot, o.info.PID))
+	if err != nil {
+		return err
+	}
+	for name, prog := range map[string]*ebpf.Program{"stopTheWorldWithSema": k.objs.StopWorld, "startTheWorldWithSema": k.objs.StartWorld} {
+		i := slices.IndexFunc(o.bin.Probes, func(s goruntime.ProbeSite) bool { return s.Func == name })
+		if i < 0 {
+			return fmt.Errorf("%s is not in the program", name)
+		}
+		l, err := exe.Uprobe(name, prog, &link.UprobeOptions{Address: o.bin.Probes[i].FileOffset, PID: int(o.info.PID)})
+		if err != nil {
+			return fmt.Errorf("probe %s: %w", name, err)
+		}
+		o.links = append(o.links, l)
+	}
+	return nil
+}
+
+// close ends the observation. The process may still live.
+func (o *observed) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	o.closed = true
+	for _, l := range o.links {
+		_ = l.Close()
+	}
+	if o.index != 0 {
+		_ = o.c.kernel.objs.TargetIndex.Delete(uint32(o.info.PID))
+		atomic.StoreUint32(&o.shared.Active, 0)
+		o.c.kernel.giveBack(o.index, o.chunks)
+	}
+	if o.proc != nil {
+		o.proc.Close()
+	}
+}
+
+// view is the target with everything known of it at one instant. ok is false once it has been closed.
+func (o *observed) view() (v pstate.TargetView, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return v, false
+	}
+	v = pstate.TargetView{
+		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
+		Ps:       make([]pstate.PView, len(o.ps)),
+		Threads:  o.threads,
+		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
+	}
+	for i, name := range lostReasons {
+		if n := atomic.LoadUint64(&o.shared.Lost[i]); n > 0 {
+			v.Lost[name] += n
+		}
+	}
+	if o.index != 0 {
+		v.ProbeTime = map[string]time.Duration{"0+1": time.Duration(atomic.LoadUint64(&o.shared.ProbeNs))}
+	}
+	for i, p := range o.ps {
+		o.viewP(p, &v.Ps[i])
+	}
+	v.At = o.c.clock.unix(nowTick())
+	return v, true
+}
+
+func (o *observed) viewP(p *observedP, v *pstate.PView) {
+	r := p.rec
+	raw, ok := read(r)
+	if !ok {
+		o.repaired["unfinished"]++
+	}
+	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
+	shown := p.ledger.show(raw.time, samples, o.c.samplePeriod)
+	since := sinceTick(raw.now, uint64(raw.word))
+	*v = pstate.PView{
+		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.c.clock.unix(since), TID: int32(raw.word.owner()),
+		RunqDepth: p.runqDepth, RunqHist: p.runqHist, SchedTick: p.schedTick.total, SyscallTick: p.syscallTick.total,
+		Time: shown.durations(), FirstSeen: p.firstSeen,
+		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
+	}
+	d := atomic.LoadUint64(&r.D_time)
+	if w := atomic.LoadUint64(&r.D_word); w>>36 > 0 {
+		d += elapsed(raw.now, w)
+	}
+	v.Uninterruptible = time.Duration(d) * tick
+	for i := range r.Moves {
+		v.Transitions[i/pstate.NumStates][i%pstate.NumStates] = atomic.LoadUint64(&r.Moves[i])
+	}
+	for i := range r.Wake {
+		n := atomic.LoadUint64(&r.Wake[i])
+		v.WakeWait.Buckets[i] = n
+		v.WakeWait.Count += n
+	}
+	v.WakeWait.Sum = time.Duration(atomic.LoadUint64(&r.WakeSum))
+}

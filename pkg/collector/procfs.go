@@ -1,0 +1,182 @@
+package collector
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// procStat is what P-Scope needs of /proc/<pid>/stat (proc_pid_stat(5)).
+type procStat struct {
+	comm      string
+	state     byte
+	flags     uint64
+	startTime uint64 // clock ticks since boot
+}
+
+const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
+
+var errStat = errors.New("not in the form of proc_pid_stat(5)")
+
+// parseStat parses one line of a stat file. The command stands in parentheses and may itself hold any character, so the fields are
+// counted from the last closing one.
+func parseStat(b []byte) (procStat, error) {
+	open, shut := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	if open < 0 || shut < open {
+		return procStat{}, errStat
+	}
+	f := bytes.Fields(b[shut+1:])
+	if len(f) < 20 || len(f[0]) != 1 {
+		return procStat{}, errStat
+	}
+	s := procStat{comm: string(b[open+1 : shut]), state: f[0][0]}
+	var err1, err2 error
+	s.flags, err1 = strconv.ParseUint(string(f[6]), 10, 64)
+	s.startTime, err2 = strconv.ParseUint(string(f[19]), 10, 64)
+	if err1 != nil || err2 != nil {
+		return procStat{}, errStat
+	}
+	return s, nil
+}
+
+func (o *Options) readStat(pid int32) (procStat, error) {
+	b, err := os.ReadFile(filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)), "stat"))
+	if err != nil {
+		return procStat{}, err
+	}
+	return parseStat(b)
+}
+
+// threadState reads the state of one thread; a thread that the kernel calls R is taken to be on a CPU.
+func (o *Options) threadState(pid, tid int32) (pstate.ThreadState, string, error) {
+	b, err := os.ReadFile(filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)), "task", strconv.Itoa(int(tid)), "stat"))
+	if err != nil {
+		return pstate.NoThread, "", err
+	}
+	s, err := parseStat(b)
+	if err != nil {
+		return pstate.NoThread, "", err
+	}
+	switch s.state {
+	case 'R':
+		return pstate.OnCPU, s.comm, nil
+	case 'D':
+		return pstate.Uninterruptible, s.comm, nil
+	case 'T', 't':
+		return pstate.Stopped, s.comm, nil
+	}
+	return pstate.Sleeping, s.comm, nil
+}
+
+// nestedPID says whether a process has another number in a PID namespace of its own (NSpid in proc_pid_status(5)).
+func (o *Options) nestedPID(pid int32) bool {
+	b, err := os.ReadFile(filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)), "status"))
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(b)) {
+		if numbers, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			return len(strings.Fields(numbers)) > 1
+		}
+	}
+	return false
+}
+
+// pids lists the processes of the host.
+func (o *Options) pids() ([]int32, error) {
+	d, err := os.Open(o.ProcRoot)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var out []int32
+	for _, n := range names {
+		if pid, err := strconv.ParseInt(n, 10, 32); err == nil {
+			out = append(out, int32(pid))
+		}
+	}
+	return out, nil
+}
+
+const maxCmdline = 1024
+
+// describe fills what /proc says of a process.
+func (o *Options) describe(pid int32, stat procStat) pstate.Target {
+	dir := filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)))
+	t := pstate.Target{Key: pstate.Key{PID: pid, StartTime: stat.startTime}, Process: stat.comm}
+	if exe, err := os.Readlink(filepath.Join(dir, "exe")); err == nil {
+		t.Exe = strings.TrimSuffix(exe, " (deleted)")
+		t.Process = filepath.Base(t.Exe)
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil {
+		if len(b) > maxCmdline {
+			b = b[:maxCmdline]
+		}
+		t.Cmdline = strings.ToValidUTF8(strings.TrimSpace(string(bytes.ReplaceAll(b, []byte{0}, []byte{' '}))), "?")
+	}
+	if b, err := os.ReadFile(filepath.Join(dir, "cgroup")); err == nil {
+		t.Cgroup, t.Container, t.Pod = parseCgroup(string(b))
+	}
+	t.Started = startedAt(stat.startTime)
+	return t
+}
+
+// clockTick is USER_HZ, the unit of a start time; it is 100 on every architecture Go runs on.
+const clockTick = 10 * time.Millisecond
+
+func startedAt(startTime uint64) time.Time {
+	var up float64
+	if b, err := os.ReadFile("/proc/uptime"); err != nil {
+		return time.Time{}
+	} else if _, err := fmt.Sscan(string(b), &up); err != nil {
+		return time.Time{}
+	}
+	return time.Now().Add(-time.Duration(up * float64(time.Second))).Add(time.Duration(startTime) * clockTick).Truncate(clockTick)
+}
+
+var (
+	// A container id is 64 hexadecimal digits, alone or as runtime-<id>.scope (the systemd cgroup driver).
+	containerID = regexp.MustCompile(`(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:/|$)`)
+	// A pod's uid stands after "pod" with dashes or, under the systemd driver, underscores.
+	podUID = regexp.MustCompile(`pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})`)
+)
+
+// parseCgroup takes the cgroup path from /proc/<pid>/cgroup (cgroup v2's line, else the longest of v1), and from it the container's id, cut
+// to the twelve digits that tools show, and the pod's uid.
+func parseCgroup(file string) (path, container, pod string) {
+	for line := range strings.Lines(file) {
+		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(parts) != 3 {
+			continue
+		}
+		if parts[0] == "0" && parts[2] != "/" {
+			path = parts[2]
+			break
+		}
+		if len(parts[2]) > len(path) {
+			path = parts[2]
+		}
+	}
+	if path == "/" {
+		path = ""
+	}
+	if m := containerID.FindStringSubmatch(path); m != nil {
+		container = m[1][:12]
+	}
+	if m := podUID.FindStringSubmatch(path); m != nil {
+		pod = strings.ReplaceAll(m[1], "_", "-")
+	}
+	return path, container, pod
+}

@@ -1,0 +1,166 @@
+package collector
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// snapshot reads the runtime's own structures and repairs the records that disagree with them. An error means that the target can no longer
+// be observed.
+func (o *observed) snapshot() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil
+	}
+	before := make([]uint64, 0, 64)
+	for _, p := range o.ps {
+		before = append(before, atomic.LoadUint64(&p.rec.Word))
+	}
+	if err := o.proc.Snapshot(&o.snap, false); err != nil {
+		if errors.Is(err, goruntime.ErrTorn) {
+			o.lost["torn_snapshot"]++
+			return nil
+		}
+		return err
+	}
+	now := nowTick()
+	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
+	if len(o.snap.Ps) > len(o.ps) {
+		if err := o.grow(); err != nil {
+			o.lost["no_room"]++
+			o.c.o.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+		}
+	}
+	for i, p := range o.ps {
+		if i >= len(o.snap.Ps) {
+			break
+		}
+		seen := &o.snap.Ps[i]
+		if !seen.OK {
+			o.lost["unreadable_p"]++
+			continue
+		}
+		p.schedTick.see(seen.SchedTick)
+		p.syscallTick.see(seen.SyscallTick)
+		p.runqDepth = seen.RunqDepth
+		if seen.RunqDepth >= 0 {
+			p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
+		}
+		atomic.StoreUint64(&p.rec.Addr, seen.Addr)
+		if o.index == 0 {
+			o.settle(p, seen, now)
+		} else if i < len(before) {
+			o.repair(p, seen, word(before[i]), now)
+		}
+	}
+	o.flush(now)
+	o.lastSnap = now
+	return nil
+}
+
+// settle is snapshot mode: what is seen holds from now until the next look.
+func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
+	owner, s, t := o.sight(seen)
+	old := word(p.rec.Word)
+	if old.owner() == owner && old.state() == s && old.thread() == t {
+		return
+	}
+	closed, _ := swap(p.rec, old, now, owner, s, t, 0)
+	p.keep(closed[:])
+	if t == pstate.Uninterruptible && p.rec.D_word>>36 == 0 {
+		p.rec.D_word = 1<<36 | now&sinceMask
+	} else if t != pstate.Uninterruptible && p.rec.D_word>>36 != 0 {
+		p.rec.D_time += elapsed(now, p.rec.D_word)
+		p.rec.D_word = 0
+	}
+}
+
+// repair compares a record with a snapshot. Only a P whose word did not change while the snapshot was read can be judged, and only what holds for
+// two snapshots in a row is a disagreement: between an act of the runtime and the event that tells of it there is always a moment.
+func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, now uint64) {
+	w := word(atomic.LoadUint64(&p.rec.Word))
+	if w != before {
+		p.disagreed = false
+		return
+	}
+	reason, owner, s, t, tookAt := o.judge(w, seen)
+	if reason == "" {
+		p.disagreed = false
+		return
+	}
+	if !p.disagreed {
+		p.disagreed = true
+		return
+	}
+	p.disagreed = false
+	if owner != 0 && t == pstate.OnCPU {
+		th, ok := o.thread(owner)
+		if !ok {
+			return
+		}
+		t = word(th.Word).thread()
+		if t == pstate.OnCPU {
+			tookAt = th.SwitchIn
+		} else if t == pstate.NoThread {
+			return
+		}
+	}
+	closed, ok := swap(p.rec, w, now, owner, s, t, tookAt)
+	if !ok {
+		return
+	}
+	p.keep(closed[:])
+	o.repaired[reason]++
+}
+
+// judge says what is wrong with a record, if anything, and what it should be.
+func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State, t pstate.ThreadState, tookAt uint64) {
+	tid := o.carrier(seen)
+	switch pstate.State(seen.Status) {
+	case pstate.Dead:
+		if w.state() != pstate.Dead {
+			return "dead", 0, pstate.Dead, pstate.NoThread, 0
+		}
+	case pstate.Idle:
+		if w.state() != pstate.Idle {
+			return "missed_idle", 0, pstate.Idle, pstate.NoThread, 0
+		}
+	case pstate.GCStop:
+		if w.state() != pstate.GCStop && atomic.LoadUint64(&o.shared.StopStart) != 0 && atomic.LoadUint32(&o.shared.StopTid) != tid {
+			return "missed_halt", 0, pstate.GCStop, pstate.NoThread, 0
+		}
+	default:
+		if tid == 0 {
+			return // between two Ms
+		}
+		s = seen.State
+		switch {
+		case w.state() == pstate.Idle || w.state() == pstate.GCStop || w.state() == pstate.Dead:
+			return "missed_take", tid, s, pstate.OnCPU, 0
+		case w.owner() != tid:
+			return "other_thread", tid, s, pstate.OnCPU, 0
+		}
+	}
+	return
+}
+
+// flush hands closed intervals to the sink, in order and without overlap, and fills the windows in which the kernel side was over its
+// budget of raw intervals with what the totals say.
+func (o *observed) flush(now uint64) {
+	lost := atomic.LoadUint64(&o.shared.Lost[0]) + atomic.LoadUint64(&o.shared.Lost[1])
+	over := lost != o.budgetLost
+	o.budgetLost = lost
+	out := o.c.scratch[:0]
+	for _, p := range o.ps {
+		raw, _ := read(p.rec)
+		out = p.take(out, o, raw, over)
+	}
+	o.c.scratch = out
+	if len(out) > 0 {
+		o.c.o.Sink.Append(o.info.Key, out)
+	}
+}
