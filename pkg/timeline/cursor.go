@@ -21,7 +21,8 @@ type News struct {
 	Ended int64
 }
 
-// Since gives what was appended after the cursor, at most the newest limit intervals (0: no bound). The ring keeps nothing for a
+// Since gives what was appended after the cursor, at most the newest limit intervals (0: no bound; negative: none, just
+// stops). The ring keeps nothing for a
 // reader: one that asks too late or too seldom is told what it missed.
 func (s *Store) Since(key pstate.Key, from Cursor, limit int) News {
 	r := s.held(key)
@@ -36,6 +37,9 @@ func (s *Store) Since(key pstate.Key, from Cursor, limit int) News {
 			news.Missed = r.firstSeq - first
 		}
 		first = r.firstSeq
+	}
+	if limit < 0 {
+		first, news.Missed = r.nextSeq, 0
 	}
 	if limit > 0 && r.nextSeq > first && r.nextSeq-first > uint64(limit) {
 		news.Missed += r.nextSeq - first - uint64(limit)

@@ -39,6 +39,7 @@ type Store struct {
 
 	bytes     atomic.Int64
 	stopBytes atomic.Int64
+	rejected  atomic.Uint64
 
 	mu      sync.RWMutex // guards targets
 	targets map[pstate.Key]*ring
@@ -145,6 +146,7 @@ func (s *Store) Append(key pstate.Key, ivs []pstate.Interval) {
 	}
 	if bad > 0 {
 		r.lost.add("out_of_order", bad, s.now().UnixNano())
+		s.rejected.Add(bad)
 	}
 	s.bytes.Add(r.bytes.Load() - before)
 	r.mu.Unlock()
@@ -323,6 +325,9 @@ func (s *Store) Held() map[pstate.Key]int64 {
 	}
 	return held
 }
+
+// Rejected counts the intervals that Append could not take, over all targets.
+func (s *Store) Rejected() uint64 { return s.rejected.Load() }
 
 // Bytes is the memory in use.
 func (s *Store) Bytes() int64 { return s.bytes.Load() }

@@ -1,0 +1,265 @@
+package api
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"connectrpc.com/connect"
+
+	"github.com/p-scope/p-scope/pkg/api/grpcwebtext"
+	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
+	"github.com/p-scope/p-scope/pkg/diagnose"
+	"github.com/p-scope/p-scope/pkg/metrics"
+	"github.com/p-scope/p-scope/pkg/store"
+	"github.com/p-scope/p-scope/pkg/timeline"
+)
+
+// Options of a Server. Collector and Timeline are needed, and at least one of Listen and Socket; everything else may be zero.
+type Options struct {
+	Collector Collector
+	Timeline  *timeline.Store
+	// Store is the history. Serve writes to it; opening and closing it is the caller's. nil: no history, and /api/v1 says so.
+	Store *store.Store
+
+	Host    string // label host; empty: the kernel's host name
+	Version string // of the agent
+	Sys     string // where sysfs is; empty: /sys
+
+	Listen string // TCP address, "127.0.0.1:9477"
+	// TLS secures the TCP listener; LoadTLS makes one from files. nil: plain.
+	TLS *tls.Config
+	// Token is asked of every request over TCP but those to /-/healthy and /-/ready; empty: none is.
+	Token string
+	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none.
+	AllowOrigins []string
+
+	Socket      string      // path of the unix socket; access to it is by file permissions alone
+	SocketMode  os.FileMode // 0: 0660
+	SocketGroup string      // group that owns the socket; empty: the agent's own
+
+	// Transitions leave in batches of BatchSize (0: 16) per P, or after BatchDelay (0: 200 ms).
+	BatchSize  int
+	BatchDelay time.Duration
+
+	Log *slog.Logger
+}
+
+// Server serves the agent's API.
+type Server struct {
+	opts     Options
+	service  *service
+	handler  http.Handler
+	listener []net.Listener // TCP first, if there is one
+	servers  []*http.Server
+	ready    atomic.Bool
+	log      *slog.Logger
+}
+
+// NewServer binds the listeners. Its errors say what is in the way and what to do. Close the Server if Serve is never called.
+func NewServer(o Options) (*Server, error) {
+	if o.Collector == nil || o.Timeline == nil {
+		return nil, errors.New("api: a Server needs a Collector and a Timeline")
+	}
+	if o.Listen == "" && o.Socket == "" {
+		return nil, errors.New("nothing to serve on: pass --listen, --socket or both")
+	}
+	if o.Host == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			return nil, fmt.Errorf("the host's name is not known: %w; pass --host", err)
+		}
+		o.Host = host
+	}
+	if o.Sys == "" {
+		o.Sys = "/sys"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.BatchSize <= 0 {
+		o.BatchSize = 16
+	}
+	if o.BatchDelay <= 0 {
+		o.BatchDelay = 200 * time.Millisecond
+	}
+	s := &Server{opts: o, log: o.Log}
+	s.service = &service{
+		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
+		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
+		frequency: &frequency{from: metrics.NewFrequencyReader(o.Sys)}, resumes: &resumes{},
+		batchSize: o.BatchSize, batchDelay: o.BatchDelay, closing: make(chan struct{}), log: o.Log,
+	}
+	s.handler = s.routes()
+	if o.Listen != "" {
+		l, err := listenTCP(o.Listen)
+		if err != nil {
+			return nil, err
+		}
+		if o.TLS == nil && o.Token == "" && !isLoopback(l.Addr()) {
+			s.log.Warn("anyone who reaches the address can read what the processes of this host do: pass --token-file, or --tls-cert, --tls-key and --tls-client-ca", "listen", l.Addr().String())
+		}
+		h := guard(o.Token, allowOrigins(o.AllowOrigins, s.handler))
+		s.add(l, h, o.TLS)
+	}
+	if o.Socket != "" {
+		l, err := listenUnix(o.Socket, o.SocketMode, o.SocketGroup)
+		if err != nil {
+			_ = s.Close()
+			return nil, err
+		}
+		s.add(l, s.handler, nil)
+	}
+	return s, nil
+}
+
+func (s *Server) add(l net.Listener, h http.Handler, secure *tls.Config) {
+	srv := &http.Server{
+		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), TLSConfig: secure,
+	}
+	srv.Protocols.SetHTTP1(true)
+	if secure != nil {
+		srv.Protocols.SetHTTP2(true)
+	} else {
+		srv.Protocols.SetUnencryptedHTTP2(true)
+	}
+	s.listener, s.servers = append(s.listener, l), append(s.servers, srv)
+}
+
+// Addr is the TCP address in use, for instance when port 0 was asked for; nil without one.
+func (s *Server) Addr() net.Addr {
+	if s.opts.Listen == "" || len(s.listener) == 0 {
+		return nil
+	}
+	return s.listener[0].Addr()
+}
+
+// Handler is everything that is served, without token and TLS.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve answers requests and writes the history until ctx is done. Then streams are told, requests in flight get five seconds,
+// and it returns nil. It returns an error when a listener fails.
+func (s *Server) Serve(ctx context.Context) error {
+	run, stop := context.WithCancel(context.Background())
+	var background sync.WaitGroup
+	background.Go(func() { s.observe(run) })
+	if s.opts.Store != nil {
+		background.Go(func() { s.opts.Store.Run(run, s.gather) })
+	}
+	failed := make(chan error, len(s.servers))
+	for i, srv := range s.servers {
+		go func() {
+			var err error
+			if srv.TLSConfig != nil {
+				err = srv.ServeTLS(s.listener[i], "", "")
+			} else {
+				err = srv.Serve(s.listener[i])
+			}
+			if !errors.Is(err, http.ErrServerClosed) {
+				failed <- fmt.Errorf("serving on %s: %w", s.listener[i].Addr(), err)
+			}
+		}()
+	}
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	close(s.service.closing)
+	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	for _, srv := range s.servers {
+		_ = srv.Shutdown(grace)
+	}
+	stop()
+	background.Wait()
+	return errors.Join(err, s.Close())
+}
+
+// Close gives the listeners up and removes the socket.
+func (s *Server) Close() error {
+	for _, srv := range s.servers {
+		_ = srv.Close()
+	}
+	for _, l := range s.listener {
+		_ = l.Close()
+	}
+	return nil
+}
+
+// observe keeps the registry and the history of totals up to date.
+func (s *Server) observe(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		now := time.Now()
+		s.service.registry.refresh(now)
+		if s.service.history.Due(now) {
+			s.service.history.Add(now, s.service.sampler.get(fresh).views)
+		}
+		s.ready.Store(true)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// gather gives everything the metrics are made of, brought up to now.
+func (s *Server) gather(now time.Time) metrics.Snapshot {
+	c := s.opts.Collector
+	info := c.Agent()
+	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64)}
+	for reason, n := range info.GlobalLost {
+		snap.Lost[reason] += n
+	}
+	if n := s.opts.Timeline.Rejected(); n > 0 {
+		snap.Lost["timeline_out_of_order"] = n
+	}
+	if s.opts.Store != nil {
+		for reason, n := range s.opts.Store.Losses() {
+			snap.Lost[reason] += n
+		}
+	}
+	snap.CPUs, _ = s.service.frequency.read(now) // what is not there is absent; ListTargets says why
+	return snap
+}
+
+// routes puts everything on one mux.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	path, scope := pscopev1connect.NewScopeServiceHandler(s.service, connect.WithReadMaxBytes(1<<20), connect.WithCompressMinBytes(1<<10))
+	mux.Handle(path, grpcwebtext.Handler(scope))
+	mux.Handle("GET /metrics", metrics.NewExposition(s.opts.Host, s.opts.Version, func() metrics.Snapshot { return s.gather(time.Now()) }))
+	if s.opts.Store != nil {
+		mux.Handle("/api/v1/", http.MaxBytesHandler(s.opts.Store.Handler(), 1<<20))
+	} else {
+		mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, `{"status":"error","errorType":"unavailable","error":"this agent keeps no history: start it with --data-dir"}`, http.StatusServiceUnavailable)
+		})
+	}
+	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintln(w, "P-Scope agent is healthy.")
+	})
+	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.ready.Load() {
+			http.Error(w, "P-Scope agent is starting: the first look for Go processes is not done.", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "P-Scope agent is ready.")
+	})
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n/-/healthy\n/-/ready\n", s.opts.Version, s.opts.Host, path)
+	})
+	return mux
+}
