@@ -13,22 +13,24 @@ const FOLDER = 'P-Scope';
 const EXPRESSIONS = { type: '__expr__', uid: '__expr__' };
 
 const HEADER = ` Alert rules of P-Scope for Grafana's own alerting. Copy into provisioning/alerting, or mount the folder.
- Made by "npm run gen:dashboards" from src/dashboards/rules.ts; the rules for Prometheus are in deploy/prometheus/rules.
- "$$" is a dollar sign: Grafana replaces "$NAME" in provisioning files by the environment variable.`;
+ Made by "npm run gen:dashboards" from src/dashboards/rules.ts; the rules for Prometheus are in deploy/prometheus/rules.`;
 
-/** Grafana's template for each `{{name}}` of a sentence. */
+/**
+ * Grafana's template for each `{{name}}` of a sentence. `.Labels` rather than `$labels`: in provisioning files a dollar sign begins an
+ * environment variable, and which fields of a rule are searched for these differs between versions of Grafana.
+ */
 function template(sentence: string, format: Rule['format']): string {
   return sentence.replace(/{{(\w+)}}/g, (_, name: string) => {
     if (name !== 'value') {
-      return `{{ $labels.${name === 'pid' ? 'process_pid' : name} }}`;
+      return `{{ .Labels.${name === 'pid' ? 'process_pid' : name} }}`;
     }
     switch (format) {
       case 'percentage':
-        return '{{ $values.B.Value | humanizePercentage }}';
+        return '{{ .Values.B.Value | humanizePercentage }}';
       case 'duration':
-        return '{{ $values.B.Value | humanizeDuration }}';
+        return '{{ .Values.B.Value | humanizeDuration }}';
       default:
-        return '{{ $values.B.Value | printf "%.1f" }}';
+        return '{{ .Values.B.Value | printf "%.1f" }}';
     }
   });
 }
@@ -91,11 +93,6 @@ export function grafanaRule(rule: Rule): Record<string, unknown> {
   };
 }
 
-/** Doubles every dollar sign, which a provisioning file would otherwise take for an environment variable. */
-function escapeDollars<T>(value: T): T {
-  return JSON.parse(JSON.stringify(value).replaceAll('$', '$$$$')) as T;
-}
-
 function commentRules(node: Node | null | undefined): void {
   if (!isSeq(node)) {
     return;
@@ -129,7 +126,7 @@ export function alertingFile(): string {
         name: 'p-scope',
         folder: FOLDER,
         interval: GROUP_INTERVAL,
-        rules: escapeDollars(RULES.map(grafanaRule)),
+        rules: RULES.map(grafanaRule),
       },
     ],
   });

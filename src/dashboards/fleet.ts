@@ -62,7 +62,7 @@ const counts = [
   }),
   figure({
     id: ID.processes,
-    title: 'Go processes',
+    title: 'Processes',
     description: 'Processes that are observed, by eBPF or by snapshots.',
     w: 4,
     h: 3,
@@ -85,7 +85,7 @@ const counts = [
   }),
   figure({
     id: ID.cpus,
-    title: 'CPUs in use by Ps',
+    title: 'CPUs used',
     description: 'CPU seconds a second that the threads carrying Ps used.',
     w: 4,
     h: 3,
@@ -97,7 +97,7 @@ const counts = [
   }),
   figure({
     id: ID.dShareNow,
-    title: 'Worst D share',
+    title: 'D share',
     description: 'Largest share of time any P of any process had a thread in uninterruptible sleep.',
     w: 4,
     h: 3,
@@ -114,7 +114,7 @@ const counts = [
   }),
   figure({
     id: ID.refused,
-    title: 'Not observed',
+    title: 'Refused',
     description: 'Go processes that were found but refused; the table at the bottom gives the reason of each.',
     w: 4,
     h: 3,
@@ -133,9 +133,8 @@ const ranking = rows({
   id: ID.ranking,
   title: 'Processes',
   description: 'One row per process with its course over the range shown; click a name to open its board.',
-  w: 15,
-  h: 9,
-  empty: 'No Go process is observed',
+  w: 24,
+  h: 8,
   columns: rankingColumns(),
   queries: [
     perProcess({ metric: 'state', states: ['running', 'gc', 'syscall'] }),
@@ -147,7 +146,7 @@ const ranking = rows({
 }).transformations([
   {
     id: 'timeSeriesTable',
-    options: Object.fromEntries(['A', 'B', 'C', 'D', 'E'].map((ref) => [ref, { timeField: 'Time', stat: 'mean' }])),
+    options: Object.fromEntries(['A', 'B', 'C', 'D', 'E'].map((ref) => [ref, { stat: 'mean' }])),
   },
   { id: 'merge', options: {} },
 ]);
@@ -156,9 +155,8 @@ const diagnosis = rows({
   id: ID.diagnosis,
   title: 'What stands out',
   description: 'Findings about all chosen processes in the range shown, with evidence and what to do.',
-  w: 9,
-  h: 9,
-  empty: 'Nothing stands out in this range',
+  w: 24,
+  h: 7,
   columns: diagnosisColumns({ process: true }),
   queries: { kind: 'diagnosis', target: TARGET },
 });
@@ -220,7 +218,6 @@ const targets = rows({
     'How each is observed, and why not where it is not. Source ebpf: exact. snapshot: sampled ten times a second. refused: not read at all.',
   w: 24,
   h: 8,
-  empty: 'No Go process was found',
   columns: targetColumns(),
   queries: { kind: 'targets', target: TARGET },
 });
@@ -240,7 +237,7 @@ export function fleetBoard(): Board {
     .withVariable(variables.manyProcesses());
   return finish(builder, [
     { columns: [counts] },
-    { columns: [[ranking], [diagnosis]] },
+    { columns: [[ranking, diagnosis]] },
     { title: 'Over time', id: 100, columns: [courses] },
     { title: 'Targets', id: 101, columns: [[targets]] },
   ]);

@@ -44,7 +44,7 @@ interface Common {
 }
 
 /** Width in pixels that is kept for every left axis, so that time lines up between panels above one another. */
-const AXIS_WIDTH = 52;
+const AXIS_WIDTH = 62;
 
 function base<B extends Common>(builder: B, spec: PanelSpec): B {
   builder
@@ -166,7 +166,7 @@ export function timeline(spec: PanelSpec & { unit?: string }): statetimeline.Pan
     .lineWidth(0)
     .fillOpacity(100)
     .axisWidth(AXIS_WIDTH)
-    .perPage(16)
+    .disablePagination()
     .legend(legend(true))
     .tooltip(tooltip(common.TooltipDisplayMode.Single));
 }
@@ -274,7 +274,7 @@ export function figure(
 
 /** Parts of a whole over the range shown. */
 export function donut(
-  spec: PanelSpec & { unit: string; colours: Readonly<Record<string, string>> }
+  spec: PanelSpec & { unit: string; colours?: Readonly<Record<string, string>> }
 ): piechart.PanelBuilder {
   const panel = base(new piechart.PanelBuilder(), spec)
     .unit(spec.unit)
@@ -290,7 +290,7 @@ export function donut(
         .values([piechart.PieChartLegendValues.Percent])
     )
     .tooltip(tooltip(common.TooltipDisplayMode.Single));
-  for (const [name, properties] of colourByName(spec.colours)) {
+  for (const [name, properties] of colourByName(spec.colours ?? {})) {
     panel.overrideByName(name, properties);
   }
   return panel;
@@ -303,9 +303,13 @@ export interface Column {
   /** What the header says; the field's name if left out. */
   title?: string;
   width?: number;
+  /** Grafana lets no column get narrower than 150 px unless told. */
+  minWidth?: number;
   unit?: string;
   decimals?: number;
   hidden?: boolean;
+  /** Colour of a small curve. */
+  colour?: string;
   /** Colour of the bar that a number is drawn as. */
   bar?: string;
   /** Largest value of the bar. */
@@ -329,6 +333,9 @@ function columnProperties(column: Column): dashboard.DynamicConfigValue[] {
   if (column.width !== undefined) {
     set('custom.width', column.width);
   }
+  if (column.minWidth !== undefined) {
+    set('custom.minWidth', column.minWidth);
+  }
   if (column.unit !== undefined) {
     set('unit', column.unit);
   }
@@ -337,6 +344,9 @@ function columnProperties(column: Column): dashboard.DynamicConfigValue[] {
   }
   if (column.hidden) {
     set('custom.hidden', true);
+  }
+  if (column.colour !== undefined) {
+    set('color', { mode: dashboard.FieldColorModeId.Fixed, fixedColor: column.colour });
   }
   if (column.bar !== undefined) {
     set('min', 0);
@@ -370,12 +380,11 @@ function columnProperties(column: Column): dashboard.DynamicConfigValue[] {
 }
 
 /** Rows and columns. */
-export function rows(spec: PanelSpec & { columns: Column[]; sortBy?: string; empty: string }): table.PanelBuilder {
+export function rows(spec: PanelSpec & { columns: Column[]; sortBy?: string }): table.PanelBuilder {
   const panel = base(new table.PanelBuilder(), spec)
     .showHeader(true)
     .cellHeight(common.TableCellHeight.Sm)
-    .filterable(false)
-    .noValue(spec.empty);
+    .filterable(false);
   if (spec.sortBy !== undefined) {
     panel.sortBy([new common.TableSortByFieldStateBuilder().displayName(spec.sortBy).desc(true)]);
   }

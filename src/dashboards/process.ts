@@ -61,7 +61,7 @@ const overview = [
   }),
   figure({
     id: ID.cpuWaitNow,
-    title: 'Waiting for a CPU',
+    title: 'CPU wait',
     description:
       'Share of time in which the thread that carries a P was runnable but had no CPU. High: more runnable threads than CPUs, or a CPU quota at work.',
     w: 4,
@@ -77,7 +77,7 @@ const overview = [
   }),
   figure({
     id: ID.dShareNow,
-    title: 'Worst D share',
+    title: 'D share',
     description:
       'Largest share of time any P had a thread in uninterruptible sleep (state D): storage, swap or a FUSE file system that does not answer.',
     w: 4,
@@ -95,7 +95,7 @@ const overview = [
   }),
   figure({
     id: ID.wakeWaitNow,
-    title: 'Wake wait, 99th percentile',
+    title: 'Wake wait',
     description:
       'From a P being handed to a thread until that thread runs on a CPU: the delay a woken goroutine sees before it can start.',
     w: 4,
@@ -126,8 +126,8 @@ const overview = [
   }),
   figure({
     id: ID.gomaxprocsNow,
-    title: 'GOMAXPROCS',
-    description: 'Ps that take part in scheduling, by process.',
+    title: 'Ps',
+    description: 'GOMAXPROCS: Ps that take part in scheduling, by process.',
     w: 4,
     h: 3,
     unit: 'short',
@@ -171,7 +171,6 @@ const reading = [
       'What stands out in the range shown: overloaded and idle Ps, imbalance, waiting, with the evidence and what to do.',
     w: 8,
     h: 8,
-    empty: 'Nothing stands out in this range',
     columns: diagnosisColumns({ process: false }),
     queries: about({ kind: 'diagnosis' }),
   }),
@@ -309,7 +308,6 @@ const stops = [
     w: 12,
     h: 8,
     sortBy: 'Duration',
-    empty: 'No stop in this range',
     columns: stopColumns({ process: false }),
     queries: about({ kind: 'stops', limit: 100 }),
   }),
@@ -333,7 +331,6 @@ const blocked = [
       'Threads that were kept from running longest in the range shown, with the cgroup and pod they belong to. P is the one the thread carries or carried last.',
     w: 24,
     h: 9,
-    empty: 'No thread was blocked in this range',
     columns: blockedColumns(),
     queries: about({ kind: 'blocked', limit: 20 }),
   }),
@@ -411,7 +408,7 @@ export function processBoard(): Board {
             ID.syscalls,
           ])
         )
-        .target(ask(about({ kind: 'stops', limit: 50 }), 'Anno'))
+        .target(ask(about({ kind: 'stops', limit: 20 }), 'Anno'))
     );
   return finish(builder, [
     { columns: [overview] },

@@ -1,7 +1,7 @@
 import { board, finish, type Board } from './layout';
-import { figure, lines, rows } from './panels';
+import { donut, figure, lines, rows } from './panels';
 import type { Ask } from './query';
-import { targetColumns } from './tables';
+import { agentColumns, targetColumns } from './tables';
 import * as variables from './variables';
 import { THREAD_STATE_COLORS } from '../colors';
 
@@ -19,9 +19,8 @@ export const SELF_PANELS = {
   lost: 11,
   reconciliations: 12,
   sources: 13,
-  cpu: 20,
-  memory: 21,
-  goroutines: 22,
+  versions: 20,
+  goVersions: 21,
   targets: 30,
 } as const;
 
@@ -56,7 +55,7 @@ const figures = [
   }),
   figure({
     id: ID.byEBPF,
-    title: 'Observed by eBPF',
+    title: 'By eBPF',
     description: 'Targets whose states are followed event by event in the kernel.',
     w: 4,
     h: 3,
@@ -67,7 +66,7 @@ const figures = [
   }),
   figure({
     id: ID.bySnapshot,
-    title: 'By snapshots only',
+    title: 'Snapshots',
     description:
       'Targets whose memory is only looked at now and then, because eBPF is not to be had: shares are estimates, stops are not seen.',
     w: 4,
@@ -96,7 +95,7 @@ const figures = [
   }),
   figure({
     id: ID.lostNow,
-    title: 'Events lost',
+    title: 'Lost',
     description: 'Events a second that the agents had to drop, all reasons together.',
     w: 4,
     h: 3,
@@ -111,7 +110,7 @@ const figures = [
   }),
   figure({
     id: ID.probeNow,
-    title: 'Time in probes',
+    title: 'In probes',
     description:
       'CPU time a second that the kernel spends in the probes of P-Scope, all hosts together, as a share of one CPU.',
     w: 4,
@@ -178,37 +177,25 @@ const honesty = [
   }),
 ];
 
-const agent = [
-  lines({
-    id: ID.cpu,
-    title: 'CPU of the agent',
-    description: 'CPU seconds a second that each agent uses, as a share of one CPU.',
-    w: 8,
+const agents = [
+  rows({
+    id: ID.versions,
+    title: 'Agents',
+    description:
+      'The agents that report, their version and how they observe: mode snapshot means that eBPF is not to be had there.',
+    w: 16,
     h: 7,
-    unit: 'percentunit',
-    min: 0,
-    queries: promql(`rate(process_cpu_seconds_total{${HOST}}[$__rate_interval])`, '{{host}}'),
-  }),
-  lines({
-    id: ID.memory,
-    title: 'Memory of the agent',
-    description: 'Resident memory of each agent.',
-    w: 8,
-    h: 7,
-    unit: 'bytes',
-    min: 0,
-    queries: promql(`process_resident_memory_bytes{${HOST}}`, '{{host}}'),
-  }),
-  lines({
-    id: ID.goroutines,
-    title: 'Goroutines of the agent',
-    description: 'A count that only climbs is a leak.',
+    columns: agentColumns(),
+    queries: promql(`pscope_build_info{${HOST}}`),
+  }).withTransformation({ id: 'timeSeriesTable', options: { A: { stat: 'lastNotNull' } } }),
+  donut({
+    id: ID.goVersions,
+    title: 'Go versions',
+    description: 'The Go versions of the processes found.',
     w: 8,
     h: 7,
     unit: 'short',
-    min: 0,
-    decimals: 0,
-    queries: promql(`go_goroutines{${HOST}}`, '{{host}}'),
+    queries: promql(`count by (go_version) (pscope_target_info{${HOST}})`, '{{go_version}}'),
   }),
 ];
 
@@ -219,7 +206,6 @@ const targets = rows({
     'Go version, how it is observed, where the layout of its runtime was taken from, and why not where it is not.',
   w: 24,
   h: 8,
-  empty: 'No Go process was found',
   columns: targetColumns(),
   queries: { kind: 'targets', target: { host: '$host' } },
 });
@@ -238,7 +224,7 @@ export function selfBoard(): Board {
   return finish(builder, [
     { columns: [figures] },
     { columns: [honesty] },
-    { title: 'Agents', id: 100, columns: [agent] },
+    { title: 'Agents', id: 100, columns: [agents] },
     { title: 'Targets', id: 101, columns: [[targets]] },
   ]);
 }

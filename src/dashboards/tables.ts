@@ -15,38 +15,37 @@ export function diagnosisColumns(options: { process: boolean }): Column[] {
     {
       name: 'severity',
       title: 'Severity',
-      width: 80,
-      words: { info: '#56B4E9', warning: P_STATE_COLORS.gcstop, critical: THREAD_STATE_COLORS.uninterruptible },
+      width: 74,
+      words: {
+        info: P_STATE_COLORS.syscall,
+        warning: P_STATE_COLORS.gcstop,
+        critical: THREAD_STATE_COLORS.uninterruptible,
+      },
     },
-    { name: 'kind', title: 'Finding', width: 110 },
-    ...(options.process
-      ? [
-          { name: 'process', title: 'Process', width: 140, link: toProcess },
-          { name: 'host', title: 'Host', width: 120 },
-        ]
-      : [HIDDEN('process'), HIDDEN('host')]),
-    { name: 'pid', title: 'PID', width: 80, unit: 'none' },
-    { name: 'ps', title: 'Ps', width: 80 },
-    { name: 'evidence', title: 'Evidence', wrap: true },
-    { name: 'advice', title: 'What to do', wrap: true },
-    HIDDEN('value'),
+    ...(options.process ? [{ name: 'process', title: 'Process', width: 100, link: toProcess }] : [HIDDEN('process')]),
+    { name: 'evidence', title: 'Evidence', minWidth: 110, wrap: true },
+    { name: 'advice', title: 'What to do', minWidth: 110, wrap: true },
+    // What the sentences say already.
+    ...['host', 'pid', 'ps', 'kind', 'value'].map(HIDDEN),
   ];
 }
 
 /** Columns of a `stops` frame. */
 export function stopColumns(options: { process: boolean }): Column[] {
   return [
-    { name: 'time', title: 'Start', width: 180, unit: 'time:HH:mm:ss.SSS' },
+    { name: 'time', title: 'Start', width: 110, unit: 'time:HH:mm:ss.SSS' },
     HIDDEN('timeEnd'),
-    { name: 'text', title: 'Reason' },
-    { name: 'duration', title: 'Duration', unit: 's', width: 160, bar: P_STATE_COLORS.gcstop },
-    { name: 'slowestP', title: 'Last P', width: 80 },
+    { name: 'text', title: 'Reason', minWidth: 120 },
+    { name: 'duration', title: 'Duration', unit: 's', width: 150, bar: P_STATE_COLORS.gcstop },
+    { name: 'slowestP', title: 'Last P', width: 66 },
+    { name: 'slowestAfter', title: 'Arrived after', width: 105, unit: 's' },
     ...(options.process
       ? [
           { name: 'process', title: 'Process', width: 140, link: toProcess },
           { name: 'host', title: 'Host', width: 120 },
         ]
-      : []),
+      : ['process', 'host'].map(HIDDEN)),
+    HIDDEN('pid'),
   ];
 }
 
@@ -81,21 +80,23 @@ export function blockedColumns(): Column[] {
 
 /** Columns of the table that puts the processes of a fleet beside one another; letters are the queries of that panel. */
 export function rankingColumns(): Column[] {
-  const course = (ref: string, title: string): Column => ({
+  const course = (ref: string, title: string, colour: string): Column => ({
     name: `Trend #${ref}`,
     title,
     unit: 'percentunit',
     decimals: 1,
+    minWidth: 120,
+    colour,
   });
   return [
     { name: 'process', title: 'Process', width: 150, link: toProcess },
     { name: 'process_pid', title: 'PID', width: 80 },
     { name: 'host', title: 'Host', width: 130 },
-    course('A', 'Busy'),
-    course('B', 'D share'),
-    course('C', 'CPU wait'),
-    course('D', 'Stopped'),
-    course('E', 'Imbalance'),
+    course('A', 'Busy', P_STATE_COLORS.running),
+    course('B', 'D share', THREAD_STATE_COLORS.uninterruptible),
+    course('C', 'CPU wait', THREAD_STATE_COLORS.runnable),
+    course('D', 'Stopped', P_STATE_COLORS.gcstop),
+    course('E', 'Imbalance', P_STATE_COLORS.gc),
   ];
 }
 
@@ -119,5 +120,20 @@ export function targetColumns(): Column[] {
     { name: 'layout', title: 'Layout', width: 80 },
     { name: 'gomaxprocs', title: 'Ps', width: 60, unit: 'none' },
     { name: 'reason', title: 'Reason', wrap: true },
+    { name: 'module', title: 'Module', width: 220 },
+    { name: 'pod', title: 'Pod', width: 140 },
+    ...['container', 'namespace', 'cgroup', 'exe', 'cmdline', 'started', 'ended'].map(HIDDEN),
+  ];
+}
+
+/** Columns of the table of agents, made of the labels of pscope_build_info. */
+export function agentColumns(): Column[] {
+  return [
+    { name: 'host', title: 'Host' },
+    { name: 'version', title: 'Version' },
+    { name: 'mode', title: 'Mode', words: { ebpf: P_STATE_COLORS.running, snapshot: P_STATE_COLORS.gcstop } },
+    { name: 'goversion', title: 'Built with' },
+    { name: 'goarch', title: 'Architecture' },
+    HIDDEN('Trend #A'),
   ];
 }

@@ -1,6 +1,7 @@
 import {
   DatasourceVariableBuilder,
   QueryVariableBuilder,
+  VariableHide,
   VariableRefresh,
   VariableSort,
 } from '@grafana/grafana-foundation-sdk/dashboard';
@@ -10,7 +11,7 @@ import { BOARD_DATASOURCE, PLUGIN_ID } from './query';
 
 /** Chooses among the data sources of this plugin. */
 export const datasource = (): DatasourceVariableBuilder =>
-  new DatasourceVariableBuilder('datasource').label('Data source').type(PLUGIN_ID);
+  new DatasourceVariableBuilder('datasource').label('Data source').type(PLUGIN_ID).hide(VariableHide.InControlsMenu);
 
 interface Choice {
   label: string;
