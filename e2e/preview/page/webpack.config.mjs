@@ -11,6 +11,16 @@ const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.resolve(here, '..', '..', '..');
 const modules = path.join(root, 'node_modules');
 
+// Grafana's own font files are in no package: the same typefaces under the names its stylesheet asks for.
+const font = (family, file, to) => ({ from: path.join(modules, '@fontsource', family, 'files', `${file}.woff2`), to: `public/fonts/${to}.woff2` });
+const fonts = [
+  font('inter', 'inter-latin-400-normal', 'inter/Inter-Regular'),
+  font('inter', 'inter-latin-500-normal', 'inter/Inter-Medium'),
+  font('inter', 'inter-latin-400-italic', 'inter/Inter-Italic'),
+  font('inter', 'inter-latin-500-italic', 'inter/Inter-MediumItalic'),
+  font('roboto-mono', 'roboto-mono-latin-400-normal', 'roboto/L0xTDF4xlVMF-BfR8bXMIhJHg45mwgGEFl0_3vrtSM1J-gEPT5Ese6hmHSh0mQ'),
+];
+
 export default {
   mode: 'production',
   target: 'web',
@@ -51,6 +61,7 @@ export default {
         { from: path.join(modules, 'systemjs', 'dist', 'system.min.js') },
         { from: path.join(modules, 'systemjs', 'dist', 'extras', 'amd.min.js') },
         { from: path.join(modules, '@grafana', 'ui', 'dist', 'public', 'img'), to: 'public/build/img' },
+        ...fonts,
       ],
     }),
     // Moment's locales are not shown anywhere.

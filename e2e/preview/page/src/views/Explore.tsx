@@ -82,13 +82,15 @@ export function Explore({ settings, onChange, tick }: Props) {
         range={data.timeRange}
         app={CoreApp.Explore}
       />
-      <RadioButtonGroup
-        aria-label="Panel"
-        options={PANELS.map((value) => ({ value, label: value }))}
-        value={type}
-        onChange={setChoice}
-        size="sm"
-      />
+      <div>
+        <RadioButtonGroup
+          aria-label="Panel"
+          options={PANELS.map((value) => ({ value, label: value }))}
+          value={type}
+          onChange={setChoice}
+          size="sm"
+        />
+      </div>
       <div ref={box}>
         {width > 0 && (
           <Panel
