@@ -76,7 +76,10 @@ export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> 
     return this.getResource('label-values', { label, ...chosen });
   }
 
-  override async metricFindQuery(label: VariableLabel, options?: { scopedVars?: ScopedVars }): Promise<MetricFindValue[]> {
+  override async metricFindQuery(
+    label: VariableLabel,
+    options?: { scopedVars?: ScopedVars }
+  ): Promise<MetricFindValue[]> {
     const values = await this.labelValues(label, {}, options?.scopedVars);
     return values.map((text) => ({ text, value: text }));
   }

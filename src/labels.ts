@@ -1,4 +1,13 @@
-import type { Aggregation, Dimension, Kind, Metric, PState, TargetField, ThreadState, VariableLabel } from './query/model';
+import type {
+  Aggregation,
+  Dimension,
+  Kind,
+  Metric,
+  PState,
+  TargetField,
+  ThreadState,
+  VariableLabel,
+} from './query/model';
 import type { Mode } from './types';
 
 /** A choice in a picker: the word and one line that explains it. */
@@ -35,13 +44,16 @@ export const KIND_PANEL: Record<Kind, { ids: readonly string[]; name: string }> 
 
 export const METRIC_WORDS: Record<Metric, Words> = {
   state: { label: 'P state share', description: 'Share of time a P spends in the chosen states' },
-  thread: { label: 'Thread state share', description: 'Share of time the thread that carries a P spends in the chosen kernel states' },
+  thread: {
+    label: 'Thread state share',
+    description: 'Share of time the thread that carries a P spends in the chosen kernel states',
+  },
   d_share: { label: 'D share', description: 'Share of time a thread of this P is in uninterruptible sleep' },
   runq: { label: 'Run queue depth', description: 'Goroutines queued on a P' },
   runq_distribution: { label: 'Run queue distribution', description: 'How often a run queue had which depth' },
   global_runq: { label: 'Global run queue depth', description: 'Goroutines queued on no P in particular' },
   wake_wait: { label: 'Wake wait', description: 'From a P being handed to a thread until that thread runs on a CPU' },
-  stops: { label: 'Stop duration', description: 'How long the world was stopped' },
+  stops: { label: 'Stops', description: 'Time in which the world was stopped; as a heatmap, how long each stop took' },
   stop_rate: { label: 'Stops per second', description: 'How often the world was stopped' },
   sched_ticks: { label: 'Scheduler ticks', description: 'Goroutines started per second' },
   syscalls: { label: 'Syscalls', description: 'System calls per second' },
@@ -82,7 +94,12 @@ export const DIMENSION_WORDS: Record<Dimension, string> = {
   reason: 'reason',
 };
 
-export const AGGREGATION_WORDS: Record<Aggregation, string> = { avg: 'average', sum: 'sum', max: 'highest', min: 'lowest' };
+export const AGGREGATION_WORDS: Record<Aggregation, string> = {
+  avg: 'average',
+  sum: 'sum',
+  max: 'highest',
+  min: 'lowest',
+};
 
 export const TARGET_WORDS: Record<TargetField, Words & { all: string }> = {
   process: { label: 'Process', description: 'Name of the executable; a regular expression', all: 'any process' },
@@ -104,7 +121,10 @@ export const VARIABLE_WORDS: Record<VariableLabel, Words> = {
 export const MODE_WORDS: Record<Mode, Words> = {
   local: { label: 'This host', description: 'The agent on the machine Grafana runs on, through its socket' },
   agents: { label: 'Agents', description: 'One or more agents by their addresses, answers merged' },
-  engine: { label: 'Prometheus engine', description: 'Prometheus, Mimir, Thanos or VictoriaMetrics that collects from agents' },
+  engine: {
+    label: 'Prometheus engine',
+    description: 'Prometheus, Mimir, Thanos or VictoriaMetrics that collects from agents',
+  },
 };
 
 /** Words of the query editor. */
@@ -128,6 +148,7 @@ export const EDITOR = {
   liveHelp: 'New data arrive by themselves, without refreshing the dashboard',
   rate: 'Rate',
   rateHelp: 'Frames a second. Above 5 they come straight from the agent over gRPC-Web, up to 60',
+  percentile: '99th percentile',
   limit: 'At most',
   limitRows: 'rows',
   expr: 'PromQL',
@@ -137,10 +158,12 @@ export const EDITOR = {
   mode: 'Editor mode',
   useValue: 'Use this regular expression',
   nothingFound: 'Nothing found. Type a regular expression or a variable',
-  loadFailed: (what: string, why: string) => `The list of ${what} could not be loaded: ${why}. You can still type a regular expression.`,
+  loadFailed: (what: string, why: string) =>
+    `The list of ${what} could not be loaded: ${why}. You can still type a regular expression.`,
   suits: (panel: string) => `This query is made for the ${panel} panel.`,
   codeRates: 'PromQL streams at most 5 frames a second.',
-  slowMetric: 'This metric streams at most 5 frames a second: higher rates are for P states, thread states, D share and run queue depth.',
+  slowMetric:
+    'This metric streams at most 5 frames a second: higher rates are for P states, thread states, D share and run queue depth.',
 } as const;
 
 /** Words of the settings page. */
@@ -151,7 +174,8 @@ export const CONFIG = {
   socketPlaceholder: '/run/pscope/pscope.sock',
   socketHelp: 'Unix socket of the agent on the machine Grafana runs on',
   startAgent: 'Start the bundled agent',
-  startAgentHelp: 'When nothing listens on the socket, start the agent that ships with this plugin. Needs the privileges below',
+  startAgentHelp:
+    'When nothing listens on the socket, start the agent that ships with this plugin. Needs the privileges below',
   privileges: 'Privileges',
   privilegesText:
     'Reading P states takes kernel privileges, which Grafana itself must never have. Give them to the agent alone, once, on the machine Grafana runs on:',
@@ -187,19 +211,24 @@ export const VARIABLE = { list: 'List', of: 'of' } as const;
 
 /** Words for what went wrong; each names what failed, why, and what to do next. */
 export const PROBLEM = {
-  kind: (kind: string) => `"${kind}" is no kind of query this version knows. Choose one from the list, or update P-Scope.`,
-  newer: (version: number) => `This query was written by a newer P-Scope (form ${version}). Update the plugin before you change it.`,
+  kind: (kind: string) =>
+    `"${kind}" is no kind of query this version knows. Choose one from the list, or update P-Scope.`,
+  newer: (version: number) =>
+    `This query was written by a newer P-Scope (form ${version}). Update the plugin before you change it.`,
   metric: (metric: string) => `"${metric}" is no metric this version knows. Choose one from the list.`,
-  heatmapMetric: (metric: string) => `${metric} has no lanes to draw. Choose another metric, or show it as series.`,
+  metricForKind: (metric: string, kind: string) =>
+    `A ${kind.toLowerCase()} cannot show ${metric}. Choose another metric, or show it as series.`,
+  profile: 'Profiles are not available in this version. Choose timeline to see what each P did, or blocked threads.',
   state: (state: string) => `"${state}" is no state. Choose from the list.`,
-  dimension: (dimension: string, metric: string) => `${metric} is not known for each ${dimension}. Take it off the list.`,
+  dimension: (dimension: string, metric: string) =>
+    `${metric} is not known for each ${dimension}. Take it off the list.`,
   regex: (why: string) => `Not a regular expression: ${why}`,
   lookaround: 'Look-around and back references are not available: use plain alternatives such as a|b.',
   ps: (part: string) => `"${part}" is neither a number nor a range. Write Ps like 0-3,7.`,
   psOrder: (part: string) => `"${part}" runs backwards. Write the smaller number first.`,
   resolution: 'Write a duration such as 250ms, 1s or 5m.',
   rate: 'Choose a rate between 0.1 and 60 frames a second.',
-  limit: 'Write a whole number of rows, at least 1.',
+  limit: 'Write a whole number of rows from 1 to 10000.',
   exprEmpty: 'Write a PromQL expression, or go back to the builder.',
   expr: (near: string, column: number) =>
     near ? `PromQL does not parse at column ${column}, near "${near}".` : `PromQL is incomplete at column ${column}.`,

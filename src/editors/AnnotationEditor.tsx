@@ -12,7 +12,11 @@ interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOptions> {
 }
 
 /** The query editor for the one kind that makes annotations: stops. */
-export function AnnotationEditor({ annotation: _annotation, onAnnotationChange: _onAnnotationChange, ...props }: Props) {
+export function AnnotationEditor({
+  annotation: _annotation,
+  onAnnotationChange: _onAnnotationChange,
+  ...props
+}: Props) {
   return (
     <div data-testid={selectors.annotationEditor}>
       <QueryEditor {...props} query={{ ...props.query, kind: 'stops' }} kinds={['stops']} />

@@ -140,7 +140,10 @@ function Command({ text }: { text: string }) {
 
 function AgentsField({ id, agents, readOnly, set }: FieldsProps & { agents: string[] }) {
   const [text, setText] = useState(agents.join('\n'));
-  const lines = text.split('\n').map((line) => line.trim()).filter(Boolean);
+  const lines = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter(Boolean);
   const bad = lines.find((line) => !isUrl(line));
   const error = lines.length === 0 ? CONFIG.noAgents : bad !== undefined ? CONFIG.badUrl(bad) : undefined;
   return (
@@ -162,7 +165,12 @@ function AgentsField({ id, agents, readOnly, set }: FieldsProps & { agents: stri
         value={text}
         onChange={(event) => {
           setText(event.currentTarget.value);
-          set({ agents: event.currentTarget.value.split('\n').map((line) => line.trim()).filter(Boolean) });
+          set({
+            agents: event.currentTarget.value
+              .split('\n')
+              .map((line) => line.trim())
+              .filter(Boolean),
+          });
         }}
       />
     </Field>

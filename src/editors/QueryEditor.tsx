@@ -1,5 +1,14 @@
 import { LoadingState, type QueryEditorProps } from '@grafana/data';
-import { Alert, Combobox, InlineFieldRow, InlineSwitch, MultiCombobox, RadioButtonGroup, Stack, Text } from '@grafana/ui';
+import {
+  Alert,
+  Combobox,
+  InlineFieldRow,
+  InlineSwitch,
+  MultiCombobox,
+  RadioButtonGroup,
+  Stack,
+  Text,
+} from '@grafana/ui';
 import React, { useId, useMemo, useState } from 'react';
 
 import type { DataSource } from '../datasource';
@@ -15,22 +24,22 @@ import {
   THREAD_STATE_WORDS,
 } from '../labels';
 import { canStreamFast } from '../live/plan';
-import { complete, DEFAULT_LIMIT, DEFAULT_RATE_HZ } from '../query/defaults';
+import { complete, defaultAggregation, DEFAULT_LIMIT, DEFAULT_RATE_HZ } from '../query/defaults';
 import { migrate } from '../query/migrate';
 import {
   AGGREGATIONS,
   dimensionsOf,
   fieldsOf,
-  HEATMAP_METRICS,
   isCode,
-  KINDS,
-  METRICS,
+  OFFERED_KINDS,
+  metricsOf,
   P_STATES,
   QUERY_VERSION,
   TARGET_FIELDS,
   THREAD_STATES,
   type Field,
   type Kind,
+  type Metric,
   type TargetField,
 } from '../query/model';
 import { validate } from '../query/validate';
@@ -47,7 +56,7 @@ export interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOpt
 }
 
 /** The query as a sentence: show what, of what, in which targets. Only the words the chosen kind needs are there. */
-export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, data, kinds = KINDS }: Props) {
+export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, data, kinds = OFFERED_KINDS }: Props) {
   const query = useMemo(() => migrate(stored), [stored]);
   const id = useId();
   const problems = useMemo(() => validate(query), [query]);
@@ -107,10 +116,7 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, d
               <Combobox
                 id={fieldId('metric')}
                 data-testid={selectors.field('metric')}
-                options={(full.kind === 'heatmap' ? HEATMAP_METRICS : METRICS).map((value) => ({
-                  value,
-                  ...METRIC_WORDS[value],
-                }))}
+                options={metricsOf(full.kind).map((value) => ({ value, ...METRIC_WORDS[value] }))}
                 value={full.metric}
                 onChange={({ value }) => change({ metric: value, by: undefined, aggregation: undefined })}
                 width={26}
@@ -167,9 +173,11 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, d
                 id={fieldId('aggregation')}
                 data-testid={selectors.field('aggregation')}
                 options={AGGREGATIONS.map((value) => ({ value, label: AGGREGATION_WORDS[value] }))}
-                value={full.aggregation}
-                onChange={({ value }) => change({ aggregation: value })}
-                width={14}
+                value={query.aggregation ?? null}
+                onChange={(option) => change({ aggregation: option?.value })}
+                isClearable
+                placeholder={defaultAggregationWord(full.metric)}
+                width={18}
               />
             </Labelled>
           )}
@@ -201,7 +209,9 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, d
                   target={query.target ?? {}}
                   invalid={problems[field] !== undefined}
                   load={(label, others) => datasource.labelValues(label, others)}
-                  onLoadError={(label, why) => setLoadErrors((all) => (all[label] === why ? all : { ...all, [label]: why }))}
+                  onLoadError={(label, why) =>
+                    setLoadErrors((all) => (all[label] === why ? all : { ...all, [label]: why }))
+                  }
                   onChange={(target) => change({ target: Object.keys(target).length ? target : undefined })}
                 />
               </Labelled>
@@ -312,6 +322,11 @@ function Hints({ query, loaded }: { query: ScopeQuery; loaded: boolean }) {
       </Text>
     </div>
   );
+}
+
+function defaultAggregationWord(metric: Metric): string {
+  const aggregation = defaultAggregation(metric);
+  return aggregation ? AGGREGATION_WORDS[aggregation] : EDITOR.percentile;
 }
 
 function emptyIsDefault<T>(list: T[]): T[] | undefined {

@@ -1,9 +1,22 @@
 import { CoreApp } from '@grafana/data';
 
-import { kindOf, METRIC_DIMENSIONS, QUERY_VERSION, type Aggregation, type Dimension, type Metric, type PState, type ScopeQuery } from './model';
+import {
+  kindOf,
+  QUERY_VERSION,
+  type Aggregation,
+  type Dimension,
+  type Kind,
+  type Metric,
+  type PState,
+  type ScopeQuery,
+  type ThreadState,
+} from './model';
 
 /** The states a heatmap shows unless told: the share of time in which a P is busy. */
 export const BUSY_STATES: readonly PState[] = ['running', 'gc', 'syscall'];
+
+/** The thread states a heatmap shows unless told. */
+const ON_CPU: readonly ThreadState[] = ['running'];
 
 /** Frames a second unless told; also the most that go through Grafana Live. */
 export const DEFAULT_RATE_HZ = 5;
@@ -11,45 +24,72 @@ export const DEFAULT_RATE_HZ = 5;
 /** The most frames a second an agent sends. */
 export const MAX_RATE_HZ = 60;
 
+/** The most rows the backend answers with. */
+export const MAX_LIMIT = 10_000;
+
 /** Rows of `blocked` and `stops` unless told. */
-export const DEFAULT_LIMIT: Partial<Record<string, number>> = { blocked: 20, stops: 1000 };
+export const DEFAULT_LIMIT: Partial<Record<Kind, number>> = { blocked: 1000, stops: 1000 };
 
 /** The query a new panel starts with; never empty-handed, so that a newcomer sees something at once. */
 export function defaultQuery(app?: CoreApp): Partial<ScopeQuery> {
   switch (app) {
     case CoreApp.Explore:
-      return { version: QUERY_VERSION, kind: 'series', metric: 'state', by: ['p'] };
+      return { version: QUERY_VERSION, kind: 'series', metric: 'state' };
     case CoreApp.UnifiedAlerting:
-      return { version: QUERY_VERSION, kind: 'series', metric: 'd_share', by: ['host', 'process', 'pid', 'p'] };
+      return { version: QUERY_VERSION, kind: 'series', metric: 'd_share' };
     default:
       return { version: QUERY_VERSION, kind: 'heatmap' };
   }
 }
 
-/** How series of a metric are kept apart unless told. */
+const TARGET_BY: readonly Dimension[] = ['host', 'process', 'pid'];
+
+/** How series of a metric are kept apart unless told; the backend has the same table. */
 export function defaultBy(metric: Metric): Dimension[] {
-  if (metric === 'state') {
-    return ['state'];
+  switch (metric) {
+    case 'state':
+      return [...TARGET_BY, 'state'];
+    case 'thread':
+      return [...TARGET_BY, 'thread_state'];
+    case 'd_share':
+    case 'runq':
+    case 'sched_ticks':
+    case 'syscalls':
+    case 'transitions':
+    case 'migrations':
+      return [...TARGET_BY, 'p'];
+    case 'cpu_frequency':
+      return ['host', 'p'];
+    default:
+      return [...TARGET_BY];
   }
-  if (metric === 'thread') {
-    return ['thread_state'];
-  }
-  const own = METRIC_DIMENSIONS[metric];
-  return own.length > 0 ? [...own] : ['process'];
 }
 
-const SHARES: readonly Metric[] = ['state', 'thread', 'd_share', 'imbalance'];
-
-/** How the rest is taken together unless told: shares are averaged over Ps, or a whole process would exceed 100 %. */
-export function defaultAggregation(metric: Metric): Aggregation {
-  if (SHARES.includes(metric) || metric === 'cpu_frequency' || metric === 'wake_wait') {
-    return 'avg';
+/**
+ * How the rest is taken together unless told: shares are averaged over Ps, or a whole process would exceed 100 %. Undefined for
+ * distributions: their 99th percentile is what one line says best.
+ */
+export function defaultAggregation(metric: Metric): Aggregation | undefined {
+  switch (metric) {
+    case 'wake_wait':
+    case 'runq_distribution':
+      return undefined;
+    case 'state':
+    case 'thread':
+    case 'd_share':
+    case 'stops':
+    case 'cpu_frequency':
+      return 'avg';
+    case 'imbalance':
+      return 'max';
+    default:
+      return 'sum';
   }
-  return 'sum';
 }
 
 /** A query with everything the user left open filled in. */
-export type CompleteQuery = ScopeQuery & Required<Pick<ScopeQuery, 'kind' | 'metric' | 'states' | 'threadStates' | 'by' | 'aggregation' | 'rateHz' | 'editorMode'>>;
+export type CompleteQuery = ScopeQuery &
+  Required<Pick<ScopeQuery, 'kind' | 'metric' | 'states' | 'threadStates' | 'by' | 'rateHz' | 'editorMode'>>;
 
 /** Fills in what the user left open; what is stored stays as short as the user wrote it. */
 export function complete(query: ScopeQuery): CompleteQuery {
@@ -60,7 +100,7 @@ export function complete(query: ScopeQuery): CompleteQuery {
     kind,
     metric,
     states: query.states?.length ? query.states : kind === 'heatmap' ? [...BUSY_STATES] : [],
-    threadStates: query.threadStates ?? [],
+    threadStates: query.threadStates?.length ? query.threadStates : kind === 'heatmap' ? [...ON_CPU] : [],
     by: query.by ?? defaultBy(metric),
     aggregation: query.aggregation ?? defaultAggregation(metric),
     rateHz: query.rateHz ?? DEFAULT_RATE_HZ,

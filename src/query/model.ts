@@ -1,17 +1,11 @@
 import type { DataQuery } from '@grafana/schema';
 
 /** What a query answers with; see DESIGN §4 for the frames. */
-export const KINDS = [
-  'heatmap',
-  'timeline',
-  'series',
-  'stops',
-  'blocked',
-  'diagnosis',
-  'profile',
-  'targets',
-] as const;
+export const KINDS = ['heatmap', 'timeline', 'series', 'stops', 'blocked', 'diagnosis', 'profile', 'targets'] as const;
 export type Kind = (typeof KINDS)[number];
+
+/** The kinds an editor offers: the backend refuses `profile` in this version and says so. */
+export const OFFERED_KINDS: readonly Kind[] = KINDS.filter((kind) => kind !== 'profile');
 
 /** What a P is doing, in the order in which legends show it. */
 export const P_STATES = ['running', 'gc', 'syscall', 'idle', 'gcstop', 'dead'] as const;
@@ -130,19 +124,39 @@ export type Field =
 
 const TARGET: Field[] = [...TARGET_FIELDS];
 
-/** Which metrics a heatmap can draw: one lane for each P, or a distribution over buckets. */
+/** Metrics a heatmap draws as a distribution over buckets. */
+export const DISTRIBUTION_METRICS: readonly Metric[] = ['runq_distribution', 'wake_wait', 'stops'];
+
+/** Metrics a heatmap can draw: one lane for each P (CPU for the frequency), or a distribution. */
 export const HEATMAP_METRICS: readonly Metric[] = [
   'state',
   'thread',
   'd_share',
   'runq',
-  'runq_distribution',
-  'wake_wait',
-  'stops',
+  ...DISTRIBUTION_METRICS,
   'sched_ticks',
   'syscalls',
   'transitions',
+  'migrations',
+  'cpu_frequency',
 ];
+
+/** Metrics a timeline can draw: what a P does, or what the thread that carries it does. */
+export const TIMELINE_METRICS: readonly Metric[] = ['state', 'thread'];
+
+/** The metrics that suit a kind; none when the kind has no metric. */
+export function metricsOf(kind: Kind): readonly Metric[] {
+  switch (kind) {
+    case 'series':
+      return METRICS;
+    case 'heatmap':
+      return HEATMAP_METRICS;
+    case 'timeline':
+      return TIMELINE_METRICS;
+    default:
+      return [];
+  }
+}
 
 /** Which labels each metric has besides those of the target. */
 export const METRIC_DIMENSIONS: Record<Metric, readonly Dimension[]> = {
@@ -153,13 +167,13 @@ export const METRIC_DIMENSIONS: Record<Metric, readonly Dimension[]> = {
   runq_distribution: ['p'],
   global_runq: [],
   wake_wait: ['p'],
-  stops: ['reason'],
+  stops: ['p', 'reason'],
   stop_rate: ['reason'],
   sched_ticks: ['p'],
   syscalls: ['p'],
   transitions: ['p'],
   migrations: ['p'],
-  cpu_frequency: [],
+  cpu_frequency: ['p'],
   imbalance: [],
   gomaxprocs: [],
 };
@@ -187,11 +201,22 @@ export function fieldsOf(query: ScopeQuery): Field[] {
   const live: Field[] = query.live ? ['live', 'rateHz'] : ['live'];
   switch (kindOf(query)) {
     case 'series':
-      return ['kind', 'metric', ...filterOf(query), 'by', 'aggregation', ...TARGET, 'ps', 'legend', 'resolution', ...live];
+      return [
+        'kind',
+        'metric',
+        ...filterOf(query),
+        'by',
+        'aggregation',
+        ...TARGET,
+        'ps',
+        'legend',
+        'resolution',
+        ...live,
+      ];
     case 'heatmap':
       return ['kind', 'metric', ...filterOf(query), ...TARGET, 'ps', 'resolution', ...live];
     case 'timeline':
-      return ['kind', 'states', ...TARGET, 'ps', 'resolution', ...live];
+      return ['kind', 'metric', ...filterOf(query), ...TARGET, 'ps', 'resolution', ...live];
     case 'stops':
     case 'blocked':
       return ['kind', ...TARGET, 'ps', 'limit'];

@@ -11,7 +11,10 @@ export interface PromqlProblem {
 /** Grafana puts durations and names where its variables stand: for the parser they become words of the same length. */
 function fillVariables(expr: string): string {
   return expr
-    .replace(/\[\s*(\$\{?\w+(?::\w+)?\}?)\s*(:?)/g, (all: string, _name: string, colon: string) => `[${'1'.repeat(all.length - 2 - colon.length)}s${colon}`)
+    .replace(
+      /\[\s*(\$\{?\w+(?::\w+)?\}?)\s*(:?)/g,
+      (all: string, _name: string, colon: string) => `[${'1'.repeat(all.length - 2 - colon.length)}s${colon}`
+    )
     .replace(/\$\{\w+(?::\w+)?\}|\$\w+|\[\[\w+\]\]/g, (all) => 'v'.repeat(all.length));
 }
 

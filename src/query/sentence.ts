@@ -1,6 +1,6 @@
-import { AGGREGATION_WORDS, DIMENSION_WORDS, KIND_WORDS, METRIC_WORDS, TARGET_WORDS } from '../labels';
+import { AGGREGATION_WORDS, DIMENSION_WORDS, EDITOR, KIND_WORDS, METRIC_WORDS, TARGET_WORDS } from '../labels';
 import { complete, type CompleteQuery } from './defaults';
-import { isCode, TARGET_FIELDS, type ScopeQuery } from './model';
+import { isCode, metricsOf, TARGET_FIELDS, type ScopeQuery } from './model';
 
 /** The query in one sentence: what a collapsed query row, the inspector and Explore's history show. */
 export function sentence(query: ScopeQuery): string {
@@ -16,10 +16,7 @@ export function sentence(query: ScopeQuery): string {
 }
 
 function subject(q: CompleteQuery): string {
-  if (q.kind === 'timeline') {
-    return q.states.length ? `of ${list(q.states)}` : '';
-  }
-  if (q.kind !== 'heatmap' && q.kind !== 'series') {
+  if (metricsOf(q.kind).length === 0) {
     return '';
   }
   const filter = q.metric === 'state' ? q.states : q.metric === 'thread' ? q.threadStates : [];
@@ -32,7 +29,7 @@ function grouping(q: CompleteQuery): string {
     return '';
   }
   const by = q.by.map((d) => DIMENSION_WORDS[d] ?? d);
-  const rest = AGGREGATION_WORDS[q.aggregation] ?? q.aggregation;
+  const rest = q.aggregation ? (AGGREGATION_WORDS[q.aggregation] ?? q.aggregation) : EDITOR.percentile;
   return by.length ? `${rest} for each ${list(by)}` : rest;
 }
 

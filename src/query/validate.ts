@@ -1,13 +1,13 @@
-import { METRIC_WORDS, DIMENSION_WORDS, PROBLEM } from '../labels';
-import { MAX_RATE_HZ } from './defaults';
+import { DIMENSION_WORDS, KIND_WORDS, METRIC_WORDS, PROBLEM } from '../labels';
+import { MAX_LIMIT, MAX_RATE_HZ } from './defaults';
 import {
   dimensionsOf,
   fieldsOf,
-  HEATMAP_METRICS,
   isCode,
   kindOf,
   KINDS,
   METRICS,
+  metricsOf,
   P_STATES,
   QUERY_VERSION,
   TARGET_FIELDS,
@@ -31,6 +31,9 @@ export function validate(query: ScopeQuery): Problems {
   };
   if (!includes(KINDS, kindOf(query))) {
     return { kind: PROBLEM.kind(String(query.kind)) };
+  }
+  if (kindOf(query) === 'profile') {
+    return { kind: PROBLEM.profile };
   }
   if ((query.version ?? 0) > QUERY_VERSION) {
     note('kind', PROBLEM.newer(query.version ?? 0));
@@ -67,12 +70,13 @@ export function regexProblem(text: string | undefined): string | undefined {
     new RegExp(text);
     return undefined;
   } catch (err) {
-    const why = err instanceof Error ? err.message.replace(/^Invalid regular expression: (\/.*\/\w*: )?/, '') : String(err);
+    const why =
+      err instanceof Error ? err.message.replace(/^Invalid regular expression: (\/.*\/\w*: )?/, '') : String(err);
     return PROBLEM.regex(why);
   }
 }
 
-/** Whether a text holds a dashboard variable. A `$` that ends a regular expression is none. */
+/** Whether a text holds a dashboard variable. A `$` that ends a regular expression is none, nor is `[[:alpha:]]`. */
 export function hasVariable(text: string): boolean {
   return /\$\w|\$\{|\[\[\w/.test(text);
 }
@@ -91,10 +95,10 @@ function checkMetric(query: ScopeQuery): string | undefined {
   if (!includes(METRICS, metric)) {
     return PROBLEM.metric(metric);
   }
-  if (kindOf(query) === 'heatmap' && !HEATMAP_METRICS.includes(metric)) {
-    return PROBLEM.heatmapMetric(METRIC_WORDS[metric].label);
-  }
-  return undefined;
+  const kind = kindOf(query);
+  return metricsOf(kind).includes(metric)
+    ? undefined
+    : PROBLEM.metricForKind(METRIC_WORDS[metric].label, KIND_WORDS[kind].label);
 }
 
 function checkBy(query: ScopeQuery): string | undefined {
@@ -137,7 +141,7 @@ function checkLimit(query: ScopeQuery): string | undefined {
   if (query.limit === undefined) {
     return undefined;
   }
-  return Number.isInteger(query.limit) && query.limit >= 1 ? undefined : PROBLEM.limit;
+  return Number.isInteger(query.limit) && query.limit >= 1 && query.limit <= MAX_LIMIT ? undefined : PROBLEM.limit;
 }
 
 function checkExpr(query: ScopeQuery): string | undefined {

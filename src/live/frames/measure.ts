@@ -1,0 +1,99 @@
+import type { PNow, Target, TargetUpdate } from '../../gen/pscope/v1/scope_pb';
+import type { CompleteQuery } from '../../query/defaults';
+import { P_STATES, THREAD_STATES, type PState, type ThreadState } from '../../query/model';
+
+/** pscope.v1.PState by word; the protocol numbers start at 1. */
+export const P_STATE_NUMBERS: Record<PState, number> = { idle: 1, running: 2, syscall: 3, gcstop: 4, dead: 5, gc: 6 };
+
+/** pscope.v1.ThreadState by word. */
+export const THREAD_STATE_NUMBERS: Record<ThreadState, number> = {
+  none: 1,
+  running: 2,
+  runnable: 3,
+  sleeping: 4,
+  uninterruptible: 5,
+  stopped: 6,
+};
+
+/** One number read from a message, with what tells it from the others. */
+export interface Reading {
+  labels: Record<string, string>;
+  /** `total`: milliseconds since the target was first seen, of which the share is wanted. `gauge`: a value at this instant. */
+  type: 'total' | 'gauge';
+  value: number;
+}
+
+const MS = 1e6;
+
+/** Reads the numbers a query's metric is made of: one for each P or target, and one for each state if the query keeps them apart. */
+export function read(query: CompleteQuery, target: Target, news: TargetUpdate, p: (p: number) => boolean): Reading[] {
+  const labels = targetLabels(target);
+  switch (query.metric) {
+    case 'global_runq':
+      return news.globalRunqDepth < 0 ? [] : [{ labels, type: 'gauge', value: news.globalRunqDepth }];
+    case 'gomaxprocs':
+      return target.gomaxprocs > 0 ? [{ labels, type: 'gauge', value: target.gomaxprocs }] : [];
+    default:
+      return news.ps.filter((now) => p(now.p)).flatMap((now) => readP(query, { ...labels, p: String(now.p) }, now));
+  }
+}
+
+function readP(query: CompleteQuery, labels: Record<string, string>, now: PNow): Reading[] {
+  switch (query.metric) {
+    case 'state':
+      return shares(query, 'state', labels, chosen(query.states, P_STATES), (s) => now.stateNanos[P_STATE_NUMBERS[s]]);
+    case 'thread':
+      return shares(
+        query,
+        'thread_state',
+        labels,
+        chosen(query.threadStates, THREAD_STATES),
+        (s) => now.threadNanos[THREAD_STATE_NUMBERS[s]]
+      );
+    case 'd_share':
+      return [{ labels, type: 'total', value: Number(now.uninterruptibleNanos) / MS }];
+    case 'runq':
+      return now.runqDepth < 0 ? [] : [{ labels, type: 'gauge', value: now.runqDepth }];
+    default:
+      return [];
+  }
+}
+
+function chosen<T>(states: readonly T[], all: readonly T[]): readonly T[] {
+  return states.length ? states : all;
+}
+
+/** The time in each state, or in all of them together when the query does not keep them apart. */
+function shares<T extends string>(
+  query: CompleteQuery,
+  dimension: 'state' | 'thread_state',
+  labels: Record<string, string>,
+  states: readonly T[],
+  nanos: (state: T) => bigint | undefined
+): Reading[] {
+  const each = states.map((state): Reading => ({
+    labels: { ...labels, [dimension]: state },
+    type: 'total',
+    value: Number(nanos(state) ?? 0) / MS,
+  }));
+  if (query.kind === 'series' && query.by.includes(dimension)) {
+    return each;
+  }
+  return [{ labels, type: 'total', value: each.reduce((sum, reading) => sum + reading.value, 0) }];
+}
+
+/** The labels of a target's series, named as in the metrics. */
+export function targetLabels(target: Target): Record<string, string> {
+  const labels: Record<string, string> = {
+    host: target.host,
+    process: target.process,
+    process_pid: String(target.key?.pid ?? ''),
+  };
+  if (target.container) {
+    labels.container = target.container;
+  }
+  if (target.pod) {
+    labels.pod = target.pod;
+  }
+  return labels;
+}

@@ -1,0 +1,163 @@
+import { FieldType, type DataFrame, type Field, type Labels } from '@grafana/data';
+
+import type { PNow, TransitionBatch } from '../../gen/pscope/v1/scope_pb';
+import type { CompleteQuery } from '../../query/defaults';
+import type { Matcher } from '../selector';
+import type { Update } from '../hub';
+import { append, dropBefore, noIntervals, reduce, type Intervals } from './lanes';
+import { P_STATE_NUMBERS, targetLabels, THREAD_STATE_NUMBERS } from './measure';
+import { laneNames, stateEnum } from './style';
+import { compareLabels } from './table';
+
+/** How the window of a live panel is laid out. */
+export interface Window {
+  windowMs: number;
+  /** At most this many points, or intervals of a lane. */
+  maxPoints: number;
+}
+
+/** A lane keeps this many times what is shown before it is thinned out. */
+const SLACK = 4;
+const MS = 1e6;
+
+interface Lane {
+  labels: Labels;
+  intervals: Intervals;
+  /** The state that lasts, not yet in `intervals`. */
+  open?: { since: number; code: number };
+}
+
+/** One frame for each P with exact intervals, from history and the transitions of a stream. */
+export class LiveTimeline {
+  private readonly lanes = new Map<string, Lane>();
+  private readonly states: { text: string[]; color: string[] };
+  private readonly rare: ReadonlySet<number>;
+  private readonly codes: Map<number, number>;
+  private readonly shown: ReadonlySet<string>;
+
+  constructor(
+    private readonly query: CompleteQuery,
+    private readonly matcher: Matcher,
+    private readonly window: Window
+  ) {
+    this.states = stateEnum(query.metric);
+    const { text } = this.states;
+    const isThread = query.metric === 'thread';
+    const numbers: Record<string, number> = isThread ? THREAD_STATE_NUMBERS : P_STATE_NUMBERS;
+    this.codes = new Map(text.map((word, code) => [numbers[word] ?? 0, code]));
+    this.rare = new Set((isThread ? ['uninterruptible', 'stopped'] : ['gcstop']).map((word) => text.indexOf(word)));
+    const filter: readonly string[] = isThread ? query.threadStates : query.states;
+    this.shown = new Set(filter.length ? filter : text);
+  }
+
+  /** Takes over the backend's frames of exact intervals. */
+  seed(frames: readonly DataFrame[]) {
+    for (const frame of frames) {
+      const [time, timeEnd] = frame.fields.filter((field) => field.type === FieldType.time);
+      const value = frame.fields.find((field) => field.type === FieldType.enum);
+      if (!time || !timeEnd || !value?.labels) {
+        continue;
+      }
+      const lane = this.lane(value.labels);
+      const words = value.config.type?.enum?.text ?? [];
+      for (let i = 0; i < frame.length; i++) {
+        const code = this.states.text.indexOf(words[value.values[i]] ?? '');
+        if (code >= 0) {
+          append(lane.intervals, time.values[i], timeEnd.values[i], code);
+        }
+      }
+    }
+  }
+
+  /** Adds what a message says. */
+  apply(updates: readonly Update[]) {
+    for (const { target, news } of updates) {
+      if (!this.matcher.target(target)) {
+        continue;
+      }
+      const labels = targetLabels(target);
+      for (const batch of news.transitions) {
+        if (this.matcher.p(batch.p)) {
+          this.addBatch(this.lane({ ...labels, p: String(batch.p) }), batch);
+        }
+      }
+      for (const now of news.ps) {
+        if (this.matcher.p(now.p)) {
+          this.addPresent(this.lane({ ...labels, p: String(now.p) }), now, news.ended);
+        }
+      }
+    }
+  }
+
+  private addBatch(lane: Lane, batch: TransitionBatch) {
+    let at = Number(batch.baseUnixNano);
+    batch.code.forEach((packed, i) => {
+      const start = at + Number(batch.gapNanos[i] ?? 0);
+      at = start + Number(batch.durationNanos[i] ?? 0);
+      this.append(lane, start / MS, at / MS, this.query.metric === 'thread' ? (packed >> 8) & 15 : (packed >> 4) & 15);
+    });
+  }
+
+  private addPresent(lane: Lane, now: PNow, ended: boolean) {
+    const code = this.codes.get(this.query.metric === 'thread' ? now.threadState : now.state);
+    const since = Number(now.sinceUnixNano) / MS;
+    lane.open = ended || code === undefined ? undefined : { since, code };
+  }
+
+  private append(lane: Lane, start: number, end: number, number: number) {
+    const code = this.codes.get(number);
+    if (code !== undefined) {
+      append(lane.intervals, start, end, code);
+      if (lane.intervals.start.length > SLACK * this.window.maxPoints) {
+        const { windowMs, maxPoints } = this.window;
+        lane.intervals = reduce(lane.intervals, end - windowMs, end, maxPoints * 2, this.rare);
+      }
+    }
+  }
+
+  /** The frames up to an instant, Unix milliseconds: states that last are drawn up to it. */
+  frames(nowMs: number): DataFrame[] {
+    const from = nowMs - this.window.windowMs;
+    for (const [key, lane] of this.lanes) {
+      dropBefore(lane.intervals, from);
+      if (lane.intervals.start.length === 0 && !lane.open) {
+        this.lanes.delete(key);
+      }
+    }
+    const lanes = [...this.lanes.values()].sort((a, b) => compareLabels(a.labels, b.labels));
+    const names = laneNames(lanes.map((lane) => lane.labels));
+    return lanes.map((lane, i) => this.frame(lane, names[i] ?? '', from, nowMs));
+  }
+
+  private frame(lane: Lane, name: string, fromMs: number, nowMs: number): DataFrame {
+    const all = reduce(lane.intervals, fromMs, nowMs, this.window.maxPoints - 1, this.rare);
+    if (lane.open) {
+      append(all, lane.open.since, nowMs, lane.open.code);
+    }
+    const keep = all.code.map((code) => this.shown.has(this.states.text[code] ?? ''));
+    const pick = (values: number[]) => values.filter((_, i) => keep[i]);
+    const fields: Field[] = [
+      { name: 'time', type: FieldType.time, config: {}, values: pick(all.start) },
+      { name: 'timeEnd', type: FieldType.time, config: {}, values: pick(all.end) },
+      {
+        name: 'state',
+        type: FieldType.enum,
+        labels: lane.labels,
+        config: { displayNameFromDS: name, type: { enum: this.states } },
+        values: pick(all.code),
+      },
+    ];
+    return { refId: this.query.refId, name: '', fields, length: fields[0]?.values.length ?? 0 };
+  }
+
+  private lane(labels: Labels): Lane {
+    const key = [labels.host, labels.process, labels.process_pid, labels.p].join('\n');
+    const found = this.lanes.get(key);
+    if (found) {
+      return found;
+    }
+    const lane: Lane = { labels, intervals: noIntervals() };
+    this.lanes.set(key, lane);
+    return lane;
+  }
+}

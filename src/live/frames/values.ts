@@ -1,0 +1,119 @@
+import { DataFrameType, FieldType, type DataFrame, type Field, type Labels } from '@grafana/data';
+
+import type { CompleteQuery } from '../../query/defaults';
+import type { Update } from '../hub';
+import type { Matcher } from '../selector';
+import { read } from './measure';
+import { laneNames, legendName, valueConfig } from './style';
+import { labelOf, LiveTable, type Table } from './table';
+import type { Window } from './timeline';
+
+const MS = 1e6;
+
+/** The lanes of a heatmap, or the lines of a series query, from history and the totals of a stream. */
+export class LiveValues {
+  private readonly table: LiveTable;
+  /** Fields of history by their labels: what they say about themselves stays when live values join them. */
+  private readonly known = new Map<string, Field>();
+
+  constructor(
+    private readonly query: CompleteQuery,
+    private readonly matcher: Matcher,
+    { windowMs, maxPoints }: Window
+  ) {
+    const stepMs = Math.max(1000 / query.rateHz, windowMs / maxPoints);
+    this.table = new LiveTable({
+      by: query.kind === 'heatmap' ? ['host', 'process', 'pid', 'p'] : query.by,
+      aggregation: query.aggregation ?? 'sum',
+      stepMs,
+      windowMs,
+    });
+  }
+
+  /** Takes over the backend's frames: one wide frame, or one frame for each series. */
+  seed(frames: readonly DataFrame[]) {
+    for (const frame of frames) {
+      const time = frame.fields.find((field) => field.type === FieldType.time);
+      if (!time) {
+        continue;
+      }
+      const stepMs = time.values.length > 1 ? time.values[1] - time.values[0] : 1000;
+      for (const field of frame.fields) {
+        if (field.type === FieldType.number) {
+          const labels = this.ownLabels(field.labels ?? {});
+          this.known.set(JSON.stringify(labels), field);
+          this.table.seed(labels, time.values, field.values, stepMs);
+        }
+      }
+    }
+  }
+
+  /** Adds what a message of an instant says. */
+  apply(atUnixNano: bigint, updates: readonly Update[]) {
+    for (const { target, news } of updates) {
+      if (this.matcher.target(target)) {
+        this.table.add(Number(atUnixNano) / MS, read(this.query, target, news, this.matcher.p));
+      }
+    }
+  }
+
+  /** The frames up to an instant, Unix milliseconds. */
+  frames(nowMs: number): DataFrame[] {
+    const table = this.table.table(nowMs);
+    return this.query.kind === 'heatmap' ? [this.heatmap(table)] : this.series(table);
+  }
+
+  private heatmap({ times, rows }: Table): DataFrame {
+    const names = laneNames(rows.map((row) => row.labels));
+    return {
+      refId: this.query.refId,
+      meta: { type: DataFrameType.HeatmapRows, typeVersion: [0, 1] },
+      fields: [
+        timeField(times),
+        ...rows.map(({ labels, values }, i) => this.field(labels, values, { displayNameFromDS: names[i] })),
+      ],
+      length: times.length,
+    };
+  }
+
+  private series({ times, rows }: Table): DataFrame[] {
+    return rows.map(({ labels, values }) => ({
+      refId: this.query.refId,
+      meta: { type: DataFrameType.TimeSeriesMulti, typeVersion: [0, 1] },
+      fields: [
+        timeField(times),
+        this.field(labels, values, { displayNameFromDS: legendName(this.query.legend, labels) }),
+      ],
+      length: times.length,
+    }));
+  }
+
+  private field(labels: Labels, values: Array<number | null>, config: Field['config']): Field {
+    const known = this.known.get(JSON.stringify(labels));
+    return {
+      name: known?.name ?? this.query.metric,
+      type: FieldType.number,
+      labels,
+      config: known?.config ?? { ...valueConfig(this.query.metric), ...config },
+      values,
+    };
+  }
+
+  /** The labels by which rows are told apart, in one order; a field of history may carry more. */
+  private ownLabels(labels: Labels): Labels {
+    const by = this.query.kind === 'heatmap' ? (['host', 'process', 'pid', 'p'] as const) : this.query.by;
+    const own: Labels = {};
+    for (const dimension of by) {
+      const label = labelOf(dimension);
+      const value = labels[label];
+      if (value !== undefined && value !== '') {
+        own[label] = value;
+      }
+    }
+    return own;
+  }
+}
+
+function timeField(times: number[]): Field {
+  return { name: 'time', type: FieldType.time, config: {}, values: times };
+}
