@@ -245,7 +245,9 @@ func (s *Server) routes() http.Handler {
 		mux.Handle("/api/v1/", http.MaxBytesHandler(s.opts.Store.Handler(), 1<<20))
 	} else {
 		mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, `{"status":"error","errorType":"unavailable","error":"this agent keeps no history: start it with --data-dir"}`, http.StatusServiceUnavailable)
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			fmt.Fprintln(w, `{"status":"error","errorType":"unavailable","error":"this agent keeps no history: start it with --data-dir"}`)
 		})
 	}
 	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
