@@ -15,4 +15,6 @@ export const LEVELS = {
   imbalance: 0.4,
   /** Share of time a P's thread is runnable without a CPU. */
   cpuWait: 0.25,
+  /** Events lost a second, by reason. */
+  lostRate: 1,
 } as const;

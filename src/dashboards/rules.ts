@@ -79,6 +79,9 @@ const IMBALANCE = ((): string => {
   return `max ${PER_PROCESS} ${alive} - avg ${PER_PROCESS} ${alive}`;
 })();
 
+/** Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer can't take are meant to be. */
+const LOSSES = 'pscope_lost_events_total{reason!~"interval_budget|slow_reader.*"}';
+
 /** All alert rules, the most urgent first. */
 export const RULES: Rule[] = [
   {
@@ -244,13 +247,13 @@ export const RULES: Rule[] = [
     title: 'Agent loses events',
     alert: 'PScopeLostEvents',
     severity: 'warning',
-    query: { kind: 'series', editorMode: 'code', expr: 'sum by (host, reason) (rate(pscope_lost_events_total[1m]))' },
+    query: { kind: 'series', editorMode: 'code', expr: `sum by (host, reason) (rate(${LOSSES}[1m]))` },
     window: 60,
     reducer: 'mean',
     when: 'gt',
-    threshold: 0,
+    threshold: LEVELS.lostRate,
     for: '5m',
-    promql: { expr: 'sum by (host, reason) (rate(pscope_lost_events_total[5m]))' },
+    promql: { expr: `sum by (host, reason) (rate(${LOSSES}[1m]))` },
     summary: 'The agent on {{host}} loses {{value}} events a second: {{reason}}',
     description:
       'What P-Scope shows for this host is incomplete. Shares of time are counted in the kernel and stay right; raw intervals may have gaps.',
