@@ -12,10 +12,12 @@ export interface ScopeOptions extends DataSourceJsonData {
   socketPath?: string;
   /** Whether the bundled agent is started when nothing listens on the socket. Default: yes. */
   startAgent?: boolean;
-  /** Base URLs of agents. */
+  /** Base URLs of agents; with an engine they give raw intervals and live data. */
   agents?: string[];
   /** Base URL of a Prometheus-compatible engine. */
   engineUrl?: string;
+  /** How often the engine scrapes; empty: 15s. */
+  scrapeInterval?: string;
   tlsSkipVerify?: boolean;
   tlsServerName?: string;
 }

@@ -46,8 +46,16 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
           />
         </Field>
         {mode === 'local' && <LocalFields id={id} jsonData={jsonData} readOnly={readOnly} set={set} />}
-        {mode === 'agents' && <AgentsField id={id} agents={jsonData.agents ?? []} readOnly={readOnly} set={set} />}
-        {mode === 'engine' && <EngineField id={id} url={jsonData.engineUrl ?? ''} readOnly={readOnly} set={set} />}
+        {mode === 'engine' && <EngineFields id={id} jsonData={jsonData} readOnly={readOnly} set={set} />}
+        {mode !== 'local' && (
+          <AgentsField
+            id={id}
+            agents={jsonData.agents ?? []}
+            required={mode === 'agents'}
+            readOnly={readOnly}
+            set={set}
+          />
+        )}
       </FieldSet>
       {mode !== 'local' && (
         <FieldSet label={CONFIG.auth}>
@@ -138,20 +146,20 @@ function Command({ text }: { text: string }) {
   );
 }
 
-function AgentsField({ id, agents, readOnly, set }: FieldsProps & { agents: string[] }) {
+function AgentsField({ id, agents, required, readOnly, set }: FieldsProps & { agents: string[]; required: boolean }) {
   const [text, setText] = useState(agents.join('\n'));
   const lines = text
     .split('\n')
     .map((line) => line.trim())
     .filter(Boolean);
   const bad = lines.find((line) => !isUrl(line));
-  const error = lines.length === 0 ? CONFIG.noAgents : bad !== undefined ? CONFIG.badUrl(bad) : undefined;
+  const error = required && lines.length === 0 ? CONFIG.noAgents : bad !== undefined ? CONFIG.badUrl(bad) : undefined;
   return (
     <Field
-      label={CONFIG.agents}
-      description={CONFIG.agentsHelp}
+      label={required ? CONFIG.agents : CONFIG.engineAgents}
+      description={required ? CONFIG.agentsHelp : CONFIG.engineAgentsHelp}
       htmlFor={`${id}-agents`}
-      required
+      required={required}
       invalid={error !== undefined}
       error={error}
     >
@@ -177,27 +185,41 @@ function AgentsField({ id, agents, readOnly, set }: FieldsProps & { agents: stri
   );
 }
 
-function EngineField({ id, url, readOnly, set }: FieldsProps & { url: string }) {
-  const error = isUrl(url) ? undefined : CONFIG.badUrl(url);
+function EngineFields({ id, jsonData, readOnly, set }: FieldsProps & { jsonData: ScopeOptions }) {
+  const url = jsonData.engineUrl ?? '';
+  const bad = url !== '' && !isUrl(url);
   return (
-    <Field
-      label={CONFIG.engine}
-      description={CONFIG.engineHelp}
-      htmlFor={`${id}-engine`}
-      required
-      invalid={url !== '' && error !== undefined}
-      error={error}
-    >
-      <Input
-        id={`${id}-engine`}
-        data-testid={selectors.config('engineUrl')}
-        disabled={readOnly}
-        width={WIDTH}
-        placeholder={CONFIG.enginePlaceholder}
-        value={url}
-        onChange={(event) => set({ engineUrl: event.currentTarget.value.trim() || undefined })}
-      />
-    </Field>
+    <>
+      <Field
+        label={CONFIG.engine}
+        description={CONFIG.engineHelp}
+        htmlFor={`${id}-engine`}
+        required
+        invalid={bad}
+        error={bad && CONFIG.badUrl(url)}
+      >
+        <Input
+          id={`${id}-engine`}
+          data-testid={selectors.config('engineUrl')}
+          disabled={readOnly}
+          width={WIDTH}
+          placeholder={CONFIG.enginePlaceholder}
+          value={url}
+          onChange={(event) => set({ engineUrl: event.currentTarget.value.trim() || undefined })}
+        />
+      </Field>
+      <Field label={CONFIG.scrapeInterval} description={CONFIG.scrapeIntervalHelp} htmlFor={`${id}-scrape`}>
+        <Input
+          id={`${id}-scrape`}
+          data-testid={selectors.config('scrapeInterval')}
+          disabled={readOnly}
+          width={WIDTH}
+          placeholder={CONFIG.scrapeIntervalPlaceholder}
+          value={jsonData.scrapeInterval ?? ''}
+          onChange={(event) => set({ scrapeInterval: event.currentTarget.value.trim() || undefined })}
+        />
+      </Field>
+    </>
   );
 }
 
@@ -252,9 +274,10 @@ function Secrets({ id, options, onOptionsChange }: Props & { id: string }) {
   );
 }
 
+/** Whether a text is an address; `host:port` alone means http. */
 function isUrl(text: string): boolean {
   try {
-    const { protocol, hostname } = new URL(text);
+    const { protocol, hostname } = new URL(text.includes('://') ? text : `http://${text}`);
     return (protocol === 'http:' || protocol === 'https:') && hostname !== '';
   } catch {
     return false;

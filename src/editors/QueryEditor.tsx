@@ -37,6 +37,9 @@ import {
   QUERY_VERSION,
   TARGET_FIELDS,
   THREAD_STATES,
+  withKind,
+  withMetric,
+  withoutUndefined,
   type Field,
   type Kind,
   type Metric,
@@ -67,18 +70,13 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, d
   const fieldId = (field: Field) => `${id}-${field}`;
 
   /** Stores what the user changed and runs the query if nothing is wrong with it. */
-  const change = (news: Partial<ScopeQuery>) => {
-    const next = { ...query, ...news, version: Math.max(query.version ?? 0, QUERY_VERSION) };
-    for (const key of Object.keys(news) as Array<keyof ScopeQuery>) {
-      if (news[key] === undefined) {
-        delete next[key];
-      }
-    }
-    onChange(next);
+  const store = (next: ScopeQuery) => {
+    onChange({ ...next, version: Math.max(query.version ?? 0, QUERY_VERSION) });
     if (Object.keys(validate(next)).length === 0) {
       onRunQuery();
     }
   };
+  const change = (news: Partial<ScopeQuery>) => store(withoutUndefined({ ...query, ...news }));
 
   const loadErrorText = Object.entries(loadErrors).find(([, why]) => why !== undefined);
 
@@ -93,7 +91,7 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, d
                 data-testid={selectors.field('kind')}
                 options={kinds.map((value) => ({ value, ...KIND_WORDS[value] }))}
                 value={full.kind}
-                onChange={({ value }) => change({ kind: value })}
+                onChange={({ value }) => store(withKind(query, value))}
                 width={22}
               />
             </Labelled>
@@ -118,7 +116,7 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, d
                 data-testid={selectors.field('metric')}
                 options={metricsOf(full.kind).map((value) => ({ value, ...METRIC_WORDS[value] }))}
                 value={full.metric}
-                onChange={({ value }) => change({ metric: value, by: undefined, aggregation: undefined })}
+                onChange={({ value }) => store(withMetric(query, value))}
                 width={26}
               />
             </Labelled>

@@ -1,10 +1,10 @@
 import { create } from '@bufbuild/protobuf';
-import { Observable, Subject, Subscription } from 'rxjs';
+import { Observable, ReplaySubject, Subject, Subscription } from 'rxjs';
 
 import { WatchRequestSchema, type Target, type TargetUpdate, type WatchResponse } from '../gen/pscope/v1/scope_pb';
-import { keepWatching, RESILIENT, type ResilientOptions, type WatchEvent } from './resilient';
+import { keepWatching, type ResilientOptions } from './resilient';
 import { toSelector, union, type Demand } from './selector';
-import type { OpenWatch } from './transport';
+import type { OpenWatch, Received } from './transport';
 
 /** The news of one target, with what is known of it. */
 export interface Update {
@@ -36,22 +36,22 @@ const HIDDEN_RATE_HZ = 1;
 
 /**
  * One live stream for each agent of a data source, shared by all panels. It carries the union of what they want and is opened anew
- * when that changes; the old one runs until the new one's first message. Panels drop what they did not ask for.
+ * where it stood when that changes. Panels drop what they did not ask for.
  */
 export class LiveHub {
   private readonly events = new Subject<HubEvent>();
   private readonly demands = new Map<symbol, Demand>();
   private readonly targets = new Map<string, Target>();
-  private readonly streams: Array<Lane | undefined>;
+  /** What the streams are asked for; undefined while none is open. */
+  private asks: ReplaySubject<Demand> | undefined;
+  private streams = new Subscription();
   private hidden = false;
   private visibility: Subscription | undefined;
   private timer: ReturnType<typeof setTimeout> | undefined;
   private due = 0;
   private wanted = '';
 
-  constructor(private readonly options: HubOptions) {
-    this.streams = new Array<Lane | undefined>(options.agents).fill(undefined);
-  }
+  constructor(private readonly options: HubOptions) {}
 
   /** The stream for one panel. Hot: it starts with the next message. */
   watch(demand: Demand): Observable<HubEvent> {
@@ -98,49 +98,38 @@ export class LiveHub {
       return;
     }
     this.wanted = wanted;
+    const asks = this.asks ?? this.open();
+    asks.next({ ...demand, rateHz });
+  }
+
+  /** Opens a stream to each agent. */
+  private open(): ReplaySubject<Demand> {
+    const asks = new ReplaySubject<Demand>(1);
+    this.asks = asks;
+    this.streams = new Subscription();
     for (let agent = 0; agent < this.options.agents; agent++) {
-      this.replace(agent, { ...demand, rateHz });
+      const events = keepWatching(
+        asks,
+        (demand, resumeAfter) => this.request(agent, demand, resumeAfter),
+        this.options.resilient
+      );
+      this.streams.add(
+        events.subscribe((event) => {
+          if (event.type === 'message') {
+            this.publish(agent, event.message);
+          } else {
+            this.events.next({ ...event, agent });
+          }
+        })
+      );
     }
+    return asks;
   }
 
-  private replace(agent: number, demand: Demand) {
-    let predecessor = this.streams[agent];
-    if (predecessor?.predecessor) {
-      // It has not delivered anything yet: the one before it goes on until this one does.
-      predecessor.subscription.unsubscribe();
-      predecessor = predecessor.predecessor;
-    }
-    const lane: Lane = { subscription: new Subscription(), predecessor };
-    this.streams[agent] = lane;
-    const source = keepWatching(
-      (resumeAfterSeq) =>
-        this.options.open(
-          create(WatchRequestSchema, {
-            selector: toSelector(demand),
-            rateHz: demand.rateHz,
-            transitions: demand.transitions,
-            resumeAfterSeq,
-          }),
-          agent
-        ),
-      this.options.resilient ?? RESILIENT
-    );
-    lane.subscription.add(source.subscribe((event) => this.receive(agent, lane, event)));
-  }
-
-  private receive(agent: number, lane: Lane, event: WatchEvent) {
-    if (event.type !== 'message') {
-      // While a predecessor still delivers, nobody needs to hear of the successor's trouble.
-      if (!lane.predecessor) {
-        this.events.next({ ...event, agent });
-      }
-      return;
-    }
-    if (lane.predecessor) {
-      lane.predecessor.subscription.unsubscribe();
-      lane.predecessor = undefined;
-    }
-    this.publish(agent, event.message);
+  private request(agent: number, demand: Demand, resumeAfterSeq: bigint): Observable<Received> {
+    const { rateHz, transitions } = demand;
+    const request = create(WatchRequestSchema, { selector: toSelector(demand), rateHz, transitions, resumeAfterSeq });
+    return this.options.open(request, agent);
   }
 
   private publish(agent: number, message: WatchResponse) {
@@ -169,16 +158,7 @@ export class LiveHub {
     this.visibility?.unsubscribe();
     this.visibility = undefined;
     this.targets.clear();
-    this.streams.forEach((lane, agent) => {
-      lane?.predecessor?.subscription.unsubscribe();
-      lane?.subscription.unsubscribe();
-      this.streams[agent] = undefined;
-    });
+    this.streams.unsubscribe();
+    this.asks = undefined;
   }
-}
-
-/** A stream and the one it replaces, which runs until this one's first message. */
-interface Lane {
-  subscription: Subscription;
-  predecessor: Lane | undefined;
 }

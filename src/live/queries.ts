@@ -63,16 +63,10 @@ export class LiveQueries {
     return merge(...(others.length ? [this.host.history({ ...request, targets: others })] : []), ...fast);
   }
 
-  /** How many agents can be asked for streams; a Prometheus engine has none. */
+  /** How many agents can be asked for streams; a Prometheus engine alone has none. */
   private agents(): number {
-    switch (this.host.options.mode ?? 'local') {
-      case 'local':
-        return 1;
-      case 'agents':
-        return this.host.options.agents?.length ?? 0;
-      default:
-        return 0;
-    }
+    const { mode = 'local', agents = [] } = this.host.options;
+    return mode === 'local' ? 1 : agents.length;
   }
 
   /** Undefined when the choice of targets cannot be made in the browser: Grafana Live then carries the query. */

@@ -9,7 +9,7 @@ export type WatchEvent =
   | { type: 'message'; message: WatchResponse }
   /** Broken; the next attempt follows after `retryMs`. */
   | { type: 'down'; why: string; retryMs: number }
-  /** Refused for a reason that repeating does not cure. */
+  /** Refused for a reason that repeating does not cure; a change of what is asked is tried at once. */
   | { type: 'refused'; why: string };
 
 export interface ResilientOptions {
@@ -18,7 +18,6 @@ export interface ResilientOptions {
   /** Milliseconds after which a stream is replaced: proxies cut what lives too long. */
   maxAgeMs: number;
   random?: () => number;
-  now?: () => number;
 }
 
 export const RESILIENT: ResilientOptions = { maxSize: 16 * 1024 * 1024, maxAgeMs: 10 * 60_000 };
@@ -26,77 +25,50 @@ export const RESILIENT: ResilientOptions = { maxSize: 16 * 1024 * 1024, maxAgeMs
 /** gRPC codes that say the request itself is wrong: INVALID_ARGUMENT, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED. */
 const FATAL = new Set([3, 7, 12, 16]);
 
-/** Before the first message; sequence numbers start at 1. */
-const NONE = BigInt(0);
-
 /** gRPC's code for what has no better one. */
 const UNKNOWN = 2;
 
+/** Asks to start afresh; sequence numbers start above. */
+const AFRESH = BigInt(0);
+
 /**
- * Keeps a Watch stream going. When it breaks, a new one follows after a growing wait and continues after the last message seen. When
- * it grows too large or old, its successor is opened first and takes over with its first message, so that nothing is missed;
- * what both carried is dropped by its sequence number, or by readers by its time where the agent had to start afresh.
+ * Keeps a stream going for whatever is asked newest. It is closed and opened again when something else is asked, when it breaks (after
+ * a growing wait), and when it has grown too large or old. Each time it continues after the last message seen: the agent remembers
+ * where that stream stood, so nothing is missed or sent twice.
  */
-export function keepWatching(
-  open: (resumeAfter: bigint) => Observable<Received>,
+export function keepWatching<Ask>(
+  asks: Observable<Ask>,
+  open: (ask: Ask, resumeAfter: bigint) => Observable<Received>,
   options: ResilientOptions = RESILIENT
 ): Observable<WatchEvent> {
-  const now = options.now ?? Date.now;
   return new Observable<WatchEvent>((subscriber) => {
-    let current: Stream | undefined;
-    let successor: Stream | undefined;
+    let ask: Ask;
+    let current = new Subscription();
     let timer: ReturnType<typeof setTimeout> | undefined;
     let attempt = 0;
-    let lastSeq = NONE;
+    let lastSeq = AFRESH;
 
-    const pass = (message: WatchResponse) => {
-      if (message.resync) {
-        lastSeq = NONE;
-      }
-      if (message.seq > lastSeq) {
-        lastSeq = message.seq;
-        subscriber.next({ type: 'message', message });
-      }
-    };
-
-    const run = (self: Stream) => {
-      self.subscription.add(
-        open(lastSeq).subscribe({
-          next: ({ message, size }) => {
+    const connect = () => {
+      clearTimeout(timer);
+      current.unsubscribe();
+      const self = (current = new Subscription());
+      const openedAt = Date.now();
+      let size = 0;
+      self.add(
+        open(ask, lastSeq).subscribe({
+          next: (received) => {
             attempt = 0;
-            if (self === successor) {
-              const old = current;
-              current = self;
-              successor = undefined;
-              old?.subscription.unsubscribe();
-            }
-            pass(message);
-            self.size += size;
-            if (!successor && (self.size > options.maxSize || now() - self.bornAt > options.maxAgeMs)) {
-              successor = newStream();
-              run(successor);
+            lastSeq = received.message.seq;
+            subscriber.next({ type: 'message', message: received.message });
+            size += received.size;
+            if (!self.closed && (size > options.maxSize || Date.now() - openedAt > options.maxAgeMs)) {
+              connect();
             }
           },
-          error: (err: unknown) =>
-            ended(self, err instanceof StreamError ? err : new StreamError(UNKNOWN, String(err))),
-          complete: () => ended(self),
+          error: (err: unknown) => broken(err instanceof StreamError ? err : new StreamError(UNKNOWN, String(err))),
+          complete: () => broken(),
         })
       );
-    };
-
-    const newStream = (): Stream => ({ subscription: new Subscription(), size: 0, bornAt: now() });
-
-    const ended = (self: Stream, err?: StreamError) => {
-      if (self === successor) {
-        // The present stream still runs; its next message makes another successor.
-        successor = undefined;
-      } else if (self === current && successor) {
-        current = successor;
-        successor = undefined;
-      } else if (self === current) {
-        current = undefined;
-        broken(err);
-      }
     };
 
     const broken = (err?: StreamError) => {
@@ -109,23 +81,15 @@ export function keepWatching(
       timer = setTimeout(connect, retryMs);
     };
 
-    const connect = () => {
-      current = newStream();
-      run(current);
-    };
-
-    connect();
+    const asking = asks.subscribe((newest) => {
+      ask = newest;
+      attempt = 0;
+      connect();
+    });
     return () => {
+      asking.unsubscribe();
       clearTimeout(timer);
-      current?.subscription.unsubscribe();
-      successor?.subscription.unsubscribe();
+      current.unsubscribe();
     };
   });
-}
-
-/** One attempt at a stream. */
-interface Stream {
-  subscription: Subscription;
-  size: number;
-  bornAt: number;
 }

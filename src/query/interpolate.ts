@@ -1,6 +1,6 @@
 import type { ScopedVars } from '@grafana/data';
 
-import { TARGET_FIELDS, type ScopeQuery, type TargetSelector } from './model';
+import { TARGET_FIELDS, withoutUndefined, type ScopeQuery, type TargetSelector } from './model';
 
 /** The part of Grafana's TemplateSrv used here. */
 export type Replace = (text: string, scopedVars?: ScopedVars, format?: string | FormatVariable) => string;
@@ -74,14 +74,4 @@ function alternatives(value: unknown, escape: (s: string) => string): string {
 
 function escapeRegex(text: string): string {
   return text.replace(/[\\^$*+?.()|[\]{}]/g, '\\$&');
-}
-
-function withoutUndefined(query: ScopeQuery): ScopeQuery {
-  const out = { ...query };
-  for (const key of Object.keys(out) as Array<keyof ScopeQuery>) {
-    if (out[key] === undefined) {
-      delete out[key];
-    }
-  }
-  return out;
 }

@@ -193,6 +193,29 @@ export function isCode(query: ScopeQuery): boolean {
   return kindOf(query) === 'series' && query.editorMode === 'code';
 }
 
+/** The query with another kind; a metric that does not suit it goes, and with it what depends on it. */
+export function withKind(query: ScopeQuery, kind: Kind): ScopeQuery {
+  const suits = metricsOf(kind).includes(query.metric ?? 'state');
+  return suits ? { ...query, kind } : { ...withMetric(query, undefined), kind };
+}
+
+/** The query with another metric. Its grouping and aggregation belong to the metric and go back to what suits the new one. */
+export function withMetric(query: ScopeQuery, metric: Metric | undefined): ScopeQuery {
+  const { metric: _metric, by: _by, aggregation: _aggregation, ...rest } = query;
+  return metric ? { ...rest, metric } : rest;
+}
+
+/** The query without fields that are there but undefined: they would be stored as nulls by some, dropped by others. */
+export function withoutUndefined(query: ScopeQuery): ScopeQuery {
+  const out = { ...query };
+  for (const key of Object.keys(out) as Array<keyof ScopeQuery>) {
+    if (out[key] === undefined) {
+      delete out[key];
+    }
+  }
+  return out;
+}
+
 /** The fields this query needs, in the order in which the editor shows them. */
 export function fieldsOf(query: ScopeQuery): Field[] {
   if (isCode(query)) {

@@ -1,39 +1,92 @@
-import type { EnumFieldConfig, FieldConfig } from '@grafana/data';
+import type { FieldConfig, Labels } from '@grafana/data';
 
 import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../../colors';
-import { P_STATES, THREAD_STATES, type Metric } from '../../query/model';
+import { P_STATES, THREAD_STATES, type Metric, type ThreadState } from '../../query/model';
+import { P_STATE_NUMBERS, THREAD_STATE_NUMBERS } from './measure';
 
 /** Units in Grafana's words, as the backend's frames have them. */
 const UNITS: Partial<Record<Metric, string>> = { state: 'percentunit', thread: 'percentunit', d_share: 'percentunit' };
 
 /** How a metric's values are shown. */
 export function valueConfig(metric: Metric): FieldConfig {
-  const unit = UNITS[metric] ?? 'short';
-  return unit === 'percentunit' ? { unit, min: 0, max: 1 } : { unit, min: 0 };
+  return { unit: UNITS[metric] ?? 'short' };
 }
 
-/** States as Grafana's enum: the index of a word is its value. */
-export function stateEnum(metric: Metric): Required<Pick<EnumFieldConfig, 'text' | 'color'>> {
-  return metric === 'thread'
-    ? { text: [...THREAD_STATES], color: THREAD_STATES.map((s) => THREAD_STATE_COLORS[s]) }
-    : { text: [...P_STATES], color: P_STATES.map((s) => P_STATE_COLORS[s]) };
+/** What a timeline paints, as Grafana's enum: the index of a word is its value. */
+export interface Palette {
+  text: string[];
+  color: string[];
+  /** The value for a P in a state, carried by a thread in a state; both by their numbers in the protocol. */
+  shade: (state: number, threadState: number) => number | undefined;
+  /** Values that must stay visible however short they are. */
+  rare: ReadonlySet<number>;
 }
+
+const D: ThreadState = 'uninterruptible';
 
 /**
- * Names of lanes: `P3`, with the process, pid and host in front where they tell lanes apart.
+ * P states, and over them uninterruptible sleep: a P whose thread is in D still counts as running, which is what hides the trouble
+ * everywhere else.
  */
-export function laneNames(lanes: ReadonlyArray<Record<string, string>>): string[] {
-  const differs = (label: string) => new Set(lanes.map((l) => l[label] ?? '')).size > 1;
-  const [host, process, pid] = [differs('host'), differs('process'), differs('process_pid')];
-  return lanes.map((l) =>
-    [host && l.host, (process || pid) && l.process, pid && l.process_pid, `P${l.p ?? ''}`].filter(Boolean).join(' ')
-  );
+export function statePalette(): Palette {
+  const text = [...P_STATES, D];
+  const shades = byNumber(P_STATES, P_STATE_NUMBERS);
+  const d = text.indexOf(D);
+  return {
+    text,
+    color: [...P_STATES.map((s) => P_STATE_COLORS[s]), THREAD_STATE_COLORS[D]],
+    shade: (state, threadState) => (threadState === THREAD_STATE_NUMBERS[D] ? d : shades.get(state)),
+    rare: new Set([text.indexOf('gcstop'), d]),
+  };
 }
 
-/** Fills `{{label}}` in a legend template; without one the labels themselves are the name. */
-export function legendName(template: string | undefined, labels: Record<string, string>): string | undefined {
-  return template?.replace(
-    /\{\{\s*(\w+)\s*\}\}/g,
-    (_, label: string) => labels[label] ?? labels[label === 'pid' ? 'process_pid' : label] ?? ''
-  );
+/** Thread states. */
+export function threadPalette(): Palette {
+  const shades = byNumber(THREAD_STATES, THREAD_STATE_NUMBERS);
+  return {
+    text: [...THREAD_STATES],
+    color: THREAD_STATES.map((s) => THREAD_STATE_COLORS[s]),
+    shade: (_, threadState) => shades.get(threadState),
+    rare: new Set([THREAD_STATES.indexOf(D)]),
+  };
+}
+
+function byNumber<T extends string>(words: readonly T[], numbers: Record<T, number>): Map<number, number> {
+  return new Map(words.map((word, i) => [numbers[word], i]));
+}
+
+/** Labels that name a row within its process. */
+const SPECIFIC = ['p', 'cpu', 'state', 'thread_state', 'reason'];
+
+/** What may stand in front of a name, the shortest first. */
+const PREFIXES = [[], ['process'], ['process', 'process_pid'], ['host', 'process'], ['host', 'process', 'process_pid']];
+
+/**
+ * Gives each set of labels the shortest name that tells it from the others: `P3`, `worker P3` where there are several processes. The
+ * backend names its rows by the same rule.
+ */
+export function rowNames(rows: readonly Labels[], alone: string): string[] {
+  let names: string[] = [];
+  for (const prefix of PREFIXES) {
+    names = rows.map((labels) =>
+      [...prefix.map((label) => labels[label]), ...SPECIFIC.map((label) => word(label, labels[label]))]
+        .filter(Boolean)
+        .join(' ')
+    );
+    if (new Set(names).size === names.length && !names.includes('')) {
+      return names;
+    }
+  }
+  return names.map((name) => name || alone);
+}
+
+function word(label: string, value: string | undefined): string | undefined {
+  return value && label === 'p' ? `P${value}` : value;
+}
+
+/** Fills `{{label}}` in a legend template. A label a row does not have becomes nothing. */
+export function legendName(template: string, labels: Labels): string {
+  return template
+    .replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label: string) => labels[label === 'pid' ? 'process_pid' : label] ?? '')
+    .trim();
 }

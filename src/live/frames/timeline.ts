@@ -2,11 +2,12 @@ import { FieldType, type DataFrame, type Field, type Labels } from '@grafana/dat
 
 import type { PNow, TransitionBatch } from '../../gen/pscope/v1/scope_pb';
 import type { CompleteQuery } from '../../query/defaults';
+import { P_STATES } from '../../query/model';
 import type { Matcher } from '../selector';
 import type { Update } from '../hub';
 import { append, dropBefore, noIntervals, reduce, type Intervals } from './lanes';
-import { P_STATE_NUMBERS, targetLabels, THREAD_STATE_NUMBERS } from './measure';
-import { laneNames, stateEnum } from './style';
+import { targetLabels } from './measure';
+import { rowNames, statePalette, threadPalette, type Palette } from './style';
 import { compareLabels } from './table';
 
 /** How the window of a live panel is laid out. */
@@ -30,24 +31,27 @@ interface Lane {
 /** One frame for each P with exact intervals, from history and the transitions of a stream. */
 export class LiveTimeline {
   private readonly lanes = new Map<string, Lane>();
-  private readonly states: { text: string[]; color: string[] };
-  private readonly rare: ReadonlySet<number>;
-  private readonly codes: Map<number, number>;
-  private readonly shown: ReadonlySet<string>;
+  private readonly palette: Palette;
+  /** The values shown: those of the states chosen, and uninterruptible sleep always. */
+  private readonly shown: ReadonlySet<number>;
 
   constructor(
     private readonly query: CompleteQuery,
     private readonly matcher: Matcher,
     private readonly window: Window
   ) {
-    this.states = stateEnum(query.metric);
-    const { text } = this.states;
     const isThread = query.metric === 'thread';
-    const numbers: Record<string, number> = isThread ? THREAD_STATE_NUMBERS : P_STATE_NUMBERS;
-    this.codes = new Map(text.map((word, code) => [numbers[word] ?? 0, code]));
-    this.rare = new Set((isThread ? ['uninterruptible', 'stopped'] : ['gcstop']).map((word) => text.indexOf(word)));
-    const filter: readonly string[] = isThread ? query.threadStates : query.states;
-    this.shown = new Set(filter.length ? filter : text);
+    this.palette = isThread ? threadPalette() : statePalette();
+    const { text } = this.palette;
+    const chosen: readonly string[] = isThread ? query.threadStates : query.states;
+    this.shown = new Set(
+      text
+        .map((_, shade) => shade)
+        .filter(
+          (shade) =>
+            chosen.length === 0 || chosen.includes(text[shade] ?? '') || (!isThread && shade >= P_STATES.length)
+        )
+    );
   }
 
   /** Takes over the backend's frames of exact intervals. */
@@ -61,7 +65,7 @@ export class LiveTimeline {
       const lane = this.lane(value.labels);
       const words = value.config.type?.enum?.text ?? [];
       for (let i = 0; i < frame.length; i++) {
-        const code = this.states.text.indexOf(words[value.values[i]] ?? '');
+        const code = this.palette.text.indexOf(words[value.values[i]] ?? '');
         if (code >= 0) {
           append(lane.intervals, time.values[i], timeEnd.values[i], code);
         }
@@ -94,23 +98,22 @@ export class LiveTimeline {
     batch.code.forEach((packed, i) => {
       const start = at + Number(batch.gapNanos[i] ?? 0);
       at = start + Number(batch.durationNanos[i] ?? 0);
-      this.append(lane, start / MS, at / MS, this.query.metric === 'thread' ? (packed >> 8) & 15 : (packed >> 4) & 15);
+      this.append(lane, start / MS, at / MS, this.palette.shade((packed >> 4) & 15, (packed >> 8) & 15));
     });
   }
 
   private addPresent(lane: Lane, now: PNow, ended: boolean) {
-    const code = this.codes.get(this.query.metric === 'thread' ? now.threadState : now.state);
+    const code = this.palette.shade(now.state, now.threadState);
     const since = Number(now.sinceUnixNano) / MS;
     lane.open = ended || code === undefined ? undefined : { since, code };
   }
 
-  private append(lane: Lane, start: number, end: number, number: number) {
-    const code = this.codes.get(number);
+  private append(lane: Lane, start: number, end: number, code: number | undefined) {
     if (code !== undefined) {
       append(lane.intervals, start, end, code);
       if (lane.intervals.start.length > SLACK * this.window.maxPoints) {
         const { windowMs, maxPoints } = this.window;
-        lane.intervals = reduce(lane.intervals, end - windowMs, end, maxPoints * 2, this.rare);
+        lane.intervals = reduce(lane.intervals, end - windowMs, end, maxPoints * 2, this.palette.rare);
       }
     }
   }
@@ -125,16 +128,19 @@ export class LiveTimeline {
       }
     }
     const lanes = [...this.lanes.values()].sort((a, b) => compareLabels(a.labels, b.labels));
-    const names = laneNames(lanes.map((lane) => lane.labels));
+    const names = rowNames(
+      lanes.map((lane) => lane.labels),
+      'P'
+    );
     return lanes.map((lane, i) => this.frame(lane, names[i] ?? '', from, nowMs));
   }
 
   private frame(lane: Lane, name: string, fromMs: number, nowMs: number): DataFrame {
-    const all = reduce(lane.intervals, fromMs, nowMs, this.window.maxPoints - 1, this.rare);
+    const all = reduce(lane.intervals, fromMs, nowMs, this.window.maxPoints - 1, this.palette.rare);
     if (lane.open) {
       append(all, lane.open.since, nowMs, lane.open.code);
     }
-    const keep = all.code.map((code) => this.shown.has(this.states.text[code] ?? ''));
+    const keep = all.code.map((code) => this.shown.has(code));
     const pick = (values: number[]) => values.filter((_, i) => keep[i]);
     const fields: Field[] = [
       { name: 'time', type: FieldType.time, config: {}, values: pick(all.start) },
@@ -143,7 +149,7 @@ export class LiveTimeline {
         name: 'state',
         type: FieldType.enum,
         labels: lane.labels,
-        config: { displayNameFromDS: name, type: { enum: this.states } },
+        config: { displayNameFromDS: name, type: { enum: { text: this.palette.text, color: this.palette.color } } },
         values: pick(all.code),
       },
     ];

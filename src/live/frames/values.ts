@@ -4,8 +4,8 @@ import type { CompleteQuery } from '../../query/defaults';
 import type { Update } from '../hub';
 import type { Matcher } from '../selector';
 import { read } from './measure';
-import { laneNames, legendName, valueConfig } from './style';
-import { labelOf, LiveTable, type Table } from './table';
+import { legendName, rowNames, valueConfig } from './style';
+import { labelOf, LiveTable, type Row, type Table } from './table';
 import type { Window } from './timeline';
 
 const MS = 1e6;
@@ -13,19 +13,18 @@ const MS = 1e6;
 /** The lanes of a heatmap, or the lines of a series query, from history and the totals of a stream. */
 export class LiveValues {
   private readonly table: LiveTable;
-  /** Fields of history by their labels: what they say about themselves stays when live values join them. */
-  private readonly known = new Map<string, Field>();
+  private readonly stepMs: number;
 
   constructor(
     private readonly query: CompleteQuery,
     private readonly matcher: Matcher,
     { windowMs, maxPoints }: Window
   ) {
-    const stepMs = Math.max(1000 / query.rateHz, windowMs / maxPoints);
+    this.stepMs = Math.max(1000 / query.rateHz, windowMs / maxPoints);
     this.table = new LiveTable({
       by: query.kind === 'heatmap' ? ['host', 'process', 'pid', 'p'] : query.by,
       aggregation: query.aggregation ?? 'sum',
-      stepMs,
+      stepMs: this.stepMs,
       windowMs,
     });
   }
@@ -40,9 +39,7 @@ export class LiveValues {
       const stepMs = time.values.length > 1 ? time.values[1] - time.values[0] : 1000;
       for (const field of frame.fields) {
         if (field.type === FieldType.number) {
-          const labels = this.ownLabels(field.labels ?? {});
-          this.known.set(JSON.stringify(labels), field);
-          this.table.seed(labels, time.values, field.values, stepMs);
+          this.table.seed(this.ownLabels(field.labels ?? {}), time.values, field.values, stepMs);
         }
       }
     }
@@ -64,37 +61,42 @@ export class LiveValues {
   }
 
   private heatmap({ times, rows }: Table): DataFrame {
-    const names = laneNames(rows.map((row) => row.labels));
+    const names = this.names(rows);
     return {
       refId: this.query.refId,
       meta: { type: DataFrameType.HeatmapRows, typeVersion: [0, 1] },
-      fields: [
-        timeField(times),
-        ...rows.map(({ labels, values }, i) => this.field(labels, values, { displayNameFromDS: names[i] })),
-      ],
+      fields: [this.time(times), ...rows.map((row, i) => this.field(row, names[i]))],
       length: times.length,
     };
   }
 
   private series({ times, rows }: Table): DataFrame[] {
-    return rows.map(({ labels, values }) => ({
+    const names = this.names(rows);
+    return rows.map((row, i) => ({
       refId: this.query.refId,
-      meta: { type: DataFrameType.TimeSeriesMulti, typeVersion: [0, 1] },
-      fields: [
-        timeField(times),
-        this.field(labels, values, { displayNameFromDS: legendName(this.query.legend, labels) }),
-      ],
+      meta: { type: DataFrameType.TimeSeriesMulti, typeVersion: [0, 1], preferredVisualisationType: 'graph' },
+      fields: [this.time(times), this.field(row, names[i])],
       length: times.length,
     }));
   }
 
-  private field(labels: Labels, values: Array<number | null>, config: Field['config']): Field {
-    const known = this.known.get(JSON.stringify(labels));
+  private names(rows: readonly Row[]): string[] {
+    const { legend, metric, kind } = this.query;
+    const labels = rows.map((row) => row.labels);
+    return legend && kind === 'series' ? labels.map((l) => legendName(legend, l)) : rowNames(labels, metric);
+  }
+
+  private time(times: number[]): Field {
+    return { name: 'time', type: FieldType.time, config: { interval: this.stepMs }, values: times };
+  }
+
+  private field({ labels, values }: Row, displayNameFromDS: string | undefined): Field {
+    const { metric } = this.query;
     return {
-      name: known?.name ?? this.query.metric,
+      name: metric,
       type: FieldType.number,
       labels,
-      config: known?.config ?? { ...valueConfig(this.query.metric), ...config },
+      config: { ...valueConfig(metric), displayNameFromDS },
       values,
     };
   }
@@ -112,8 +114,4 @@ export class LiveValues {
     }
     return own;
   }
-}
-
-function timeField(times: number[]): Field {
-  return { name: 'time', type: FieldType.time, config: {}, values: times };
 }
