@@ -128,3 +128,6 @@ func newHistory(name, base string, client *http.Client) (*History, error) {
 	}
 	return &History{Name: name, API: promv1.NewAPI(c)}, nil
 }
+
+// Explain puts an error of the agent's transport into words for users.
+func (a *Agent) Explain(err error) error { return explain(a.Name, err) }

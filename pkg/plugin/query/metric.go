@@ -78,3 +78,16 @@ func (m Metric) Lane() bool { return metrics[m].lane }
 
 // Distribution is true when a heatmap of the metric shows how often which value occurred.
 func (m Metric) Distribution() bool { return metrics[m].distribution }
+
+// Aggregate is how values are taken together over what the grouping leaves out.
+func (q *Query) Aggregate() string {
+	if q.Aggregation != "" {
+		return q.Aggregation
+	}
+	return metrics[q.Metric].aggregate
+}
+
+// Share is true when the query's values are shares of time and so between 0 and 1.
+func (q *Query) Share() bool {
+	return !q.Code() && metrics[q.Metric].unit == "percentunit" && q.Aggregate() != "sum"
+}

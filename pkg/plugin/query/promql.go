@@ -50,11 +50,7 @@ func (q *Query) Plan(d Dialect) Plan {
 	if q.Code() {
 		return Plan{Exprs: []string{q.expandMacros(d)}, Merge: MergeNone}
 	}
-	spec := metrics[q.Metric]
-	aggregate := q.Aggregation
-	if aggregate == "" {
-		aggregate = spec.aggregate
-	}
+	aggregate := q.Aggregate()
 	window := "[" + seconds(q.Window(d)) + "]"
 	target := []string{"host", "process", "process_pid"}
 	eachP := append(slices.Clone(target), "p")

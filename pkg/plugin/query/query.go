@@ -21,9 +21,10 @@ const (
 	maxPoints = 11000
 	// defaultPoints stands in when the asker names no maxDataPoints (resource calls, some API users).
 	defaultPoints = 1000
-	// defaultLimit bounds the rows of stops and blocked.
-	defaultLimit = 1000
-	maxLimit     = 10000
+	// Rows of stops and of blocked unless the query names a number.
+	defaultStops   = 1000
+	defaultBlocked = 20
+	maxLimit       = 10000
 )
 
 // Query is a validated Model together with the range it is asked over. Step and the slices are filled in.
@@ -114,7 +115,10 @@ func (q *Query) check() error {
 		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit), Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", maxLimit)}
 	}
 	if q.Limit == 0 {
-		q.Limit = defaultLimit
+		q.Limit = defaultStops
+		if q.Kind == KindBlocked {
+			q.Limit = defaultBlocked
+		}
 	}
 	if q.Code() && strings.TrimSpace(q.Expr) == "" {
 		return &Error{Field: "expr", What: "the PromQL expression is empty", Next: "Write one, or switch the editor to the builder"}
@@ -164,7 +168,7 @@ func (q *Query) setStep(interval time.Duration) error {
 	} else {
 		step = max(step, q.To.Sub(q.From))
 	}
-	q.Step = max(time.Second, (step+time.Second-1).Truncate(time.Second))
+	q.Step = max(time.Second, (step + time.Second - 1).Truncate(time.Second))
 	return nil
 }
 

@@ -1,0 +1,74 @@
+package frames
+
+import (
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// The colours of the states: Okabe and Ito's palette, which stays readable with every kind of colour blindness. src/colors.ts has the
+// same.
+var (
+	stateColors = map[pstate.State]string{
+		pstate.Running: "#009E73", pstate.GC: "#CC79A7", pstate.Syscall: "#56B4E9", pstate.Idle: "#7A7F87", pstate.GCStop: "#E69F00",
+		pstate.Dead: "#3D4045",
+	}
+	threadColors = map[pstate.ThreadState]string{
+		pstate.OnCPU: "#009E73", pstate.Runnable: "#F0E442", pstate.Sleeping: "#7A7F87", pstate.Uninterruptible: "#D55E00",
+		pstate.Stopped: "#CC79A7", pstate.NoThread: "#3D4045",
+	}
+)
+
+// A Shade is what a timeline paints at one moment: an index into the enum of its field.
+type Shade = data.EnumItemIndex
+
+// A Palette turns states into shades.
+type Palette struct {
+	text, color []string
+	shade       func(pstate.State, pstate.ThreadState) Shade
+}
+
+// config is the enum that Grafana's state timeline paints by.
+func (p Palette) config() *data.FieldTypeConfig {
+	return &data.FieldTypeConfig{Enum: &data.EnumFieldConfig{Text: p.text, Color: p.color}}
+}
+
+// Shade of a P in a state, carried by a thread in a state.
+func (p Palette) Shade(s pstate.State, ts pstate.ThreadState) Shade { return p.shade(s, ts) }
+
+// Rare is true for a shade that must stay visible however short it is: the world stopped, or uninterruptible sleep.
+func (p Palette) Rare(s Shade) bool {
+	return p.text[s] == pstate.GCStop.String() || p.text[s] == pstate.Uninterruptible.String()
+}
+
+// StatePalette paints P states, and over them uninterruptible sleep: a P whose thread is in D still counts as running, which is what
+// hides the trouble everywhere else.
+func StatePalette() Palette {
+	var p Palette
+	index := map[pstate.State]Shade{}
+	for _, s := range pstate.States() {
+		index[s] = Shade(len(p.text))
+		p.text, p.color = append(p.text, s.String()), append(p.color, stateColors[s])
+	}
+	d := Shade(len(p.text))
+	p.text, p.color = append(p.text, pstate.Uninterruptible.String()), append(p.color, threadColors[pstate.Uninterruptible])
+	p.shade = func(s pstate.State, ts pstate.ThreadState) Shade {
+		if ts == pstate.Uninterruptible {
+			return d
+		}
+		return index[s]
+	}
+	return p
+}
+
+// ThreadPalette paints thread states.
+func ThreadPalette() Palette {
+	var p Palette
+	index := map[pstate.ThreadState]Shade{}
+	for _, s := range pstate.ThreadStates() {
+		index[s] = Shade(len(p.text))
+		p.text, p.color = append(p.text, s.String()), append(p.color, threadColors[s])
+	}
+	p.shade = func(_ pstate.State, ts pstate.ThreadState) Shade { return index[ts] }
+	return p
+}

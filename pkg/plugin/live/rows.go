@@ -1,0 +1,298 @@
+package live
+
+import (
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/plugin/frames"
+	"github.com/p-scope/p-scope/pkg/plugin/query"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// Watchable is true when the rows of a live query can be made from Watch alone; other queries are asked again and again.
+func Watchable(q *query.Query) bool {
+	switch q.Kind {
+	case query.KindTimeline:
+		return true
+	case query.KindHeatmap, query.KindSeries:
+		switch q.Metric {
+		case query.MetricState, query.MetricThread, query.MetricDShare, query.MetricRunq, query.MetricGlobalRunq:
+			return !q.Code()
+		}
+	}
+	return false
+}
+
+// Rows makes one row after the other from snapshots. Numbers are rates between a row and the one before, taken from totals, so that
+// nothing is missed however rare the rows are.
+type Rows struct {
+	q       query.Query
+	palette frames.Palette
+	before  map[pKey]totals
+}
+
+type pKey struct {
+	source int // which agent
+	target targetKey
+	p      int32
+}
+
+type totals struct {
+	at   int64
+	now  *pscopev1.PNow
+	wall int64
+}
+
+// NewRows prepares the rows of a query, in the shape in which QueryData answered its history.
+func NewRows(q query.Query) *Rows {
+	palette := frames.StatePalette()
+	if q.Kind == query.KindTimeline && q.Metric == query.MetricThread {
+		palette = frames.ThreadPalette()
+	}
+	if q.Kind == query.KindHeatmap {
+		q = q.Lanes()
+	}
+	return &Rows{q: q, palette: palette, before: map[pKey]totals{}}
+}
+
+// Next makes the row for the newest snapshots, one per agent; those of agents that are away are nil. It is nil as long as there is
+// nothing to compare with.
+func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
+	var at time.Time
+	for _, s := range snapshots {
+		if s != nil && s.Err == nil && s.At.After(at) {
+			at = s.At
+		}
+	}
+	if at.IsZero() {
+		return nil
+	}
+	if r.q.Kind == query.KindTimeline {
+		return r.timeline(snapshots, at)
+	}
+	curves := r.curves(snapshots, at)
+	if len(curves) == 0 {
+		return nil
+	}
+	look := LookOf(&r.q)
+	if r.q.Kind == query.KindHeatmap {
+		return frames.Lanes(curves, look)
+	}
+	return frames.Wide(curves, look)
+}
+
+// LookOf is how the numbers of a query are shown; history and live rows must agree in it.
+func LookOf(q *query.Query) frames.Look {
+	look := frames.Look{Name: string(q.Metric), Unit: q.Metric.Unit(), Step: q.Step, Legend: q.Legend, Share: q.Share()}
+	if q.Code() {
+		look.Name, look.Unit = "value", ""
+	}
+	return look
+}
+
+// each calls on for every P that has moved since the row before.
+func (r *Rows) each(snapshots []*Snapshot, on func(t *TargetNow, p *pscopev1.PNow, before totals)) {
+	seen := make(map[pKey]totals, len(r.before))
+	for i, s := range snapshots {
+		if s == nil || s.Err != nil {
+			continue
+		}
+		for j := range s.Targets {
+			t := &s.Targets[j]
+			id := targetKey{t.Target.GetKey().GetPid(), t.Target.GetKey().GetStartTime()}
+			for _, p := range t.Ps {
+				if r.q.PList != nil && !slices.Contains(r.q.PList, p.GetP()) {
+					continue
+				}
+				key := pKey{i, id, p.GetP()}
+				now := totals{at: s.At.UnixNano(), now: p, wall: sum(p.GetStateNanos())}
+				before, known := r.before[key]
+				switch {
+				case !known || now.wall < before.wall:
+					// New, or counting from zero again: comparable from the next row on.
+					seen[key] = now
+				case now.wall == before.wall:
+					// The agent had nothing newer; its time counts towards the next row.
+					seen[key] = before
+				default:
+					seen[key] = now
+					on(t, p, before)
+				}
+			}
+		}
+	}
+	r.before = seen
+}
+
+// group is what a curve's label set gathers.
+type group struct {
+	labels data.Labels
+	things map[string]float64 // by what is aggregated over: the states of one P are summed into one
+}
+
+func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
+	groups := map[string]*group{}
+	by := r.q.Labels()
+	add := func(full data.Labels, thing string, value float64) {
+		labels := data.Labels{}
+		for _, k := range by {
+			if full[k] != "" {
+				labels[k] = full[k]
+			}
+		}
+		id := labels.String()
+		g := groups[id]
+		if g == nil {
+			g = &group{labels: labels, things: map[string]float64{}}
+			groups[id] = g
+		}
+		g.things[thing] += value
+	}
+	if r.q.Metric == query.MetricGlobalRunq {
+		for _, s := range snapshots {
+			if s == nil || s.Err != nil {
+				continue
+			}
+			for i := range s.Targets {
+				if t := &s.Targets[i]; t.GlobalRunq >= 0 && len(t.Ps) > 0 {
+					l := targetLabels(t.Target)
+					add(l, l.String(), float64(t.GlobalRunq))
+				}
+			}
+		}
+	} else {
+		r.each(snapshots, func(t *TargetNow, p *pscopev1.PNow, before totals) {
+			full := targetLabels(t.Target)
+			full["p"] = strconv.Itoa(int(p.GetP()))
+			thing := full.String()
+			wall := float64(sum(p.GetStateNanos()) - before.wall)
+			switch r.q.Metric {
+			case query.MetricState:
+				for _, s := range orAll(r.q.PStates, pstate.States()) {
+					full["state"] = s.String()
+					w := int(frames.WireState(s))
+					add(full, inThing(thing, by, "state", s.String()), delta(p.GetStateNanos(), before.now.GetStateNanos(), w)/wall)
+				}
+			case query.MetricThread:
+				for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
+					full["thread_state"] = s.String()
+					w := int(frames.WireThreadState(s))
+					add(full, inThing(thing, by, "thread_state", s.String()), delta(p.GetThreadNanos(), before.now.GetThreadNanos(), w)/wall)
+				}
+			case query.MetricDShare:
+				add(full, thing, float64(p.GetUninterruptibleNanos()-before.now.GetUninterruptibleNanos())/wall)
+			case query.MetricRunq:
+				if p.GetRunqDepth() >= 0 {
+					add(full, thing, float64(p.GetRunqDepth()))
+				}
+			}
+		})
+	}
+	curves := make([]frames.Curve, 0, len(groups))
+	for _, g := range groups {
+		curves = append(curves, frames.Curve{Labels: g.labels, Times: []time.Time{at.UTC()}, Values: []float64{aggregate(r.q.Aggregate(), g.things)}})
+	}
+	return curves
+}
+
+// inThing keeps the states of one P apart only where the query does.
+func inThing(thing string, by []string, label, value string) string {
+	if slices.Contains(by, label) {
+		return thing + value
+	}
+	return thing
+}
+
+func aggregate(how string, things map[string]float64) float64 {
+	var sum, low, high float64
+	first := true
+	for _, v := range things {
+		sum += v
+		if first {
+			low, high, first = v, v, false
+		}
+		low, high = min(low, v), max(high, v)
+	}
+	switch how {
+	case "sum":
+		return sum
+	case "max":
+		return high
+	case "min":
+		return low
+	default:
+		return sum / float64(len(things))
+	}
+}
+
+func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
+	var lanes []frames.Lane
+	r.each(snapshots, func(t *TargetNow, p *pscopev1.PNow, before totals) {
+		labels := targetLabels(t.Target)
+		delete(labels, "container")
+		delete(labels, "pod")
+		labels["p"] = strconv.Itoa(int(p.GetP()))
+		var held frames.Held
+		if r.q.Metric == query.MetricThread {
+			for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
+				held[r.palette.Shade(0, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s))))
+			}
+		} else {
+			for _, s := range orAll(r.q.PStates, pstate.States()) {
+				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s))))
+			}
+			// Time in D is time in a P state, too; what is shown is D.
+			if d := int64(p.GetUninterruptibleNanos() - before.now.GetUninterruptibleNanos()); d > 0 {
+				held[r.palette.Shade(pstate.Running, pstate.Uninterruptible)] = d
+			}
+		}
+		lane := frames.Lane{Labels: labels}
+		if shade := r.palette.Prevailing(held); shade != nil {
+			lane.Spans = []frames.Span{{Start: at.UnixNano(), End: at.UnixNano() + 1, Shade: *shade}}
+		}
+		lanes = append(lanes, lane)
+	})
+	if len(lanes) == 0 {
+		return nil
+	}
+	return frames.TimelineWide(lanes, r.palette, at.UTC(), at.UTC(), time.Nanosecond)
+}
+
+// targetLabels are the labels that the target's series have in the store.
+func targetLabels(t *pscopev1.Target) data.Labels {
+	l := data.Labels{"host": t.GetHost(), "process": t.GetProcess(), "process_pid": strconv.Itoa(int(t.GetKey().GetPid()))}
+	for k, v := range map[string]string{"container": t.GetContainer(), "pod": t.GetPod()} {
+		if v != "" {
+			l[k] = v
+		}
+	}
+	return l
+}
+
+func orAll[T any](some, all []T) []T {
+	if len(some) > 0 {
+		return some
+	}
+	return all
+}
+
+func sum(nanos []uint64) (s int64) {
+	for _, n := range nanos {
+		s += int64(n)
+	}
+	return s
+}
+
+func delta(now, before []uint64, i int) float64 {
+	if i >= len(now) {
+		return 0
+	}
+	if i >= len(before) {
+		return float64(now[i])
+	}
+	return float64(int64(now[i] - before[i]))
+}
