@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	// mage:import
 	"github.com/grafana/grafana-plugin-sdk-go/build"
 	"github.com/magefile/mage/mg"
 	"github.com/magefile/mage/sh"
@@ -24,9 +25,6 @@ func init() {
 		panic(err)
 	}
 }
-
-// Build holds the SDK's targets: build:linux, build:linuxARM64, build:darwin, build:windows, build:backend and more.
-type Build = build.Build
 
 // Agent holds the targets that build the agent.
 type Agent mg.Namespace
@@ -43,7 +41,8 @@ func (Agent) All() { mg.Deps(Agent.Amd64, Agent.Arm64) }
 func buildAgent(arch string) error {
 	env := map[string]string{"GOOS": "linux", "GOARCH": arch, "CGO_ENABLED": "0"}
 	out := filepath.Join("dist", "pscope_linux_"+arch)
-	ldflags := "-s -w -X main.version=" + version()
+	// Symbols stay in, so that the agent is a Go program which P-Scope itself can observe.
+	ldflags := "-w -X main.version=" + version()
 	return sh.RunWithV(env, "go", "build", "-trimpath", "-ldflags", ldflags, "-o", out, "./pkg/cmd/pscope")
 }
 
@@ -61,8 +60,8 @@ func version() string {
 	return v
 }
 
-// BuildAll builds the plugin and the agent for all platforms.
-func BuildAll() {
+// Everything builds the plugin and the agent for all platforms.
+func Everything() {
 	build.BuildAll()
 	mg.Deps(Agent.All)
 }
@@ -84,5 +83,5 @@ func Host() error {
 	return nil
 }
 
-// Default is what "mage" alone does.
-var Default = BuildAll
+// Default is what mage does when no target is named.
+var Default = Everything
