@@ -128,7 +128,7 @@ async function asStep(what, build) {
 function steps(o, env) {
   const race = { ...env, CGO_ENABLED: '1' };
   const all = {
-    scripts: [{ name: 'node --test', run: () => command('scripts', process.execPath, ['--test', '--test-reporter=tap', 'scripts/'], { read: readTap }) }],
+    scripts: [{ name: 'node --test', run: () => command('scripts', process.execPath, ['--test', '--test-reporter=tap', ...nodeTests('scripts')], { read: readTap }) }],
     go: [
       { name: 'gofmt', run: () => gofmt(env) },
       { name: 'vet', run: () => command('vet', 'go', ['vet', './...'], { env }) },
@@ -184,12 +184,13 @@ async function browser(env) {
   await buildPlugin(env);
   await buildFrontend();
   await buildPreview(env);
-  return command('browser', process.execPath, ['--test', '--test-reporter=tap', '--test-concurrency=1', ...browserTests()], { env, read: readTap, timeout: 20 * 60_000 });
+  return command('browser', process.execPath, ['--test', '--test-reporter=tap', '--test-concurrency=1', ...nodeTests('e2e')], { env, read: readTap, timeout: 20 * 60_000 });
 }
 
-function browserTests() {
-  const found = fs.readdirSync(path.join(root, 'e2e'), { recursive: true }).filter((f) => f.endsWith('.test.mjs') && !f.includes('node_modules'));
-  return found.map((f) => path.join('e2e', f)).sort();
+/** Files are named one by one: given a folder, Node would take this very script for a test, too. */
+function nodeTests(folder) {
+  const found = fs.readdirSync(path.join(root, folder), { recursive: true }).filter((f) => f.endsWith('.test.mjs') && !f.includes('node_modules'));
+  return found.map((f) => path.join(folder, f)).sort();
 }
 
 /** What a user unpacks must hold the plugin and the agent for every platform. */

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/p-scope/p-scope/pkg/cmd/pscope/agent"
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/demo"
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/doctor"
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/top"
@@ -31,6 +32,7 @@ type command struct {
 
 func commands() []command {
 	return []command{
+		{"agent", "observe the Go processes of this host and serve what is seen", agent.Run(version)},
 		{"demo", "a Go workload with a known script of busy, idle, syscall, GC, imbalance and D phases", demo.Run},
 		{"doctor", "what this kernel, these privileges and each running Go process allow, and how to get more", doctor.Run},
 		{"top", "live table of all Ps in the terminal", top.Run},
@@ -76,6 +78,8 @@ func run(argv []string) int {
 		}
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 		defer stop()
+		// A second signal ends the program at once, whatever it is doing.
+		context.AfterFunc(ctx, stop)
 		code, err := c.run(ctx, args[1:])
 		if errors.Is(err, flag.ErrHelp) {
 			return 0

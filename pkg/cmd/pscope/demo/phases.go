@@ -31,7 +31,7 @@ func allPhases() []phase {
 		{"idle", "every P is idle", runIdle},
 		{"syscall", "half the Ps block 5 ms at a time in a system call, the others make short ones without a pause", runSyscall},
 		{"gc", "a storm of garbage collections: mark workers, assists and many stops", runGC},
-		{"imbalance", "one P is busy nearly all the time, the others are idle", runImbalance},
+		{"imbalance", "one goroutine computes: one P at a time is busy, the others are idle", runImbalance},
 		{"queue", "one P has up to 200 goroutines in its queue, all the others have none", runQueue},
 		{"echo", "16 TCP connections echo over loopback: short bursts on every P, netpoller wakes", runEcho},
 		{"chan", "two goroutines hand a value to and fro over a channel", runChan},
@@ -142,13 +142,12 @@ func runGC(ctx context.Context, procs int) {
 	})
 }
 
-// runImbalance keeps one P busy. The goroutine rests just before its 10 ms slice is over: preempted, it would move through the
-// global queue to another P; resting, it is continued by its own thread with the P that thread put on top of the idle list.
+// runImbalance keeps one P busy with one goroutine that never waits. Preempted every 10 ms, it goes through the global queue, where its
+// own thread finds it again before another has woken up; so it seldom moves.
 func runImbalance(ctx context.Context, _ int) {
 	stop := flagOf(ctx)
 	for !stop.Load() {
-		spin(8 * time.Millisecond)
-		time.Sleep(100 * time.Microsecond)
+		sink.Store(work(10000))
 	}
 }
 

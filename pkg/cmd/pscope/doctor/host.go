@@ -66,8 +66,8 @@ func (h *host) canRead() bool {
 	return h.has(unix.CAP_SYS_PTRACE) || scope == "" || scope == "0"
 }
 
-// The first kernel with everything the programs use; bpf_loop is the youngest.
-const oldestMajor, oldestMinor = 5, 17
+// The oldest kernel on which the programs are meant to load.
+const oldestMajor, oldestMinor = 5, 18
 
 // kernelVersion takes major and minor out of a release such as "6.18.44-generic".
 func kernelVersion(release string) (major, minor int, ok bool) {
@@ -75,7 +75,7 @@ func kernelVersion(release string) (major, minor int, ok bool) {
 	return major, minor, n == 2
 }
 
-const giveCaps = "run the agent as root, or once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep \"$(command -v pscope)\"\nin a container: --cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH --pid host"
+const giveCaps = "run the agent as root, or once: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep \"$(command -v pscope)\"\nin a container: --cap-add BPF --cap-add PERFMON --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH --pid host"
 
 // checks looks at everything eBPF and snapshots need. Where root helps, it comes first.
 func (h *host) checks() []Check {
