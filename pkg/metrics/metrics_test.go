@@ -1,0 +1,328 @@
+package metrics
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/textparse"
+	"google.golang.org/protobuf/encoding/protodelim"
+
+	"github.com/p-scope/p-scope/pkg/internal/viewtest"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+var start = time.Unix(1_700_000_000, 0)
+
+func snapshot(src *viewtest.Source, at time.Time) Snapshot {
+	return Snapshot{Views: src.Views(at), Targets: src.Targets(), Mode: "ebpf"}
+}
+
+func scrape(t *testing.T, e *Exposition, accept string) (contentType string, body []byte) {
+	t.Helper()
+	rec := httptest.NewRecorder()
+	req := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+	req.Header.Set("Accept", accept)
+	e.ServeHTTP(rec, req)
+	b, err := io.ReadAll(rec.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rec.Header().Get("Content-Type"), b
+}
+
+const openMetrics = "application/openmetrics-text;version=1.0.0"
+
+// parsed reads OpenMetrics or text with Prometheus' own parser into values by series.
+func parsed(t *testing.T, contentType string, body []byte) map[string]float64 {
+	t.Helper()
+	p, err := textparse.New(body, contentType, labels.NewSymbolTable(), textparse.ParserOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := make(map[string]float64)
+	for {
+		entry, err := p.Next()
+		if errors.Is(err, io.EOF) {
+			return out
+		}
+		if err != nil {
+			t.Fatalf("Prometheus' parser: %v", err)
+		}
+		if entry == textparse.EntrySeries {
+			var ls labels.Labels
+			p.Labels(&ls)
+			_, _, v := p.Series()
+			if _, twice := out[ls.String()]; twice {
+				t.Errorf("%s is there twice", ls)
+			}
+			out[ls.String()] = v
+		}
+	}
+}
+
+func rich() *viewtest.Source {
+	src := viewtest.New(2, 3, start)
+	src.Refused = []pstate.Target{{Key: pstate.Key{PID: 9, StartTime: 1}, Process: "old", GoVersion: "go1.19", Source: pstate.SourceRefused, Reason: `Go 1.19 is older than "1.21"`}}
+	src.Change(0, func(v *pstate.TargetView) {
+		var h pstate.Histogram
+		h.Observe(3 * time.Millisecond)
+		h.Observe(40 * time.Microsecond)
+		v.StopHist["GC mark termination"] = h
+		v.Lost["ring_full"] = 7
+		v.Reconciled["status"] = 2
+	})
+	return src
+}
+
+func TestOpenMetricsIsReadByPrometheus(t *testing.T) {
+	src := rich()
+	e := NewExposition("h1", "1.0", func() Snapshot {
+		s := snapshot(src, start.Add(100*time.Second))
+		s.Lost = map[string]uint64{"map_full": 5}
+		return s
+	})
+	ct, body := scrape(t, e, openMetrics)
+	if !bytes.HasSuffix(body, []byte("\n# EOF\n")) {
+		t.Errorf("does not end in # EOF: %q", body[max(0, len(body)-40):])
+	}
+	got := parsed(t, ct, body)
+	base := `cgroup="/system.slice/server-0.service", host="h1"`
+	for series, want := range map[string]float64{
+		`{__name__="pscope_p_seconds_total", ` + base + `, p="1", process="server-0", process_pid="1000", state="idle"}`:                                                                    50,
+		`{__name__="pscope_p_thread_seconds_total", ` + base + `, p="0", process="server-0", process_pid="1000", thread_state="runnable"}`:                                                  5,
+		`{__name__="pscope_p_uninterruptible_seconds_total", ` + base + `, p="0", process="server-0", process_pid="1000"}`:                                                                  0,
+		`{__name__="pscope_stop_seconds_count", ` + base + `, process="server-0", process_pid="1000", reason="GC mark termination"}`:                                                        2,
+		`{__name__="pscope_stop_seconds_sum", ` + base + `, process="server-0", process_pid="1000", reason="GC mark termination"}`:                                                          0.00304,
+		`{__name__="pscope_stop_seconds_bucket", ` + base + `, le="0.000244140625", process="server-0", process_pid="1000", reason="GC mark termination"}`:                                  1,
+		`{__name__="pscope_lost_events_total", ` + base + `, process="server-0", process_pid="1000", reason="ring_full"}`:                                                                   7,
+		`{__name__="pscope_lost_events_total", host="h1", reason="map_full"}`:                                                                                                               5,
+		`{__name__="pscope_reconciliations_total", ` + base + `, process="server-0", process_pid="1000", reason="status"}`:                                                                  2,
+		`{__name__="pscope_probe_seconds_total", ` + base + `, process="server-0", process_pid="1000", tier="0"}`:                                                                           0.1,
+		`{__name__="pscope_target_info", go_version="go1.19", host="h1", process="old", process_pid="9", reason="Go 1.19 is older than \"1.21\"", source="refused"}`:                        1,
+		`{__name__="pscope_target_info", cgroup="/system.slice/server-0.service", go_version="go1.26.8", host="h1", layout="dwarf", process="server-0", process_pid="1000", source="ebpf"}`: 1,
+		`{__name__="go_runtime_gomaxprocs", ` + base + `, process="server-0", process_pid="1000"}`:                                                                                          3,
+		`{__name__="go_runtime_p_status", ` + base + `, pid="2", process="server-0", process_pid="1000", status="1"}`:                                                                       1,
+		`{__name__="go_runtime_p_status", ` + base + `, pid="2", process="server-0", process_pid="1000", status="0"}`:                                                                       0,
+		`{__name__="pscope_p_transitions_total", cgroup="/system.slice/server-0.service", from="running", host="h1", p="0", process="server-0", process_pid="1000", to="idle"}`:             100_000,
+		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base + `, le="0.0", p="0", process="server-0", process_pid="1000"}`:                                                       500,
+		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base + `, le="2.0", p="0", process="server-0", process_pid="1000"}`:                                                       833,
+	} {
+		if v, ok := got[series]; !ok || math.Abs(v-want) > 1e-9 {
+			t.Errorf("%s = %v (there: %v), want %v", series, v, ok, want)
+		}
+	}
+	for series := range got {
+		if strings.Contains(series, "runq_depth_distribution_sum") || strings.Contains(series, "migrations") || strings.Contains(series, "cpu_frequency") {
+			t.Errorf("%s was never measured and must be absent", series)
+		}
+	}
+}
+
+func TestStatesSumToWallTime(t *testing.T) {
+	src := viewtest.New(1, 4, start)
+	at := start
+	e := NewExposition("h", "1", func() Snapshot { return snapshot(src, at) })
+	sums := func() map[string]float64 {
+		out := make(map[string]float64)
+		ct, body := scrape(t, e, openMetrics)
+		for series, v := range parsed(t, ct, body) {
+			if strings.Contains(series, "pscope_p_seconds_total") {
+				p := series[strings.Index(series, ` p="`):]
+				out[p[:6]] += v
+			}
+		}
+		return out
+	}
+	at = start.Add(10 * time.Second)
+	first := sums()
+	at = start.Add(17500 * time.Millisecond)
+	for p, v := range sums() {
+		if d := v - first[p]; math.Abs(d-7.5) > 1e-6 {
+			t.Errorf("%s: two scrapes 7.5 s apart differ by %v", p, d)
+		}
+	}
+}
+
+func TestTextAndOpenMetricsAgree(t *testing.T) {
+	src := rich()
+	e := NewExposition("h1", "1.0", func() Snapshot { return snapshot(src, start.Add(time.Minute)) })
+	ct, body := scrape(t, e, openMetrics)
+	open := parsed(t, ct, body)
+	ct, body = scrape(t, e, "text/plain")
+	plain := parsed(t, ct, body)
+	if len(open) != len(plain) || len(open) == 0 {
+		t.Fatalf("%d series in OpenMetrics, %d in text", len(open), len(plain))
+	}
+	for s, v := range open {
+		if plain[s] != v {
+			t.Errorf("%s: %v in OpenMetrics, %v in text", s, v, plain[s])
+		}
+	}
+}
+
+func TestProtobufHasNativeHistograms(t *testing.T) {
+	src := rich()
+	e := NewExposition("h1", "1.0", func() Snapshot { return snapshot(src, start.Add(time.Minute)) })
+	_, body := scrape(t, e, "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited")
+	r := bytes.NewReader(body)
+	seen := make(map[string]*dto.MetricFamily)
+	for r.Len() > 0 {
+		f := new(dto.MetricFamily)
+		if err := protodelim.UnmarshalFrom(r, f); err != nil {
+			t.Fatal(err)
+		}
+		seen[f.GetName()] = f
+	}
+	stop := seen["pscope_stop_seconds"].GetMetric()[0].GetHistogram()
+	if stop.GetSchema() != 1 || stop.GetSampleCount() != 2 || len(stop.GetPositiveSpan()) != 2 {
+		t.Errorf("got %v", stop)
+	}
+	// 40 µs lie in (2^-15, 2^-14.5], index -29; 3 ms in (2^-8.5, 2^-8], index -16.
+	if s := stop.GetPositiveSpan(); s[0].GetOffset() != -29 || s[1].GetOffset() != 12 {
+		t.Errorf("spans %v", s)
+	}
+	runq := seen["pscope_p_runq_depth_distribution"].GetMetric()[0].GetHistogram()
+	if runq.GetZeroCount() == 0 || !math.IsNaN(runq.GetSampleSum()) || runq.GetPositiveSpan()[0].GetOffset() != 1 {
+		t.Errorf("got %v", runq)
+	}
+}
+
+func TestSnapshotModeLeavesOutWhatItCannotSee(t *testing.T) {
+	src := viewtest.New(1, 2, start)
+	src.Change(0, func(v *pstate.TargetView) {
+		v.Source, v.Reason = pstate.SourceSnapshot, "no CAP_BPF"
+		v.GlobalRunq = -1
+	})
+	snap := snapshot(src, start.Add(time.Minute))
+	for i := range snap.Views[0].Ps {
+		snap.Views[0].Ps[i].RunqDepth = -1
+	}
+	e := NewExposition("h", "1", func() Snapshot { return snap })
+	_, body := scrape(t, e, "text/plain")
+	for _, name := range []string{"pscope_p_wake_wait_seconds", "pscope_p_transitions_total", "pscope_p_stop_seconds_total", "pscope_p_runq_depth{", "pscope_runq_depth{"} {
+		if bytes.Contains(body, []byte(name)) {
+			t.Errorf("%s can't be known from snapshots", name)
+		}
+	}
+	if !bytes.Contains(body, []byte(`source="snapshot"`)) {
+		t.Error("the source is not told")
+	}
+}
+
+func TestEndedTargetVanishes(t *testing.T) {
+	src := viewtest.New(2, 2, start)
+	e := NewExposition("h", "1", func() Snapshot { return snapshot(src, start.Add(time.Minute)) })
+	_, before := scrape(t, e, "text/plain")
+	src.End(0)
+	_, after := scrape(t, e, "text/plain")
+	if !bytes.Contains(before, []byte(`"server-0"`)) || bytes.Contains(after, []byte(`"server-0"`)) || !bytes.Contains(after, []byte(`"server-1"`)) {
+		t.Error("want server-0 before its end only, server-1 always")
+	}
+	if n := len(e.set.targets); n != 1 {
+		t.Errorf("%d targets are cached after one of two ended", n)
+	}
+	for _, s := range e.set.all {
+		if strings.Contains(s.text.labels, "server-0") {
+			t.Fatal("a series of the ended target is still cached")
+		}
+	}
+}
+
+func TestTargetThatLearnsItsPod(t *testing.T) {
+	src := viewtest.New(1, 1, start)
+	e := NewExposition("h", "1", func() Snapshot { return snapshot(src, start.Add(time.Minute)) })
+	scrape(t, e, "text/plain")
+	src.Change(0, func(v *pstate.TargetView) { v.Pod, v.Namespace = "api-7f", "shop" })
+	_, body := scrape(t, e, "text/plain")
+	for line := range strings.Lines(string(body)) {
+		if strings.HasPrefix(line, "pscope_p_") && !strings.Contains(line, `namespace="shop",pod="api-7f"`) {
+			t.Fatalf("without its pod: %s", line)
+		}
+	}
+}
+
+func TestEveryFamilyOfTheContract(t *testing.T) {
+	want := strings.Fields(`pscope_p_seconds_total pscope_p_thread_seconds_total pscope_p_uninterruptible_seconds_total pscope_p_runq_depth
+		pscope_p_runq_depth_distribution pscope_runq_depth pscope_p_sched_ticks_total pscope_p_syscalls_total pscope_p_wake_wait_seconds
+		pscope_stop_seconds pscope_p_stop_seconds_total pscope_p_transitions_total pscope_goroutine_migrations_total pscope_cpu_frequency_hertz
+		pscope_cpu_frequency_seconds_total pscope_lost_events_total pscope_reconciliations_total pscope_probe_seconds_total pscope_build_info
+		pscope_target_info go_runtime_gomaxprocs go_runtime_p_status`)
+	have := make(map[string]bool)
+	for _, f := range Families() {
+		have[f.Name] = true
+		if f.Help == "" || (f.Kind == Counter) != strings.HasSuffix(f.Name, "_total") {
+			t.Errorf("%s: help %q, kind %v", f.Name, f.Help, f.Kind)
+		}
+	}
+	for _, name := range want {
+		if !have[name] {
+			t.Errorf("%s is missing", name)
+		}
+	}
+}
+
+func write(t *testing.T, root, name, text string) {
+	t.Helper()
+	path := filepath.Join(root, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCPUFrequencies(t *testing.T) {
+	root := t.TempDir()
+	r := NewFrequencyReader(root)
+	if _, err := r.Read(start); !errors.Is(err, ErrNoFrequency) {
+		t.Errorf("a host without cpufreq: %v", err)
+	}
+	// cpu0 with the kernel's own statistics, cpu10 without, cpu2 with nothing that can be read.
+	write(t, root, "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2400000\n")
+	write(t, root, "devices/system/cpu/cpu0/cpufreq/stats/time_in_state", "800000 1000\n2400000 200\n2450000 50\n")
+	write(t, root, "devices/system/cpu/cpu10/cpufreq/scaling_cur_freq", "1234567\n")
+	write(t, root, "devices/system/cpu/cpu2/cpufreq/scaling_cur_freq", "<unknown>\n")
+	write(t, root, "devices/system/cpu/cpufreq/policy0/scaling_cur_freq", "1\n")
+	if _, err := r.Read(start); err != nil {
+		t.Fatal(err)
+	}
+	cpus, err := r.Read(start.Add(2 * time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(cpus), "[{0 2.4e+09 [{8e+08 10s} {2.4e+09 2.5s}]} {10 1.234567e+09 [{1.2e+09 2s}]}]"; got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	if name := cpus[0].Bands[1].Name(); name != "2.4GHz" {
+		t.Errorf("band %q", name)
+	}
+	e := NewExposition("h", "1", func() Snapshot { return Snapshot{CPUs: cpus} })
+	ct, body := scrape(t, e, openMetrics)
+	if got := parsed(t, ct, body)[`{__name__="pscope_cpu_frequency_seconds_total", band="0.8GHz", cpu="0", host="h"}`]; got != 10 {
+		t.Errorf("0.8 GHz: %v s, want 10\n%s", got, body)
+	}
+}
+
+func BenchmarkScrape(b *testing.B) {
+	src := viewtest.New(10, 8, start)
+	snap := snapshot(src, start.Add(time.Minute))
+	e := NewExposition("h", "1", func() Snapshot { return snap })
+	e.render("text/plain; version=0.0.4")
+	b.ReportAllocs()
+	for b.Loop() {
+		e.render("text/plain; version=0.0.4")
+	}
+}

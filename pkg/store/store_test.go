@@ -1,0 +1,433 @@
+package store
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/p-scope/p-scope/pkg/internal/viewtest"
+	"github.com/p-scope/p-scope/pkg/metrics"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+var start = time.UnixMilli(1_700_000_000_000)
+
+func open(t testing.TB, change func(o *Options)) *Store {
+	t.Helper()
+	o := Options{Dir: t.TempDir(), Host: "h", Version: "1"}
+	if change != nil {
+		change(&o)
+	}
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return s
+}
+
+// fill appends a sample a second from from until to, both exclusive of each other.
+func fill(t testing.TB, s *Store, src *viewtest.Source, from, to time.Time) {
+	t.Helper()
+	for at := from; at.Before(to); at = at.Add(s.opts.Interval) {
+		snap := metrics.Snapshot{Views: src.Views(at), Targets: src.Targets(), Mode: "ebpf"}
+		if err := s.Append(at, &snap); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func instant(t testing.TB, s *Store, at time.Time, expr string) promql.Vector {
+	t.Helper()
+	q, err := s.Engine().NewInstantQuery(context.Background(), s.Queryable(), nil, expr, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res := q.Exec(context.Background())
+	v, err := res.Vector()
+	if err != nil {
+		t.Fatalf("%s: %v", expr, err)
+	}
+	out := append(promql.Vector(nil), v...)
+	q.Close()
+	return out
+}
+
+func value(t testing.TB, s *Store, at time.Time, expr string) float64 {
+	t.Helper()
+	v := instant(t, s, at, expr)
+	if len(v) != 1 {
+		t.Fatalf("%s: %d series, want 1", expr, len(v))
+	}
+	return v[0].F
+}
+
+func TestRatesAreExact(t *testing.T) {
+	s := open(t, nil)
+	src := viewtest.New(2, 4, start.Add(-time.Hour))
+	end := start.Add(90 * time.Second)
+	fill(t, s, src, start, end)
+	at := end.Add(-time.Second)
+	for expr, want := range map[string]float64{
+		`sum(rate(pscope_p_seconds_total{process="server-0"}[10s]))`:                       4,
+		`rate(pscope_p_seconds_total{process="server-0",p="1",state="idle"}[10s])`:         0.5,
+		`sum(rate(pscope_p_seconds_total{process="server-1",state!="idle"}[1m]))`:          1 + 1/2. + 1/3. + 1/4.,
+		`count(pscope_p_runq_depth)`:                                                       8,
+		`count(go_runtime_p_status == 1)`:                                                  8,
+		`sum(histogram_count(rate(pscope_p_wake_wait_seconds{process="server-0"}[30s])))`:  4 * sumOf(10, 20, func(b int) float64 { return 1000 / float64(b) }),
+		`max(pscope_target_info)`:                                                          1,
+		`histogram_quantile(0.5, sum(increase(pscope_p_runq_depth_distribution[1m])))`:     0,
+		`sum(rate(pscope_p_thread_seconds_total{p="0",thread_state="runnable"}[20s]))`:     0.1,
+		`sum(increase(pscope_p_sched_ticks_total{p="0",process="server-0"}[30s]))`:         30_000,
+		`count(count by (process) (pscope_p_transitions_total{from="running",to="idle"}))`: 2,
+	} {
+		if got := value(t, s, at, expr); math.Abs(got-want) > 0.002*math.Max(1, want) {
+			t.Errorf("%s = %v, want %v", expr, got, want)
+		}
+	}
+}
+
+func sumOf(from, to int, f func(int) float64) (sum float64) {
+	for i := from; i < to; i++ {
+		sum += f(i)
+	}
+	return sum
+}
+
+func TestEndedTargetGoesStaleAtOnce(t *testing.T) {
+	s := open(t, nil)
+	src := viewtest.New(2, 2, start)
+	fill(t, s, src, start, start.Add(10*time.Second))
+	src.End(0)
+	fill(t, s, src, start.Add(10*time.Second), start.Add(13*time.Second))
+	at := start.Add(11 * time.Second)
+	if n := len(instant(t, s, at, `{process="server-0"}`)); n != 0 {
+		t.Errorf("a second after its end %d series of server-0 are still there", n)
+	}
+	if n := len(instant(t, s, at, `pscope_p_seconds_total{process="server-1"}`)); n != 12 {
+		t.Errorf("server-1 has %d series, want 12", n)
+	}
+	if n := len(instant(t, s, start.Add(9*time.Second), `pscope_p_seconds_total{process="server-0"}`)); n != 12 {
+		t.Errorf("before its end server-0 has %d series, want 12", n)
+	}
+}
+
+func TestPidAndNameTakenOver(t *testing.T) {
+	s := open(t, nil)
+	old, next := viewtest.New(1, 1, start), viewtest.New(1, 1, start.Add(5*time.Second))
+	next.Change(0, func(v *pstate.TargetView) { v.StartTime++ })
+	fill(t, s, old, start, start.Add(5*time.Second))
+	fill(t, s, next, start.Add(6*time.Second), start.Add(10*time.Second))
+	if got := value(t, s, start.Add(9*time.Second), `sum(pscope_p_seconds_total)`); math.Abs(got-4) > 0.01 {
+		t.Errorf("the new process has lived %v s, want 4", got)
+	}
+	if n := s.Losses(); len(n) != 0 {
+		t.Errorf("losses: %v", n)
+	}
+}
+
+func TestUnknownRunqDepthIsAGap(t *testing.T) {
+	s := open(t, nil)
+	src := viewtest.New(1, 1, start)
+	for i := range 30 {
+		at := start.Add(time.Duration(i) * time.Second)
+		snap := metrics.Snapshot{Views: src.Views(at)}
+		if i >= 10 && i < 20 {
+			snap.Views[0].Ps[0].RunqDepth = -1
+		}
+		if err := s.Append(at, &snap); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, want := range map[int]int{9: 1, 10: 0, 19: 0, 20: 1} {
+		if n := len(instant(t, s, start.Add(time.Duration(i)*time.Second), `pscope_p_runq_depth`)); n != want {
+			t.Errorf("at %d s: %d series, want %d", i, n, want)
+		}
+	}
+}
+
+func TestCoarseGivesTheSamePicture(t *testing.T) {
+	s := open(t, nil)
+	src := viewtest.New(1, 4, start)
+	end := start.Add(30 * time.Minute)
+	fill(t, s, src, start, end)
+	run := func(db storage.Queryable, expr string) promql.Matrix {
+		q, err := s.Engine().NewRangeQuery(context.Background(), db, nil, expr, start.Add(5*time.Minute), end.Add(-time.Second), time.Minute)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(q.Close) // the points are the query's until then
+		m, err := q.Exec(context.Background()).Matrix()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sort.Sort(m)
+		return m
+	}
+	const expr = `sum by (p) (rate(pscope_p_seconds_total{state="running"}[2m]))`
+	mixed, raw := run(s.Queryable(), expr), run(s.raw.db, expr)
+	if len(mixed) != 4 || len(raw) != 4 {
+		t.Fatalf("%d and %d series", len(mixed), len(raw))
+	}
+	for i := range raw {
+		for j := range raw[i].Floats {
+			if a, b := mixed[i].Floats[j].F, raw[i].Floats[j].F; math.Abs(a-b) > 1e-4 {
+				t.Errorf("%s at %d: %v from coarse samples, %v from raw ones", raw[i].Metric, j, a, b)
+			}
+		}
+	}
+}
+
+func TestHistorySurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	src := viewtest.New(1, 2, start)
+	s, err := Open(Options{Dir: dir, Host: "h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s, src, start, start.Add(time.Minute))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, func(o *Options) { o.Dir = dir })
+	if got := value(t, s, start.Add(59*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.001 {
+		t.Errorf("after a restart: %v, want 2", got)
+	}
+}
+
+func TestRunMarksTheEnd(t *testing.T) {
+	s := open(t, func(o *Options) { o.Interval, o.Coarse = 20*time.Millisecond, 20*time.Millisecond })
+	src := viewtest.New(1, 1, time.Now())
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	s.Run(ctx, func(now time.Time) metrics.Snapshot { return metrics.Snapshot{Views: src.Views(now)} })
+	if n := len(instant(t, s, time.Now().Add(-100*time.Millisecond), `pscope_p_seconds_total`)); n != 6 {
+		t.Errorf("while it ran: %d series, want 6", n)
+	}
+	if n := len(instant(t, s, time.Now().Add(time.Second), `pscope_p_seconds_total`)); n != 0 {
+		t.Errorf("after it ended %d series go on", n)
+	}
+}
+
+func TestRetentionByTimeAndSize(t *testing.T) {
+	s := open(t, func(o *Options) { o.Retention = 20 * time.Minute; o.MaxBytes = 1 << 40 })
+	src := viewtest.New(1, 1, start)
+	fill(t, s, src, start, start.Add(time.Hour))
+	for _, l := range []*layer{s.raw, s.coarse} {
+		if err := l.db.Compact(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := s.coarse.db.StartTime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kept := start.Add(time.Hour).Sub(time.UnixMilli(first)); kept > 35*time.Minute || kept < 15*time.Minute {
+		t.Errorf("%v are kept, want about 20 minutes", kept)
+	}
+
+	small := open(t, func(o *Options) { o.Retention = 12 * time.Hour; o.MaxBytes = 3 << 20 })
+	fill(t, small, viewtest.New(1, 2, start), start, start.Add(150*time.Minute))
+	for range 3 {
+		if err := small.raw.db.Compact(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err = small.raw.db.StartTime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first <= start.UnixMilli() {
+		t.Errorf("the size limit dropped nothing: %d bytes of blocks", blockBytes(small))
+	}
+	if got := value(t, small, start.Add(149*time.Minute), `sum(rate(pscope_p_seconds_total[10s]))`); math.Abs(got-2) > 0.01 {
+		t.Errorf("the newest samples must stay: %v", got)
+	}
+}
+
+func blockBytes(s *Store) (n int64) {
+	for _, b := range s.raw.db.Blocks() {
+		n += b.Size()
+	}
+	return n
+}
+
+func TestErrorsNameTheFix(t *testing.T) {
+	dir := t.TempDir()
+	first := open(t, func(o *Options) { o.Dir = dir })
+	_, err := Open(Options{Dir: dir})
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("another agent (pid %d)", os.Getpid())) || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("locked: %v", err)
+	}
+	_ = first
+
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{Dir: file}); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("a file for a directory: %v", err)
+	}
+	if _, err := Open(Options{}); err == nil || !strings.Contains(err.Error(), "--data-dir") {
+		t.Errorf("no directory: %v", err)
+	}
+	if os.Getuid() != 0 {
+		locked := filepath.Join(t.TempDir(), "locked")
+		if err := os.Mkdir(locked, 0o500); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(Options{Dir: locked}); err == nil || !strings.Contains(err.Error(), "chown") {
+			t.Errorf("not writable: %v", err)
+		}
+	}
+}
+
+func TestBrokenWALIsRepaired(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(Options{Dir: dir, Host: "h"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill(t, s, viewtest.New(1, 2, start), start, start.Add(time.Minute))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wal := filepath.Join(dir, "raw", "wal", "00000000")
+	info, err := os.Stat(wal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(wal, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte(strings.Repeat("garbage ", 64)), info.Size()/2); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	s = open(t, func(o *Options) { o.Dir = dir })
+	// What lies before the broken place is there, and new samples are taken.
+	if n := len(instant(t, s, start.Add(10*time.Second), `pscope_p_seconds_total`)); n != 12 {
+		t.Errorf("%d series before the broken place, want 12", n)
+	}
+	fill(t, s, viewtest.New(1, 2, start), start.Add(2*time.Minute), start.Add(3*time.Minute))
+	if got := value(t, s, start.Add(179*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.01 {
+		t.Errorf("after the repair: %v, want 2", got)
+	}
+}
+
+// TestDiskFull needs the right to mount a small file system.
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1500k"); err != nil {
+		t.Skipf("can't mount a small file system: %v", err)
+	}
+	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
+	s, err := Open(Options{Dir: dir, Host: "h", MaxBytes: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	src := viewtest.New(4, 8, start)
+	at := start
+	var full error
+	for i := 0; full == nil && i < 5000; i++ {
+		snap := metrics.Snapshot{Views: src.Views(at)}
+		full = s.Append(at, &snap)
+		at = at.Add(time.Second)
+	}
+	if full == nil || !strings.Contains(full.Error(), "disk is full") || !strings.Contains(full.Error(), "--retention-size") {
+		t.Fatalf("a full disk says: %v", full)
+	}
+	if s.Losses()["store_write"] == 0 {
+		t.Errorf("nothing is counted: %v", s.Losses())
+	}
+	// Room again: the history goes on by itself.
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	var again error
+	for range 30 {
+		snap := metrics.Snapshot{Views: src.Views(at)}
+		again = s.Append(at, &snap)
+		at = at.Add(time.Second)
+	}
+	if again != nil {
+		t.Fatalf("after room was made: %v", again)
+	}
+	if got := value(t, s, at.Add(-time.Second), `sum(rate(pscope_p_seconds_total{process="server-0"}[10s]))`); math.Abs(got-8) > 0.02 {
+		t.Errorf("after room was made: %v, want 8", got)
+	}
+}
+
+func TestHTTPAPI(t *testing.T) {
+	s := open(t, nil)
+	fill(t, s, viewtest.New(2, 2, start), start, start.Add(time.Minute))
+	srv := httptest.NewServer(s.Handler())
+	defer srv.Close()
+	at := fmt.Sprint(start.Unix() + 50)
+	for _, c := range []struct {
+		path string
+		form url.Values
+		want string
+		code int
+	}{
+		{"/api/v1/query", url.Values{"query": {`sum(rate(pscope_p_seconds_total[10s]))`}, "time": {at}}, `"value":[1700000050,"4`, 200},
+		{"/api/v1/query", url.Values{"query": {`pscope_p_wake_wait_seconds{p="0"}`}, "time": {at}}, `"histogram":[`, 200},
+		{"/api/v1/query_range", url.Values{"query": {`go_runtime_gomaxprocs`}, "start": {fmt.Sprint(start.Unix())}, "end": {at}, "step": {"10"}}, `"resultType":"matrix"`, 200},
+		{"/api/v1/query_range", url.Values{"query": {`go_runtime_gomaxprocs`}, "start": {at}, "end": {fmt.Sprint(start.Unix())}, "step": {"10"}}, `end timestamp must not be before start time`, 400},
+		{"/api/v1/query", url.Values{"query": {`sum(`}}, `parse error`, 400},
+		{"/api/v1/series", url.Values{"match[]": {`pscope_target_info`}, "start": {fmt.Sprint(start.Unix())}, "end": {at}}, `"process":"server-1"`, 200},
+		{"/api/v1/labels", url.Values{}, `"thread_state"`, 200},
+		{"/api/v1/label/process/values", nil, `["server-0","server-1"]`, 200},
+		{"/api/v1/metadata", nil, `"pscope_stop_seconds":[{"type":"histogram"`, 200},
+		{"/api/v1/metadata?metric=pscope_p_runq_depth", nil, `"data":{"pscope_p_runq_depth":[{"type":"gauge"`, 200},
+		{"/api/v1/status/buildinfo", nil, `"version":"`, 200},
+		{"/api/v1/format_query", url.Values{"query": {`sum(x)by(p)`}}, `sum by (p) (x)`, 200},
+		{"/api/v1/parse_query", url.Values{"query": {`x`}}, `vectorSelector`, 200},
+		{"/api/v1/admin/tsdb/delete_series", url.Values{}, `does not offer`, 404},
+		{"/api/v1/targets", nil, `does not offer`, 404},
+		{"/api/v1/write", url.Values{}, `does not offer`, 404},
+	} {
+		var res interface{ Close() error }
+		var body []byte
+		var code int
+		if c.form == nil {
+			r, err := srv.Client().Get(srv.URL + c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ = io.ReadAll(r.Body)
+			res, code = r.Body, r.StatusCode
+		} else {
+			r, err := srv.Client().PostForm(srv.URL+c.path, c.form)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ = io.ReadAll(r.Body)
+			res, code = r.Body, r.StatusCode
+		}
+		res.Close()
+		if code != c.code || !strings.Contains(string(body), c.want) || !json.Valid(body) {
+			t.Errorf("%s %v: %d %.300s\nwant %d and %s", c.path, c.form, code, body, c.code, c.want)
+		}
+	}
+}
