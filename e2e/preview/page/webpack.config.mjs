@@ -48,8 +48,8 @@ export default {
       },
       { test: /\.css$/, use: ['style-loader', 'css-loader'] },
       { test: /\.(svg|png|woff2?)$/, type: 'asset/resource' },
-      // Packages with ".mjs" files leave file extensions out of their imports.
-      { test: /\.m?js$/, resolve: { fullySpecified: false } },
+      // The libraries' ".mjs" files leave file extensions out of their imports and expect default imports to be unwrapped.
+      { test: /\.m?js$/, type: 'javascript/auto', resolve: { fullySpecified: false } },
     ],
   },
   optimization: { minimizer: [new TerserPlugin({ minify: TerserPlugin.swcMinify, extractComments: false })] },
@@ -61,6 +61,8 @@ export default {
         { from: path.join(modules, 'systemjs', 'dist', 'system.min.js') },
         { from: path.join(modules, 'systemjs', 'dist', 'extras', 'amd.min.js') },
         { from: path.join(modules, '@grafana', 'ui', 'dist', 'public', 'img'), to: 'public/build/img' },
+        // PanelChrome's sign for a stream, the one icon it uses that the package leaves out.
+        { from: 'icons', to: 'public/build/img/icons/mono' },
         ...fonts,
       ],
     }),

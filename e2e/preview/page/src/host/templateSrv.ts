@@ -8,7 +8,13 @@ export interface VariableValue {
   /** What stands for all of them; without it, all values are listed. */
   allValue?: string;
   multi: boolean;
+  includeAll: boolean;
+  type: string;
 }
+
+/** What Grafana tells a formatting function about the variable; nothing about a scoped one. */
+type VariableModel = Partial<Pick<VariableValue, 'type' | 'multi' | 'includeAll'>>;
+type Format = string | ((value: unknown, variable: VariableModel) => string);
 
 const PATTERN = /\$(\w+)|\[\[(\w+?)(?::(\w+))?\]\]|\$\{(\w+)(?:\.([^:^}]+))?(?::([^}]+))?\}/g;
 
@@ -43,13 +49,13 @@ export class PreviewTemplateSrv implements TemplateSrv {
     return false;
   }
 
-  replace(text?: string, scopedVars?: ScopedVars, format?: string | ((value: unknown) => string)): string {
+  replace(text?: string, scopedVars?: ScopedVars, format?: Format): string {
     return (text ?? '').replace(PATTERN, (match: string, a?: string, b?: string, bFormat?: string, c?: string, _path?: string, cFormat?: string) => {
       const name = a ?? b ?? c ?? '';
       const how = bFormat ?? cFormat ?? format;
       const scoped = scopedVars?.[name] as { value?: unknown } | undefined;
       if (scoped?.value !== undefined && scoped.value !== null) {
-        return formatted(Array.isArray(scoped.value) ? scoped.value.map(String) : [String(scoped.value)], how, false);
+        return formatted(Array.isArray(scoped.value) ? scoped.value.map(String) : [String(scoped.value)], how, Array.isArray(scoped.value), {});
       }
       if (this.range && (name === '__from' || name === '__to')) {
         return String(this.range[name === '__from' ? 'from' : 'to'].valueOf());
@@ -61,14 +67,14 @@ export class PreviewTemplateSrv implements TemplateSrv {
       if (variable.all && variable.allValue !== undefined) {
         return variable.allValue;
       }
-      return formatted(variable.values, how, variable.multi || variable.all);
+      return formatted(variable.values, how, variable.multi || variable.all, variable);
     });
   }
 }
 
-function formatted(values: string[], how: string | ((value: unknown) => string) | undefined, multi: boolean): string {
+function formatted(values: string[], how: Format | undefined, several: boolean, { type, multi, includeAll }: VariableModel): string {
   if (typeof how === 'function') {
-    return how(multi ? values : values[0]);
+    return how(several ? values : values[0], { type, multi, includeAll });
   }
   switch (how) {
     case 'regex': {

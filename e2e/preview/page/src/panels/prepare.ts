@@ -1,5 +1,6 @@
 import {
   applyFieldOverrides,
+  FieldColorModeId,
   FieldConfigOptionsRegistry,
   FieldType,
   getFieldDisplayName,
@@ -21,6 +22,9 @@ import { map, type Observable, of } from 'rxjs';
 import type { PanelJson } from '../views/boardModel';
 
 const NO_CONFIG: FieldConfigSource = { defaults: {}, overrides: [] };
+
+/** Panels that Grafana colours by thresholds when told nothing; the others take the colours of their palette in turn. */
+const BY_VALUE = ['stat', 'table'];
 
 /** One row per frame: its labels, and the mean of its number as "Trend #A". Grafana keeps the whole course as well and draws it. */
 const timeSeriesTable: DataTransformerInfo = {
@@ -69,7 +73,9 @@ export function configured(
   theme: GrafanaTheme2,
   replace: (text: string) => string
 ): DataFrame[] {
-  const fieldConfig = panel.fieldConfig ?? NO_CONFIG;
+  const { defaults, overrides } = panel.fieldConfig ?? NO_CONFIG;
+  const color = defaults.color ?? { mode: BY_VALUE.includes(panel.type) ? FieldColorModeId.Thresholds : FieldColorModeId.PaletteClassic };
+  const fieldConfig: FieldConfigSource = { defaults: { ...defaults, color }, overrides };
   return applyFieldOverrides({
     data: frames,
     fieldConfig,

@@ -88,6 +88,7 @@ function BoardBody({ board, settings, tick }: { board: BoardJson; settings: Sett
           {c.error}
         </Alert>
       ))}
+      {!choices && <Fault text="Loading …" />}
       <div ref={grid} className={styles.grid} style={{ height: Math.max(...panels.map((p) => p.gridPos.y + p.gridPos.h)) * (ROW + GAP) }}>
         {choices &&
           width > 0 &&
@@ -117,7 +118,6 @@ function BoardBody({ board, settings, tick }: { board: BoardJson; settings: Sett
               </div>
             );
           })}
-        {!choices && <Fault text="Loading …" />}
       </div>
     </>
   );

@@ -1,6 +1,6 @@
-import { CoreApp, LoadingState, type PanelData } from '@grafana/data';
+import { type CoreApp, LoadingState } from '@grafana/data';
 import type { DataQuery } from '@grafana/schema';
-import { Badge, Icon, PanelChrome, Tooltip, useTheme2 } from '@grafana/ui';
+import { Icon, PanelChrome, Tooltip, useTheme2 } from '@grafana/ui';
 import { type ComponentType, useMemo } from 'react';
 
 import { configured, hasRows } from '../panels/prepare';
@@ -38,7 +38,6 @@ interface Props {
   tick: number;
   marks?: Mark[];
   boardUid?: string;
-  onData?: (data: PanelData) => void;
   sourceUid: string;
 }
 
@@ -93,7 +92,6 @@ export function Panel({ panel, targets, width, height, from, to, app, variablesK
             </span>
           </Tooltip>
         ))}
-        actions={data.state === LoadingState.Streaming ? <Badge text="live" color="green" /> : undefined}
       >
         {(innerWidth, innerHeight) => {
           if (problems && empty) {

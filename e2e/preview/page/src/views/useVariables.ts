@@ -45,6 +45,8 @@ export function useVariables(board: BoardJson, chosen: Record<string, string>, t
           all,
           allValue: variable.allValue,
           multi: variable.multi ?? false,
+          includeAll: variable.includeAll ?? false,
+          type: variable.type,
         });
         templates.set(new Map(values));
       }
