@@ -72,12 +72,14 @@ func (c *collect) interval(byIndex map[uint32]*observed, e *kern.ScopeIntervalEv
 	}
 	r := &c.kernel.records[e.Slot]
 	o := byIndex[r.Target]
-	if o == nil || int(r.Id) >= len(o.ps) || e.State >= pstate.NumStates || e.Thread >= pstate.NumThreadStates {
+	if o == nil || e.State >= pstate.NumStates || e.Thread >= pstate.NumThreadStates {
 		return
 	}
 	o.mu.Lock()
-	o.ps[r.Id].keep([]segment{{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End}})
-	o.mu.Unlock()
+	defer o.mu.Unlock()
+	if int(r.Id) < len(o.ps) {
+		o.ps[r.Id].keep([]segment{{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End}})
+	}
 }
 
 func (c *collect) stop(byIndex map[uint32]*observed, e *kern.ScopeStopEvent) {

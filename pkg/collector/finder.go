@@ -114,7 +114,12 @@ func (f *finder) unchanged(pid int32) bool {
 	f.c.mu.Lock()
 	o := f.c.observed[pstate.Key{PID: pid, StartTime: id.startTime}]
 	f.c.mu.Unlock()
-	return o != nil && o.proc.Alive() == nil
+	if o == nil {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.closed && o.proc.Alive() == nil
 }
 
 // drop forgets what was said of a pid by processes other than the one with this start time.
@@ -162,12 +167,13 @@ func (f *finder) check(ctx context.Context, pid int32) {
 		return
 	}
 	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime})
-	found := f.inspect(id.exe, exe)
-	if found == nil {
-		return
-	}
+	// Names first: a large program takes a while to read, and nobody should wait for those that are not asked for.
 	target := f.c.o.describe(pid, stat)
 	if !f.wanted(&target) {
+		return
+	}
+	found := f.inspect(id.exe, exe)
+	if found == nil {
 		return
 	}
 	if found.err != nil {
@@ -217,7 +223,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		f.c.mu.Lock()
 		f.c.observed[t.Key] = o
 		f.c.mu.Unlock()
-		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", o.info.Layout, "source", o.info.Source, "ps", len(o.ps))
+		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", o.info.Layout, "source", o.info.Source)
 	case errors.Is(err, goruntime.ErrExited):
 	default:
 		t.Source, t.Reason = pstate.SourceRefused, err.Error()

@@ -37,7 +37,8 @@ func (o *observed) snapshot() error {
 	}
 	for i, p := range o.ps {
 		if i >= len(o.snap.Ps) {
-			break
+			o.bury(p, now) // GOMAXPROCS went down: procresize cuts allp (runtime/proc.go)
+			continue
 		}
 		seen := &o.snap.Ps[i]
 		if !seen.OK {
@@ -60,6 +61,15 @@ func (o *observed) snapshot() error {
 	o.flush(now)
 	o.lastSnap = now
 	return nil
+}
+
+// bury marks a P that is beyond GOMAXPROCS.
+func (o *observed) bury(p *observedP, now uint64) {
+	p.runqDepth = -1
+	if w := word(atomic.LoadUint64(&p.rec.Word)); w.state() != pstate.Dead {
+		closed, _ := swap(p.rec, w, now, 0, pstate.Dead, pstate.NoThread, 0)
+		p.keep(closed[:])
+	}
 }
 
 // settle is snapshot mode: what is seen holds from now until the next look.

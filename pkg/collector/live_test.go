@@ -1,0 +1,492 @@
+package collector
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// These tests observe real processes through the real kernel. Where eBPF is not permitted they fail: a collector nobody has seen work is not
+// tested. In snapshot mode they need no privileges beyond those over their own children.
+
+var targetBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "pscope-target")
+	if err != nil {
+		return "", err
+	}
+	bin := filepath.Join(dir, "pscope-test-target")
+	out, err := exec.Command("go", "build", "-o", bin, "./testdata/target").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return bin, nil
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if bin, err := targetBinary(); err == nil {
+		os.RemoveAll(filepath.Dir(bin))
+	}
+	os.Exit(code)
+}
+
+// target is a running child.
+type target struct {
+	t   *testing.T
+	cmd *exec.Cmd
+	in  *bufio.Writer
+	out *bufio.Scanner
+}
+
+func start(t *testing.T, env ...string) *target {
+	t.Helper()
+	bin, err := targetBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	c := &target{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}
+	c.out.Scan()
+	return c
+}
+
+func (c *target) say(format string, args ...any) string {
+	c.t.Helper()
+	fmt.Fprintf(c.in, format+"\n", args...)
+	if err := c.in.Flush(); err != nil {
+		c.t.Fatal(err)
+	}
+	if !c.out.Scan() {
+		c.t.Fatalf("the target has gone: %v", c.out.Err())
+	}
+	return c.out.Text()
+}
+
+// record keeps everything the collector says.
+type record struct {
+	mu        sync.Mutex
+	intervals map[pstate.Key][]pstate.Interval
+	stops     []pstate.Stop
+	ended     map[pstate.Key]int64
+}
+
+func (r *record) Append(k pstate.Key, ivs []pstate.Interval) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.intervals[k] = append(r.intervals[k], ivs...)
+}
+
+func (r *record) AppendStop(_ pstate.Key, s pstate.Stop) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stops = append(r.stops, s)
+}
+
+func (r *record) Lost(pstate.Key, string, uint64) {}
+
+func (r *record) End(k pstate.Key, at int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended[k] = at
+}
+
+func collectIn(t *testing.T, mode Mode, change func(*Options)) (Collector, *record) {
+	t.Helper()
+	rec := &record{intervals: map[pstate.Key][]pstate.Interval{}, ended: map[pstate.Key]int64{}}
+	o := Options{Mode: mode, Include: regexp.MustCompile("^pscope-test-target$"), Sink: rec}
+	if change != nil {
+		change(&o)
+	}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := c.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	return c, rec
+}
+
+func view(c Collector, pid int) *pstate.TargetView {
+	for _, v := range c.Views(time.Now()) {
+		if v.PID == int32(pid) {
+			return &v
+		}
+	}
+	return nil
+}
+
+// waitFor polls until ok, for 5 s at most.
+func waitFor(t *testing.T, what string, ok func() bool) time.Duration {
+	t.Helper()
+	begun := time.Now()
+	for !ok() {
+		if time.Since(begun) > 5*time.Second {
+			t.Fatalf("not within 5 s: %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	return time.Since(begun)
+}
+
+func seen(t *testing.T, c Collector, pid int) time.Duration {
+	t.Helper()
+	return waitFor(t, "the target is observed", func() bool { v := view(c, pid); return v != nil && len(v.Ps) > 0 })
+}
+
+// shares is the share of wall time by P and state over a while.
+func shares(t *testing.T, c Collector, pid int, while time.Duration) [][pstate.NumStates]float64 {
+	t.Helper()
+	a := view(c, pid)
+	time.Sleep(while)
+	b := view(c, pid)
+	if a == nil || b == nil {
+		t.Fatal("the target is not observed")
+	}
+	out := make([][pstate.NumStates]float64, len(a.Ps))
+	for i := range a.Ps {
+		var all time.Duration
+		for s := range pstate.NumStates {
+			d := b.Ps[i].StateTime(pstate.State(s)) - a.Ps[i].StateTime(pstate.State(s))
+			if d < 0 {
+				t.Errorf("P%d: the total of %v fell by %v", i, pstate.State(s), -d)
+			}
+			all += d
+			out[i][s] = float64(d) / float64(b.At-a.At)
+		}
+		if wall := time.Duration(b.At - a.At); math.Abs(float64(all-wall)) > 0.001*float64(wall) {
+			t.Errorf("P%d: the seconds of all states grew by %v in %v", i, all, wall)
+		}
+	}
+	return out
+}
+
+func inBothModes(t *testing.T, f func(t *testing.T, mode Mode)) {
+	for _, m := range []Mode{ModeEBPF, ModeSnapshot} {
+		t.Run(string(m), func(t *testing.T) { f(t, m) })
+	}
+}
+
+func TestBusyAndIdlePs(t *testing.T) {
+	inBothModes(t, func(t *testing.T, mode Mode) {
+		c, _ := collectIn(t, mode, nil)
+		p := start(t, "GOMAXPROCS=3")
+		seen(t, c, p.cmd.Process.Pid)
+		time.Sleep(300 * time.Millisecond)
+		for i, s := range shares(t, c, p.cmd.Process.Pid, 500*time.Millisecond) {
+			if s[pstate.Idle] < 0.95 {
+				t.Errorf("nothing to do, but P%d is idle for %.0f %% only: %v", i, s[pstate.Idle]*100, s)
+			}
+		}
+		p.say("busy 1")
+		time.Sleep(300 * time.Millisecond)
+		var busy float64
+		all := shares(t, c, p.cmd.Process.Pid, time.Second)
+		for _, s := range all {
+			busy += s[pstate.Running] + s[pstate.Syscall] + s[pstate.GC]
+		}
+		// On a host that is busy itself, a second M that looks for work waits for a CPU with its P in hand: above 1 is no error.
+		if busy < 0.97 || busy > 2 {
+			t.Errorf("one goroutine spins: %.3f Ps are busy: %.3f", busy, all)
+		}
+	})
+}
+
+// The kernel's own accounting of the process's CPU time is an independent witness of the time its Ps spent on a CPU.
+func TestOnCPUTimeAgainstTheKernels(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, nil)
+	p := start(t, "GOMAXPROCS=3")
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	p.say("busy 2")
+	time.Sleep(200 * time.Millisecond)
+	cpu := func() (d time.Duration) {
+		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+		for _, f := range files {
+			var ns int64
+			b, _ := os.ReadFile(f)
+			fmt.Sscan(string(b), &ns)
+			d += time.Duration(ns)
+		}
+		return d
+	}
+	onCPU := func() (d time.Duration) {
+		v := view(c, pid)
+		for i := range v.Ps {
+			d += v.Ps[i].ThreadTime(pstate.OnCPU)
+		}
+		return d
+	}
+	c0, p0 := cpu(), onCPU()
+	time.Sleep(2 * time.Second)
+	c1, p1 := cpu(), onCPU()
+	// A running thread's schedstat lags by up to a tick; sysmon and threads without a P are in it as well.
+	if got, want := p1-p0, c1-c0; (got - want).Abs() > want/50+20*time.Millisecond {
+		t.Errorf("Ps were on a CPU for %v, the threads for %v", got, want)
+	}
+}
+
+func TestFoundAndClosedInTime(t *testing.T) {
+	inBothModes(t, func(t *testing.T, mode Mode) {
+		c, rec := collectIn(t, mode, nil)
+		time.Sleep(100 * time.Millisecond)
+		p := start(t)
+		if d := seen(t, c, p.cmd.Process.Pid); d > time.Second+200*time.Millisecond {
+			t.Errorf("a new process was found after %v; within 1 s is promised", d)
+		}
+		key := view(c, p.cmd.Process.Pid).Key
+		fmt.Fprintln(p.in, "exit")
+		p.in.Flush()
+		_ = p.cmd.Wait()
+		waitFor(t, "the end is told", func() bool { rec.mu.Lock(); defer rec.mu.Unlock(); return rec.ended[key] != 0 })
+		if v := view(c, p.cmd.Process.Pid); v != nil {
+			t.Errorf("it has ended and is still in view")
+		}
+	})
+}
+
+func TestGOMAXPROCSChanges(t *testing.T) {
+	inBothModes(t, func(t *testing.T, mode Mode) {
+		c, _ := collectIn(t, mode, nil)
+		p := start(t, "GOMAXPROCS=2")
+		pid := p.cmd.Process.Pid
+		seen(t, c, pid)
+		p.say("procs 11")
+		waitFor(t, "11 Ps", func() bool { v := view(c, pid); return len(v.Ps) == 11 && v.GOMAXPROCS == 11 })
+		p.say("busy 11")
+		time.Sleep(200 * time.Millisecond)
+		busy := 0
+		for _, s := range shares(t, c, pid, time.Second) {
+			if s[pstate.Running] > 0.5 {
+				busy++
+			}
+		}
+		if busy < 10 {
+			t.Errorf("11 goroutines spin on 11 Ps, and %d Ps are busy", busy)
+		}
+		p.say("procs 1")
+		waitFor(t, "ten dead Ps", func() bool {
+			dead := 0
+			for _, q := range view(c, pid).Ps {
+				if q.State == pstate.Dead {
+					dead++
+				}
+			}
+			return dead == 10
+		})
+	})
+}
+
+func TestStopsAgainstTheRuntimesOwnCount(t *testing.T) {
+	c, rec := collectIn(t, ModeEBPF, nil)
+	p := start(t, "GOMAXPROCS=4")
+	seen(t, c, p.cmd.Process.Pid)
+	time.Sleep(200 * time.Millisecond)
+	var n0, n1, ns0, ns1 uint64
+	fmt.Sscanf(p.say("pauses"), "pauses %d %d", &n0, &ns0)
+	p.say("gc 50")
+	fmt.Sscanf(p.say("pauses"), "pauses %d %d", &n1, &ns1)
+	time.Sleep(300 * time.Millisecond)
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	byReason := map[string]int{}
+	var total time.Duration
+	for _, s := range rec.stops {
+		byReason[s.Reason]++
+		if strings.HasPrefix(s.Reason, "GC ") {
+			total += s.Duration()
+		}
+		if s.Duration() <= 0 || len(s.Arrivals) == 0 || len(s.Arrivals) > 4 {
+			t.Errorf("a stop without length or arrivals: %+v", s)
+		}
+	}
+	for _, reason := range []string{"GC sweep termination", "GC mark termination"} {
+		if got, want := byReason[reason], int(n1-n0); got != want {
+			t.Errorf("%d stops for %s, the runtime counted %d collections (all: %v)", got, reason, want, byReason)
+		}
+	}
+	if byReason["read mem stats"] != 2 {
+		t.Errorf("%d stops for reading memory statistics, two were made (all: %v)", byReason["read mem stats"], byReason)
+	}
+	// The runtime's clock also runs while it wakes the other Ms, which is after the probe.
+	if want := time.Duration(ns1 - ns0); total < want/4 || total > want+100*20*time.Microsecond {
+		t.Errorf("stops of %v in all, the runtime says %v", total, want)
+	}
+}
+
+func TestQueueDepth(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, nil)
+	p := start(t, "GOMAXPROCS=4")
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	p.say("queue 60")
+	waitFor(t, "about sixty queued goroutines", func() bool {
+		v := view(c, pid)
+		n := v.GlobalRunq
+		for _, q := range v.Ps {
+			n += max(q.RunqDepth, 0)
+		}
+		return n >= 57 && n <= 61
+	})
+}
+
+func TestExecIsANewTarget(t *testing.T) {
+	c, rec := collectIn(t, ModeEBPF, nil)
+	p := start(t)
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	key := view(c, pid).Key
+	p.say("exec") // the new program says that it is ready
+	waitFor(t, "the old program's end", func() bool { rec.mu.Lock(); defer rec.mu.Unlock(); return rec.ended[key] != 0 })
+	seen(t, c, pid)
+	p.say("busy 1")
+	time.Sleep(200 * time.Millisecond)
+	var busy float64
+	for _, s := range shares(t, c, pid, 500*time.Millisecond) {
+		busy += s[pstate.Running]
+	}
+	if busy < 0.9 {
+		t.Errorf("after exec one goroutine spins, and %.2f Ps are busy", busy)
+	}
+}
+
+// Raw intervals of a P follow each other without overlap, and cover what the totals say.
+func TestIntervalsAgreeWithTotals(t *testing.T) {
+	c, rec := collectIn(t, ModeEBPF, nil)
+	p := start(t, "GOMAXPROCS=2")
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	key := view(c, pid).Key
+	a := view(c, pid)
+	for range 5 {
+		p.say("busy 1")
+		time.Sleep(150 * time.Millisecond)
+		p.say("idle")
+		time.Sleep(150 * time.Millisecond)
+	}
+	time.Sleep(1300 * time.Millisecond) // until the last one is closed
+	b := view(c, pid)
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	busy := map[int32]int64{}
+	last := map[int32]int64{}
+	for _, iv := range rec.intervals[key] {
+		if iv.Start < last[iv.P] || iv.End <= iv.Start {
+			t.Fatalf("P%d: interval %+v after %d", iv.P, iv, last[iv.P])
+		}
+		last[iv.P] = iv.End
+		if iv.State == pstate.Running && iv.End > a.At && iv.Start < b.At {
+			busy[iv.P] += min(iv.End, b.At) - max(iv.Start, a.At)
+		}
+	}
+	for i := range a.Ps {
+		want := b.Ps[i].StateTime(pstate.Running) - a.Ps[i].StateTime(pstate.Running)
+		if d := time.Duration(busy[int32(i)]) - want; d.Abs() > 30*time.Millisecond {
+			t.Errorf("P%d: intervals of %v running, totals of %v", i, time.Duration(busy[int32(i)]), want)
+		}
+	}
+}
+
+// A program that says it was built with Go 1.19: a real one can't be had from every toolchain, so this one's version string is changed.
+func TestRefusedWithAReason(t *testing.T) {
+	src, err := targetBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := runtime.Version()
+	bin := filepath.Join(t.TempDir(), "pscope-test-target")
+	if err := os.WriteFile(bin, bytes.ReplaceAll(program, []byte(old), []byte("go1.19." + strings.Repeat("9", len(old)-7))), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c, _ := collectIn(t, ModeEBPF, nil)
+	cmd := exec.Command(bin)
+	if _, err := cmd.StdinPipe(); err != nil { // it lives until its input ends
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+	waitFor(t, "it is listed as refused", func() bool {
+		for _, x := range c.Targets() {
+			if x.PID == int32(cmd.Process.Pid) {
+				return x.Source == pstate.SourceRefused && strings.Contains(x.Reason, "1.19") && strings.Contains(x.Reason, "1.21")
+			}
+		}
+		return false
+	})
+}
+
+func TestExcludeWins(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.Exclude = regexp.MustCompile("test-target") })
+	p := start(t)
+	time.Sleep(1500 * time.Millisecond)
+	if v := view(c, p.cmd.Process.Pid); v != nil {
+		t.Errorf("an excluded process is observed")
+	}
+}
+
+// A ring buffer that is too small, and a budget that is too low, on purpose: every interval is either delivered or counted.
+func TestEveryLostIntervalIsCounted(t *testing.T) {
+	c, rec := collectIn(t, ModeEBPF, func(o *Options) { o.IntervalBudget = 40 })
+	p := start(t, fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()+2))
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	p.say("busy %d", runtime.NumCPU()+2)
+	time.Sleep(2 * time.Second)
+	v := view(c, pid)
+	if v.Lost["interval_budget"] == 0 {
+		t.Fatalf("more Ps than CPUs are busy and no interval was over the budget of 40 a second: %v", v.Lost)
+	}
+	rec.mu.Lock()
+	defer rec.mu.Unlock()
+	merged := 0
+	for _, iv := range rec.intervals[v.Key] {
+		if iv.Merged {
+			merged++
+		}
+	}
+	if merged == 0 {
+		t.Errorf("%d intervals were lost and nothing stands in for them", v.Lost["interval_budget"])
+	}
+}

@@ -1,0 +1,66 @@
+// Command target is what the collector's tests observe. It does what it is told on standard input, a word a line.
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+)
+
+func main() {
+	fmt.Println("ready", runtime.Version())
+	in := bufio.NewScanner(os.Stdin)
+	var stop *atomic.Bool
+	for in.Scan() {
+		word, arg, _ := strings.Cut(in.Text(), " ")
+		n, _ := strconv.Atoi(arg)
+		switch word {
+		case "procs":
+			runtime.GOMAXPROCS(n)
+		case "busy":
+			stop = new(atomic.Bool)
+			for range n {
+				go spin(stop)
+			}
+		case "idle":
+			if stop != nil {
+				stop.Store(true)
+			}
+		case "gc":
+			for range n {
+				runtime.GC()
+			}
+		case "queue": // n goroutines that can't run, because the one that made them does not let go of the only P
+			runtime.GOMAXPROCS(1)
+			stop = new(atomic.Bool)
+			for range n {
+				go spin(stop)
+			}
+		case "exec":
+			if err := syscall.Exec("/proc/self/exe", os.Args, os.Environ()); err != nil {
+				panic(err)
+			}
+		case "pauses":
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			fmt.Println("pauses", m.NumGC, m.PauseTotalNs)
+			continue
+		case "exit":
+			return
+		}
+		fmt.Println("ok", word)
+	}
+}
+
+func spin(stop *atomic.Bool) {
+	for x := 1; !stop.Load(); x++ {
+		for range 10000 {
+			x ^= x << 3
+		}
+	}
+}
