@@ -132,12 +132,15 @@ export function tail(file, lines = 30) {
 }
 
 /** Runs a step of the preparation and throws Advice when it fails. */
-export async function must(what, cmd, args, { advice = '', ...options } = {}) {
+export async function must(what, cmd, args, { advice = '', onLine, ...options } = {}) {
   const log = options.log ?? path.join(cacheDir, 'logs', 'prepare.log');
   fs.mkdirSync(path.dirname(log), { recursive: true });
-  const r = await run(cmd, args, { ...options, log });
+  const lines = [];
+  const r = await run(cmd, args, { ...options, log, onLine: (line, stream) => (lines.push(line), onLine?.(line, stream)) });
   if (r.code !== 0) {
-    throw new Advice(`${what} failed (${[cmd, ...args].join(' ')}):\n${tail(log)}\n${advice || `The whole output is in ${log}.`}`);
+    // npm says what is wrong first and explains itself at length afterwards; compilers the other way round.
+    const shown = lines.length > 40 ? [...lines.slice(0, 20), '…', ...lines.slice(-20)] : lines;
+    throw new Advice(`${what} failed (${[cmd, ...args].join(' ')}):\n${shown.join('\n')}\n${advice || `The whole output is in ${log}.`}`);
   }
   return r;
 }
