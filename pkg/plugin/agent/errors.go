@@ -21,6 +21,8 @@ type Error struct {
 	Err    error
 	// Refused is true when the request itself was at fault (bad PromQL, bad selector), so that other sources would refuse it, too.
 	Refused bool
+	// Missing is true when the agent has no such target: an answer rather than a failure, since another agent may have it.
+	Missing bool
 }
 
 func (e *Error) Error() string {
@@ -106,7 +108,11 @@ func explain(source string, err error) error {
 			e.Refused, e.Next = true, "Correct the query"
 		case connect.CodeUnauthenticated, connect.CodePermissionDenied:
 			e.Next = "Enter the agent's token in the data source's settings"
-		case connect.CodeUnimplemented, connect.CodeNotFound:
+		case connect.CodeNotFound:
+			e.Missing = true
+		case connect.CodeFailedPrecondition:
+			// The message says what to do.
+		case connect.CodeUnimplemented:
 			e.Why, e.Next = "no P-Scope agent answers there", "Correct the address: an agent listens on port 9477 unless told otherwise"
 		case connect.CodeUnavailable:
 			e.Next = "Check that the agent runs"

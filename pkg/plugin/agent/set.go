@@ -118,7 +118,7 @@ func Ask[S, T any](ctx context.Context, sources []S, ask func(context.Context, S
 	return answers
 }
 
-// Split separates answers from failures. err is not nil when there is nothing to show: every source failed, or one found fault with
+// Split separates answers from failures; an agent that has no such target answered with nothing. err is not nil when there is nothing to show: every source failed, or one found fault with
 // the request itself.
 func Split[S, T any](answers []Answer[S, T]) (values []T, failures []error, err error) {
 	for _, a := range answers {
@@ -126,9 +126,13 @@ func Split[S, T any](answers []Answer[S, T]) (values []T, failures []error, err 
 			values = append(values, a.Value)
 			continue
 		}
-		failures = append(failures, a.Err)
 		var own *Error
-		if errors.As(a.Err, &own) && own.Refused {
+		if errors.As(a.Err, &own) && own.Missing {
+			values = append(values, a.Value)
+			continue
+		}
+		failures = append(failures, a.Err)
+		if own != nil && own.Refused {
 			return nil, failures, a.Err
 		}
 	}

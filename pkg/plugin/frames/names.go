@@ -2,6 +2,7 @@ package frames
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"regexp"
 	"slices"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // specific are the labels that name a series within its process, in the order in which names have them.
@@ -102,14 +105,22 @@ func legend(template string, l data.Labels) string {
 	}))
 }
 
-// byLabels orders label sets by host, process and pid, then P and CPU as numbers, then all else: the order of lanes and legends.
+// byLabels orders label sets by host, process and pid, then P and CPU as numbers, then states as legends show them, then all else.
 func byLabels(a, b data.Labels) int {
 	for _, k := range []string{"host", "process", "process_pid", "p", "cpu"} {
 		if c := compareNumbers(a[k], b[k]); c != 0 {
 			return c
 		}
 	}
-	return cmp.Compare(a.String(), b.String())
+	return cmp.Or(
+		cmp.Compare(rank(pstate.States(), a["state"]), rank(pstate.States(), b["state"])),
+		cmp.Compare(rank(pstate.ThreadStates(), a["thread_state"]), rank(pstate.ThreadStates(), b["thread_state"])),
+		cmp.Compare(a.String(), b.String()))
+}
+
+// rank is the place of a word in a list of states; -1 if it is none.
+func rank[S fmt.Stringer](states []S, word string) int {
+	return slices.IndexFunc(states, func(s S) bool { return s.String() == word })
 }
 
 // compareNumbers compares as numbers where both are, else as text.

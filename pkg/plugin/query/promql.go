@@ -96,7 +96,7 @@ func (q *Query) Plan(d Dialect) Plan {
 	case MetricImbalance:
 		return q.aggregate(d, aggregate, target, q.imbalance(window))
 	default: // MetricGOMAXPROCS; Parse lets no other through
-		return q.aggregate(d, aggregate, target, "last_over_time(go_runtime_gomaxprocs"+q.selector()+window+")")
+		return q.aggregate(d, aggregate, target, "go_runtime_gomaxprocs"+q.selector())
 	}
 }
 
