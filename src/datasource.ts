@@ -5,6 +5,7 @@ import {
   type DataSourceInstanceSettings,
   type MetricFindValue,
   type ScopedVars,
+  type TimeRange,
 } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv, type TemplateSrv } from '@grafana/runtime';
 import type { Observable } from 'rxjs';
@@ -19,6 +20,12 @@ import { isCode, type TargetSelector, type VariableLabel } from './query/model';
 import { sentence } from './query/sentence';
 import type { ScopeOptions, ScopeQuery, TargetInfo } from './types';
 import { VariableSupport } from './variables';
+
+/** For what time and with which variables a list is asked. */
+interface Asked {
+  range?: TimeRange;
+  scopedVars?: ScopedVars;
+}
 
 /** The data source: history through the backend plugin, live data through Grafana Live or, above 5 Hz, gRPC-Web. */
 export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> {
@@ -70,17 +77,18 @@ export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> 
     return this.getResource('targets');
   }
 
-  /** The values a label has among the targets a selector chooses. Variables in the selector are replaced. */
-  labelValues(label: VariableLabel, target: TargetSelector = {}, scopedVars?: ScopedVars): Promise<string[]> {
+  /**
+   * The values a label had in a time range (the last hour unless told) among the targets a selector chooses. Variables in the selector
+   * are replaced.
+   */
+  labelValues(label: VariableLabel, target: TargetSelector = {}, { range, scopedVars }: Asked = {}): Promise<string[]> {
     const chosen = this.applyTemplateVariables({ refId: 'label-values', target }, scopedVars ?? {}).target;
-    return this.getResource('label-values', { label, ...chosen });
+    const span = range && { from: range.from.valueOf(), to: range.to.valueOf() };
+    return this.getResource('label-values', { label, ...chosen, ...span });
   }
 
-  override async metricFindQuery(
-    label: VariableLabel,
-    options?: { scopedVars?: ScopedVars }
-  ): Promise<MetricFindValue[]> {
-    const values = await this.labelValues(label, {}, options?.scopedVars);
+  override async metricFindQuery(label: VariableLabel, options?: Asked): Promise<MetricFindValue[]> {
+    const values = await this.labelValues(label, {}, options);
     return values.map((text) => ({ text, value: text }));
   }
 }

@@ -245,5 +245,4 @@ export const LIVE = {
   lost: (n: number) => `${n} records were lost on the way to this panel; the totals stay right.`,
   reconnecting: (why: string, seconds: number) => `The live stream broke off (${why}). Next attempt in ${seconds} s.`,
   refused: (why: string) => `The live stream was refused: ${why}`,
-  noAgents: 'Rates above 5 need an agent: a Prometheus engine has no raw states. Lower the rate, or add an agent.',
 } as const;

@@ -20,7 +20,7 @@ export class VariableSupport extends CustomVariableSupport<DataSource, ScopeVari
 
   override query(request: DataQueryRequest<ScopeVariableQuery>): Observable<DataQueryResponse> {
     const query = request.targets[0];
-    return from(this.datasource.labelValues(query?.label ?? 'process', query?.target, request.scopedVars)).pipe(
+    return from(this.datasource.labelValues(query?.label ?? 'process', query?.target, request)).pipe(
       map((values) => ({ data: values.map((text) => ({ text, value: text })) }))
     );
   }

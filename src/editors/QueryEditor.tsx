@@ -59,7 +59,15 @@ export interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOpt
 }
 
 /** The query as a sentence: show what, of what, in which targets. Only the words the chosen kind needs are there. */
-export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, data, kinds = OFFERED_KINDS }: Props) {
+export function QueryEditor({
+  datasource,
+  query: stored,
+  onChange,
+  onRunQuery,
+  data,
+  range,
+  kinds = OFFERED_KINDS,
+}: Props) {
   const query = useMemo(() => migrate(stored), [stored]);
   const id = useId();
   const problems = useMemo(() => validate(query), [query]);
@@ -206,7 +214,7 @@ export function QueryEditor({ datasource, query: stored, onChange, onRunQuery, d
                   field={field}
                   target={query.target ?? {}}
                   invalid={problems[field] !== undefined}
-                  load={(label, others) => datasource.labelValues(label, others)}
+                  load={(label, others) => datasource.labelValues(label, others, { range })}
                   onLoadError={(label, why) =>
                     setLoadErrors((all) => (all[label] === why ? all : { ...all, [label]: why }))
                   }

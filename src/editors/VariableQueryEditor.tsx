@@ -14,7 +14,7 @@ import { TargetPicker } from './TargetPicker';
 type Props = QueryEditorProps<DataSource, ScopeQuery, ScopeOptions, ScopeVariableQuery>;
 
 /** What a dashboard variable lists, and among which targets. */
-export function VariableQueryEditor({ datasource, query, onChange }: Props) {
+export function VariableQueryEditor({ datasource, query, range, onChange }: Props) {
   const id = useId();
   const label = query.label ?? 'process';
   const target = query.target ?? {};
@@ -50,7 +50,7 @@ export function VariableQueryEditor({ datasource, query, onChange }: Props) {
               field={field}
               target={target}
               invalid={problems[field] !== undefined}
-              load={(wanted, others) => datasource.labelValues(wanted, others)}
+              load={(wanted, others) => datasource.labelValues(wanted, others, { range })}
               onChange={(chosen) => change({ target: chosen })}
             />
           </Labelled>

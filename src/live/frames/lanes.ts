@@ -27,6 +27,19 @@ export function append(lane: Intervals, start: number, end: number, code: number
   lane.code.push(code);
 }
 
+/** History up to where live intervals begin, then these: nothing twice, and a gap only where neither knows anything. */
+export function join(history: Intervals, live: Intervals): Intervals {
+  const liveFrom = live.start[0] ?? Infinity;
+  const out = noIntervals();
+  for (let i = 0; i < history.start.length && (history.start[i] ?? 0) < liveFrom; i++) {
+    append(out, history.start[i] ?? 0, Math.min(history.end[i] ?? 0, liveFrom), history.code[i] ?? 0);
+  }
+  for (let i = 0; i < live.start.length; i++) {
+    append(out, live.start[i] ?? 0, live.end[i] ?? 0, live.code[i] ?? 0);
+  }
+  return out;
+}
+
 /** Forgets intervals that ended before an instant. */
 export function dropBefore(lane: Intervals, ms: number) {
   let n = 0;

@@ -4,12 +4,12 @@ import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../../colors';
 import { P_STATES, THREAD_STATES, type Metric, type ThreadState } from '../../query/model';
 import { P_STATE_NUMBERS, THREAD_STATE_NUMBERS } from './measure';
 
-/** Units in Grafana's words, as the backend's frames have them. */
-const UNITS: Partial<Record<Metric, string>> = { state: 'percentunit', thread: 'percentunit', d_share: 'percentunit' };
+/** Metrics that are shares of time. */
+export const SHARES: readonly Metric[] = ['state', 'thread', 'd_share'];
 
-/** How a metric's values are shown. */
+/** How a metric's values are shown; units in Grafana's words, as the backend's frames have them. */
 export function valueConfig(metric: Metric): FieldConfig {
-  return { unit: UNITS[metric] ?? 'short' };
+  return { unit: SHARES.includes(metric) ? 'percentunit' : 'short' };
 }
 
 /** What a timeline paints, as Grafana's enum: the index of a word is its value. */

@@ -21,6 +21,10 @@ export interface TableOptions {
   stepMs: number;
   /** How much of the past is kept. */
   windowMs: number;
+  /** Shares taken over short times can seem to exceed 1 by what clocks differ. */
+  most: number;
+  /** Whether history's points are joined by lines, as a graph would, or last for their whole step, as in a heatmap. */
+  smooth: boolean;
 }
 
 /** The name of the label behind a dimension. */
@@ -53,8 +57,11 @@ export class LiveTable {
       }
       const end = lastColumn(time, this.options.stepMs);
       const start = Math.max(firstColumn(time - stepMs, this.options.stepMs), end - this.columns());
+      const before =
+        this.options.smooth && time - (times[i - 1] ?? -Infinity) < 2 * stepMs ? (values[i - 1] ?? value) : value;
       for (let column = start; column <= end; column++) {
-        group.seeded.set(column, value);
+        const passed = end === start ? 1 : (column - start) / (end - start);
+        group.seeded.set(column, before + (value - before) * passed);
         this.touch(column);
       }
     });
@@ -185,7 +192,7 @@ class Group {
 
   constructor(readonly labels: Record<string, string>) {}
 
-  value(column: number, { aggregation, stepMs }: TableOptions): number | null {
+  value(column: number, { aggregation, stepMs, most }: TableOptions): number | null {
     const seeded = this.seeded.get(column);
     const least = seeded === undefined ? 0 : stepMs / 2;
     let count = 0;
@@ -201,7 +208,7 @@ class Group {
     if (count === 0) {
       return seeded ?? null;
     }
-    return aggregation === 'avg' ? result / count : result;
+    return Math.min(most, aggregation === 'avg' ? result / count : result);
   }
 
   trim(oldest: number, drop: number) {

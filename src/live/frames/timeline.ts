@@ -5,7 +5,7 @@ import type { CompleteQuery } from '../../query/defaults';
 import { P_STATES } from '../../query/model';
 import type { Matcher } from '../selector';
 import type { Update } from '../hub';
-import { append, dropBefore, noIntervals, reduce, type Intervals } from './lanes';
+import { append, dropBefore, join, noIntervals, reduce, type Intervals } from './lanes';
 import { targetLabels } from './measure';
 import { rowNames, statePalette, threadPalette, type Palette } from './style';
 import { compareLabels } from './table';
@@ -23,8 +23,10 @@ const MS = 1e6;
 
 interface Lane {
   labels: Labels;
-  intervals: Intervals;
-  /** The state that lasts, not yet in `intervals`. */
+  /** From the backend; counts up to the first live interval. */
+  history: Intervals;
+  live: Intervals;
+  /** The state that lasts, not yet in `live`. */
   open?: { since: number; code: number };
 }
 
@@ -54,7 +56,7 @@ export class LiveTimeline {
     );
   }
 
-  /** Takes over the backend's frames of exact intervals. */
+  /** Takes over the backend's frames of exact intervals. More can follow, for later times. */
   seed(frames: readonly DataFrame[]) {
     for (const frame of frames) {
       const [time, timeEnd] = frame.fields.filter((field) => field.type === FieldType.time);
@@ -67,7 +69,7 @@ export class LiveTimeline {
       for (let i = 0; i < frame.length; i++) {
         const code = this.palette.text.indexOf(words[value.values[i]] ?? '');
         if (code >= 0) {
-          append(lane.intervals, time.values[i], timeEnd.values[i], code);
+          append(lane.history, time.values[i], timeEnd.values[i], code);
         }
       }
     }
@@ -110,10 +112,10 @@ export class LiveTimeline {
 
   private append(lane: Lane, start: number, end: number, code: number | undefined) {
     if (code !== undefined) {
-      append(lane.intervals, start, end, code);
-      if (lane.intervals.start.length > SLACK * this.window.maxPoints) {
+      append(lane.live, start, end, code);
+      if (lane.live.start.length > SLACK * this.window.maxPoints) {
         const { windowMs, maxPoints } = this.window;
-        lane.intervals = reduce(lane.intervals, end - windowMs, end, maxPoints * 2, this.palette.rare);
+        lane.live = reduce(lane.live, end - windowMs, end, maxPoints * 2, this.palette.rare);
       }
     }
   }
@@ -122,8 +124,9 @@ export class LiveTimeline {
   frames(nowMs: number): DataFrame[] {
     const from = nowMs - this.window.windowMs;
     for (const [key, lane] of this.lanes) {
-      dropBefore(lane.intervals, from);
-      if (lane.intervals.start.length === 0 && !lane.open) {
+      dropBefore(lane.history, from);
+      dropBefore(lane.live, from);
+      if (lane.history.start.length === 0 && lane.live.start.length === 0 && !lane.open) {
         this.lanes.delete(key);
       }
     }
@@ -136,10 +139,11 @@ export class LiveTimeline {
   }
 
   private frame(lane: Lane, name: string, fromMs: number, nowMs: number): DataFrame {
-    const all = reduce(lane.intervals, fromMs, nowMs, this.window.maxPoints - 1, this.palette.rare);
+    const whole = join(lane.history, lane.live);
     if (lane.open) {
-      append(all, lane.open.since, nowMs, lane.open.code);
+      append(whole, lane.open.since, nowMs, lane.open.code);
     }
+    const all = reduce(whole, fromMs, nowMs, this.window.maxPoints, this.palette.rare);
     const keep = all.code.map((code) => this.shown.has(code));
     const pick = (values: number[]) => values.filter((_, i) => keep[i]);
     const fields: Field[] = [
@@ -162,7 +166,7 @@ export class LiveTimeline {
     if (found) {
       return found;
     }
-    const lane: Lane = { labels, intervals: noIntervals() };
+    const lane: Lane = { labels, history: noIntervals(), live: noIntervals() };
     this.lanes.set(key, lane);
     return lane;
   }

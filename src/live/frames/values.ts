@@ -4,7 +4,7 @@ import type { CompleteQuery } from '../../query/defaults';
 import type { Update } from '../hub';
 import type { Matcher } from '../selector';
 import { read } from './measure';
-import { legendName, rowNames, valueConfig } from './style';
+import { legendName, rowNames, SHARES, valueConfig } from './style';
 import { labelOf, LiveTable, type Row, type Table } from './table';
 import type { Window } from './timeline';
 
@@ -20,12 +20,15 @@ export class LiveValues {
     private readonly matcher: Matcher,
     { windowMs, maxPoints }: Window
   ) {
-    this.stepMs = Math.max(1000 / query.rateHz, windowMs / maxPoints);
+    // Whole milliseconds: Grafana takes two points further apart than the interval it is told for the edges of a gap.
+    this.stepMs = Math.ceil(Math.max(1000 / query.rateHz, windowMs / maxPoints));
     this.table = new LiveTable({
       by: query.kind === 'heatmap' ? ['host', 'process', 'pid', 'p'] : query.by,
       aggregation: query.aggregation ?? 'sum',
       stepMs: this.stepMs,
       windowMs,
+      most: SHARES.includes(query.metric) && query.aggregation !== 'sum' ? 1 : Infinity,
+      smooth: query.kind === 'series',
     });
   }
 
