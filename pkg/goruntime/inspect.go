@@ -130,11 +130,11 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 		return nil, refuse(ReasonGoTooOld, nil, "the program was built with %.40s; Go 1.%d or later is needed", b.GoVersion, OldestMinor)
 	}
 
-	syms, err := b.locate(im)
-	if err != nil {
+	if err := b.findLayout(im, version); err != nil {
 		return nil, err
 	}
-	if err := b.findLayout(im, version); err != nil {
+	syms, err := b.locate(im)
+	if err != nil {
 		return nil, err
 	}
 	b.findTLS(im, syms)
@@ -155,18 +155,17 @@ func readBuildInfo(r io.ReaderAt) (*buildinfo.BuildInfo, error) {
 	return nil, refuse(ReasonNotGo, err, "the program carries no Go build information")
 }
 
-// locate finds variables and functions.
+// locate finds variables and functions: by the symbol table, or in a stripped program by the table of functions and by what they refer to.
 func (b *Binary) locate(im *image) (map[string]symbol, error) {
 	vars := b.Vars.byName()
 	wanted := make(map[string]bool)
 	for name := range vars {
 		wanted[name] = true
 	}
-	for _, name := range probeFuncs {
-		wanted["runtime."+name] = true
-	}
-	for _, name := range hotProbeFuncs {
-		wanted["runtime."+name] = true
+	for _, list := range [][]string{probeFuncs, hotProbeFuncs, tlsFuncs, ruleFuncs()} {
+		for _, name := range list {
+			wanted["runtime."+name] = true
+		}
 	}
 	for _, name := range tlsSymbols {
 		wanted[name] = true
@@ -174,18 +173,53 @@ func (b *Binary) locate(im *image) (map[string]symbol, error) {
 	syms, err := im.symbols(wanted)
 	if err != nil {
 		b.Stripped = true
-		return nil, refuse(ReasonNoVariables, err, "the program is stripped")
+		return b.locateStripped(im, wanted)
 	}
 	for name, dst := range vars {
 		if s, ok := syms[name]; ok && im.writable(s.value, max(s.size, 1)) {
 			*dst = s.value
 		}
 	}
-	if v := &b.Vars; v.AllP == 0 || v.AllM == 0 || v.Sched == 0 || v.GOMAXPROCS == 0 {
-		return nil, refuse(ReasonNoVariables, nil, "the program's symbol table lacks the runtime's variables")
+	if missing := b.Vars.missing(); missing != "" {
+		return nil, refuse(ReasonNoVariables, nil, "the program's symbol table lacks %s", missing)
 	}
 	b.Cgo = im.byteAt(b.Vars.IsCgo) == 1
 	return syms, nil
+}
+
+// locateStripped does without a symbol table.
+func (b *Binary) locateStripped(im *image, wanted map[string]bool) (map[string]symbol, error) {
+	table, err := openFuncTable(im)
+	if err != nil {
+		return nil, refuse(ReasonNoVariables, err, "the program is stripped and its table of functions cannot be found")
+	}
+	funcs, err := table.lookup(wanted)
+	if err != nil {
+		return nil, refuse(ReasonNoVariables, err, "the program is stripped and its table of functions is broken")
+	}
+	finder := varFinder{im: im, funcs: funcs}
+	finder.find(&b.Vars, &b.Layout)
+	if missing := b.Vars.missing(); missing != "" {
+		return nil, refuse(ReasonNoVariables, nil, "the program is stripped and %s could not be located by the functions that use it", missing)
+	}
+	// runtime/cgo's entry point from C (runtime/cgo/asm_amd64.s) is linked in exactly when that package is.
+	b.Cgo = table.hasFuncName("crosscall2")
+	return funcs, nil
+}
+
+// missing names a variable that no snapshot can do without and that was not found.
+func (v *Vars) missing() string {
+	switch {
+	case v.AllP == 0:
+		return "runtime.allp"
+	case v.AllM == 0:
+		return "runtime.allm"
+	case v.Sched == 0:
+		return "runtime.sched"
+	case v.GOMAXPROCS == 0:
+		return "runtime.gomaxprocs"
+	}
+	return ""
 }
 
 // byteAt is the initial value of a byte variable; 0 for one in the bss.
@@ -208,9 +242,9 @@ func (b *Binary) findLayout(im *image, version goVersion) error {
 			dwarfErr = fmt.Errorf("its debugging information lacks %s", missing)
 		}
 	}
-	l, err := tableLayout(version, im.arch)
-	if err != nil {
-		return refuse(ReasonGoUnknown, dwarfErr, "%s, and the program has no debugging information to learn its layout from", err)
+	l, problem := tableLayout(version, im.arch)
+	if l == nil {
+		return refuse(ReasonGoUnknown, dwarfErr, "%s, and it has no debugging information to learn the layout from", problem)
 	}
 	b.Layout, b.LayoutSource = *l, pstate.LayoutTable
 	return nil

@@ -1,8 +1,12 @@
 package goruntime
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 //go:generate go run ../../tools/gen-layouts
+//go:generate go run ../../tools/gen-layouts -experiments
 
 // layoutKey names one release line of the embedded table.
 type layoutKey struct {
@@ -17,21 +21,31 @@ type layoutEntry struct {
 	layout    Layout
 }
 
-// tableLayout looks a layout up in the table of Go releases. Fixes within a line do move fields now and then (m.allpSnapshot came with Go 1.23.12
-// and 1.24.6), which is why the table goes by release.
-func tableLayout(v goVersion, arch string) (*Layout, error) {
+// tableLayout looks a layout up in the table of Go releases; otherwise it says what is the matter with the program. Fixes within a line do move
+// fields now and then (m.allpSnapshot came with Go 1.23.12 and 1.24.6), which is why the table goes by release.
+func tableLayout(v goVersion, arch string) (l *Layout, problem string) {
 	switch {
 	case !v.plain:
-		return nil, fmt.Errorf("the program was built with a development version of Go 1.%d", v.minor)
+		return nil, fmt.Sprintf("the program was built with a development version of Go 1.%d", v.minor)
 	case v.minor > NewestMinor:
-		return nil, fmt.Errorf("Go 1.%d is newer than this version of P-Scope knows", v.minor)
+		return nil, fmt.Sprintf("the program was built with Go 1.%d, which is newer than this version of P-Scope knows", v.minor)
 	}
-	entries := layoutTable[layoutKey{v.minor, arch, v.experiments}]
+	var moving []string
+	for _, x := range strings.Split(v.experiments, ",") {
+		if x != "" && !harmlessExperiments[v.minor][x] {
+			moving = append(moving, x)
+		}
+	}
+	entries := layoutTable[layoutKey{v.minor, arch, ""}]
+	if len(moving) > 0 {
+		// Two at once may move more than each alone, and have no entry.
+		entries = experimentTable[layoutKey{v.minor, arch, strings.Join(moving, ",")}]
+	}
 	for i := len(entries) - 1; i >= 0; i-- {
 		if v.patch >= entries[i].fromPatch {
 			l := entries[i].layout
-			return &l, nil
+			return &l, ""
 		}
 	}
-	return nil, fmt.Errorf("no layout is known for Go 1.%d on %s with GOEXPERIMENT=%s", v.minor, arch, v.experiments)
+	return nil, fmt.Sprintf("the program was built with Go 1.%d for %s and GOEXPERIMENT=%s, of which the layout is not known", v.minor, arch, v.experiments)
 }

@@ -1,28 +1,32 @@
 package goruntime
 
-import "debug/elf"
+import (
+	"debug/elf"
+	"encoding/binary"
+
+	"golang.org/x/arch/x86/x86asm"
+)
 
 // tlsSymbols are the thread-local variable that holds G: runtime.tlsg on amd64 (cmd/link/internal/ld/data.go), runtime.tls_g on arm64
 // (runtime/tls_arm64.s).
 var tlsSymbols = []string{"runtime.tlsg", "runtime.tls_g"}
 
+// tlsFuncs are assembly functions that use it (runtime/asm_amd64.s, runtime/tls_arm64.s), for programs without symbols. Those of the symbol table
+// carry the suffix of their calling convention.
+var tlsFuncs = []string{"mcall", "asmcgocall", "asmcgocall.abi0", "morestack", "morestack.abi0", "save_g", "save_g.abi0", "load_g", "load_g.abi0"}
+
 // findTLS works out the offset of G's slot from the thread pointer.
 //
 // A program that has no PT_TLS segment was linked by Go alone, which puts the slot at a fixed place: -8 from FS on amd64 (ctxt.Tlsoffset in
 // cmd/link/internal/ld/sym.go); the C library's loader is not involved. With PT_TLS the loader lays the program's own TLS block out first, so
-// that the System V rules give the offset: below the thread pointer on amd64 (variant 2), behind a 16-byte header on arm64 (variant 1).
+// that the System V rules give the offset: below the thread pointer on amd64 (variant 2), behind a 16-byte header on arm64 (variant 1). Where in
+// the block the slot is, the symbol says, or the code that uses it.
 func (b *Binary) findTLS(im *image, syms map[string]symbol) {
-	var block *elf.Prog
-	for _, p := range im.f.Progs {
-		if p.Type == elf.PT_TLS {
-			block = p
-			break
-		}
-	}
 	if b.Arch == "arm64" && !b.Cgo {
 		b.GRegister = true
 		return
 	}
+	block := im.tlsBlock()
 	if block == nil {
 		if b.Arch == "amd64" {
 			b.TLSG, b.TLSGKnown = -8, true
@@ -33,11 +37,37 @@ func (b *Binary) findTLS(im *image, syms map[string]symbol) {
 	if b.Arch == "arm64" {
 		name = "runtime.tls_g"
 	}
-	slot, ok := syms[name]
-	if !ok || slot.typ != elf.STT_TLS {
+	if slot, ok := syms[name]; ok && slot.typ == elf.STT_TLS {
+		b.TLSG, b.TLSGKnown = tlsOffset(b.Arch, block, slot.value)
 		return
 	}
-	b.TLSG, b.TLSGKnown = tlsOffset(b.Arch, block, slot.value)
+	for _, fn := range tlsFuncs {
+		s, ok := syms["runtime."+fn]
+		if !ok {
+			continue
+		}
+		code := make([]byte, min(s.size, 1024))
+		n, err := im.readVA(s.value, code)
+		if err != nil {
+			continue
+		}
+		use := tlsUseAMD64
+		if b.Arch == "arm64" {
+			use = tlsUseARM64
+		}
+		if b.TLSG, b.TLSGKnown = use(im, block, code[:n], s.value); b.TLSGKnown {
+			return
+		}
+	}
+}
+
+func (im *image) tlsBlock() *elf.Prog {
+	for _, p := range im.f.Progs {
+		if p.Type == elf.PT_TLS {
+			return p
+		}
+	}
+	return nil
 }
 
 // tlsOffset turns an offset inside the program's TLS block into one from the thread pointer.
@@ -51,4 +81,105 @@ func tlsOffset(arch string, block *elf.Prog, inBlock uint64) (off int64, ok bool
 		return int64((16+align-1)&^(align-1) + inBlock), true
 	}
 	return int64(inBlock) - int64((block.Memsz+align-1)&^(align-1)), true
+}
+
+// tlsSlot reads the offset from the thread pointer out of a slot of the global offset table: the loader's relocation gives the place in the TLS
+// block, a linker that knows better leaves the number itself.
+func (im *image) tlsSlot(block *elf.Prog, got uint64) (off int64, ok bool) {
+	relocated := false
+	im.relocations(func(r relocation) bool {
+		if r.offset == got && r.threadLocal(im.arch) {
+			// The slot is the program's own: the relocation names no symbol, and the addend is the place in the block.
+			relocated = true
+			if r.info>>32 == 0 && r.addend >= 0 {
+				off, ok = tlsOffset(im.arch, block, uint64(r.addend))
+			}
+		}
+		return !relocated
+	})
+	if relocated {
+		return off, ok
+	}
+	var b [8]byte
+	if im.readFullVA(got, b[:]) != nil {
+		return 0, false
+	}
+	off = int64(im.le.Uint64(b[:]))
+	return off, plausibleTLS(off)
+}
+
+// plausibleTLS keeps a decoding error from being taken for an offset.
+func plausibleTLS(off int64) bool { return off != 0 && off%8 == 0 && off > -1<<30 && off < 1<<30 }
+
+// tlsUseAMD64 looks for an access to the slot: at a constant offset from FS, or at one in a register that was just loaded with a constant or from
+// the global offset table (cmd/internal/obj/x86/asm6.go).
+func tlsUseAMD64(im *image, block *elf.Prog, code []byte, addr uint64) (off int64, ok bool) {
+	type source struct {
+		constant int64
+		got      uint64
+	}
+	regs := make(map[x86asm.Reg]source)
+	for at := 0; at < len(code); {
+		in, err := x86asm.Decode(code[at:], 64)
+		if err != nil || in.Len == 0 {
+			return 0, false
+		}
+		at += in.Len
+		for _, arg := range in.Args {
+			m, isMem := arg.(x86asm.Mem)
+			if !isMem || m.Segment != x86asm.FS || m.Index != 0 {
+				continue
+			}
+			if m.Base == 0 {
+				return int64(int32(m.Disp)), plausibleTLS(int64(int32(m.Disp)))
+			}
+			if src, known := regs[m.Base]; known && m.Disp == 0 {
+				if src.got != 0 {
+					return im.tlsSlot(block, src.got)
+				}
+				return src.constant, plausibleTLS(src.constant)
+			}
+			return 0, false
+		}
+		dst, isReg := in.Args[0].(x86asm.Reg)
+		if !isReg {
+			continue
+		}
+		delete(regs, dst)
+		if in.Op != x86asm.MOV {
+			continue
+		}
+		switch src := in.Args[1].(type) {
+		case x86asm.Imm:
+			regs[dst] = source{constant: int64(src)}
+		case x86asm.Mem:
+			if src.Base == x86asm.RIP && src.Segment == 0 {
+				regs[dst] = source{got: addr + uint64(at) + uint64(src.Disp)}
+			}
+		}
+	}
+	return 0, false
+}
+
+// tlsUseARM64 looks behind the reading of TPIDR_EL0 for the offset: a constant in MOVZ, which already includes the 16-byte header, or a load from
+// the global offset table (cmd/internal/obj/arm64/asm7.go, C_TLS_LE and C_TLS_IE).
+func tlsUseARM64(im *image, block *elf.Prog, code []byte, addr uint64) (off int64, ok bool) {
+	var page uint64
+	pageReg, seen := uint32(32), false
+	for i := 0; i+4 <= len(code); i += 4 {
+		w := binary.LittleEndian.Uint32(code[i:])
+		switch {
+		case w&^31 == 0xd53bd040:
+			seen = true
+		case !seen:
+		case w&0xffe00000 == 0xd2800000: // MOVZ Xd, #imm
+			off = int64(w >> 5 & 0xffff)
+			return off, plausibleTLS(off)
+		case w&0x9f000000 == 0x90000000: // ADRP
+			pageReg, page = w&31, adrpTarget(w, addr+uint64(i))
+		case w&0xffc00000 == 0xf9400000 && w>>5&31 == pageReg: // LDR Xt, [Xn, #imm]
+			return im.tlsSlot(block, page+uint64(w>>10&0xfff)*8)
+		}
+	}
+	return 0, false
 }
