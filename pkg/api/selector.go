@@ -38,13 +38,14 @@ func NewMatcher(sel *pb.Selector) (*Matcher, error) {
 		if f.expr == "" {
 			continue
 		}
+		// As it was written first: "a)|(b" makes sense only inside the brackets that anchor it.
+		_, err := regexp.Compile(f.expr)
+		if err != nil {
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("selector.%s %q is not a regular expression (RE2): %w", f.name, f.expr, err))
+		}
 		re, err := regexp.Compile(`^(?:` + f.expr + `)$`)
 		if err != nil {
-			// The error of the expression as it was written is the one to show.
-			if _, plain := regexp.Compile(f.expr); plain != nil {
-				err = plain
-			}
-			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("selector.%s %q is not a regular expression (RE2): %w", f.name, f.expr, err))
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("selector.%s %q can't be anchored: %w", f.name, f.expr, err))
 		}
 		*f.to = re
 	}
