@@ -4,7 +4,9 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -435,7 +437,7 @@ func TestRefusedWithAReason(t *testing.T) {
 	}
 	old := runtime.Version()
 	bin := filepath.Join(t.TempDir(), "pscope-test-target")
-	if err := os.WriteFile(bin, bytes.ReplaceAll(program, []byte(old), []byte("go1.19." + strings.Repeat("9", len(old)-7))), 0o755); err != nil {
+	if err := os.WriteFile(bin, bytes.ReplaceAll(program, []byte(old), []byte("go1.19."+strings.Repeat("9", len(old)-7))), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	c, _ := collectIn(t, ModeEBPF, nil)
@@ -488,5 +490,70 @@ func TestEveryLostIntervalIsCounted(t *testing.T) {
 	}
 	if merged == 0 {
 		t.Errorf("%d intervals were lost and nothing stands in for them", v.Lost["interval_budget"])
+	}
+}
+
+// A page fault on a file system that does not answer: the thread sleeps in state D with its P, the runtime calls that P running, and no Go tool
+// shows anything. This is the case the D share is for.
+func TestPinnedInUninterruptibleSleep(t *testing.T) {
+	if _, err := os.Stat("/dev/fuse"); err != nil {
+		t.Skip("no /dev/fuse: ", err)
+	}
+	bin := filepath.Join(t.TempDir(), "pscope-test-target")
+	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/pscope").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	c, _ := collectIn(t, ModeEBPF, nil)
+	demo := exec.Command(bin, "demo", "-phases", "d", "-phase-seconds", "1", "-d-seconds", "20", "-once")
+	out, err := demo.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	demo.Stderr = os.Stderr
+	if err := demo.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { // it takes its file system down before it ends
+		_ = demo.Process.Signal(os.Interrupt)
+		_ = demo.Wait()
+	})
+	pid := demo.Process.Pid
+	var event struct {
+		Event string `json:"event"`
+		TID   int32  `json:"tid"`
+	}
+	for lines := bufio.NewScanner(out); event.Event != "touch" && lines.Scan(); {
+		if err := json.Unmarshal(lines.Bytes(), &event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }() // it must not block on its output
+	seen(t, c, pid)
+	proc := &Options{ProcRoot: "/proc"}
+	waitFor(t, "the thread is in D", func() bool {
+		s, _, err := proc.threadState(int32(pid), event.TID)
+		return err == nil && s == pstate.Uninterruptible
+	})
+	time.Sleep(300 * time.Millisecond)
+	a := view(c, pid)
+	time.Sleep(2 * time.Second)
+	b := view(c, pid)
+	if a == nil || b == nil {
+		t.Fatal("the demo is not observed")
+	}
+	pinned := 0
+	wall := float64(b.At - a.At)
+	for i := range b.Ps {
+		d := float64(b.Ps[i].Uninterruptible-a.Ps[i].Uninterruptible) / wall
+		held := float64(b.Ps[i].ThreadTime(pstate.Uninterruptible)-a.Ps[i].ThreadTime(pstate.Uninterruptible)) / wall
+		running := float64(b.Ps[i].StateTime(pstate.Running)-a.Ps[i].StateTime(pstate.Running)) / wall
+		if d > 0.99 && d < 1.01 && held > 0.99 && running > 0.99 {
+			pinned++
+		} else if d > 0.01 {
+			t.Errorf("P%d: D share %.3f, carried by a thread in D %.3f, running %.3f", i, d, held, running)
+		}
+	}
+	if pinned != 1 {
+		t.Errorf("%d Ps are pinned in D, want one", pinned)
 	}
 }
