@@ -157,7 +157,7 @@ const diagnosis = rows({
   description: 'Findings about all chosen processes in the range shown, with evidence and what to do.',
   w: 24,
   h: 7,
-  columns: diagnosisColumns({ process: true }),
+  columns: diagnosisColumns({ process: true, advice: true }),
   queries: { kind: 'diagnosis', target: TARGET },
 });
 
@@ -230,7 +230,7 @@ export function fleetBoard(): Board {
     description:
       'All hosts and Go processes: which of them have Ps that are stuck, waiting, stopped or unevenly loaded.',
     from: 'now-30m',
-    refresh: '30s',
+    refresh: '1m',
   })
     .withVariable(variables.datasource())
     .withVariable(variables.host())

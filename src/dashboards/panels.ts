@@ -43,8 +43,11 @@ interface Common {
   withTarget(query: ReturnType<typeof ask>): this;
 }
 
-/** Width in pixels that is kept for every left axis, so that time lines up between panels above one another. */
+/** Width in pixels of left axes with numbers, so that time lines up between panels above one another. */
 const AXIS_WIDTH = 62;
+
+/** How much of the colour zero has in lanes. */
+const ZERO_TINT = 0.05;
 
 function base<B extends Common>(builder: B, spec: PanelSpec): B {
   builder
@@ -87,35 +90,41 @@ function legend(show: boolean, calcs: string[] = []): common.VizLegendOptionsBui
 
 const reduce = (calc: string): common.ReduceDataOptionsBuilder => new common.ReduceDataOptionsBuilder().calcs([calc]);
 
-/** One lane per P over time, the colour's strength being the value. */
+/**
+ * One lane per P over time, the colour's strength being the value: full from `max` on. Zero still has a tint, because zero has been
+ * measured; what was not measured is not drawn.
+ */
 export function lanes(
-  spec: PanelSpec & { unit: string; colour: string; max?: number; decimals?: number }
+  spec: PanelSpec & { unit: string; colour: string; max: number; decimals?: number }
 ): heatmap.PanelBuilder {
-  const colour = new heatmap.HeatmapColorOptionsBuilder()
-    .mode(heatmap.HeatmapColorMode.Opacity)
-    .fill(spec.colour)
-    .scale(heatmap.HeatmapColorScale.Exponential)
-    // Low shares are the ones that are easily overlooked: below 1, the exponent lifts them from the background.
-    .exponent(0.7)
-    .steps(64)
-    .min(0);
-  if (spec.max !== undefined) {
-    colour.max(spec.max);
-  }
-  return base(new heatmap.PanelBuilder(), spec)
-    .unit(spec.unit)
-    .calculate(false)
-    .color(colour)
-    .cellGap(1)
-    .cellRadius(1)
-    .cellValues(withDecimals(new heatmap.CellValuesBuilder().unit(spec.unit), spec.decimals))
-    .rowsFrame(new heatmap.RowsHeatmapOptionsBuilder().layout(common.HeatmapCellLayout.Auto).value(spec.title))
-    .yAxis(
-      new heatmap.YAxisConfigBuilder().axisPlacement(common.AxisPlacement.Left).axisWidth(AXIS_WIDTH).reverse(true)
-    )
-    .showLegend()
-    .showValue(common.VisibilityMode.Never)
-    .tooltip(heatTooltip());
+  return (
+    base(new heatmap.PanelBuilder(), spec)
+      .unit(spec.unit)
+      .calculate(false)
+      .color(
+        new heatmap.HeatmapColorOptionsBuilder()
+          .mode(heatmap.HeatmapColorMode.Opacity)
+          .fill(spec.colour)
+          .scale(heatmap.HeatmapColorScale.Exponential)
+          // Low values are the ones that are easily overlooked: below 1, the exponent lifts them from the background.
+          .exponent(0.7)
+          .steps(64)
+          .min(-ZERO_TINT * spec.max)
+          .max(spec.max)
+      )
+      // Grafana hides cells up to 1e-9 unless told.
+      .filterValues(new heatmap.FilterValueRangeBuilder().le(-spec.max))
+      // Cells get as narrow as two pixels, of which a gap would take one.
+      .cellGap(0)
+      .cellRadius(0)
+      .cellValues(withDecimals(new heatmap.CellValuesBuilder().unit(spec.unit), spec.decimals))
+      .rowsFrame(new heatmap.RowsHeatmapOptionsBuilder().layout(common.HeatmapCellLayout.Auto).value(spec.title))
+      .yAxis(new heatmap.YAxisConfigBuilder().axisPlacement(common.AxisPlacement.Left).reverse(true))
+      // The scale would begin below zero; the tooltip has the number.
+      .hideLegend()
+      .showValue(common.VisibilityMode.Never)
+      .tooltip(heatTooltip(false))
+  );
 }
 
 /** How often which value occurred, over time: the height is the value, the colour the count. */
@@ -152,8 +161,8 @@ function withDecimals(builder: heatmap.CellValuesBuilder, decimals: number | und
   return decimals === undefined ? builder : builder.decimals(decimals);
 }
 
-const heatTooltip = (): heatmap.HeatmapTooltipBuilder =>
-  new heatmap.HeatmapTooltipBuilder().mode(common.TooltipDisplayMode.Single).yHistogram(false).showColorScale(true);
+const heatTooltip = (scale = true): heatmap.HeatmapTooltipBuilder =>
+  new heatmap.HeatmapTooltipBuilder().mode(common.TooltipDisplayMode.Single).yHistogram(false).showColorScale(scale);
 
 /** One bar per P over time, coloured by its state; the colours come with the frame's enum. */
 export function timeline(spec: PanelSpec & { unit?: string }): statetimeline.PanelBuilder {
@@ -165,7 +174,6 @@ export function timeline(spec: PanelSpec & { unit?: string }): statetimeline.Pan
     .alignValue(common.TimelineValueAlignment.Left)
     .lineWidth(0)
     .fillOpacity(100)
-    .axisWidth(AXIS_WIDTH)
     .disablePagination()
     .legend(legend(true))
     .tooltip(tooltip(common.TooltipDisplayMode.Single));
@@ -318,6 +326,8 @@ export interface Column {
   words?: Readonly<Record<string, string>>;
   /** Wraps long text. */
   wrap?: boolean;
+  /** The column whose text shows when the pointer rests on a cell. */
+  hint?: string;
   /** Where a click on the cell leads. */
   link?: { title: string; url: string };
 }
@@ -372,6 +382,9 @@ function columnProperties(column: Column): dashboard.DynamicConfigValue[] {
   }
   if (column.wrap) {
     set('custom.cellOptions', { type: common.TableCellDisplayMode.Auto, wrapText: true });
+  }
+  if (column.hint !== undefined) {
+    set('custom.tooltip', { field: column.hint, placement: 'left' });
   }
   if (column.link) {
     set('links', [{ ...column.link, targetBlank: false }]);

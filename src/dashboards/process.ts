@@ -168,10 +168,10 @@ const reading = [
     id: ID.diagnosis,
     title: 'Diagnosis',
     description:
-      'What stands out in the range shown: overloaded and idle Ps, imbalance, waiting, with the evidence and what to do.',
+      'What stands out in the range shown: overloaded and idle Ps, imbalance, waiting, with the evidence. Rest the pointer on a sentence to read what to do.',
     w: 8,
     h: 8,
-    columns: diagnosisColumns({ process: false }),
+    columns: diagnosisColumns({ process: false, advice: false }),
     queries: about({ kind: 'diagnosis' }),
   }),
   donut({
@@ -204,12 +204,13 @@ const threads = [
     id: ID.cpuWaitLanes,
     title: 'Waiting for a CPU, by P',
     description:
-      'Share of time in which the thread of each P was runnable without a CPU. On a host with more Ps than CPUs this is where latency comes from.',
+      'Share of time in which the thread of each P was runnable without a CPU; the colour is full from 50 % on. On a host with more Ps than CPUs this is where latency comes from.',
     w: 12,
     h: 8,
     unit: 'percentunit',
     decimals: 1,
     colour: THREAD_STATE_COLORS.runnable,
+    max: 2 * LEVELS.cpuWait,
     queries: about({ kind: 'heatmap', metric: 'thread', threadStates: ['runnable'] }),
   }),
   lines({
@@ -251,12 +252,13 @@ const queues = [
     id: ID.runqLanes,
     title: 'Run queue depth, by P',
     description:
-      'Goroutines queued on each P. A queue that stays long while other lanes are empty: work is not being stolen fast enough, or those Ps have no thread on a CPU.',
+      'Goroutines queued on each P; the colour is full from 64 on, where the alert rule fires. A queue that stays long while other lanes are empty: work is not being stolen fast enough, or those Ps have no thread on a CPU.',
     w: 12,
     h: 8,
     unit: 'short',
     decimals: 1,
     colour: P_STATE_COLORS.gc,
+    max: LEVELS.runqDepth,
     queries: about({ kind: 'heatmap', metric: 'runq' }),
   }),
   distribution({
@@ -384,7 +386,7 @@ export function processBoard(): Board {
     description:
       'What every P of one Go process does: states, the threads that carry them, queues, stops and what is blocked.',
     from: 'now-15m',
-    refresh: '10s',
+    refresh: '30s',
   })
     .withVariable(variables.datasource())
     .withVariable(variables.host())

@@ -217,7 +217,7 @@ export function selfBoard(): Board {
     title: 'P-Scope / P-Scope itself',
     description: 'What P-Scope costs, what it lost and what it could not observe.',
     from: 'now-1h',
-    refresh: '30s',
+    refresh: '1m',
   })
     .withVariable(variables.datasource())
     .withVariable(variables.host());

@@ -10,7 +10,7 @@ const toProcess = {
 const HIDDEN = (name: string): Column => ({ name, hidden: true });
 
 /** Columns of a `diagnosis` frame. */
-export function diagnosisColumns(options: { process: boolean }): Column[] {
+export function diagnosisColumns(options: { process: boolean; advice: boolean }): Column[] {
   return [
     {
       name: 'severity',
@@ -23,8 +23,8 @@ export function diagnosisColumns(options: { process: boolean }): Column[] {
       },
     },
     ...(options.process ? [{ name: 'process', title: 'Process', width: 100, link: toProcess }] : [HIDDEN('process')]),
-    { name: 'evidence', title: 'Evidence', minWidth: 110, wrap: true },
-    { name: 'advice', title: 'What to do', minWidth: 110, wrap: true },
+    { name: 'evidence', title: 'Evidence', minWidth: 110, wrap: true, hint: 'advice' },
+    options.advice ? { name: 'advice', title: 'What to do', minWidth: 110, wrap: true } : HIDDEN('advice'),
     // What the sentences say already.
     ...['host', 'pid', 'ps', 'kind', 'value'].map(HIDDEN),
   ];
