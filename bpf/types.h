@@ -87,6 +87,8 @@ struct target {
 	u32 stop_reason;
 	u32 stop_tid;
 	u64 stops;
+	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
+	u32 pad;
 	u64 events;
 	u64 probe_ns;	   // time spent in programs for this target: every 16th event measured, times 16
 	u64 lost[LOST_REASONS];

@@ -36,9 +36,7 @@ static long halt_one(u32 id, struct world_walk *w)
 static long release_one(u32 id, struct world_walk *w)
 {
 	struct target *t = w->t;
-	struct stop_event *e = w->e;
 	struct p_record *r;
-	u64 arrived, after;
 	u32 slot = 0;
 
 	if (!t)
@@ -46,16 +44,31 @@ static long release_one(u32 id, struct world_walk *w)
 	r = record_of(t, id, &slot);
 	if (!r)
 		return 0;
-	arrived = r->arrived;
-	r->arrived = 0;
 	if (word_state(load(&r->word)) == P_GCSTOP) {
 		struct move mv = {.now = w->now, .state = P_IDLE, .thread = T_NONE};
 		p_move(t, r, slot, &mv);
 	}
-	if (!arrived || arrived > w->now)
+	if (r->arrived && r->arrived < w->now)
+		__sync_fetch_and_add(&r->stop_time, w->now - r->arrived);
+	return 0;
+}
+
+static long tell_one(u32 id, struct world_walk *w)
+{
+	struct target *t = w->t;
+	struct stop_event *e = w->e;
+	struct p_record *r;
+	u64 arrived, after;
+	u32 slot = 0;
+
+	if (!t || !e)
+		return 1;
+	r = record_of(t, id, &slot);
+	if (!r)
 		return 0;
-	__sync_fetch_and_add(&r->stop_time, w->now - arrived);
-	if (!e)
+	arrived = r->arrived;
+	r->arrived = 0;
+	if (!arrived || arrived > w->now)
 		return 0;
 	after = arrived > e->start ? arrived - e->start : 0;
 	if (e->slowest < 0 || after > e->slowest_after) {
@@ -65,6 +78,35 @@ static long release_one(u32 id, struct world_walk *w)
 	if (id < STOP_ARRIVALS)
 		e->after[id & (STOP_ARRIVALS - 1)] = after + 1;
 	return 0;
+}
+
+// The stop is over: reports it.
+static __noinline void tell_stop(struct target *t, u32 index, u64 now)
+{
+	struct world_walk w = {.t = t, .now = now};
+	struct stop_event *e;
+
+	// Attached in the middle of a stop: there is no start to report.
+	if (!t || !t->stop_start)
+		return;
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (e) {
+		__builtin_memset(e, 0, sizeof(*e));
+		e->kind = EVENT_STOP;
+		e->target = index;
+		e->start = t->stop_start;
+		e->end = now;
+		e->reason = t->stop_reason;
+		e->n_ps = t->n_ps;
+		e->slowest = -1;
+		w.e = e;
+		bpf_loop(t->n_ps, tell_one, &w, 0);
+		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	} else {
+		lose(t, LOST_RING_FULL);
+	}
+	__sync_fetch_and_add(&t->stops, 1);
+	t->stop_start = 0;
 }
 
 static __always_inline u64 first_argument(struct pt_regs *ctx)
@@ -101,33 +143,29 @@ int start_world(struct pt_regs *ctx)
 	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
 	u32 index = 0;
 	struct target *t = target_of(id >> 32, &index);
-	struct stop_event *e;
 
 	if (!t)
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
-	// Attached in the middle of a stop: there is no start to report, but the Ps go on.
-	e = t->stop_start ? bpf_ringbuf_reserve(&events, sizeof(*e), 0) : 0;
-	if (e) {
-		__builtin_memset(e, 0, sizeof(*e));
-		e->kind = EVENT_STOP;
-		e->target = index;
-		e->start = t->stop_start;
-		e->end = w.now;
-		e->reason = t->stop_reason;
-		e->n_ps = t->n_ps;
-		e->slowest = -1;
-	} else if (t->stop_start) {
-		lose(t, LOST_RING_FULL);
-	}
-	w.e = e;
 	bpf_loop(t->n_ps, release_one, &w, 0);
-	if (e)
-		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
-	if (t->stop_start)
-		__sync_fetch_and_add(&t->stops, 1);
-	t->stop_start = 0;
 	t->stop_tid = 0;
+	if (!t->ends_late)
+		tell_stop(t, index, w.now);
+	measured(t, began);
+	return 0;
+}
+
+// The end of startTheWorldWithSema: the runtime has just taken the time at which it says the stop ended.
+SEC("uprobe/world_started")
+int world_started(struct pt_regs *ctx)
+{
+	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
+	u32 index = 0;
+	struct target *t = target_of(id >> 32, &index);
+
+	if (!t)
+		return 0;
+	tell_stop(t, index, began >> TICK_SHIFT);
 	measured(t, began);
 	return 0;
 }

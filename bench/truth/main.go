@@ -48,7 +48,7 @@ func compareAll(loads, procs []string, run time.Duration, verbose bool) error {
 	if out, err := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload").CombinedOutput(); err != nil {
 		return fmt.Errorf("build the workload: %w\n%s", err, out)
 	}
-	fmt.Printf("%-10s %4s  %8s %8s  %7s %7s  %9s %9s  %s\n", "workload", "Ps", "trace", "pscope", "mean", "worst", "stops", "found", "repairs, losses")
+	fmt.Printf("%-10s %4s  %8s %8s  %7s %7s  %6s %6s %8s  %s\n", "workload", "Ps", "trace", "pscope", "mean", "worst", "stops", "missed", "error", "repairs, losses")
 	for _, l := range loads {
 		for _, p := range procs {
 			r, err := compare(bin, dir, l, p, run)
@@ -74,6 +74,7 @@ type result struct {
 	seen         []pstate.Stop
 	repaired     map[string]uint64
 	lost         map[string]uint64
+	offset       int64 // from the monotonic clock to Unix time
 }
 
 type stop struct{ start, end int64 }
@@ -148,12 +149,9 @@ func compare(bin, dir, load, procs string, run time.Duration) (*result, error) {
 		return nil, err
 	}
 	r.scope, r.detail = shares(seen, from, to)
+	r.offset = offset
 	sink.mu.Lock()
-	for _, s := range sink.stops {
-		if s.Start-offset >= from && s.End-offset <= to {
-			r.seen = append(r.seen, s)
-		}
-	}
+	r.seen = slices.Clone(sink.stops)
 	sink.mu.Unlock()
 	last := seen[len(seen)-1].view
 	r.repaired, r.lost = last.Reconciled, last.Lost
@@ -284,8 +282,9 @@ func (r *result) print(load, procs string, verbose bool) {
 		worst = max(worst, e)
 		n++
 	}
-	fmt.Printf("%-10s %4s  %7.2f%% %7.2f%%  %6.2fp %6.2fp  %9d %9d  %v %v\n", load, procs, sumT/float64(n)*100, sumS/float64(n)*100,
-		mean/float64(n), worst, len(r.stops), len(r.seen), r.repaired, r.lost)
+	off, missed := r.stopErrors()
+	fmt.Printf("%-10s %4s  %7.2f%% %7.2f%%  %6.2fp %6.2fp  %6d %6d %8v  %v %v\n", load, procs, sumT/float64(n)*100, sumS/float64(n)*100,
+		mean/float64(n), worst, len(r.stops), missed, off, r.repaired, r.lost)
 	if !verbose {
 		return
 	}
@@ -294,4 +293,23 @@ func (r *result) print(load, procs string, verbose bool) {
 		fmt.Printf("    P%-3d trace %6.2f%%  pscope %6.2f%%   idle %6.2f run %6.2f sys %6.2f gcstop %6.2f dead %6.2f gc %6.2f\n", p, r.trace[p]*100, r.scope[p]*100,
 			d[0]*100, d[1]*100, d[2]*100, d[3]*100, d[4]*100, d[5]*100)
 	}
+}
+
+// stopErrors pairs each stop of the trace with the one that overlaps it, and gives the median difference in length, and how many have no counterpart. The
+// stop that ends the trace is not in the window.
+func (r *result) stopErrors() (median time.Duration, missed int) {
+	var off []time.Duration
+	for _, s := range r.stops {
+		i := slices.IndexFunc(r.seen, func(q pstate.Stop) bool { return q.Start-r.offset < s.end && q.End-r.offset > s.start })
+		if i < 0 {
+			missed++
+			continue
+		}
+		off = append(off, (r.seen[i].Duration() - time.Duration(s.end-s.start)).Abs())
+	}
+	if len(off) == 0 {
+		return 0, missed
+	}
+	slices.Sort(off)
+	return off[len(off)/2], missed
 }

@@ -346,9 +346,11 @@ func TestStopsAgainstTheRuntimesOwnCount(t *testing.T) {
 	if byReason["read mem stats"] != 2 {
 		t.Errorf("%d stops for reading memory statistics, two were made (all: %v)", byReason["read mem stats"], byReason)
 	}
-	// The runtime's clock also runs while it wakes the other Ms, which is after the probe.
-	if want := time.Duration(ns1 - ns0); total < want/4 || total > want+100*20*time.Microsecond {
+	// Both take the time between the same two places, some ns apart, but for what preempts the thread there.
+	if want := time.Duration(ns1 - ns0); (total - want).Abs() > want/20+100*20*time.Microsecond {
 		t.Errorf("stops of %v in all, the runtime says %v", total, want)
+	} else {
+		t.Logf("stops of %v in all, the runtime says %v", total, want)
 	}
 }
 

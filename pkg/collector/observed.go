@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -280,16 +279,30 @@ func (o *observed) probeWorld() error {
 	if err != nil {
 		return err
 	}
-	for name, prog := range map[string]*ebpf.Program{"stopTheWorldWithSema": k.objs.StopWorld, "startTheWorldWithSema": k.objs.StartWorld} {
-		i := slices.IndexFunc(o.bin.Probes, func(s goruntime.ProbeSite) bool { return s.Func == name })
-		if i < 0 {
-			return fmt.Errorf("%s is not in the program", name)
+	for _, probe := range []struct {
+		name     string
+		prog     *ebpf.Program
+		optional bool
+	}{
+		{goruntime.WorldStarted, k.objs.WorldStarted, true}, // first: the others must know whether a stop's end will be told
+		{"startTheWorldWithSema", k.objs.StartWorld, false},
+		{"stopTheWorldWithSema", k.objs.StopWorld, false},
+	} {
+		site, ok := o.bin.Probe(probe.name)
+		if !ok && probe.optional {
+			continue
 		}
-		l, err := exe.Uprobe(name, prog, &link.UprobeOptions{Address: o.bin.Probes[i].FileOffset, PID: int(o.info.PID)})
+		if !ok {
+			return fmt.Errorf("%s is not in the program", probe.name)
+		}
+		l, err := exe.Uprobe(probe.name, probe.prog, &link.UprobeOptions{Address: site.FileOffset, PID: int(o.info.PID)})
 		if err != nil {
-			return fmt.Errorf("probe %s: %w", name, err)
+			return fmt.Errorf("probe %s: %w", probe.name, err)
 		}
 		o.links = append(o.links, l)
+		if probe.name == goruntime.WorldStarted {
+			atomic.StoreUint32(&o.shared.EndsLate, 1)
+		}
 	}
 	return nil
 }

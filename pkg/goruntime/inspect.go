@@ -167,6 +167,7 @@ func (b *Binary) locate(im *image) (map[string]symbol, error) {
 			wanted["runtime."+name] = true
 		}
 	}
+	wanted["runtime.wakep"] = true // see WorldStarted
 	for _, name := range tlsSymbols {
 		wanted[name] = true
 	}

@@ -32,6 +32,9 @@ var hotProbeFuncs = []string{
 // findProbes fills Probes and HotProbes with the functions that exist.
 func (b *Binary) findProbes(im *image, syms map[string]symbol) {
 	b.Probes = probeSites(im, syms, probeFuncs)
+	if site, ok := worldStarted(im, syms["runtime.startTheWorldWithSema"], syms["runtime.wakep"]); ok {
+		b.Probes = append(b.Probes, site)
+	}
 	b.HotProbes = probeSites(im, syms, hotProbeFuncs)
 }
 

@@ -25,7 +25,7 @@ func (i Interval) Duration() time.Duration { return time.Duration(i.End - i.Star
 // Stop is one stop-the-world interval.
 type Stop struct {
 	Start    int64  // Unix nanoseconds: stopTheWorldWithSema was entered
-	End      int64  // Unix nanoseconds: startTheWorldWithSema was entered; 0 while the world is stopped
+	End      int64  // Unix nanoseconds: startTheWorldWithSema had started it again; 0 while the world is stopped
 	Reason   string // runtime.stwReason in words, e.g. "GC mark termination"
 	Arrivals []Arrival
 }

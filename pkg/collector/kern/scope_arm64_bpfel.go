@@ -117,6 +117,8 @@ type ScopeTarget struct {
 	StopReason uint32
 	StopTid    uint32
 	Stops      uint64
+	EndsLate   uint32
+	Pad        uint32
 	Events     uint64
 	ProbeNs    uint64
 	Lost       [8]uint64
@@ -143,23 +145,24 @@ type ScopeThread struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ScopeMapEvents       = "events"
-	ScopeMapLostGlobal   = "lost_global"
-	ScopeMapP_records    = "p_records"
-	ScopeMapTargetIndex  = "target_index"
-	ScopeMapTargets      = "targets"
-	ScopeMapThreads      = "threads"
-	ScopeProgExec        = "exec"
-	ScopeProgSample      = "sample"
-	ScopeProgSchedSwitch = "sched_switch"
-	ScopeProgSchedWaking = "sched_waking"
-	ScopeProgStartWorld  = "start_world"
-	ScopeProgStopWorld   = "stop_world"
-	ScopeVarExecs        = "execs"
-	ScopeVarIntervals    = "intervals"
-	ScopeVarKinds        = "kinds"
-	ScopeVarReasons      = "reasons"
-	ScopeVarStops        = "stops"
+	ScopeMapEvents        = "events"
+	ScopeMapLostGlobal    = "lost_global"
+	ScopeMapP_records     = "p_records"
+	ScopeMapTargetIndex   = "target_index"
+	ScopeMapTargets       = "targets"
+	ScopeMapThreads       = "threads"
+	ScopeProgExec         = "exec"
+	ScopeProgSample       = "sample"
+	ScopeProgSchedSwitch  = "sched_switch"
+	ScopeProgSchedWaking  = "sched_waking"
+	ScopeProgStartWorld   = "start_world"
+	ScopeProgStopWorld    = "stop_world"
+	ScopeProgWorldStarted = "world_started"
+	ScopeVarExecs         = "execs"
+	ScopeVarIntervals     = "intervals"
+	ScopeVarKinds         = "kinds"
+	ScopeVarReasons       = "reasons"
+	ScopeVarStops         = "stops"
 )
 
 // LoadScope returns the embedded CollectionSpec for Scope.
@@ -204,12 +207,13 @@ type ScopeSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeProgramSpecs struct {
-	Exec        *ebpf.ProgramSpec `ebpf:"exec"`
-	Sample      *ebpf.ProgramSpec `ebpf:"sample"`
-	SchedSwitch *ebpf.ProgramSpec `ebpf:"sched_switch"`
-	SchedWaking *ebpf.ProgramSpec `ebpf:"sched_waking"`
-	StartWorld  *ebpf.ProgramSpec `ebpf:"start_world"`
-	StopWorld   *ebpf.ProgramSpec `ebpf:"stop_world"`
+	Exec         *ebpf.ProgramSpec `ebpf:"exec"`
+	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
+	SchedSwitch  *ebpf.ProgramSpec `ebpf:"sched_switch"`
+	SchedWaking  *ebpf.ProgramSpec `ebpf:"sched_waking"`
+	StartWorld   *ebpf.ProgramSpec `ebpf:"start_world"`
+	StopWorld    *ebpf.ProgramSpec `ebpf:"stop_world"`
+	WorldStarted *ebpf.ProgramSpec `ebpf:"world_started"`
 }
 
 // ScopeMapSpecs contains maps before they are loaded into the kernel.
@@ -289,12 +293,13 @@ type ScopeVariables struct {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopePrograms struct {
-	Exec        *ebpf.Program `ebpf:"exec"`
-	Sample      *ebpf.Program `ebpf:"sample"`
-	SchedSwitch *ebpf.Program `ebpf:"sched_switch"`
-	SchedWaking *ebpf.Program `ebpf:"sched_waking"`
-	StartWorld  *ebpf.Program `ebpf:"start_world"`
-	StopWorld   *ebpf.Program `ebpf:"stop_world"`
+	Exec         *ebpf.Program `ebpf:"exec"`
+	Sample       *ebpf.Program `ebpf:"sample"`
+	SchedSwitch  *ebpf.Program `ebpf:"sched_switch"`
+	SchedWaking  *ebpf.Program `ebpf:"sched_waking"`
+	StartWorld   *ebpf.Program `ebpf:"start_world"`
+	StopWorld    *ebpf.Program `ebpf:"stop_world"`
+	WorldStarted *ebpf.Program `ebpf:"world_started"`
 }
 
 func (p *ScopePrograms) Close() error {
@@ -305,6 +310,7 @@ func (p *ScopePrograms) Close() error {
 		p.SchedWaking,
 		p.StartWorld,
 		p.StopWorld,
+		p.WorldStarted,
 	)
 }
 
