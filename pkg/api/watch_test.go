@@ -52,7 +52,7 @@ func TestWatchTellsATargetOnce(t *testing.T) {
 		if u.Target.Exe != "" || u.Target.Key.Pid != 1000 {
 			t.Errorf("told twice: %v", u.Target)
 		}
-		if n := u.Ps[1].StateNanos[pb.PState_P_STATE_IDLE]; n <= idle {
+		if n := u.Ps[1].StateNanos[pb.PState_P_STATE_IDLE]; n < idle {
 			t.Errorf("idle time went from %d to %d", idle, n)
 		} else {
 			idle = n
