@@ -148,7 +148,7 @@ func (p *Process) Alive() error {
 func (p *Process) verifyImage() error {
 	for _, c := range p.bin.checks {
 		got := make([]byte, len(c.bytes))
-		if err := p.ReadMemory(p.Addr(c.addr), got); err != nil {
+		if err := p.ReadMemory(c.addr+p.bias, got); err != nil {
 			if errors.Is(err, unix.EFAULT) {
 				return refuse(ReasonExeced, nil, "process %d runs another program than the one inspected", p.pid)
 			}

@@ -75,8 +75,13 @@ func (p *Process) plausible(s *Snapshot) error {
 
 // plausibleMs checks that the Ms are threads of the process.
 func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) error {
-	if len(s.Ms) == 0 {
-		return wrong("it has no threads")
+	// The first thread is never taken off the list (runtime/proc.go, mexit), and its id is the process's.
+	first := false
+	for i := range s.Ms {
+		first = first || int(s.Ms[i].TID) == p.pid
+	}
+	if !first || len(p.known) == 0 {
+		return wrong("the list of its threads lacks the first")
 	}
 	threads, strangers := 0, 0
 	for i := range s.Ms {

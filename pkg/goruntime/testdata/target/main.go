@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+	"unsafe"
 )
 
 var sink [][]byte
@@ -30,13 +31,21 @@ func command(c byte) {
 		runtime.GOMAXPROCS(int(c - '0'))
 	case 'x':
 		runtime.GOMAXPROCS(64)
-	case 'q': // one goroutine that never yields, behind which 100 others queue up on its P
-		started := make(chan bool)
-		go queue(started)
-		<-started
+	case 'q': // one goroutine that never yields, behind which 100 others queue up on its P; no further commands
+		time.Sleep(20 * time.Millisecond) // lets the runtime's own goroutines, new at the start, run and park
+		go queue()
+		select {}
 	case 's': // a thread in a system call that does not return
 		go sleepInSyscall()
 		time.Sleep(50 * time.Millisecond)
+	case 'y': // system calls of 5 ms, one after the other: too short for the P to be taken away
+		go func() {
+			for {
+				ts := syscall.Timespec{Nsec: 5e6}
+				syscall.Nanosleep(&ts, nil)
+				runtime.Gosched() // or else sysmon finds that the P has not scheduled for 10 ms, and takes it
+			}
+		}()
 	case 'g': // garbage collections without end
 		go func() {
 			for i := 0; ; i++ {
@@ -66,14 +75,16 @@ func command(c byte) {
 	os.Stdout.WriteString("ok\n")
 }
 
-func queue(started chan bool) {
-	for i := range [100]int{} {
-		i := i
-		go func() { sink[i%len(sink)] = nil }()
+func queue() {
+	var ran uint64
+	for range [100]int{} {
+		go func() { ran++ }()
 	}
-	// The write is a system call too short to lose the P to. From here on nothing can take goroutines away when there is one P.
-	sink = make([][]byte, 1)
-	close(started)
+	// On a slow machine this goroutine was preempted meanwhile, and some of the others have run: say how many wait. This is not written through the
+	// scheduler, which might take the opportunity to run others. From here on nothing does, with one P and GODEBUG=asyncpreemptoff=1.
+	waiting := 100 - ran
+	answer := []byte{'0' + byte(waiting/100), '0' + byte(waiting/10%10), '0' + byte(waiting%10), '\n'}
+	syscall.RawSyscall(syscall.SYS_WRITE, 1, uintptr(unsafe.Pointer(&answer[0])), uintptr(len(answer)))
 	for {
 		spin++
 	}
