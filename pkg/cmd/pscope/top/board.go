@@ -24,6 +24,7 @@ type key struct {
 type board struct {
 	at      int64 // Unix nanoseconds of the newest message
 	targets map[key]*target
+	refused int               // processes that are Go but not observed
 	lost    map[string]uint64 // what this reader missed, by reason
 }
 
@@ -80,7 +81,16 @@ func newBoard() *board {
 	return &board{targets: map[key]*target{}, lost: map[string]uint64{}}
 }
 
-// apply takes in one message of the stream.
+// take takes in one piece of news; that of trouble is not the board's.
+func (b *board) take(n news) {
+	switch {
+	case n.message != nil:
+		b.apply(n.message)
+	case n.err == nil:
+		b.refused = n.refused
+	}
+}
+
 func (b *board) apply(m *pscopev1.WatchResponse) {
 	if m.GetResync() {
 		b.targets = map[key]*target{}
@@ -238,7 +248,7 @@ const (
 
 func orders() []order { return []order{byBusy, byD, byRunq, byStops, byName} }
 
-// sorted lists the observed targets in the given order, then the refused ones; equal ones keep their pid order, so that nothing jumps.
+// sorted lists the targets in the given order; equal ones keep their pid order, so that nothing jumps.
 func (b *board) sorted(o order) []*target {
 	ts := make([]*target, 0, len(b.targets))
 	rank := map[*target]float64{}
@@ -259,7 +269,6 @@ func (b *board) sorted(o order) []*target {
 	}
 	slices.SortFunc(ts, func(a, c *target) int {
 		return cmp.Or(
-			cmp.Compare(btoi(a.refused()), btoi(c.refused())),
 			cmp.Compare(roundRank(rank[c]), roundRank(rank[a])),
 			cmp.Compare(a.info.GetProcess(), c.info.GetProcess()),
 			cmp.Compare(a.key.pid, c.key.pid))
@@ -269,12 +278,3 @@ func (b *board) sorted(o order) []*target {
 
 // roundRank keeps targets that are nearly equal from changing places at every message.
 func roundRank(v float64) float64 { return float64(int64(v * 20)) }
-
-func (t *target) refused() bool { return t.info.GetSource() == string(pstate.SourceRefused) }
-
-func btoi(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}

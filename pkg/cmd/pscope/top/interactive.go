@@ -51,8 +51,10 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		if msg.err != nil {
 			m.view.status = msg.err.Error() + "; trying again"
 		} else if !m.paused {
-			m.view.status = ""
-			m.board.apply(msg.message)
+			if msg.message != nil {
+				m.view.status = ""
+			}
+			m.board.take(msg)
 		}
 		return m, m.next
 	case tea.WindowSizeMsg:

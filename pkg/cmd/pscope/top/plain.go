@@ -29,12 +29,14 @@ func plain(ctx context.Context, w *watcher, o options, out io.Writer, tty bool) 
 	for {
 		select {
 		case n := <-ch:
-			status = ""
 			if n.err != nil {
 				status = n.err.Error() + "; trying again"
-			} else {
-				b.apply(n.message)
+				continue
 			}
+			if n.message != nil {
+				status = ""
+			}
+			b.take(n)
 		case <-tick.C:
 			v := view{order: o.order, paint: unpainted, status: status}
 			if !tty {

@@ -63,22 +63,17 @@ func legend(paint painter) string {
 func (b *board) lines(v view) []string {
 	var out []string
 	add := func(format string, a ...any) { out = append(out, fmt.Sprintf(format, a...)) }
-	observed, refused := 0, 0
-	host := ""
+	title := "P-Scope"
 	for _, t := range b.targets {
-		host = t.info.GetHost()
-		if t.refused() {
-			refused++
-		} else {
-			observed++
-		}
+		title = "P-Scope on " + t.info.GetHost()
+		break // there is one host
 	}
-	title := fmt.Sprintf("P-Scope %s  %s  %d observed", host, time.Unix(0, b.at).Format(time.TimeOnly), observed)
+	title += fmt.Sprintf("  %s  %d observed", time.Unix(0, b.at).Format(time.TimeOnly), len(b.targets))
 	if b.at == 0 {
 		title = "P-Scope  waiting for the agent"
 	}
-	if refused > 0 {
-		title += fmt.Sprintf(", %d refused", refused)
+	if b.refused > 0 {
+		title += fmt.Sprintf(", %d refused ('pscope doctor' says why)", b.refused)
 	}
 	if n := b.lostTotal(); n > 0 {
 		title += v.paint(warningColour, fmt.Sprintf("  %d updates skipped", n))
@@ -118,9 +113,6 @@ func (t *target) lines(at int64, v view) []string {
 	}
 	i := t.info
 	head := fmt.Sprintf("%s %-20s pid %-7d %-9s", mark, cut(i.GetProcess(), 20), t.key.pid, i.GetGoVersion())
-	if t.refused() {
-		return []string{v.paint(quietColour, clip(head+" refused: "+i.GetReason(), v.width))}
-	}
 	s := t.shares()
 	head += fmt.Sprintf(" P=%-3d %s/%s  queued %s  busy %s", i.GetGomaxprocs(), i.GetSource(), i.GetLayout(), number(t.global), percent(s.busy(), s.known))
 	var longest stop

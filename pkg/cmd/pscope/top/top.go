@@ -19,6 +19,7 @@ import (
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 type options struct {
@@ -107,10 +108,11 @@ type watcher struct {
 	request *pscopev1.WatchRequest
 }
 
-// news is one message of the stream, or the reason why there is none.
+// news is one message of the stream, or the reason why there is none, or the number of processes that are not observed.
 type news struct {
 	message *pscopev1.WatchResponse
 	err     error
+	refused int
 }
 
 // run sends news until ctx ends. After an error it tries again, at first soon, then every 5 s; the first message after it is marked as a new start.
@@ -124,6 +126,25 @@ func (w *watcher) run(ctx context.Context, out chan<- news) {
 			return false
 		}
 	}
+	// The stream tells of observed processes only.
+	go func() {
+		for ctx.Err() == nil {
+			list, err := w.client.ListTargets(ctx, connect.NewRequest(&pscopev1.ListTargetsRequest{Selector: w.request.GetSelector()}))
+			if err == nil {
+				refused := 0
+				for _, t := range list.Msg.GetTargets() {
+					if t.GetSource() == string(pstate.SourceRefused) {
+						refused++
+					}
+				}
+				send(news{refused: refused})
+			}
+			select {
+			case <-time.After(5 * time.Second):
+			case <-ctx.Done():
+			}
+		}
+	}()
 	for ctx.Err() == nil {
 		stream, err := w.client.Watch(ctx, connect.NewRequest(w.request))
 		if err == nil {
@@ -170,7 +191,7 @@ func once(ctx context.Context, w *watcher, o options, out io.Writer) error {
 			if start.IsZero() {
 				start = time.Now()
 			}
-			b.apply(n.message)
+			b.take(n)
 			if time.Since(start) >= time.Second {
 				return write(out, b, o, view{order: o.order, paint: unpainted})
 			}
