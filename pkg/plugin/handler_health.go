@@ -83,9 +83,7 @@ func (d *Datasource) health(ctx context.Context) Health {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	h := Health{OK: true, Mode: d.set.Mode, Agents: []AgentHealth{}}
-	for _, a := range agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
-		return ag.Targets(ctx, nil)
-	}) {
+	for _, a := range agent.Ask(ctx, d.set.Agents, lookAround) {
 		h.Agents = append(h.Agents, agentHealth(a))
 		var none *agent.NoAgent
 		if errors.As(a.Err, &none) {
@@ -100,6 +98,21 @@ func (d *Datasource) health(ctx context.Context) Health {
 	}
 	h.summarize()
 	return h
+}
+
+// lookAround lists an agent's targets. An agent that has just been started has not looked for any yet: it gets a moment.
+func lookAround(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
+	for {
+		r, err := ag.Targets(ctx, nil)
+		if err != nil || len(r.GetTargets()) > 0 || time.Since(time.Unix(0, r.GetAgent().GetStartedUnixNano())) > 3*time.Second {
+			return r, err
+		}
+		select {
+		case <-ctx.Done():
+			return r, nil
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
 }
 
 func agentHealth(a agent.Answer[*agent.Agent, *pscopev1.ListTargetsResponse]) AgentHealth {
@@ -191,7 +204,7 @@ func (h *Health) summarize() {
 	}
 	for _, a := range good {
 		for _, l := range a.Lacks {
-			line := fmt.Sprintf("%s: missing %s, because %s. %s", a.Host, l.What, l.Why, l.Fix)
+			line := fmt.Sprintf("%s: missing %s, because %s. %s", a.Host, l.What, l.Why, capital(l.Fix))
 			if len(good) == 1 {
 				parts = append(parts, strings.TrimPrefix(line, a.Host+": "))
 			}
@@ -226,7 +239,7 @@ func sentences(parts []string) string {
 		p = strings.TrimRight(p, ". ")
 		if i > 0 {
 			b.WriteString(". ")
-			p = strings.ToUpper(p[:1]) + p[1:]
+			p = capital(p)
 		}
 		b.WriteString(p)
 	}
@@ -235,3 +248,11 @@ func sentences(parts []string) string {
 
 // everything is the query of those who ask for no target in particular.
 func everything() query.Query { return query.Query{Model: query.Model{Kind: query.KindTargets}} }
+
+// capital makes the first letter a capital one.
+func capital(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

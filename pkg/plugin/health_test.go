@@ -36,7 +36,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("%v %+v", r.Status, h)
 	}
 	// This agent has no CPU frequencies: what is missing is said with its remedy.
-	if l := h.Agents[0].Lacks; len(l) != 1 || l[0].Fix == "" || !strings.Contains(r.Message, l[0].Fix[:20]) {
+	if l := h.Agents[0].Lacks; len(l) != 1 || l[0].Fix == "" || !strings.Contains(r.Message, l[0].Fix[1:20]) {
 		t.Errorf("lacks %+v, message %q", l, r.Message)
 	}
 

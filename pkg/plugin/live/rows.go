@@ -71,6 +71,8 @@ func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
 	if at.IsZero() {
 		return nil
 	}
+	// Panels draw milliseconds; finer times would only make each message longer.
+	at = at.Truncate(time.Millisecond)
 	if r.q.Kind == query.KindTimeline {
 		return r.timeline(snapshots, at)
 	}
