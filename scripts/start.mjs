@@ -51,13 +51,12 @@ const services = []; // in the order of their start
 const remove = []; // directories of this run alone
 let stopping;
 
-/** Ends everything in the reverse order of its start; safe to call twice. */
+/** Ends everything, first what draws on the terminal; safe to call twice. */
 function stop() {
   stopping ??= (async () => {
     endAll('SIGTERM');
-    for (const service of services.reverse()) {
-      await service.stop();
-    }
+    await services.at(-1)?.stop();
+    await Promise.all(services.slice(0, -1).map((service) => service.stop()));
     remove.forEach((dir) => fs.rmSync(dir, { recursive: true, force: true }));
   })();
   return stopping;
