@@ -135,6 +135,7 @@ const ranking = rows({
   description: 'One row per process with its course over the range shown; click a name to open its board.',
   w: 24,
   h: 8,
+  sortBy: 'Busy',
   columns: rankingColumns(),
   queries: [
     perProcess({ metric: 'state', states: ['running', 'gc', 'syscall'] }),

@@ -1,6 +1,7 @@
 // The SDK calls this form of a board deprecated in favour of v2; Grafana 12 reads only this one from provisioned files.
 /* eslint-disable @typescript-eslint/no-deprecated */
 import {
+  AnnotationQueryBuilder,
   DashboardBuilder,
   DashboardCursorSync,
   DashboardLinkBuilder,
@@ -107,6 +108,16 @@ export function board(spec: {
     .refresh(spec.refresh)
     .tooltip(DashboardCursorSync.Crosshair)
     .editable()
+    .annotation(
+      // Switched off at first: it draws every change of state of every rule that links to a panel, for all processes alike.
+      new AnnotationQueryBuilder()
+        .name('Annotations & Alerts')
+        .builtIn(1)
+        .datasource({ type: 'grafana', uid: '-- Grafana --' })
+        .enable(false)
+        .iconColor('rgba(0, 211, 255, 1)')
+        .type('dashboard')
+    )
     .link(
       new DashboardLinkBuilder('P-Scope boards')
         .type(DashboardLinkType.Dashboards)

@@ -396,6 +396,8 @@ function columnProperties(column: Column): dashboard.DynamicConfigValue[] {
 export function rows(spec: PanelSpec & { columns: Column[]; sortBy?: string }): table.PanelBuilder {
   const panel = base(new table.PanelBuilder(), spec)
     .showHeader(true)
+    // A bar is as long as its share of the largest in its own column; else a PID would dwarf all seconds.
+    .fieldMinMax(true)
     .cellHeight(common.TableCellHeight.Sm)
     .filterable(false);
   if (spec.sortBy !== undefined) {

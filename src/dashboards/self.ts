@@ -1,3 +1,6 @@
+import { ScaleDistribution, ScaleDistributionConfigBuilder } from '@grafana/grafana-foundation-sdk/common';
+
+import { LOSS_REASONS } from './expressions';
 import { board, finish, type Board } from './layout';
 import { donut, figure, lines, rows } from './panels';
 import type { Ask } from './query';
@@ -36,6 +39,9 @@ const promql = (expr: string, legend?: string): Ask => ({
 });
 
 const plain = [{ from: null, colour: 'text' }];
+
+/** Reasons differ by orders of magnitude; zero must have a place all the same. */
+const LOGARITHMIC = new ScaleDistributionConfigBuilder().type(ScaleDistribution.Symlog).log(10).linearThreshold(1);
 
 const figures = [
   figure({
@@ -96,7 +102,8 @@ const figures = [
   figure({
     id: ID.lostNow,
     title: 'Lost',
-    description: 'Events a second that the agents had to drop, all reasons together.',
+    description:
+      'Events a second that are missing from the picture. Raw intervals over the budget are not counted here: their time is.',
     w: 4,
     h: 3,
     unit: 'suffix:/s',
@@ -106,7 +113,7 @@ const figures = [
       { from: null, colour: 'text' },
       { from: 0.001, colour: THREAD_STATE_COLORS.uninterruptible },
     ],
-    queries: promql(`sum(rate(pscope_lost_events_total{${HOST}}[$__rate_interval])) or vector(0)`),
+    queries: promql(`sum(rate(pscope_lost_events_total{${HOST},${LOSS_REASONS}}[$__rate_interval])) or vector(0)`),
   }),
   figure({
     id: ID.probeNow,
@@ -150,7 +157,7 @@ const honesty = [
       `sum by (host, reason) (rate(pscope_lost_events_total{${HOST}}[$__rate_interval]))`,
       '{{reason}} @ {{host}}'
     ),
-  }),
+  }).scaleDistribution(LOGARITHMIC),
   lines({
     id: ID.reconciliations,
     title: 'Reconciliations, by reason',

@@ -33,12 +33,12 @@ export function diagnosisColumns(options: { process: boolean; advice: boolean })
 /** Columns of a `stops` frame. */
 export function stopColumns(options: { process: boolean }): Column[] {
   return [
-    { name: 'time', title: 'Start', width: 110, unit: 'time:HH:mm:ss.SSS' },
+    { name: 'time', title: 'Start', width: 105, unit: 'time:HH:mm:ss.SSS' },
     HIDDEN('timeEnd'),
     { name: 'text', title: 'Reason', minWidth: 120 },
-    { name: 'duration', title: 'Duration', unit: 's', width: 150, bar: P_STATE_COLORS.gcstop },
+    { name: 'duration', title: 'Duration', unit: 's', width: 125, bar: P_STATE_COLORS.gcstop },
     { name: 'slowestP', title: 'Last P', width: 66 },
-    { name: 'slowestAfter', title: 'Arrived after', width: 105, unit: 's' },
+    { name: 'slowestAfter', title: 'After', width: 80, unit: 's' },
     ...(options.process
       ? [
           { name: 'process', title: 'Process', width: 140, link: toProcess },
