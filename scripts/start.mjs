@@ -66,7 +66,9 @@ async function main() {
   const o = options(process.argv.slice(2));
   checkNode();
   if (process.platform !== 'linux') {
-    throw new Advice('The agent observes Linux only. On other systems start docker-compose.yaml, or run this in a Linux VM.');
+    throw new Advice(
+      'The agent observes Linux only. On other systems start docker-compose.yaml, or run this in a Linux VM.'
+    );
   }
   const viewer = chooseViewer(o.preview);
 
@@ -119,18 +121,25 @@ async function main() {
   if (doctor && doctor.mode !== 'ebpf') {
     say('        it takes snapshots only; for eBPF run "sudo npm start", or see "bin/pscope doctor"');
   }
-  const { url } = await startViewer(viewer, { port: await port(3000, viewer.kind), socket, stateDir, logDir, services });
+  const { url } = await startViewer(viewer, {
+    port: await port(3000, viewer.kind),
+    socket,
+    stateDir,
+    logDir,
+    services,
+  });
   say(`${viewer.kind === 'preview' ? 'preview:' : 'Grafana:'} ${url}`);
   say(`ready after ${seconds()}; logs are in ${path.relative(root, logDir)}/; Ctrl-C stops everything`);
   say();
 
   // The table has the terminal until it ends, which it does only when told.
-  const top = spawn(bin, ['top', '--plain', '--socket', socket], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  const top = spawn(bin, ['top', '--plain', '--socket', socket], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
   const topEnded = new Promise((resolve) => top.once('close', resolve));
   services.push({ stop: () => (top.kill('SIGTERM'), topEnded) });
-  const broken = services
-    .filter((s) => s instanceof Service)
-    .map((s) => s.ended.then((how) => ({ service: s, how })));
+  const broken = services.filter((s) => s instanceof Service).map((s) => s.ended.then((how) => ({ service: s, how })));
   const first = await Promise.race([topEnded.then(() => undefined), ...broken]);
   if (first && !stopping) {
     throw new Advice(`${first.service.name} ${first.how}; its log is ${first.service.log}.`);

@@ -45,7 +45,12 @@ function options(argv) {
 
 /** Debian packages for tests alone: what is needed of each, and the group that needs it. */
 const wanted = [
-  { group: 'go', there: () => which('gcc'), packages: ['gcc', 'libc6-dev'], why: 'the race detector needs a C compiler' },
+  {
+    group: 'go',
+    there: () => which('gcc'),
+    packages: ['gcc', 'libc6-dev'],
+    why: 'the race detector needs a C compiler',
+  },
   { group: 'go', there: () => which('git'), packages: ['git'], why: 'some tests read the history' },
   { group: 'ts', there: () => which('promtool'), packages: ['prometheus'], why: 'promtool tests the Prometheus rules' },
   {
@@ -96,7 +101,8 @@ async function gofmt(env) {
   return r.failed || !bad.length ? r : failed('gofmt', `not formatted: ${bad.join(', ')}; run "gofmt -w" on them`);
 }
 
-const goFolders = () => ['pkg', 'e2e', 'tools', 'bench', 'Magefile.go'].filter((f) => fs.existsSync(path.join(root, f)));
+const goFolders = () =>
+  ['pkg', 'e2e', 'tools', 'bench', 'Magefile.go'].filter((f) => fs.existsSync(path.join(root, f)));
 
 async function jest() {
   const report = path.join(cacheDir, 'jest.json');
@@ -112,13 +118,18 @@ async function compareGenerated(kind, env) {
     return ci ? failed(kind, `${r.missing}; in continuous integration this check must run`) : skipped(r.missing);
   }
   return r.different.length
-    ? failed(kind, `${r.different.join('\n')}\nCommitted code differs from what its source makes. Run "${r.command}" and commit the result.\n${r.output ?? ''}`)
+    ? failed(
+        kind,
+        `${r.different.join('\n')}\nCommitted code differs from what its source makes. Run "${r.command}" and commit the result.\n${r.output ?? ''}`
+      )
     : passed();
 }
 
 const script = (name) => JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).scripts[name];
 const npmRun = (name, options) =>
-  script(name) ? command(name, 'npm', ['run', '--silent', name], options) : Promise.resolve(failed(name, `package.json has no script "${name}"`));
+  script(name)
+    ? command(name, 'npm', ['run', '--silent', name], options)
+    : Promise.resolve(failed(name, `package.json has no script "${name}"`));
 
 async function asStep(what, build) {
   await build();
@@ -128,16 +139,36 @@ async function asStep(what, build) {
 function steps(o, env) {
   const race = { ...env, CGO_ENABLED: '1' };
   const all = {
-    scripts: [{ name: 'node --test', run: () => command('scripts', process.execPath, ['--test', '--test-reporter=tap', ...nodeTests('scripts')], { read: readTap }) }],
+    scripts: [
+      {
+        name: 'node --test',
+        run: () =>
+          command('scripts', process.execPath, ['--test', '--test-reporter=tap', ...nodeTests('scripts')], {
+            read: readTap,
+          }),
+      },
+    ],
     go: [
       { name: 'gofmt', run: () => gofmt(env) },
       { name: 'vet', run: () => command('vet', 'go', ['vet', './...'], { env }) },
-      { name: 'vet for other systems', run: () => command('vet-other', 'go', ['vet', './pkg/...'], { env: { ...env, GOOS: 'darwin', GOARCH: 'arm64', CGO_ENABLED: '0' } }) },
+      {
+        name: 'vet for other systems',
+        run: () =>
+          command('vet-other', 'go', ['vet', './pkg/...'], {
+            env: { ...env, GOOS: 'darwin', GOARCH: 'arm64', CGO_ENABLED: '0' },
+          }),
+      },
       { name: 'staticcheck', run: () => command('staticcheck', 'go', ['tool', 'staticcheck', './...'], { env }) },
       {
         name: isRoot ? 'test -race' : 'test -race (without root: no eBPF)',
         // One package at a time: several of them load BPF programs and measure time.
-        run: () => command('go-test', 'go', ['test', '-race', '-p', '1', '-count', '1', '-timeout', '10m', '-json', ...o.packages], { env: race, read: readGoTest, timeout: 25 * 60_000 }),
+        run: () =>
+          command(
+            'go-test',
+            'go',
+            ['test', '-race', '-p', '1', '-count', '1', '-timeout', '10m', '-json', ...o.packages],
+            { env: race, read: readGoTest, timeout: 25 * 60_000 }
+          ),
       },
     ],
     ts: [
@@ -152,7 +183,10 @@ function steps(o, env) {
       { name: 'boards and rules are current', run: () => compareGenerated('boards', env) },
     ],
     build: [
-      { name: 'all platforms (mage)', run: () => command('mage', 'go', ['tool', 'mage', '-v'], { env: { ...env, CGO_ENABLED: '0' } }) },
+      {
+        name: 'all platforms (mage)',
+        run: () => command('mage', 'go', ['tool', 'mage', '-v'], { env: { ...env, CGO_ENABLED: '0' } }),
+      },
       { name: 'frontend', run: () => asStep('frontend', buildFrontend) },
       {
         name: 'agent, plugin and preview',
@@ -184,12 +218,19 @@ async function browser(env) {
   await buildPlugin(env);
   await buildFrontend();
   await buildPreview(env);
-  return command('browser', process.execPath, ['--test', '--test-reporter=tap', '--test-concurrency=1', ...nodeTests('e2e')], { env, read: readTap, timeout: 20 * 60_000 });
+  return command(
+    'browser',
+    process.execPath,
+    ['--test', '--test-reporter=tap', '--test-concurrency=1', ...nodeTests('e2e')],
+    { env, read: readTap, timeout: 20 * 60_000 }
+  );
 }
 
 /** Files are named one by one: given a folder, Node would take this very script for a test, too. */
 function nodeTests(folder) {
-  const found = fs.readdirSync(path.join(root, folder), { recursive: true }).filter((f) => f.endsWith('.test.mjs') && !f.includes('node_modules'));
+  const found = fs
+    .readdirSync(path.join(root, folder), { recursive: true })
+    .filter((f) => f.endsWith('.test.mjs') && !f.includes('node_modules'));
   return found.map((f) => path.join(folder, f)).sort();
 }
 
@@ -201,7 +242,9 @@ function checkDist() {
     'README.md',
     'CHANGELOG.md',
     'LICENSE',
-    ...['linux_amd64', 'linux_arm64', 'darwin_amd64', 'darwin_arm64', 'windows_amd64.exe'].map((p) => `gpx_pscope_${p}`),
+    ...['linux_amd64', 'linux_arm64', 'darwin_amd64', 'darwin_arm64', 'windows_amd64.exe'].map(
+      (p) => `gpx_pscope_${p}`
+    ),
     ...['linux_amd64', 'linux_arm64'].map((p) => `pscope_${p}`),
   ];
   const missing = needed.filter((f) => !fs.existsSync(path.join(root, 'dist', f)));

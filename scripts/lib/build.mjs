@@ -43,11 +43,26 @@ export async function buildPlugin(env) {
 }
 
 export async function buildFrontend() {
-  const inputs = ['src', '.config', 'webpack.config.ts', 'plugin.json', 'package.json', 'package-lock.json', 'tsconfig.json', 'README.md', 'CHANGELOG.md', 'LICENSE'];
-  const did = await whenChanged('frontend', { inputs, outputs: [built.module, path.join('dist', 'plugin.json')] }, async () => {
-    say('building the frontend');
-    await must('building the frontend', 'npm', ['run', '--silent', 'build']);
-  });
+  const inputs = [
+    'src',
+    '.config',
+    'webpack.config.ts',
+    'plugin.json',
+    'package.json',
+    'package-lock.json',
+    'tsconfig.json',
+    'README.md',
+    'CHANGELOG.md',
+    'LICENSE',
+  ];
+  const did = await whenChanged(
+    'frontend',
+    { inputs, outputs: [built.module, path.join('dist', 'plugin.json')] },
+    async () => {
+      say('building the frontend');
+      await must('building the frontend', 'npm', ['run', '--silent', 'build']);
+    }
+  );
   return did;
 }
 

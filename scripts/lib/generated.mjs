@@ -26,7 +26,9 @@ const kinds = {
         return 'clang and the headers of libbpf are not installed (Debian: apt-get install clang llvm libbpf-dev)';
       }
       const major = output('clang', ['-dumpversion'])?.split('.')[0];
-      return Number(major) === clangMajor ? undefined : `the committed objects were made by clang ${clangMajor}, and this is clang ${major}`;
+      return Number(major) === clangMajor
+        ? undefined
+        : `the committed objects were made by clang ${clangMajor}, and this is clang ${major}`;
     },
   },
 };
@@ -56,7 +58,9 @@ export async function regenerated(kind, env) {
     if (r.code !== 0) {
       return { different: [`generating ended with code ${r.code}`], command: k.advice, output: tail(log) };
     }
-    const different = k.outputs.flatMap((dir) => compare(path.join(root, dir), path.join(scratch, dir), k.compared).map((d) => `${dir}/${d}`));
+    const different = k.outputs.flatMap((dir) =>
+      compare(path.join(root, dir), path.join(scratch, dir), k.compared).map((d) => `${dir}/${d}`)
+    );
     return { different, command: k.advice };
   } finally {
     fs.rmSync(scratch, { recursive: true, force: true });
@@ -66,7 +70,10 @@ export async function regenerated(kind, env) {
 /** The boards' generator compares by itself. */
 async function boards(env) {
   const lines = [];
-  const r = await run('npm', ['run', '--silent', 'gen:dashboards', '--', '--check'], { env, onLine: (line) => lines.push(line) });
+  const r = await run('npm', ['run', '--silent', 'gen:dashboards', '--', '--check'], {
+    env,
+    onLine: (line) => lines.push(line),
+  });
   return { different: r.code === 0 ? [] : lines, command: 'npm run gen:dashboards' };
 }
 
@@ -81,7 +88,9 @@ export function compare(a, b, wanted = () => true) {
       : [];
   const names = new Set([...list(a), ...list(b)]);
   return [...names].sort().filter((name) => {
-    const [x, y] = [a, b].map((dir) => (fs.existsSync(path.join(dir, name)) ? fs.readFileSync(path.join(dir, name)) : undefined));
+    const [x, y] = [a, b].map((dir) =>
+      fs.existsSync(path.join(dir, name)) ? fs.readFileSync(path.join(dir, name)) : undefined
+    );
     return !x || !y || !x.equals(y);
   });
 }

@@ -100,7 +100,9 @@ export async function startViewer(viewer, { port, socket, stateDir, logDir, serv
     });
   } else {
     // Inside, the agent's socket is where the data source looks for it by default. The same user may open it.
-    const env = Object.entries({ ...settings, GF_PATHS_PROVISIONING: '/etc/grafana/provisioning' }).flatMap(([k, v]) => ['-e', `${k}=${v}`]);
+    const env = Object.entries({ ...settings, GF_PATHS_PROVISIONING: '/etc/grafana/provisioning' }).flatMap(
+      ([k, v]) => ['-e', `${k}=${v}`]
+    );
     const args = [
       ...['run', '--rm', '--init', '--name', `pscope-grafana-${process.pid}`, '-p', `127.0.0.1:${port}:3000`],
       ...['--user', `${process.getuid()}:${process.getgid()}`, '--tmpfs', '/var/lib/grafana:mode=1777', ...env],

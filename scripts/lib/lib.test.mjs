@@ -89,7 +89,9 @@ test('of TAP only leaves count', () => {
 });
 
 test('a runner that dies without a failed test does not pass', async () => {
-  const r = await command('dies', 'sh', ['-c', 'exit 3'], { read: () => ({ passed: 5, failed: 0, skipped: 0, failures: [] }) });
+  const r = await command('dies', 'sh', ['-c', 'exit 3'], {
+    read: () => ({ passed: 5, failed: 0, skipped: 0, failures: [] }),
+  });
   assert.equal(r.failed, 1);
 });
 
@@ -100,7 +102,10 @@ test('a runner that runs nothing does not pass', async () => {
 
 test('a step that hangs is ended with all it started', async () => {
   const pids = [];
-  const r = await run('sh', ['-c', 'sleep 60 & echo $!; wait'], { timeout: 300, onLine: (line) => pids.push(Number(line)) });
+  const r = await run('sh', ['-c', 'sleep 60 & echo $!; wait'], {
+    timeout: 300,
+    onLine: (line) => pids.push(Number(line)),
+  });
   assert.equal(r.timedOut, true);
   assert.equal(runs(pids[0]), false, 'the child of the step still runs');
 });
@@ -131,7 +136,11 @@ test('node_modules of another lock are not current', (t) => {
     fs.mkdirSync(path.dirname(path.join(dir, file)), { recursive: true });
     fs.writeFileSync(path.join(dir, file), JSON.stringify({ packages }));
   };
-  write('package-lock.json', { '': {}, 'node_modules/a': { version: '2.0.0' }, 'node_modules/b': { version: '1.0.0', optional: true } });
+  write('package-lock.json', {
+    '': {},
+    'node_modules/a': { version: '2.0.0' },
+    'node_modules/b': { version: '1.0.0', optional: true },
+  });
   assert.equal(modulesAreCurrent(dir), false, 'nothing is installed');
   write('node_modules/.package-lock.json', { 'node_modules/a': { version: '1.0.0' } });
   assert.equal(modulesAreCurrent(dir), false, 'an older one is installed');
@@ -157,7 +166,10 @@ test('a service that ends too early says so with its log', async (t) => {
 
 test('a service that ignores SIGTERM is ended by force, with its children', async (t) => {
   const dir = tempDir(t);
-  const s = new Service('stubborn', 'sh', ['-c', 'trap "" TERM; sleep 60 & echo $!; while :; do sleep 1; done'], { logDir: dir, grace: 200 });
+  const s = new Service('stubborn', 'sh', ['-c', 'trap "" TERM; sleep 60 & echo $!; while :; do sleep 1; done'], {
+    logDir: dir,
+    grace: 200,
+  });
   await s.until(() => /\d/.test(fs.readFileSync(s.log, 'utf8')), 5);
   const pid = Number(fs.readFileSync(s.log, 'utf8'));
   await s.stop();

@@ -9,7 +9,9 @@ const oldestNode = 20;
 
 export function checkNode() {
   if (Number(process.versions.node.split('.')[0]) < oldestNode) {
-    throw new Advice(`This is Node ${process.versions.node}; P-Scope's tooling needs Node ${oldestNode} or later, see https://nodejs.org/en/download.`);
+    throw new Advice(
+      `This is Node ${process.versions.node}; P-Scope's tooling needs Node ${oldestNode} or later, see https://nodejs.org/en/download.`
+    );
   }
 }
 
@@ -62,7 +64,10 @@ export async function ensureGo() {
     await apt(['golang-go', 'ca-certificates'], `Go ${wantedGo()} is needed and there is no go command`);
   }
   const want = wantedGo();
-  const version = () => output('go', ['env', 'GOVERSION'], { env: { ...env, GOTOOLCHAIN: 'local' }, cwd: os.tmpdir() })?.match(/go(\d[\d.]*)/)?.[1];
+  const version = () =>
+    output('go', ['env', 'GOVERSION'], { env: { ...env, GOTOOLCHAIN: 'local' }, cwd: os.tmpdir() })?.match(
+      /go(\d[\d.]*)/
+    )?.[1];
   const have = version();
   if (!have) {
     throw new Advice('"go env GOVERSION" prints no version; install Go from https://go.dev/dl/.');
@@ -74,7 +79,10 @@ export async function ensureGo() {
     // This one fetches the toolchain that go.mod asks for by itself, unless forbidden.
     say(`Go ${have} is here; it fetches Go ${want}`);
     env.GOTOOLCHAIN = 'auto';
-    await must(`fetching Go ${want}`, 'go', ['version'], { env, advice: `Install Go ${want} or later from https://go.dev/dl/.` });
+    await must(`fetching Go ${want}`, 'go', ['version'], {
+      env,
+      advice: `Install Go ${want} or later from https://go.dev/dl/.`,
+    });
     return env;
   }
   say(`Go ${have} is too old to fetch a newer one by itself; fetching Go ${want} as a module`);

@@ -79,7 +79,9 @@ export class Service {
         throw new Advice(`${this.name} ${this.how}:\n${tail(this.log, 15)}\nThe whole log is ${this.log}.`);
       }
       if (Date.now() > deadline) {
-        throw new Advice(`${this.name} is not ready after ${seconds} s:\n${tail(this.log, 15)}\nThe whole log is ${this.log}.`);
+        throw new Advice(
+          `${this.name} is not ready after ${seconds} s:\n${tail(this.log, 15)}\nThe whole log is ${this.log}.`
+        );
       }
       await new Promise((resolve) => setTimeout(resolve, 100));
     }

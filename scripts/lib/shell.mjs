@@ -136,11 +136,17 @@ export async function must(what, cmd, args, { advice = '', onLine, ...options } 
   const log = options.log ?? path.join(cacheDir, 'logs', 'prepare.log');
   fs.mkdirSync(path.dirname(log), { recursive: true });
   const lines = [];
-  const r = await run(cmd, args, { ...options, log, onLine: (line, stream) => (lines.push(line), onLine?.(line, stream)) });
+  const r = await run(cmd, args, {
+    ...options,
+    log,
+    onLine: (line, stream) => (lines.push(line), onLine?.(line, stream)),
+  });
   if (r.code !== 0) {
     // npm says what is wrong first and explains itself at length afterwards; compilers the other way round.
     const shown = lines.length > 40 ? [...lines.slice(0, 20), '…', ...lines.slice(-20)] : lines;
-    throw new Advice(`${what} failed (${[cmd, ...args].join(' ')}):\n${shown.join('\n')}\n${advice || `The whole output is in ${log}.`}`);
+    throw new Advice(
+      `${what} failed (${[cmd, ...args].join(' ')}):\n${shown.join('\n')}\n${advice || `The whole output is in ${log}.`}`
+    );
   }
   return r;
 }

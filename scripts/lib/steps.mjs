@@ -74,7 +74,10 @@ export function readGoTest(lines) {
           result.failures.push({ name: `${e.Package} ${e.Test}`, detail: printed.get(key(e)) ?? '' });
         } else if (!failedIn.has(e.Package)) {
           result.failed++;
-          result.failures.push({ name: e.Package, detail: (building.get(e.FailedBuild) ?? '') + (printed.get(key(e)) ?? '') });
+          result.failures.push({
+            name: e.Package,
+            detail: (building.get(e.FailedBuild) ?? '') + (printed.get(key(e)) ?? ''),
+          });
         }
         break;
     }
@@ -84,7 +87,12 @@ export function readGoTest(lines) {
 
 /** Reads the report `jest --json` writes. */
 export function readJest(report) {
-  const result = { passed: report.numPassedTests, failed: report.numFailedTests, skipped: report.numPendingTests + report.numTodoTests, failures: [] };
+  const result = {
+    passed: report.numPassedTests,
+    failed: report.numFailedTests,
+    skipped: report.numPendingTests + report.numTodoTests,
+    failures: [],
+  };
   for (const file of report.testResults) {
     const bad = file.assertionResults.filter((a) => a.status === 'failed');
     for (const a of bad) {
@@ -155,13 +163,19 @@ export async function runSteps(steps) {
       say(`\n--- FAILED ${r.group}: ${f.name}\n${f.detail.trimEnd()}`);
     }
   }
-  say(`\n${'group: step'.padEnd(46)} ${'passed'.padStart(7)} ${'failed'.padStart(7)} ${'skipped'.padStart(8)} ${'seconds'.padStart(8)}`);
+  say(
+    `\n${'group: step'.padEnd(46)} ${'passed'.padStart(7)} ${'failed'.padStart(7)} ${'skipped'.padStart(8)} ${'seconds'.padStart(8)}`
+  );
   for (const r of rows) {
     const n = (what, width) => String(r.result[what]).padStart(width);
-    say(`${`${r.group}: ${r.name}`.padEnd(46)} ${n('passed', 7)} ${n('failed', 7)} ${n('skipped', 8)} ${r.seconds.toFixed(1).padStart(8)}`);
+    say(
+      `${`${r.group}: ${r.name}`.padEnd(46)} ${n('passed', 7)} ${n('failed', 7)} ${n('skipped', 8)} ${r.seconds.toFixed(1).padStart(8)}`
+    );
   }
   const total = rows.reduce((n, r) => n + r.seconds, 0);
-  say(`${'all'.padEnd(46)} ${String(sum('passed')).padStart(7)} ${String(sum('failed')).padStart(7)} ${String(sum('skipped')).padStart(8)} ${total.toFixed(1).padStart(8)}`);
+  say(
+    `${'all'.padEnd(46)} ${String(sum('passed')).padStart(7)} ${String(sum('failed')).padStart(7)} ${String(sum('skipped')).padStart(8)} ${total.toFixed(1).padStart(8)}`
+  );
   say(`\n${sum('passed')} passed, ${sum('failed')} failed`);
   return sum('failed') === 0 && sum('passed') > 0 ? 0 : 1;
 }
