@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 
 	"github.com/p-scope/p-scope/pkg/metrics"
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // Options of a Store. The zero value of a field means its default.
@@ -32,6 +33,9 @@ type Options struct {
 	Interval time.Duration
 	// Coarse is the interval of the coarse database; default 15 s, never below Interval.
 	Coarse time.Duration
+	// MinAge is how long a target has been observed before it enters the history; default 3 s. On a host that compiles, thousands of
+	// processes an hour live for less, and each would leave dozens of series behind. Live views show them all the same.
+	MinAge time.Duration
 	// Retention is the age at which samples are dropped; default 7 days.
 	Retention time.Duration
 	// MaxBytes is the size at which the oldest samples are dropped; default 2 GiB, negative: no limit.
@@ -51,6 +55,9 @@ func (o *Options) defaults() {
 		o.Coarse = 15 * time.Second
 	}
 	o.Coarse = max(o.Coarse, o.Interval)
+	if o.MinAge <= 0 {
+		o.MinAge = 3 * time.Second
+	}
 	if o.Retention <= 0 {
 		o.Retention = 7 * 24 * time.Hour
 	}
@@ -258,11 +265,33 @@ func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
 	}
 	at = max(at, s.lastAt+1)
 	s.lastAt = at
-	err := s.raw.append(s, at, snap)
+	old := olderThan(snap, s.opts.MinAge)
+	err := s.raw.append(s, at, &old)
 	if at-s.coarse.last >= s.coarse.every.Milliseconds()-tolerance {
-		err = errors.Join(err, s.coarse.append(s, at, snap))
+		old = olderThan(snap, max(s.opts.MinAge, s.coarse.every))
+		err = errors.Join(err, s.coarse.append(s, at, &old))
 	}
 	return err
+}
+
+// olderThan gives what the snapshot has of targets that have been observed for at least age, or have been refused and are as old.
+func olderThan(snap *metrics.Snapshot, age time.Duration) metrics.Snapshot {
+	out := *snap
+	out.Views, out.Targets = make([]pstate.TargetView, 0, len(snap.Views)), make([]pstate.Target, 0, len(snap.Targets))
+	kept := make(map[pstate.Key]bool, len(snap.Views))
+	for i := range snap.Views {
+		v := &snap.Views[i]
+		if len(v.Ps) > 0 && v.At-v.Ps[0].FirstSeen >= int64(age) {
+			out.Views = append(out.Views, *v)
+			kept[v.Key] = true
+		}
+	}
+	for _, t := range snap.Targets {
+		if kept[t.Key] || t.Source == pstate.SourceRefused && time.Since(t.Started) >= age {
+			out.Targets = append(out.Targets, t)
+		}
+	}
+	return out
 }
 
 func (l *layer) append(s *Store, at int64, snap *metrics.Snapshot) error {

@@ -213,13 +213,34 @@ func TestHistorySurvivesARestart(t *testing.T) {
 	}
 }
 
+// A process that lives for less than MinAge leaves nothing behind in the history.
+func TestShortLivedTargetsLeaveNoSeries(t *testing.T) {
+	s := open(t, func(o *Options) { o.MinAge = 5 * time.Second })
+	born := time.Now().Truncate(time.Second)
+	src := viewtest.New(1, 2, born)
+	refused := pstate.Target{Key: pstate.Key{PID: 9}, Process: "old", Source: pstate.SourceRefused, Reason: "because", Started: born.Add(-time.Hour)}
+	for at := born; at.Before(born.Add(8 * time.Second)); at = at.Add(time.Second) {
+		snap := metrics.Snapshot{Views: src.Views(at), Targets: append(src.Targets(), refused)}
+		if err := s.Append(at, &snap); err != nil {
+			t.Fatal(err)
+		}
+		n := len(instant(t, s, at, `pscope_p_seconds_total`))
+		if old := at.Sub(born) >= s.opts.MinAge; old != (n > 0) {
+			t.Errorf("%v after it was found: %d series", at.Sub(born), n)
+		}
+		if len(instant(t, s, at, `pscope_target_info{source="refused"}`)) != 1 {
+			t.Errorf("%v: a process refused for an hour is not in the history", at.Sub(born))
+		}
+	}
+}
+
 func TestRunMarksTheEnd(t *testing.T) {
-	s := open(t, func(o *Options) { o.Interval, o.Coarse = 20*time.Millisecond, 20*time.Millisecond })
+	s := open(t, func(o *Options) { o.Interval, o.Coarse, o.MinAge = 20*time.Millisecond, 20*time.Millisecond, 1 })
 	src := viewtest.New(1, 1, time.Now())
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
 	s.Run(ctx, func(now time.Time) metrics.Snapshot { return metrics.Snapshot{Views: src.Views(now)} })
-	if n := len(instant(t, s, time.Now().Add(-100*time.Millisecond), `pscope_p_seconds_total`)); n != 6 {
+	if n := len(instant(t, s, time.UnixMilli(s.lastAt), `pscope_p_seconds_total`)); n != 6 {
 		t.Errorf("while it ran: %d series, want 6", n)
 	}
 	if n := len(instant(t, s, time.Now().Add(time.Second), `pscope_p_seconds_total`)); n != 0 {
@@ -228,7 +249,7 @@ func TestRunMarksTheEnd(t *testing.T) {
 }
 
 func TestRetentionByTimeAndSize(t *testing.T) {
-	s := open(t, func(o *Options) { o.Retention = 20 * time.Minute; o.MaxBytes = 1 << 40 })
+	s := open(t, func(o *Options) { o.Retention = 20 * time.Minute; o.MaxBytes = 1 << 40; o.Interval = 5 * time.Second })
 	src := viewtest.New(1, 1, start)
 	fill(t, s, src, start, start.Add(time.Hour))
 	for _, l := range []*layer{s.raw, s.coarse} {
@@ -244,7 +265,7 @@ func TestRetentionByTimeAndSize(t *testing.T) {
 		t.Errorf("%v are kept, want about 20 minutes", kept)
 	}
 
-	small := open(t, func(o *Options) { o.Retention = 12 * time.Hour; o.MaxBytes = 3 << 20 })
+	small := open(t, func(o *Options) { o.Retention = 12 * time.Hour; o.MaxBytes = 1 << 20; o.Interval = 5 * time.Second })
 	fill(t, small, viewtest.New(1, 2, start), start, start.Add(150*time.Minute))
 	for range 3 {
 		if err := small.raw.db.Compact(context.Background()); err != nil {
@@ -258,7 +279,7 @@ func TestRetentionByTimeAndSize(t *testing.T) {
 	if first <= start.UnixMilli() {
 		t.Errorf("the size limit dropped nothing: %d bytes of blocks", blockBytes(small))
 	}
-	if got := value(t, small, start.Add(149*time.Minute), `sum(rate(pscope_p_seconds_total[10s]))`); math.Abs(got-2) > 0.01 {
+	if got := value(t, small, start.Add(149*time.Minute), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.01 {
 		t.Errorf("the newest samples must stay: %v", got)
 	}
 }
