@@ -226,7 +226,7 @@ func (s *sink) send(f *data.Frame) error {
 		}
 		f = data.NewFrame("", data.NewField("time", nil, []time.Time{}))
 		if s.last != nil {
-			f = s.last.EmptyCopy()
+			f = withoutRows(s.last)
 		}
 	}
 	include := data.IncludeDataOnly
@@ -277,7 +277,7 @@ func (c *channels) schema(path string) *data.Frame {
 }
 
 func (c *channels) remember(path string, f *data.Frame) {
-	schema := f.EmptyCopy()
+	schema := withoutRows(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.by[path] = schema
@@ -287,4 +287,17 @@ func (c *channels) forget(path string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.by, path)
+}
+
+// withoutRows copies the schema of a frame. The SDK's EmptyCopy leaves out the fields' configuration: their names, units and colours.
+func withoutRows(f *data.Frame) *data.Frame {
+	c := f.EmptyCopy()
+	if f.Meta != nil {
+		meta := *f.Meta
+		c.Meta = &meta
+	}
+	for i, field := range f.Fields {
+		c.Fields[i].Config = field.Config
+	}
+	return c
 }

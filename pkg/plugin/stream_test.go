@@ -222,8 +222,19 @@ func TestSubscribe(t *testing.T) {
 	}
 	v, _ := d.view(t, path)
 	v.await(t, "a row", func() bool { return v.count() > 0 })
-	if r := subscribe(1, path); r.InitialData == nil || !strings.Contains(string(r.InitialData.Data()), `"schema"`) {
-		t.Errorf("who joins a running stream gets no schema: %+v", r)
+	r := subscribe(1, path)
+	if r.InitialData == nil || len(v.schemas()) != 1 {
+		t.Fatalf("who joins a running stream gets no schema: %+v", r)
+	}
+	var joined struct{ Schema json.RawMessage }
+	if err := json.Unmarshal(r.InitialData.Data(), &joined); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := schemaFields(t, string(joined.Schema)), schemaFields(t, v.schemas()[0]); !slices.Equal(got, want) {
+		t.Errorf("who joins gets other names and colours than who was there:\nlate  %q\nearly %q", got, want)
+	}
+	if !strings.Contains(string(joined.Schema), `"displayNameFromDS"`) {
+		t.Errorf("no field of the schema has a name to show: %s", joined.Schema)
 	}
 	if r, err := d.PublishStream(t.Context(), &backend.PublishStreamRequest{}); err != nil || r.Status != backend.PublishStreamStatusPermissionDenied {
 		t.Errorf("publishing: %+v, %v", r, err)
