@@ -64,6 +64,17 @@ export const METRIC_WORDS: Record<Metric, Words> = {
   gomaxprocs: { label: 'GOMAXPROCS', description: 'Number of Ps a process may use' },
 };
 
+/** A timeline shows the states themselves, not shares of time. */
+export const TIMELINE_WORDS: Partial<Record<Metric, Words>> = {
+  state: { label: 'P states', description: 'What each P does, and when its thread is in uninterruptible sleep' },
+  thread: { label: 'Thread states', description: 'What the thread that carries each P does' },
+};
+
+/** The words for a metric as a kind shows it. */
+export function metricWords(kind: Kind, metric: Metric): Words | undefined {
+  return (kind === 'timeline' ? TIMELINE_WORDS[metric] : undefined) ?? METRIC_WORDS[metric];
+}
+
 export const P_STATE_WORDS: Record<PState, Words> = {
   running: { label: 'running', description: 'runs Go code' },
   gc: { label: 'gc', description: 'runs a GC mark worker' },
@@ -179,7 +190,7 @@ export const CONFIG = {
   privileges: 'Privileges',
   privilegesText:
     'Reading P states takes kernel privileges, which Grafana itself must never have. Give them to the agent alone, once, on the machine Grafana runs on:',
-  privilegesCommand: 'sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace=ep "$(command -v pscope)"',
+  privilegesCommand: 'sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep "$(command -v pscope)"',
   privilegesOr: 'Or run the agent as a service of its own:',
   privilegesService: 'sudo pscope agent',
   privilegesAfter: 'Save & test then says what is still missing and which command gives it.',

@@ -1,10 +1,13 @@
 import type { AnnotationQuery, QueryEditorProps } from '@grafana/data';
-import React from 'react';
+import React, { useMemo } from 'react';
 
 import type { DataSource } from '../datasource';
+import type { Kind } from '../query/model';
 import { selectors } from '../selectors';
 import type { ScopeOptions, ScopeQuery } from '../types';
 import { QueryEditor } from './QueryEditor';
+
+const STOPS: readonly Kind[] = ['stops'];
 
 interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOptions> {
   annotation?: AnnotationQuery<ScopeQuery>;
@@ -17,9 +20,10 @@ export function AnnotationEditor({
   onAnnotationChange: _onAnnotationChange,
   ...props
 }: Props) {
+  const query = useMemo((): ScopeQuery => ({ ...props.query, kind: 'stops' }), [props.query]);
   return (
     <div data-testid={selectors.annotationEditor}>
-      <QueryEditor {...props} query={{ ...props.query, kind: 'stops' }} kinds={['stops']} />
+      <QueryEditor {...props} query={query} kinds={STOPS} />
     </div>
   );
 }

@@ -38,6 +38,7 @@ export function ConfigEditor({ options, onOptionsChange }: Props) {
       <FieldSet label={CONFIG.source}>
         <Field label={CONFIG.mode} description={MODE_WORDS[mode].description}>
           <RadioButtonGroup
+            id={`${id}-mode`}
             aria-label={CONFIG.mode}
             disabled={readOnly}
             options={MODES.map((value) => ({ value, ...MODE_WORDS[value] }))}

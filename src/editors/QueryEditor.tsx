@@ -9,7 +9,7 @@ import {
   Stack,
   Text,
 } from '@grafana/ui';
-import React, { useId, useMemo, useState } from 'react';
+import React, { memo, useId, useMemo, useRef, useState } from 'react';
 
 import type { DataSource } from '../datasource';
 import {
@@ -18,7 +18,7 @@ import {
   EDITOR,
   KIND_PANEL,
   KIND_WORDS,
-  METRIC_WORDS,
+  metricWords,
   P_STATE_WORDS,
   TARGET_WORDS,
   THREAD_STATE_WORDS,
@@ -44,6 +44,7 @@ import {
   type Kind,
   type Metric,
   type TargetField,
+  type TargetSelector,
 } from '../query/model';
 import { validate } from '../query/validate';
 import { selectors } from '../selectors';
@@ -58,16 +59,47 @@ export interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOpt
   kinds?: readonly Kind[];
 }
 
-/** The query as a sentence: show what, of what, in which targets. Only the words the chosen kind needs are there. */
-export function QueryEditor({
-  datasource,
-  query: stored,
-  onChange,
-  onRunQuery,
-  data,
-  range,
-  kinds = OFFERED_KINDS,
-}: Props) {
+/**
+ * The query as a sentence: show what, of what, in which targets. Only the words the chosen kind needs are there. Live data give the
+ * editor new props with every frame; it is drawn again only when the query changes.
+ */
+export function QueryEditor(props: Props) {
+  const latest = useRef(props);
+  latest.current = props;
+  const actions = useMemo<Actions>(
+    () => ({
+      onChange: (query) => latest.current.onChange(query),
+      onRunQuery: () => latest.current.onRunQuery(),
+      load: (label, others) => latest.current.datasource.labelValues(label, others, { range: latest.current.range }),
+    }),
+    []
+  );
+  const state = props.data?.state;
+  return (
+    <Sentence
+      query={props.query}
+      kinds={props.kinds ?? OFFERED_KINDS}
+      actions={actions}
+      loaded={state === LoadingState.Done || state === LoadingState.Streaming}
+    />
+  );
+}
+
+interface Actions {
+  onChange: (query: ScopeQuery) => void;
+  onRunQuery: () => void;
+  load: (label: TargetField, others: TargetSelector) => Promise<string[]>;
+}
+
+interface SentenceProps {
+  query: ScopeQuery;
+  kinds: readonly Kind[];
+  actions: Actions;
+  loaded: boolean;
+}
+
+const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded }: SentenceProps) {
+  const { onChange, onRunQuery, load } = actions;
   const query = useMemo(() => migrate(stored), [stored]);
   const id = useId();
   const problems = useMemo(() => validate(query), [query]);
@@ -107,6 +139,7 @@ export function QueryEditor({
           {full.kind === 'series' && (
             <div data-testid={selectors.editorMode}>
               <RadioButtonGroup
+                id={`${id}-mode`}
                 aria-label={EDITOR.mode}
                 options={[
                   { value: 'builder', label: EDITOR.builder },
@@ -122,7 +155,7 @@ export function QueryEditor({
               <Combobox
                 id={fieldId('metric')}
                 data-testid={selectors.field('metric')}
-                options={metricsOf(full.kind).map((value) => ({ value, ...METRIC_WORDS[value] }))}
+                options={metricsOf(full.kind).map((value) => ({ value, ...metricWords(full.kind, value) }))}
                 value={full.metric}
                 onChange={({ value }) => store(withMetric(query, value))}
                 width={26}
@@ -214,7 +247,7 @@ export function QueryEditor({
                   field={field}
                   target={query.target ?? {}}
                   invalid={problems[field] !== undefined}
-                  load={(label, others) => datasource.labelValues(label, others, { range })}
+                  load={load}
                   onLoadError={(label, why) =>
                     setLoadErrors((all) => (all[label] === why ? all : { ...all, [label]: why }))
                   }
@@ -305,11 +338,11 @@ export function QueryEditor({
           )}
         </InlineFieldRow>
 
-        <Hints query={query} loaded={data?.state === LoadingState.Done || data?.state === LoadingState.Streaming} />
+        <Hints query={query} loaded={loaded} />
       </Stack>
     </div>
   );
-}
+});
 
 /** What is no error and yet worth saying. */
 function Hints({ query, loaded }: { query: ScopeQuery; loaded: boolean }) {

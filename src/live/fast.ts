@@ -7,11 +7,13 @@ import {
   delay,
   EMPTY,
   filter,
+  forkJoin,
   map,
   merge,
   NEVER,
   of,
   share,
+  shareReplay,
   take,
   tap,
   type Observable,
@@ -24,6 +26,7 @@ import { LiveHub } from './hub';
 import { animationFrame, paced, type NextFrame } from './pace';
 import type { Host } from './queries';
 import { matcher, type Matcher } from './selector';
+import { millis } from './time';
 import { grpcWebTransport, type OpenWatch } from './transport';
 import { View } from './view';
 import { hidden } from './visibility';
@@ -83,17 +86,20 @@ export class FastStreams {
         tap((response) => view.seed(response)),
         catchError((err: unknown) => of(view.historyFailed(err)))
       );
-    const missed = events.pipe(
+    const history = ask({}).pipe(shareReplay(1));
+    const firstNews = events.pipe(
       filter((event) => event.type === 'update'),
-      take(1),
+      take(1)
+    );
+    const missed = forkJoin([firstNews, history]).pipe(
       delay(query.kind === 'timeline' ? 0 : STORED_AFTER_MS),
-      concatMap(({ at }) => {
-        const gap = gapBetween(request, Number(at) / 1e6);
+      concatMap(([{ at }]) => {
+        const gap = gapBetween(request, view.historyEnd, millis(at));
         return gap ? ask(gap) : EMPTY;
       })
     );
     // The stream is subscribed to before history is asked for, so that they overlap.
-    return merge(events.pipe(tap((event) => view.apply(event))), missed, concat(ask({}), NEVER)).pipe(
+    return merge(events.pipe(tap((event) => view.apply(event))), missed, concat(history, NEVER)).pipe(
       paced(query.rateHz, this.nextFrame),
       map(() => view.response())
     );
@@ -107,24 +113,26 @@ const DEFAULT_POINTS = 1000;
 /** After this long an agent's store has what its stream told. */
 const STORED_AFTER_MS = 2500;
 
-/** Gaps shorter than this are left to the stream, which measures from its first message on. */
-const LEAST_GAP_MS = 500;
+/** Gaps shorter than this are left alone: history comes a second at a time. */
+const LEAST_GAP_MS = 1000;
+
+/** Rates need some points before the first one wanted. */
+const MARGIN_MS = 2000;
 
 /**
- * The time between the end of a request's range and the first message of the stream, as a request of its own: a browser that is busy
- * building a dashboard opens the stream seconds later. Undefined when there is none to speak of.
+ * The time between the end of history and the first message of the stream, as a request of its own: a browser that is busy building a
+ * dashboard opens the stream seconds later, and a busy agent stores late. Undefined when there is none to speak of.
  */
 function gapBetween(
   request: DataQueryRequest<ScopeQuery>,
+  historyEnd: number | undefined,
   streamMs: number
 ): Partial<DataQueryRequest<ScopeQuery>> | undefined {
-  const endMs = request.range.to.valueOf();
-  const gapMs = streamMs - endMs;
-  if (gapMs < LEAST_GAP_MS) {
+  const endMs = Math.min(historyEnd ?? Infinity, request.range.to.valueOf());
+  if (streamMs - endMs < LEAST_GAP_MS) {
     return undefined;
   }
-  const marginMs = 2000;
-  const from = dateTime(endMs - marginMs);
-  const to = dateTime(streamMs + marginMs);
+  const from = dateTime(endMs - MARGIN_MS);
+  const to = dateTime(streamMs + MARGIN_MS);
   return { requestId: `${request.requestId}-gap`, range: { from, to, raw: { from, to } } };
 }

@@ -1,4 +1,10 @@
-import { LoadingState, type DataFrame, type DataQueryResponse, type QueryResultMetaNotice } from '@grafana/data';
+import {
+  FieldType,
+  LoadingState,
+  type DataFrame,
+  type DataQueryResponse,
+  type QueryResultMetaNotice,
+} from '@grafana/data';
 
 import { LIVE } from '../labels';
 import type { CompleteQuery } from '../query/defaults';
@@ -7,6 +13,7 @@ import { LiveTimeline, type Window } from './frames/timeline';
 import { LiveValues } from './frames/values';
 import type { HubEvent, Update } from './hub';
 import type { Matcher } from './selector';
+import { millis } from './time';
 
 /** What one panel shows: history and stream folded into the newest state, made into frames when one is drawn. */
 export class View {
@@ -14,6 +21,8 @@ export class View {
   private readonly down = new Map<number, string>();
   private readonly waiting: Array<Extract<HubEvent, { type: 'update' }>> = [];
   private seeded = false;
+  /** Unix milliseconds up to which history is known; undefined while there is none. */
+  historyEnd: number | undefined;
   private failed: DataQueryResponse | undefined;
   private lost = 0;
   /** What the backend said about history. */
@@ -42,6 +51,7 @@ export class View {
     }
     this.said = this.seeded ? this.said : frames.flatMap((frame) => frame.meta?.notices ?? []);
     this.builder.seed(frames);
+    this.historyEnd = lastTime(frames) ?? this.historyEnd;
     this.seeded = true;
     this.waiting.splice(0).forEach((event) => this.apply(event));
   }
@@ -63,7 +73,7 @@ export class View {
         }
         this.down.clear();
         this.lost += event.lost;
-        this.skewMs = Number(event.at) / 1e6 - Date.now();
+        this.skewMs = millis(event.at) - Date.now();
         if (this.builder instanceof LiveTimeline) {
           this.builder.apply(event.updates);
         } else {
@@ -121,4 +131,17 @@ function identity(labels: Record<string, string>): string {
 
 function isEmpty(query: ScopeQuery): boolean {
   return Object.values(query.target ?? {}).every((value) => !value);
+}
+
+/** The latest time in any frame. Times of a field rise. */
+function lastTime(frames: readonly DataFrame[]): number | undefined {
+  let last: number | undefined;
+  for (const frame of frames) {
+    for (const field of frame.fields) {
+      if (field.type === FieldType.time && field.values.length > 0) {
+        last = Math.max(last ?? -Infinity, field.values[field.values.length - 1]);
+      }
+    }
+  }
+  return last;
 }

@@ -1,4 +1,4 @@
-import { AGGREGATION_WORDS, DIMENSION_WORDS, EDITOR, KIND_WORDS, METRIC_WORDS, TARGET_WORDS } from '../labels';
+import { AGGREGATION_WORDS, DIMENSION_WORDS, EDITOR, KIND_WORDS, metricWords, TARGET_WORDS } from '../labels';
 import { complete, type CompleteQuery } from './defaults';
 import { isCode, metricsOf, TARGET_FIELDS, type ScopeQuery } from './model';
 
@@ -20,7 +20,7 @@ function subject(q: CompleteQuery): string {
     return '';
   }
   const filter = q.metric === 'state' ? q.states : q.metric === 'thread' ? q.threadStates : [];
-  const name = METRIC_WORDS[q.metric]?.label ?? q.metric;
+  const name = metricWords(q.kind, q.metric)?.label ?? q.metric;
   return `of ${name}${filter.length ? ` (${list(filter)})` : ''}`;
 }
 

@@ -5,6 +5,7 @@ import type { CompleteQuery } from '../../query/defaults';
 import { P_STATES } from '../../query/model';
 import type { Matcher } from '../selector';
 import type { Update } from '../hub';
+import { micros, millis } from '../time';
 import { append, dropBefore, join, noIntervals, reduce, type Intervals } from './lanes';
 import { targetLabels } from './measure';
 import { rowNames, statePalette, threadPalette, type Palette } from './style';
@@ -19,7 +20,8 @@ export interface Window {
 
 /** A lane keeps this many times what is shown before it is thinned out. */
 const SLACK = 4;
-const MS = 1e6;
+const NS_PER_US = 1000;
+const US_PER_MS = 1000;
 
 interface Lane {
   labels: Labels;
@@ -96,17 +98,17 @@ export class LiveTimeline {
   }
 
   private addBatch(lane: Lane, batch: TransitionBatch) {
-    let at = Number(batch.baseUnixNano);
+    let at = micros(batch.baseUnixNano);
     batch.code.forEach((packed, i) => {
-      const start = at + Number(batch.gapNanos[i] ?? 0);
-      at = start + Number(batch.durationNanos[i] ?? 0);
-      this.append(lane, start / MS, at / MS, this.palette.shade((packed >> 4) & 15, (packed >> 8) & 15));
+      const start = at + Number(batch.gapNanos[i] ?? 0) / NS_PER_US;
+      at = start + Number(batch.durationNanos[i] ?? 0) / NS_PER_US;
+      this.append(lane, start / US_PER_MS, at / US_PER_MS, this.palette.shade((packed >> 4) & 15, (packed >> 8) & 15));
     });
   }
 
   private addPresent(lane: Lane, now: PNow, ended: boolean) {
     const code = this.palette.shade(now.state, now.threadState);
-    const since = Number(now.sinceUnixNano) / MS;
+    const since = millis(now.sinceUnixNano);
     lane.open = ended || code === undefined ? undefined : { since, code };
   }
 

@@ -3,12 +3,11 @@ import { DataFrameType, FieldType, type DataFrame, type Field, type Labels } fro
 import type { CompleteQuery } from '../../query/defaults';
 import type { Update } from '../hub';
 import type { Matcher } from '../selector';
+import { millis } from '../time';
 import { read } from './measure';
 import { legendName, rowNames, SHARES, valueConfig } from './style';
 import { labelOf, LiveTable, type Row, type Table } from './table';
 import type { Window } from './timeline';
-
-const MS = 1e6;
 
 /** The lanes of a heatmap, or the lines of a series query, from history and the totals of a stream. */
 export class LiveValues {
@@ -52,7 +51,7 @@ export class LiveValues {
   apply(atUnixNano: bigint, updates: readonly Update[]) {
     for (const { target, news } of updates) {
       if (this.matcher.target(target)) {
-        this.table.add(Number(atUnixNano) / MS, read(this.query, target, news, this.matcher.p));
+        this.table.add(millis(atUnixNano), read(this.query, target, news, this.matcher.p));
       }
     }
   }
