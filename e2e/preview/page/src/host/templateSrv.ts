@@ -27,6 +27,10 @@ export class PreviewTemplateSrv implements TemplateSrv {
     this.variables = variables;
   }
 
+  get(): ReadonlyMap<string, VariableValue> {
+    return this.variables;
+  }
+
   getVariables(): TypedVariableModel[] {
     return [...this.variables].map(
       ([name, value]) =>

@@ -48,7 +48,8 @@ export function useVariables(board: BoardJson, chosen: Record<string, string>, t
           includeAll: variable.includeAll ?? false,
           type: variable.type,
         });
-        templates.set(new Map(values));
+        // Those still to come keep what they had: panels may be asking meanwhile.
+        templates.set(new Map([...templates.get(), ...values]));
       }
       setChoices((old) => (JSON.stringify(old) === JSON.stringify(list) ? old : list));
     })();
