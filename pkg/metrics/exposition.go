@@ -35,9 +35,18 @@ type textSlot struct {
 	pairs  []*dto.LabelPair
 }
 
+// offered are the formats there are; the first of equals is preferred.
+var offered = func() []expfmt.Format {
+	open, err := expfmt.NewOpenMetricsFormat(expfmt.OpenMetricsVersion_1_0_0)
+	if err != nil {
+		panic(err) // a constant version is known or it does not compile
+	}
+	return []expfmt.Format{expfmt.NewFormat(expfmt.TypeProtoDelim), open, expfmt.NewFormat(expfmt.TypeTextPlain)}
+}()
+
 // ServeHTTP answers a scrape.
 func (e *Exposition) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	format := expfmt.NegotiateIncludingOpenMetrics(r.Header)
+	format := expfmt.NegotiateAccept(r.Header, offered...)
 	e.mu.Lock()
 	body := e.render(format)
 	e.mu.Unlock()
@@ -68,7 +77,7 @@ func (e *Exposition) render(format expfmt.Format) []byte {
 	snap := e.gather()
 	e.buf.Reset()
 	switch format.FormatType() {
-	case expfmt.TypeProtoDelim, expfmt.TypeProtoText, expfmt.TypeProtoCompact:
+	case expfmt.TypeProtoDelim:
 		pw := &protoWriter{e: e}
 		e.set.run(&snap, pw)
 		pw.flush()

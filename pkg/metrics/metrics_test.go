@@ -172,6 +172,25 @@ func TestTextAndOpenMetricsAgree(t *testing.T) {
 	}
 }
 
+func TestNegotiation(t *testing.T) {
+	e := NewExposition("h1", "1.0", func() Snapshot { return Snapshot{} })
+	const proto = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding="
+	for accept, want := range map[string]string{
+		"":                  "text/plain; version=0.0.4",
+		"*/*":               "text/plain; version=0.0.4",
+		"text/html":         "text/plain; version=0.0.4",
+		openMetrics:         "application/openmetrics-text; version=1.0.0",
+		proto + "delimited": "application/vnd.google.protobuf",
+		proto + "text":      "text/plain; version=0.0.4",
+		"application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1": "application/openmetrics-text; version=1.0.0",
+		proto + "delimited,application/openmetrics-text;version=1.0.0;q=0.8,text/plain;q=0.5":                                                   "application/vnd.google.protobuf",
+	} {
+		if ct, _ := scrape(t, e, accept); !strings.HasPrefix(ct, want) {
+			t.Errorf("asked for %q: %q, want %q", accept, ct, want)
+		}
+	}
+}
+
 func TestProtobufHasNativeHistograms(t *testing.T) {
 	src := rich()
 	e := NewExposition("h1", "1.0", func() Snapshot { return snapshot(src, start.Add(time.Minute)) })

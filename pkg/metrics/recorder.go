@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -96,7 +97,7 @@ func (r *Recorder) hist(s *slot, h hist) {
 func (r *Recorder) append(s *slot, v float64, h *histogram.Histogram) {
 	if s.store.ref == 0 && s.labels != nil {
 		ls := make([]labels.Label, 0, len(s.labels)+1)
-		ls = append(ls, labels.Label{Name: labels.MetricName, Value: r.name})
+		ls = append(ls, labels.Label{Name: model.MetricNameLabel, Value: r.name})
 		for _, p := range s.labels {
 			ls = append(ls, labels.Label{Name: p.name, Value: strings.ToValidUTF8(p.value, "�")})
 		}

@@ -292,7 +292,7 @@ func (s *Store) labelNames(r *http.Request) (any, annotations.Annotations, error
 // labelValues answers /api/v1/label/<name>/values.
 func (s *Store) labelValues(r *http.Request) (any, annotations.Annotations, error) {
 	name := r.PathValue("name")
-	if !model.LabelName(name).IsValid() {
+	if !model.UTF8Validation.IsValidLabelName(name) {
 		return nil, nil, badData("invalid label name: %q", name)
 	}
 	return s.words(r, func(q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {

@@ -237,9 +237,15 @@ func TestShortLivedTargetsLeaveNoSeries(t *testing.T) {
 func TestRunMarksTheEnd(t *testing.T) {
 	s := open(t, func(o *Options) { o.Interval, o.Coarse, o.MinAge = 20*time.Millisecond, 20*time.Millisecond, 1 })
 	src := viewtest.New(1, 1, time.Now())
-	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	s.Run(ctx, func(now time.Time) metrics.Snapshot { return metrics.Snapshot{Views: src.Views(now)} })
+	rounds := 0
+	s.Run(ctx, func(now time.Time) metrics.Snapshot {
+		if rounds++; rounds == 10 {
+			cancel()
+		}
+		return metrics.Snapshot{Views: src.Views(now)}
+	})
 	if n := len(instant(t, s, time.UnixMilli(s.lastAt), `pscope_p_seconds_total`)); n != 6 {
 		t.Errorf("while it ran: %d series, want 6", n)
 	}
