@@ -144,12 +144,19 @@ func removeStaleMounts() {
 			continue
 		}
 		pid, err := strconv.Atoi(strings.TrimPrefix(kind[1], fsName+":"))
-		if err != nil || syscall.Kill(pid, 0) == nil {
-			continue // not of this making, or still served
+		if err != nil || serves(pid) {
+			continue
 		}
 		unmount(fields[4])
 		_ = os.Remove(fields[4])
 	}
+}
+
+// serves says whether pid is a running server of a slow file. One that is dead but not yet reaped has no command line, and a process
+// that was given the same number since has another.
+func serves(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && strings.Contains(string(line), serverArg)
 }
 
 // unmount detaches a mount point at once, even while something there is open; nothing happens when nothing is mounted.
