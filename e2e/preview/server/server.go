@@ -13,6 +13,7 @@ import (
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/backend/useragent"
+	"github.com/grafana/grafana-plugin-sdk-go/config"
 	"github.com/grafana/grafana-plugin-sdk-go/genproto/pluginv2"
 	"golang.org/x/net/websocket"
 )
@@ -66,8 +67,8 @@ func (s *server) handler() http.Handler {
 	return mux
 }
 
-func sameOrigin(config *websocket.Config, r *http.Request) error {
-	origin, err := websocket.Origin(config, r)
+func sameOrigin(ws *websocket.Config, r *http.Request) error {
+	origin, err := websocket.Origin(ws, r)
 	if err != nil {
 		return err
 	}
@@ -100,9 +101,11 @@ func (s *server) pluginContext(uid string) (backend.PluginContext, error) {
 		return backend.PluginContext{}, err
 	}
 	return backend.PluginContext{
-		OrgID: 1, PluginID: pluginID, UserAgent: agent, DataSourceInstanceSettings: instance,
+		//lint:ignore SA1019 Grafana still fills it in, and P-Scope keeps live channels apart by it.
+		OrgID:    1,
+		PluginID: pluginID, UserAgent: agent, DataSourceInstanceSettings: instance,
 		User:          &backend.User{Login: "admin", Name: "Preview", Email: "admin@localhost", Role: "Admin"},
-		GrafanaConfig: backend.NewGrafanaCfg(map[string]string{"GF_APP_URL": "http://localhost/"}),
+		GrafanaConfig: config.NewGrafanaCfg(map[string]string{"GF_APP_URL": "http://localhost/"}),
 	}, nil
 }
 

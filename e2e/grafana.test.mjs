@@ -1,0 +1,156 @@
+// The same in a real Grafana: runs when GRAFANA_URL names one that has the plugin and P-Scope's provisioning, and whose admin's password
+// is "admin". A Go program must run beside its agent; the first process the agent lists is taken.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+
+import { launch, openPage, painted, shoot, testIds } from './lib/browser.mjs';
+import { until } from './lib/stack.mjs';
+
+const base = process.env.GRAFANA_URL?.replace(/\/$/, '');
+const auth = { Authorization: `Basic ${Buffer.from('admin:admin').toString('base64')}`, 'Content-Type': 'application/json' };
+const uid = process.env.PSCOPE_DATASOURCE ?? 'pscope';
+
+/** One request to Grafana's API. */
+async function api(method, where, body) {
+  const response = await fetch(base + where, { method, headers: auth, body: body && JSON.stringify(body) });
+  const text = await response.text();
+  return { status: response.status, body: text ? JSON.parse(text) : undefined };
+}
+
+describe('Grafana', { skip: base ? false : 'GRAFANA_URL is not set' }, () => {
+  let browser;
+  let ids;
+  let cookies;
+
+  before(async () => {
+    [browser, ids] = await Promise.all([launch(), testIds()]);
+    const { page, close } = await openPage(browser, `${base}/login`);
+    await page.locator('input[name="user"]').fill('admin');
+    await page.locator('input[name="password"]').fill('admin');
+    await page.locator('button[type="submit"]').click();
+    const skip = page.getByRole('button', { name: /skip/i });
+    await Promise.race([skip.waitFor(), page.waitForURL((url) => !url.pathname.startsWith('/login'))]);
+    if (await skip.count()) {
+      await skip.click();
+    }
+    await page.waitForURL((url) => !url.pathname.startsWith('/login'));
+    cookies = await page.context().cookies();
+    await close();
+  });
+
+  after(() => browser?.close());
+
+  async function withPage(where, body, { width = 1600, height = 1200 } = {}) {
+    const { page, complaints, close } = await openPage(browser, 'about:blank', { width, height });
+    try {
+      await page.context().addCookies(cookies);
+      complaints.length = 0;
+      await page.goto(base + where);
+      await body(page);
+      // Grafana's own pages complain now and then; here only what names the plugin counts.
+      const ours = complaints.filter((text) => /pscope/i.test(text) && !/willReadFrequently/.test(text));
+      assert.deepEqual(ours, [], 'the console has nothing against the plugin');
+    } finally {
+      await close();
+    }
+  }
+
+  test('health is green', async () => {
+    const { status, body } = await api('GET', `/api/datasources/uid/${uid}/health`);
+    assert.equal(status, 200, JSON.stringify(body));
+    assert.match(body.message, /observes \d+ Go process/);
+  });
+
+  for (const theme of ['dark', 'light']) {
+    test(`every panel of the process board draws (${theme})`, async () => {
+      const { body } = await api('GET', '/api/dashboards/uid/pscope-process');
+      const panels = body.dashboard.panels.filter((p) => p.type !== 'row');
+      const { body: processes } = await api('GET', `/api/datasources/uid/${uid}/resources/label-values?label=process`);
+      const process = processes.includes('pscope-demo') ? 'pscope-demo' : processes[0];
+      await withPage(
+        `/d/pscope-process?from=now-5m&to=now&theme=${theme}&kiosk&var-process=${encodeURIComponent(process)}`,
+        async (page) => {
+          const title = ({ title: text }) => page.locator(`section[data-testid="data-testid Panel header ${text}"]`).first();
+          const failures = [];
+          for (const panel of panels) {
+            try {
+              const section = title(panel);
+              await section.scrollIntoViewIfNeeded({ timeout: 30_000 });
+              await until('it is drawn', async () => {
+                const error = section.locator('[data-testid="data-testid Panel status error"]');
+                if (await error.count()) {
+                  throw new Error(`the panel says: ${await error.first().getAttribute('aria-label')}`);
+                }
+                switch (panel.type) {
+                  case 'heatmap':
+                  case 'state-timeline':
+                  case 'timeseries':
+                    return (await painted(section)) > 0.0001 || /no data/i.test(await section.innerText());
+                  case 'table':
+                    return (await section.getByRole('row').count()) > 0 || (await section.innerText()).length > panel.title.length;
+                  default:
+                    return (await section.innerText()).length > panel.title.length;
+                }
+              }, 20);
+            } catch (error) {
+              failures.push(`${panel.title} (${panel.type}): ${error.message}`);
+            }
+          }
+          await shoot(page, `grafana-process-${theme}`);
+          assert.deepEqual(failures, []);
+        },
+        { width: 1600, height: 3400 }
+      );
+    });
+  }
+
+  test('Explore: the editor renders and a live heatmap streams', async () => {
+    const query = { refId: 'A', version: 1, kind: 'heatmap', live: true, datasource: { type: 'pscope-pscope-datasource', uid } };
+    const panes = JSON.stringify({ one: { datasource: uid, queries: [query], range: { from: 'now-5m', to: 'now' } } });
+    await withPage(`/explore?schemaVersion=1&panes=${encodeURIComponent(panes)}`, async (page) => {
+      const frames = [];
+      page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => frames.push(String(payload))));
+      await page.reload();
+      await page.getByTestId(ids.queryEditor).waitFor({ timeout: 30_000 });
+      const streamed = () => frames.filter((text) => text.includes(`ds/${uid}/`) && text.includes('"pub"')).length;
+      await until('rows stream through Grafana Live', () => streamed() > 5, 30);
+      const from = streamed();
+      await page.waitForTimeout(5000);
+      const perSecond = (streamed() - from) / 5;
+      assert.ok(perSecond >= 2 && perSecond <= 7, `${perSecond} frames a second`);
+      await shoot(page, 'grafana-explore');
+    });
+  });
+
+  test('a gRPC-Web stream passes through the resource handler bit by bit', async () => {
+    // An empty WatchRequest, framed for gRPC-Web and in base64.
+    const response = await fetch(`${base}/api/datasources/uid/${uid}/resources/pscope.v1.ScopeService/Watch`, {
+      method: 'POST',
+      headers: { ...auth, 'Content-Type': 'application/grpc-web-text', Accept: 'application/grpc-web-text', 'X-Grpc-Web': '1' },
+      body: Buffer.from([0, 0, 0, 0, 0]).toString('base64'),
+    });
+    assert.equal(response.status, 200);
+    const reader = response.body.getReader();
+    const times = [];
+    while (times.length < 6) {
+      const { done } = await reader.read();
+      assert.ok(!done, 'the stream goes on');
+      times.push(Date.now());
+    }
+    await reader.cancel();
+    assert.ok(times.at(-1) - times[0] > 400, `six chunks within ${times.at(-1) - times[0]} ms were not streamed one by one`);
+  });
+
+  test('the alert rules are loaded and evaluate', async () => {
+    const rules = async () => {
+      const { body } = await api('GET', '/api/prometheus/grafana/api/v1/rules');
+      return body.data.groups.flatMap((group) => group.rules).filter((rule) => JSON.stringify(rule).includes(`"${uid}"`) || /p-?scope/i.test(JSON.stringify(rule)));
+    };
+    const found = await until('every rule has been evaluated', async () => {
+      const all = await rules();
+      return all.length > 0 && all.every((rule) => rule.lastEvaluation && !rule.lastEvaluation.startsWith('0001')) && all;
+    }, 120);
+    const broken = found.filter((rule) => rule.health !== 'ok' && rule.health !== 'nodata').map((rule) => `${rule.name}: ${rule.health} ${rule.lastError ?? ''}`);
+    assert.deepEqual(broken, []);
+  });
+});
