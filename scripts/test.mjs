@@ -151,13 +151,6 @@ function steps(o, env) {
     go: [
       { name: 'gofmt', run: () => gofmt(env) },
       { name: 'vet', run: () => command('vet', 'go', ['vet', './...'], { env }) },
-      {
-        name: 'vet for other systems',
-        run: () =>
-          command('vet-other', 'go', ['vet', './pkg/...'], {
-            env: { ...env, GOOS: 'darwin', GOARCH: 'arm64', CGO_ENABLED: '0' },
-          }),
-      },
       { name: 'staticcheck', run: () => command('staticcheck', 'go', ['tool', 'staticcheck', './...'], { env }) },
       {
         name: isRoot ? 'test -race' : 'test -race (without root: no eBPF)',
