@@ -45,7 +45,8 @@ func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRe
 			v := &now.views[i]
 			if _, ok := cursors[v.Key]; !ok && c.Target(s.host, &v.Target) {
 				cursors[v.Key] = s.timeline.Cursor(v.Key)
-				targets[v.Key] = &v.Target
+				known := v.Target // a copy: the views it is part of must not be held
+				targets[v.Key] = &known
 				ends[v.Key] = make(map[int32]int64)
 			}
 		}

@@ -14,8 +14,9 @@ import (
 // kept, never messages: what they point to is in the ring.
 const (
 	resumeFor      = time.Minute
-	resumeStreams  = 64 // streams remembered
-	resumeMessages = 32 // last messages of each
+	resumeStreams  = 64      // streams remembered
+	resumeMessages = 256     // last messages of each: seconds may pass before a broken connection is noticed
+	resumeBytes    = 1 << 20 // and at most about this much memory for them
 )
 
 // resumes remembers what the latest streams have sent.
@@ -30,19 +31,21 @@ type resumeLog struct {
 
 	mu     sync.Mutex
 	points []resumePoint
+	size   int       // of all points
 	left   time.Time // zero while the stream lives
 }
 
 // resumePoint is where every target stood after a message.
 type resumePoint struct {
 	seq     uint64
+	size    int // bytes, roughly
 	targets map[pstate.Key]resumeTarget
 }
 
 type resumeTarget struct {
-	target pstate.Target
-	cursor timeline.Cursor
-	ps     map[int32]watchedP
+	process string
+	cursor  timeline.Cursor
+	ps      map[int32]watchedP
 }
 
 // begin gives a new stream its log. Sequence numbers begin at a random multiple of 2^32, so that one number names one message of
@@ -83,7 +86,7 @@ func (r *resumes) take(seq uint64) (*resumeLog, map[pstate.Key]*watched, bool) {
 		}
 		targets := make(map[pstate.Key]*watched)
 		for k, t := range l.points[i].targets {
-			w := &watched{target: t.target, cursor: t.cursor, ps: make(map[int32]*watchedP, len(t.ps))}
+			w := &watched{process: t.process, cursor: t.cursor, ps: make(map[int32]*watchedP, len(t.ps))}
 			for id, p := range t.ps {
 				p.pending = slices.Clone(p.pending)
 				w.ps[id] = &p
@@ -91,7 +94,10 @@ func (r *resumes) take(seq uint64) (*resumeLog, map[pstate.Key]*watched, bool) {
 			targets[k] = w
 		}
 		// What was sent after seq did not arrive: those numbers are used again.
-		l.points = l.points[:i+1]
+		for _, p := range l.points[i+1:] {
+			l.size -= p.size
+		}
+		l.points = slices.Delete(l.points, i+1, len(l.points))
 		l.left = time.Time{}
 		return l, targets, true
 	}
@@ -109,18 +115,23 @@ func (r *resumes) left(l *resumeLog) {
 func (l *resumeLog) sent(seq uint64, targets map[pstate.Key]*watched) {
 	pt := resumePoint{seq: seq, targets: make(map[pstate.Key]resumeTarget, len(targets))}
 	for k, t := range targets {
-		rt := resumeTarget{target: t.target, cursor: t.cursor, ps: make(map[int32]watchedP, len(t.ps))}
+		rt := resumeTarget{process: t.process, cursor: t.cursor, ps: make(map[int32]watchedP, len(t.ps))}
 		for id, p := range t.ps {
 			rt.ps[id] = watchedP{last: p.last, pending: slices.Clone(p.pending), oldest: p.oldest}
 		}
 		pt.targets[k] = rt
+		pt.size += 100 + 80*len(rt.ps)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.points = append(l.points, pt)
-	if len(l.points) > resumeMessages {
-		l.points = slices.Delete(l.points, 0, len(l.points)-resumeMessages)
+	l.size += pt.size
+	drop := 0
+	for len(l.points)-drop > resumeMessages || len(l.points)-drop > 1 && l.size > resumeBytes {
+		l.size -= l.points[drop].size
+		drop++
 	}
+	l.points = slices.Delete(l.points, 0, drop)
 }
 
 // streams gives the number of streams remembered, for tests.

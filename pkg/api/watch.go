@@ -72,10 +72,10 @@ type watcher struct {
 
 // watched is what one stream has told of one target.
 type watched struct {
-	target pstate.Target // for stops that come after its end
-	told   *pb.Target
-	cursor timeline.Cursor
-	ps     map[int32]*watchedP
+	process string // for stops that come after its end
+	told    *pb.Target
+	cursor  timeline.Cursor
+	ps      map[int32]*watchedP
 }
 
 // watchedP holds the transitions of one P that wait to be sent.
@@ -121,7 +121,7 @@ func (w *watcher) message(now *sample) *pb.WatchResponse {
 			t = &watched{cursor: w.s.timeline.Cursor(v.Key), ps: make(map[int32]*watchedP)}
 			w.targets[v.Key] = t
 		}
-		t.target = v.Target
+		t.process = v.Process
 		msg.Targets = append(msg.Targets, w.update(t, v, now.at, lost))
 	}
 	for key, t := range w.targets {
@@ -168,7 +168,7 @@ func (w *watcher) news(t *watched, key pstate.Key, u *pb.TargetUpdate, at time.T
 		lost["slow_reader_stops"] += n.MissedStops
 	}
 	for i := range n.Stops {
-		u.Stops = append(u.Stops, pbStop(w.s.host, key, t.target.Process, &n.Stops[i]))
+		u.Stops = append(u.Stops, pbStop(w.s.host, key, t.process, &n.Stops[i]))
 	}
 	for _, iv := range n.Intervals {
 		if !w.match.P(iv.P) {

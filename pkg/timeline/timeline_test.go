@@ -106,7 +106,7 @@ func TestFullRingTakesFromTheLargest(t *testing.T) {
 	const limit = 256 << 10
 	s := New(Options{MaxBytes: limit})
 	s.Append(keyB, run(0, 0, 100, 10)) // quiet, first
-	for i := range 400 {
+	for i := range 100 {
 		s.Append(keyA, run(0, int64(i)*10000, 1000, 10))
 		if s.Bytes() > limit {
 			t.Fatalf("%d bytes held, the bound is %d", s.Bytes(), limit)
@@ -131,7 +131,7 @@ func TestFullRingTakesFromTheLargest(t *testing.T) {
 func TestManyShortLivedTargetsStayInBounds(t *testing.T) {
 	const limit = 128 << 10
 	s := New(Options{MaxBytes: limit})
-	for i := range 5000 {
+	for i := range 1500 {
 		k := pstate.Key{PID: int32(i + 1), StartTime: 1}
 		s.Append(k, run(0, 0, 3, 10))
 		s.AppendStop(k, pstate.Stop{Start: 1, End: 2, Reason: "x"})
@@ -146,11 +146,11 @@ func TestManyShortLivedTargetsStayInBounds(t *testing.T) {
 }
 
 func TestStopsAreBoundedAndLongestKept(t *testing.T) {
-	s := New(Options{MaxBytes: 1 << 20})
-	for i := range int64(100_000) {
+	s := New(Options{MaxBytes: 256 << 10})
+	for i := range int64(20_000) {
 		s.AppendStop(keyA, pstate.Stop{Start: i * 1000, End: i*1000 + 1 + i%100, Reason: "GC mark termination"})
 	}
-	if got := s.stopBytes.Load(); got > 1<<20/stopShare {
+	if got := s.stopBytes.Load(); got > 256<<10/stopShare {
 		t.Errorf("stops take %d bytes", got)
 	}
 	all := s.Stops(Query{Start: 0, End: 1 << 60})
@@ -245,7 +245,7 @@ func TestConcurrentUse(t *testing.T) {
 	for w := range 4 {
 		wg.Go(func() {
 			rng := rand.New(rand.NewPCG(1, uint64(w)))
-			for i := range 300 {
+			for i := range 100 {
 				k := pstate.Key{PID: int32(rng.IntN(20)) + 1}
 				s.Append(k, run(int32(w), int64(i)*1000, 50, 10))
 				s.AppendStop(k, pstate.Stop{Start: int64(i) * 1000, End: int64(i)*1000 + 5})

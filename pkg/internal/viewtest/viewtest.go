@@ -19,9 +19,8 @@ type Source struct {
 	// Refused are listed by Targets besides the observed ones.
 	Refused []pstate.Target
 	// Info is what Agent gives.
-	Info collector.AgentInfo
-	// Looks counts the calls of Views.
-	Looks int
+	Info  collector.AgentInfo
+	looks int
 }
 
 type target struct {
@@ -53,7 +52,7 @@ func New(targets, ps int, started time.Time) *Source {
 func (s *Source) Views(now time.Time) []pstate.TargetView {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.Looks++
+	s.looks++
 	var out []pstate.TargetView
 	for _, t := range s.targets {
 		if !t.ended {
@@ -111,6 +110,13 @@ func (s *Source) Targets() []pstate.Target {
 
 // Agent implements collector.Collector.
 func (s *Source) Agent() collector.AgentInfo { return s.Info }
+
+// Looks counts the calls of Views.
+func (s *Source) Looks() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.looks
+}
 
 // Key of target i.
 func (s *Source) Key(i int) pstate.Key { return s.targets[i].view.Key }
