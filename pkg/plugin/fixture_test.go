@@ -116,7 +116,7 @@ func ask(t testing.TB, d backend.QueryDataHandler, query string, while time.Dura
 	t.Helper()
 	now := time.Now()
 	resp, err := d.QueryData(t.Context(), &backend.QueryDataRequest{
-		PluginContext: backend.PluginContext{OrgID: 1, DataSourceInstanceSettings: &backend.DataSourceInstanceSettings{UID: "pscope"}},
+		PluginContext: inOrg(1),
 		Headers:       headers,
 		Queries: []backend.DataQuery{{RefID: "A", JSON: []byte(query), MaxDataPoints: 100, Interval: time.Second,
 			TimeRange: backend.TimeRange{From: now.Add(-while), To: now}}},
@@ -154,4 +154,12 @@ func describe(r backend.DataResponse) string {
 		}
 	}
 	return text
+}
+
+// inOrg is the context of a request by someone of an organisation.
+func inOrg(org int64) backend.PluginContext {
+	pc := backend.PluginContext{DataSourceInstanceSettings: &backend.DataSourceInstanceSettings{UID: "pscope"}}
+	//lint:ignore SA1019 see orgOf
+	pc.OrgID = org
+	return pc
 }

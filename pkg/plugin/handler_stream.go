@@ -23,7 +23,7 @@ func (d *Datasource) SubscribeStream(_ context.Context, req *backend.SubscribeSt
 		log.DefaultLogger.Warn("a live channel was refused", "path", req.Path, "error", err, "settings", d.broken)
 		return &backend.SubscribeStreamResponse{Status: backend.SubscribeStreamStatusNotFound}, nil
 	}
-	if ch.Org != req.PluginContext.OrgID {
+	if ch.Org != orgOf(req.PluginContext) {
 		return &backend.SubscribeStreamResponse{Status: backend.SubscribeStreamStatusPermissionDenied}, nil
 	}
 	resp := &backend.SubscribeStreamResponse{Status: backend.SubscribeStreamStatusOK}
@@ -50,7 +50,7 @@ func (d *Datasource) RunStream(ctx context.Context, req *backend.RunStreamReques
 	if err != nil {
 		return sourced(err)
 	}
-	if ch.Org != req.PluginContext.OrgID {
+	if ch.Org != orgOf(req.PluginContext) {
 		return sourced(&query.Error{What: "the live channel belongs to another organisation", Next: "Reload the dashboard"})
 	}
 	ctx, cancel := context.WithCancel(ctx)

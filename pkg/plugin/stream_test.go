@@ -78,7 +78,7 @@ func (d *Datasource) view(t *testing.T, path string) (*viewer, func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := d.RunStream(ctx, &backend.RunStreamRequest{PluginContext: backend.PluginContext{OrgID: 1}, Path: path}, backend.NewStreamSender(v)); err != nil {
+		if err := d.RunStream(ctx, &backend.RunStreamRequest{PluginContext: inOrg(1), Path: path}, backend.NewStreamSender(v)); err != nil {
 			t.Errorf("RunStream: %v", err)
 		}
 	}()
@@ -202,7 +202,7 @@ func TestSubscribe(t *testing.T) {
 	d := newDatasource(t, agentsJSON(a.url))
 	path, _ := channelOf(t, d, `{"live":true}`)
 	subscribe := func(org int64, path string) *backend.SubscribeStreamResponse {
-		r, err := d.SubscribeStream(t.Context(), &backend.SubscribeStreamRequest{PluginContext: backend.PluginContext{OrgID: org}, Path: path})
+		r, err := d.SubscribeStream(t.Context(), &backend.SubscribeStreamRequest{PluginContext: inOrg(org), Path: path})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -217,7 +217,7 @@ func TestSubscribe(t *testing.T) {
 	if r := subscribe(1, "1/xyz"); r.Status != backend.SubscribeStreamStatusNotFound {
 		t.Errorf("a forged path: %+v", r)
 	}
-	if err := d.RunStream(t.Context(), &backend.RunStreamRequest{PluginContext: backend.PluginContext{OrgID: 2}, Path: path}, nil); err == nil {
+	if err := d.RunStream(t.Context(), &backend.RunStreamRequest{PluginContext: inOrg(2), Path: path}, nil); err == nil {
 		t.Error("RunStream for another organisation ran")
 	}
 	v, _ := d.view(t, path)

@@ -28,7 +28,7 @@ func privileged(binary string) error {
 	if n, err := unix.Getxattr(binary, "security.capability", nil); err == nil && n > 0 {
 		return nil
 	}
-	return errors.New("Grafana does not run as root and the agent's program has no file capabilities")
+	return errors.New("neither does Grafana run as root, nor has the agent's program file capabilities")
 }
 
 // ownDirectory is true for a directory that belongs to this user and that nobody else may enter.
