@@ -61,7 +61,7 @@ func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.L
 }
 
 // coarseWillDo says whether a selection needs no more than the coarse samples. Counters are exact at every sample, so a rate over
-// four of them is as true as over sixty. A gauge looked at once in four is the same gauge. Not so a maximum or a quantile over
+// three of them is as true as over forty-five. A gauge looked at once in three is the same gauge. Not so a maximum or a quantile over
 // time: those keep every raw sample.
 func (q *querier) coarseWillDo(h *storage.SelectHints) bool {
 	if h == nil {
@@ -69,9 +69,9 @@ func (q *querier) coarseWillDo(h *storage.SelectHints) bool {
 	}
 	switch h.Func {
 	case "rate", "increase", "avg_over_time":
-		return h.Range >= 16*q.grain || h.Range >= 4*q.grain && h.Step >= 4*q.grain
+		return h.Range >= 16*q.grain || h.Range >= 3*q.grain && h.Step >= 2*q.grain
 	case "series":
 		return false
 	}
-	return h.Range == 0 && h.Step >= 4*q.grain
+	return h.Range == 0 && h.Step >= 3*q.grain
 }

@@ -196,6 +196,36 @@ func TestCoarseGivesTheSamePicture(t *testing.T) {
 	}
 }
 
+func TestWhenCoarseWillDo(t *testing.T) {
+	q := &querier{grain: 15_000}
+	for _, c := range []struct {
+		fn          string
+		rng, step   int64 // seconds
+		wantsCoarse bool
+	}{
+		{"rate", 87, 86, true},     // a day on a thousand pixels
+		{"rate", 46, 45, true},     // a day on nineteen hundred
+		{"rate", 5, 4, false},      // an hour
+		{"rate", 44, 60, false},    // too few coarse samples in a window
+		{"rate", 60, 10, false},    // fine steps over a minute
+		{"increase", 300, 0, true}, // an alert rule over five minutes
+		{"rate", 120, 0, false},    // an alert rule over two
+		{"avg_over_time", 87, 86, true},
+		{"max_over_time", 87, 86, false}, // peaks are in every sample
+		{"quantile_over_time", 3600, 3600, false},
+		{"", 0, 60, true},
+		{"", 0, 1, false},
+		{"series", 0, 0, false},
+	} {
+		if got := q.coarseWillDo(&storage.SelectHints{Func: c.fn, Range: c.rng * 1000, Step: c.step * 1000}); got != c.wantsCoarse {
+			t.Errorf("%s over %d s every %d s: coarse %v, want %v", c.fn, c.rng, c.step, got, c.wantsCoarse)
+		}
+	}
+	if q.coarseWillDo(nil) {
+		t.Error("no hints: every sample")
+	}
+}
+
 func TestHistorySurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
 	src := viewtest.New(1, 2, start)
