@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
-	tea "github.com/charmbracelet/bubbletea"
-	"github.com/charmbracelet/lipgloss"
+	tea "charm.land/bubbletea/v2"
+	text "github.com/charmbracelet/x/ansi"
 )
 
 // interactive takes over the terminal.
@@ -19,11 +19,9 @@ func interactive(ctx context.Context, w *watcher, o options) error {
 	go w.run(ctx, ch)
 	m := &model{board: newBoard(), news: ch, view: view{order: o.order, paint: unpainted}}
 	if o.colour {
-		m.view.paint = func(colour, text string) string {
-			return lipgloss.NewStyle().Foreground(lipgloss.Color(colour)).Render(text)
-		}
+		m.view.paint = ansi
 	}
-	_, err := tea.NewProgram(m, tea.WithAltScreen(), tea.WithContext(ctx)).Run()
+	_, err := tea.NewProgram(m, tea.WithContext(ctx)).Run()
 	if ctx.Err() != nil {
 		return nil // asked to end by a signal
 	}
@@ -59,7 +57,7 @@ func (m *model) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		return m, m.next
 	case tea.WindowSizeMsg:
 		m.w, m.h = msg.Width, msg.Height
-	case tea.KeyMsg:
+	case tea.KeyPressMsg:
 		return m, m.press(msg.String())
 	}
 	return m, nil
@@ -80,7 +78,7 @@ func (m *model) press(k string) tea.Cmd {
 	case "s":
 		all := orders()
 		m.view.order = all[(slices.Index(all, m.view.order)+1)%len(all)]
-	case "p", " ":
+	case "p", "space":
 		m.paused = !m.paused
 	case "?", "h":
 		m.help = !m.help
@@ -116,7 +114,7 @@ const helpText = `
   waits    share of the last 2 s in which the P's thread was ready but had no CPU
 `
 
-func (m *model) View() string {
+func (m *model) View() tea.View {
 	v := m.view
 	v.width, v.height = m.w, m.h
 	if m.h > 0 {
@@ -138,9 +136,10 @@ func (m *model) View() string {
 		keys = "PAUSED  " + keys
 	}
 	lines = append(lines, v.paint(quietColour, keys))
-	clip := lipgloss.NewStyle().MaxWidth(max(m.w, 20))
 	for i := range lines {
-		lines[i] = clip.Render(lines[i])
+		lines[i] = text.Truncate(lines[i], max(m.w, 20), "…")
 	}
-	return strings.Join(lines, "\n")
+	screen := tea.NewView(strings.Join(lines, "\n"))
+	screen.AltScreen = true
+	return screen
 }

@@ -94,7 +94,7 @@ func (b *board) lines(v view) []string {
 	}
 	if v.height > 0 && len(out) > v.height {
 		cut := len(out) - v.height + 1
-		out = append(out[:v.height-1], v.paint(quietColour, fmt.Sprintf("… %d more lines; a higher window shows them, or Enter on one process", cut)))
+		out = append(out[:v.height-1], v.paint(quietColour, fmt.Sprintf("… %d more lines: make the window higher, or choose with --process", cut)))
 	}
 	return out
 }
