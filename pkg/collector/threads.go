@@ -2,6 +2,7 @@ package collector
 
 import (
 	"errors"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -45,6 +46,7 @@ func (c *collect) readThreads() {
 		return
 	}
 	byIndex := c.indexed()
+	var stuck []stuckThread
 	threads := make(map[uint32][]pstate.ThreadView, len(byIndex))
 	now := nowTick()
 	err := c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
@@ -53,6 +55,9 @@ func (c *collect) readThreads() {
 			return
 		}
 		threads[th.Target] = append(threads[th.Target], c.threadView(tid, th, now))
+		if th.D_slot == 0 && word(th.Word).thread() == pstate.Uninterruptible && elapsed(now, th.Word) > settled {
+			stuck = append(stuck, stuckThread{o, tid, *th})
+		}
 	})
 	if err != nil {
 		c.o.Log.Warn("read the thread table", "err", err)
@@ -62,6 +67,60 @@ func (c *collect) readThreads() {
 		o.mu.Lock()
 		o.threads = threads[i]
 		o.mu.Unlock()
+	}
+	for _, s := range stuck {
+		s.o.countStuck(s.tid, s.th, now)
+	}
+}
+
+// stuckThread is a thread that has been in uninterruptible sleep for a while and is in no P's count of such threads.
+type stuckThread struct {
+	o   *observed
+	tid uint32
+	th  kern.ScopeThread
+}
+
+// settled is how long a disagreement must last before it is repaired, in ticks: half a second.
+const settled = uint64(500_000_000) >> tickShift
+
+// countStuck enters a stuck thread into the count of its P: the thread went to sleep while its target was being entered, so that no event
+// said which P it had.
+func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	for _, p := range o.ps {
+		w := word(atomic.LoadUint64(&p.rec.Word))
+		slot := uint32(o.slot(p.id)) + 1
+		if w.owner() != tid && th.LastSlot != slot {
+			continue
+		}
+		th.LastSlot, th.D_slot = slot, slot
+		if w.owner() == tid {
+			th.Slot = slot
+		}
+		// The entry is replaced whole. Should the thread wake in this very moment, its next switch corrects what is then wrong.
+		if o.c.kernel.objs.Threads.Update(tid, &th, ebpf.UpdateExist) != nil {
+			return
+		}
+		for {
+			d := atomic.LoadUint64(&p.rec.D_word)
+			next := d + 1<<36
+			if d>>36 == 0 {
+				next = 1<<36 | th.Word&sinceMask
+			}
+			if atomic.CompareAndSwapUint64(&p.rec.D_word, d, next) {
+				break
+			}
+		}
+		if w.owner() == tid && w.thread() != pstate.Uninterruptible {
+			closed, _ := swap(p.rec, w, now, tid, w.state(), pstate.Uninterruptible, 0)
+			p.keep(closed[:])
+		}
+		o.repaired["missed_uninterruptible"]++
+		return
 	}
 }
 
