@@ -159,7 +159,7 @@ function steps(o, env) {
           command(
             'go-test',
             'go',
-            ['test', '-race', '-p', '1', '-count', '1', '-timeout', '10m', '-json', ...o.packages],
+            ['test', '-race', '-p', '1', '-count', '1', '-timeout', '20m', '-json', ...o.packages],
             { env: race, read: readGoTest, timeout: 25 * 60_000 }
           ),
       },
