@@ -28,7 +28,12 @@ func layoutFromDWARF(im *image) (*Layout, error) {
 	}
 	// DWARF 5 (Go 1.25 on) refers to code addresses by index; the entries of functions cannot be skipped without them.
 	addr, _ := im.sectionBytes(".debug_addr", maxUnits)
-	units := &unitReader{r: bufio.NewReaderSize(info.Open(), 64<<10)}
+	return layoutFromSections(abbrev, addr, info.Open())
+}
+
+// layoutFromSections reads the layout from .debug_info, given the sections it refers to.
+func layoutFromSections(abbrev, addr []byte, info io.Reader) (*Layout, error) {
+	units := &unitReader{r: bufio.NewReaderSize(info, 64<<10)}
 	t := typeFinder{abbrev: abbrev, addr: addr, structs: map[string]*dwarfStruct{
 		"runtime.g": nil, "runtime.m": nil, "runtime.p": nil, "runtime.schedt": nil,
 	}}
@@ -116,19 +121,23 @@ func isRuntimeUnit(head []byte) bool {
 // typeFinder collects units until they describe all types wanted.
 type typeFinder struct {
 	abbrev, addr []byte
-	units        []dwarfUnit
+	units        []*dwarfUnit
 	structs      map[string]*dwarfStruct // nil until found
 }
 
 // dwarfUnit is one compilation unit decoded by itself: its offsets count from its own beginning, references between units from the section's.
 type dwarfUnit struct {
-	base, size uint64
-	data       *dwarf.Data
+	base  uint64
+	bytes []byte
+	data  *dwarf.Data // nil until needed
 }
 
-// add decodes a unit and looks for the wanted types in it.
-func (t *typeFinder) add(unit []byte, base uint64) error {
-	d, err := dwarf.New(t.abbrev, nil, nil, unit, nil, nil, nil, nil)
+// decode prepares a unit for reading.
+func (t *typeFinder) decode(u *dwarfUnit) error {
+	if u.data != nil {
+		return nil
+	}
+	d, err := dwarf.New(t.abbrev, nil, nil, u.bytes, nil, nil, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -137,15 +146,35 @@ func (t *typeFinder) add(unit []byte, base uint64) error {
 			return err
 		}
 	}
-	u := dwarfUnit{base: base, size: uint64(len(unit)), data: d}
-	t.units = append(t.units, u)
-	if !bytes.Contains(unit, []byte("runtime.schedt\x00")) && !bytes.Contains(unit, []byte("runtime.p\x00")) &&
-		!bytes.Contains(unit, []byte("runtime.m\x00")) && !bytes.Contains(unit, []byte("runtime.g\x00")) {
-		return nil // a quick look saves decoding the units that hold functions only
+	u.data = d
+	return nil
+}
+
+// add takes in a unit and looks for the wanted types in it. A quick look saves decoding the units that hold functions only.
+func (t *typeFinder) add(unit []byte, base uint64) error {
+	if len(t.units) >= maxRuntimeUnits {
+		return errBounds
 	}
-	r := d.Reader()
+	u := &dwarfUnit{base: base, bytes: unit}
+	t.units = append(t.units, u)
+	named := false
+	for name := range t.structs {
+		named = named || bytes.Contains(unit, []byte(name+"\x00"))
+	}
+	if !named {
+		return nil
+	}
+	if err := t.decode(u); err != nil {
+		return err
+	}
+	r := u.data.Reader()
 	// Depth is counted here because dwarf.Reader.SkipChildren recurses, and a hostile file can nest deep enough to overflow the stack.
-	for depth := 0; t.missing(); {
+	depth := 0
+	for entries := 0; t.missing(); entries++ {
+		// Every entry takes a byte at least, but debug/dwarf gives null entries without end for a number that is cut off at the end of the unit.
+		if entries > len(unit) {
+			return errBounds
+		}
 		e, err := r.Next()
 		if err != nil {
 			return err
@@ -231,8 +260,11 @@ func (t *typeFinder) offset(s *dwarfStruct, path string) (int32, error) {
 		return m.off, nil
 	}
 	for _, u := range t.units {
-		if m.typ < u.base || m.typ-u.base >= u.size {
+		if m.typ < u.base || m.typ-u.base >= uint64(len(u.bytes)) {
 			continue
+		}
+		if err := t.decode(u); err != nil {
+			return 0, err
 		}
 		inner, err := u.readStruct(dwarf.Offset(m.typ - u.base))
 		if err != nil {
@@ -266,7 +298,7 @@ func (u *dwarfUnit) readStruct(off dwarf.Offset) (*dwarfStruct, error) {
 			break
 		}
 		t, ok := e.Val(dwarf.AttrType).(dwarf.Offset)
-		if !ok || uint64(t) < u.base || uint64(t)-u.base >= u.size {
+		if !ok || uint64(t) < u.base || uint64(t)-u.base >= uint64(len(u.bytes)) {
 			return nil, fmt.Errorf("typedef at %#x names no type of its unit", off)
 		}
 		r.Seek(t - dwarf.Offset(u.base))

@@ -12,11 +12,12 @@ import (
 
 // Bounds on what an ELF file may make us read or allocate. Real Go programs stay far below all of them.
 const (
-	maxSections = 1 << 14
-	maxSegments = 256
-	maxAbbrev   = 16 << 20
-	maxUnits    = 16 << 20 // the DWARF of package runtime is 1 to 2 MB
-	maxStrtab   = 1 << 30
+	maxSections     = 1 << 14
+	maxSegments     = 256
+	maxAbbrev       = 4 << 20
+	maxUnits        = 16 << 20 // the DWARF of package runtime is 1 to 2 MB
+	maxRuntimeUnits = 128      // in 10 to 20 units
+	maxStrtab       = 1 << 30
 )
 
 var errBounds = errors.New("out of bounds")
