@@ -45,7 +45,7 @@ describe('Grafana', { skip: base ? false : 'GRAFANA_URL is not set' }, () => {
     try {
       await page.context().addCookies(cookies);
       complaints.length = 0;
-      await page.goto(base + where);
+      await page.goto(base + where, { waitUntil: 'domcontentloaded' });
       await body(page);
       // Grafana's own pages complain now and then; here only what names the plugin counts.
       const ours = complaints.filter((text) => /pscope/i.test(text) && !/willReadFrequently/.test(text));
@@ -91,7 +91,7 @@ describe('Grafana', { skip: base ? false : 'GRAFANA_URL is not set' }, () => {
                   default:
                     return (await section.innerText()).length > panel.title.length;
                 }
-              }, 20);
+              }, 30);
             } catch (error) {
               failures.push(`${panel.title} (${panel.type}): ${error.message}`);
             }
@@ -110,10 +110,10 @@ describe('Grafana', { skip: base ? false : 'GRAFANA_URL is not set' }, () => {
     await withPage(`/explore?schemaVersion=1&panes=${encodeURIComponent(panes)}`, async (page) => {
       const frames = [];
       page.on('websocket', (socket) => socket.on('framereceived', ({ payload }) => frames.push(String(payload))));
-      await page.reload();
-      await page.getByTestId(ids.queryEditor).waitFor({ timeout: 30_000 });
+      await page.reload({ waitUntil: 'domcontentloaded' });
+      await page.getByTestId(ids.queryEditor).waitFor();
       const streamed = () => frames.filter((text) => text.includes(`ds/${uid}/`) && text.includes('"pub"')).length;
-      await until('rows stream through Grafana Live', () => streamed() > 5, 30);
+      await until('rows stream through Grafana Live', () => streamed() > 5, 60);
       const from = streamed();
       await page.waitForTimeout(5000);
       const perSecond = (streamed() - from) / 5;

@@ -32,6 +32,8 @@ export async function launch() {
 /** A page that collects in `complaints` what its console says as a warning or an error, and exceptions nobody caught. */
 export async function openPage(browser, url, { width = 1400, height = 1000 } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, reducedMotion: 'reduce' });
+  // On a machine that builds beside the tests a page may take its time.
+  context.setDefaultTimeout(90_000);
   const page = await context.newPage();
   const complaints = [];
   page.on('console', (message) => {
@@ -50,7 +52,7 @@ export async function openPage(browser, url, { width = 1400, height = 1000 } = {
     }
   });
   page.on('pageerror', (error) => complaints.push(`exception: ${error.stack ?? error.message}`));
-  await page.goto(url);
+  await page.goto(url, { waitUntil: 'domcontentloaded' });
   return { page, complaints, close: () => context.close() };
 }
 
