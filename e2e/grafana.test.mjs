@@ -17,7 +17,49 @@ async function api(method, where, body) {
   return { status: response.status, body: text ? JSON.parse(text) : undefined };
 }
 
-describe('Grafana', { skip: base ? false : 'GRAFANA_URL is not set' }, () => {
+const skip = base ? false : 'GRAFANA_URL is not set';
+
+describe('the API of Grafana', { skip }, () => {
+  test('health is green', async () => {
+    const { status, body } = await api('GET', `/api/datasources/uid/${uid}/health`);
+    assert.equal(status, 200, JSON.stringify(body));
+    assert.match(body.message, /observes \d+ Go process/);
+  });
+
+  test('a gRPC-Web stream passes through the resource handler bit by bit', async () => {
+    // An empty WatchRequest, framed for gRPC-Web and in base64.
+    const response = await fetch(`${base}/api/datasources/uid/${uid}/resources/pscope.v1.ScopeService/Watch`, {
+      method: 'POST',
+      headers: { ...auth, 'Content-Type': 'application/grpc-web-text', Accept: 'application/grpc-web-text', 'X-Grpc-Web': '1' },
+      body: Buffer.from([0, 0, 0, 0, 0]).toString('base64'),
+    });
+    assert.equal(response.status, 200);
+    const reader = response.body.getReader();
+    const times = [];
+    while (times.length < 6) {
+      const { done } = await reader.read();
+      assert.ok(!done, 'the stream goes on');
+      times.push(Date.now());
+    }
+    await reader.cancel();
+    assert.ok(times.at(-1) - times[0] > 400, `six chunks within ${times.at(-1) - times[0]} ms were not streamed one by one`);
+  });
+
+  test('the alert rules are loaded and evaluate', async () => {
+    const rules = async () => {
+      const { body } = await api('GET', '/api/prometheus/grafana/api/v1/rules');
+      return body.data.groups.flatMap((group) => group.rules).filter((rule) => JSON.stringify(rule).includes(`"${uid}"`) || /p-?scope/i.test(JSON.stringify(rule)));
+    };
+    const found = await until('every rule has been evaluated', async () => {
+      const all = await rules();
+      return all.length > 0 && all.every((rule) => rule.lastEvaluation && !rule.lastEvaluation.startsWith('0001')) && all;
+    }, 120);
+    const broken = found.filter((rule) => rule.health !== 'ok' && rule.health !== 'nodata').map((rule) => `${rule.name}: ${rule.health} ${rule.lastError ?? ''}`);
+    assert.deepEqual(broken, []);
+  });
+});
+
+describe('Grafana in Chromium', { skip }, () => {
   let browser;
   let ids;
   let cookies;
@@ -54,12 +96,6 @@ describe('Grafana', { skip: base ? false : 'GRAFANA_URL is not set' }, () => {
       await close();
     }
   }
-
-  test('health is green', async () => {
-    const { status, body } = await api('GET', `/api/datasources/uid/${uid}/health`);
-    assert.equal(status, 200, JSON.stringify(body));
-    assert.match(body.message, /observes \d+ Go process/);
-  });
 
   for (const theme of ['dark', 'light']) {
     test(`every panel of the process board draws (${theme})`, async () => {
@@ -120,37 +156,5 @@ describe('Grafana', { skip: base ? false : 'GRAFANA_URL is not set' }, () => {
       assert.ok(perSecond >= 2 && perSecond <= 7, `${perSecond} frames a second`);
       await shoot(page, 'grafana-explore');
     });
-  });
-
-  test('a gRPC-Web stream passes through the resource handler bit by bit', async () => {
-    // An empty WatchRequest, framed for gRPC-Web and in base64.
-    const response = await fetch(`${base}/api/datasources/uid/${uid}/resources/pscope.v1.ScopeService/Watch`, {
-      method: 'POST',
-      headers: { ...auth, 'Content-Type': 'application/grpc-web-text', Accept: 'application/grpc-web-text', 'X-Grpc-Web': '1' },
-      body: Buffer.from([0, 0, 0, 0, 0]).toString('base64'),
-    });
-    assert.equal(response.status, 200);
-    const reader = response.body.getReader();
-    const times = [];
-    while (times.length < 6) {
-      const { done } = await reader.read();
-      assert.ok(!done, 'the stream goes on');
-      times.push(Date.now());
-    }
-    await reader.cancel();
-    assert.ok(times.at(-1) - times[0] > 400, `six chunks within ${times.at(-1) - times[0]} ms were not streamed one by one`);
-  });
-
-  test('the alert rules are loaded and evaluate', async () => {
-    const rules = async () => {
-      const { body } = await api('GET', '/api/prometheus/grafana/api/v1/rules');
-      return body.data.groups.flatMap((group) => group.rules).filter((rule) => JSON.stringify(rule).includes(`"${uid}"`) || /p-?scope/i.test(JSON.stringify(rule)));
-    };
-    const found = await until('every rule has been evaluated', async () => {
-      const all = await rules();
-      return all.length > 0 && all.every((rule) => rule.lastEvaluation && !rule.lastEvaluation.startsWith('0001')) && all;
-    }, 120);
-    const broken = found.filter((rule) => rule.health !== 'ok' && rule.health !== 'nodata').map((rule) => `${rule.name}: ${rule.health} ${rule.lastError ?? ''}`);
-    assert.deepEqual(broken, []);
   });
 });
