@@ -74,7 +74,7 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	}
 	defer closeStore()
 
-	server, err := bind(o, log, own)
+	server, err := bind(&o, log, own)
 	if err != nil {
 		return err
 	}
@@ -166,26 +166,28 @@ func openStore(c *Config, version string, log *slog.Logger, own *withLacks) (*st
 	return nil, func() {}, nil
 }
 
-// bind takes socket and address, or the one of them that can be had.
-func bind(o api.Options, log *slog.Logger, own *withLacks) (*api.Server, error) {
-	server, err := api.NewServer(o)
+// bind takes socket and address, or the one of them that can be had; o says afterwards which.
+func bind(o *api.Options, log *slog.Logger, own *withLacks) (*api.Server, error) {
+	server, err := api.NewServer(*o)
 	if err == nil || o.Listen == "" || o.Socket == "" {
 		return server, err
 	}
-	socketOnly, addressOnly := o, o
+	socketOnly, addressOnly := *o, *o
 	socketOnly.Listen, addressOnly.Socket = "", ""
+	all := []error{err}
 	for _, less := range []api.Options{socketOnly, addressOnly} {
 		server, lessErr := api.NewServer(less)
 		if lessErr == nil {
 			log.Error("serving on one of two only", "err", err)
 			own.lack("socket and address together", err.Error(), "see the reason")
+			*o = less
 			return server, nil
 		}
 		if lessErr.Error() != err.Error() {
-			err = errors.Join(err, lessErr)
+			all = append(all, lessErr)
 		}
 	}
-	return nil, err
+	return nil, errors.Join(all...)
 }
 
 // withLacks adds to what the collector lacks what the agent around it lacks.
