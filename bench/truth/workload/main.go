@@ -72,8 +72,10 @@ func spin(d time.Duration) {
 			sink++
 		}
 	}
+	runtime.KeepAlive(&sink)
 }
 
+// sink takes the results of work that must not be optimised away.
 var sink int
 
 func each(n int, f func(i int)) {
