@@ -8,7 +8,7 @@ module.exports = {
   // Jest configuration provided by Grafana scaffolding
   ...scaffold,
   // Grafana's components are slow to draw in jsdom, and builds run beside the tests.
-  testTimeout: 60_000,
+  testTimeout: 120_000,
   transform: {
     ...scaffold.transform,
     // d3-color and others ship their ES modules as .mjs, which the scaffold's pattern leaves as they are.

@@ -1,0 +1,314 @@
+import { LoadingState, type DataSourcePluginOptionsEditorProps, type PanelData } from '@grafana/data';
+import { act, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
+import userEvent from '@testing-library/user-event';
+import React, { useState } from 'react';
+
+import type { DataSource } from '../datasource';
+import { CONFIG, EDITOR } from '../labels';
+import { KINDS, type Field } from '../query/model';
+import { selectors } from '../selectors';
+import type { ScopeOptions, ScopeQuery, ScopeSecureOptions, ScopeVariableQuery } from '../types';
+import { AnnotationEditor } from './AnnotationEditor';
+import { ConfigEditor } from './ConfigEditor';
+import { QueryEditor } from './QueryEditor';
+import { VariableQueryEditor } from './VariableQueryEditor';
+
+/** jsdom has none: everything counts as seen. */
+class FakeIntersectionObserver {
+  observe() {}
+  unobserve() {}
+  disconnect() {}
+}
+
+// Without the check of pointer events, which costs seconds in jsdom.
+const user = userEvent.setup({ pointerEventsCheck: 0, delay: null });
+
+// jsdom neither lays out nor draws; the lists of Grafana's comboboxes show only what has a height, and measure their words.
+beforeAll(() => {
+  Object.assign(globalThis, { IntersectionObserver: FakeIntersectionObserver });
+  HTMLCanvasElement.prototype.getContext = (() => ({
+    measureText: () => ({ width: 50 }),
+  })) as unknown as typeof HTMLCanvasElement.prototype.getContext;
+  Element.prototype.getBoundingClientRect = () =>
+    ({ x: 0, y: 0, top: 0, left: 0, right: 120, bottom: 120, width: 120, height: 120 }) as DOMRect;
+  HTMLElement.prototype.scrollIntoView = () => undefined;
+  jest.spyOn(Element.prototype, 'clientHeight', 'get').mockReturnValue(400);
+  jest.spyOn(Element.prototype, 'clientWidth', 'get').mockReturnValue(400);
+});
+
+const labelValues = jest.fn((_label: string, _target: object) => Promise.resolve(['api', 'c++']));
+const datasource = { labelValues } as unknown as DataSource;
+
+beforeEach(() => labelValues.mockClear());
+
+/** An editor with a panel around it that keeps the query. */
+function setup(query: Partial<ScopeQuery> = {}, Editor: typeof QueryEditor = QueryEditor) {
+  const onChange = jest.fn();
+  const onRunQuery = jest.fn();
+  function Panel() {
+    const [stored, setStored] = useState<ScopeQuery>({ refId: 'A', ...query });
+    return (
+      <Editor
+        datasource={datasource}
+        query={stored}
+        onChange={(next: ScopeQuery) => {
+          onChange(next);
+          setStored(next);
+        }}
+        onRunQuery={onRunQuery}
+      />
+    );
+  }
+  render(<Panel />);
+  return { onChange, onRunQuery, newest: () => onChange.mock.calls[onChange.mock.calls.length - 1]?.[0] as ScopeQuery };
+}
+
+const field = (name: Field) => screen.getByTestId(selectors.field(name));
+const noField = (name: Field) => screen.queryByTestId(selectors.field(name));
+
+async function choose(name: Field, option: RegExp) {
+  await user.click(field(name));
+  await user.click(await findOption(option));
+}
+
+/** An entry of the list that is open. Looking for it by its role would take jsdom a second for each. */
+function findOption(text: RegExp): Promise<HTMLElement> {
+  return waitFor(() => {
+    const found = [...document.querySelectorAll<HTMLElement>('[role=option]')].find((o) =>
+      text.test(o.textContent ?? '')
+    );
+    expect(found).toBeDefined();
+    return found as HTMLElement;
+  });
+}
+
+async function type(name: Field, text: string) {
+  fireEvent.change(field(name), { target: { value: text } });
+  fireEvent.keyDown(field(name), { key: 'Enter' });
+  await act(async () => undefined);
+}
+
+describe('QueryEditor', () => {
+  it.each(KINDS)('shows what %s needs', (kind) => {
+    setup({ kind });
+    expect(field('kind')).toBeInTheDocument();
+    expect(field('process')).toBeInTheDocument();
+    expect(noField('metric') !== null).toBe(['heatmap', 'series', 'timeline'].includes(kind));
+    expect(noField('by') !== null).toBe(kind === 'series');
+    expect(noField('limit') !== null).toBe(['stops', 'blocked'].includes(kind));
+    expect(noField('live') !== null).toBe(['heatmap', 'series', 'timeline'].includes(kind));
+    expect(noField('rateHz')).toBeNull();
+  });
+
+  it('changes the kind and runs', async () => {
+    const { newest, onRunQuery } = setup({});
+    await choose('kind', /^Stops/);
+    expect(newest()).toEqual({ refId: 'A', version: 1, kind: 'stops' });
+    expect(onRunQuery).toHaveBeenCalledTimes(1);
+  });
+
+  it('offers no kind that the backend refuses', async () => {
+    setup({});
+    await user.click(field('kind'));
+    await findOption(/^Targets/);
+    expect([...document.querySelectorAll('[role=option]')].map((o) => o.textContent)).not.toContainEqual(
+      expect.stringMatching(/^Profile/)
+    );
+  });
+
+  it('offers processes that run, chosen by the other fields, as expressions that match just them', async () => {
+    const { newest } = setup({ target: { host: 'web' } });
+    await choose('process', /^c\+\+/);
+    expect(labelValues).toHaveBeenCalledWith('process', { host: 'web', process: undefined }, expect.anything());
+    expect(newest().target).toEqual({ host: 'web', process: 'c\\+\\+' });
+  });
+
+  it('takes a regular expression or a variable', async () => {
+    const { newest } = setup({});
+    await user.type(field('process'), '$process');
+    await user.click(await findOption(new RegExp(EDITOR.useValue)));
+    expect(newest().target).toEqual({ process: '$process' });
+  });
+
+  it('says when the list cannot be loaded, and still takes what is typed', async () => {
+    labelValues.mockRejectedValueOnce({ data: { message: 'the agent is gone' } });
+    setup({});
+    await user.click(field('process'));
+    expect(await screen.findByText(/the agent is gone/)).toBeInTheDocument();
+  });
+
+  it('shows an error beside its field and does not run', async () => {
+    const { onRunQuery, newest } = setup({});
+    await type('ps', '3-1');
+    expect(screen.getByTestId(selectors.problem('ps'))).toHaveTextContent('runs backwards');
+    expect(newest().ps).toBe('3-1');
+    expect(onRunQuery).not.toHaveBeenCalled();
+    await type('ps', '1-3');
+    expect(screen.queryByTestId(selectors.problem('ps'))).toBeNull();
+    expect(onRunQuery).toHaveBeenCalledTimes(1);
+  });
+
+  it('runs once the user is done, not at every key', async () => {
+    const { onChange } = setup({});
+    await user.type(field('ps'), '0-3');
+    expect(onChange).not.toHaveBeenCalled();
+    await user.tab();
+    expect(onChange).toHaveBeenCalledTimes(1);
+  });
+
+  it('asks for a rate once it is live', async () => {
+    const { newest } = setup({});
+    await user.click(field('live'));
+    expect(newest().live).toBe(true);
+    await type('rateHz', '30');
+    expect(newest().rateHz).toBe(30);
+    await user.click(field('live'));
+    expect(newest()).not.toHaveProperty('live');
+  });
+
+  it('says when a metric does not stream that fast', () => {
+    setup({ kind: 'series', metric: 'syscalls', live: true, rateHz: 30 });
+    expect(screen.getByTestId(selectors.panelHint)).toHaveTextContent('at most 5 frames');
+  });
+
+  it('says which panel suits', () => {
+    setup({ kind: 'timeline' });
+    expect(screen.getByTestId(selectors.panelHint)).toHaveTextContent('State timeline');
+  });
+
+  it('checks PromQL while it is typed and runs on Shift+Enter', async () => {
+    const { newest, onRunQuery } = setup({ kind: 'series' });
+    await user.click(within(screen.getByTestId(selectors.editorMode)).getByLabelText('Code'));
+    expect(newest().editorMode).toBe('code');
+    expect(noField('process')).toBeNull();
+    expect(screen.getByTestId(selectors.problem('expr'))).toHaveTextContent('Write a PromQL');
+    onRunQuery.mockClear();
+    fireEvent.change(field('expr'), { target: { value: 'sum(up' } });
+    expect(screen.getByTestId(selectors.problem('expr'))).toHaveTextContent('column 7');
+    fireEvent.change(field('expr'), { target: { value: 'sum(up)' } });
+    expect(screen.queryByTestId(selectors.problem('expr'))).toBeNull();
+    fireEvent.keyDown(field('expr'), { key: 'Enter', shiftKey: true });
+    expect(newest().expr).toBe('sum(up)');
+    expect(onRunQuery).toHaveBeenCalledTimes(1);
+  });
+
+  it('gives every control a name', () => {
+    setup({ kind: 'series', live: true });
+    const controls = document.querySelectorAll('input, textarea');
+    expect(controls.length).toBeGreaterThan(12);
+    controls.forEach((control) => expect(control).toHaveAccessibleName());
+  });
+
+  it('is not drawn again for every frame of a stream', () => {
+    const query: ScopeQuery = { refId: 'A', kind: 'stops' };
+    const read = jest.fn();
+    const watched = new Proxy(query, {
+      get: (target, key) => {
+        read();
+        return Reflect.get(target, key);
+      },
+    });
+    const data = () => ({ state: LoadingState.Streaming, series: [] }) as unknown as PanelData;
+    const editor = () => (
+      <QueryEditor datasource={datasource} query={watched} data={data()} onChange={() => {}} onRunQuery={() => {}} />
+    );
+    const { rerender } = render(editor());
+    const before = read.mock.calls.length;
+    rerender(editor());
+    expect(read.mock.calls.length).toBe(before);
+  });
+});
+
+describe('AnnotationEditor', () => {
+  it('asks for stops and nothing else', async () => {
+    const { newest } = setup({}, AnnotationEditor as typeof QueryEditor);
+    expect(noField('kind')).toBeNull();
+    await type('limit', '50');
+    expect(newest()).toMatchObject({ kind: 'stops', limit: 50 });
+  });
+});
+
+describe('VariableQueryEditor', () => {
+  it('lists a label of the targets chosen', async () => {
+    const onChange = jest.fn();
+    const query: ScopeVariableQuery = { refId: '', label: 'process' };
+    render(<VariableQueryEditor datasource={datasource} query={query} onChange={onChange} onRunQuery={() => {}} />);
+    expect(noField('process')).toBeNull();
+    await user.click(screen.getByTestId(selectors.variableLabel));
+    await user.click(await findOption(/^Ps/));
+    expect(onChange).toHaveBeenCalledWith({ refId: 'variable', label: 'p' });
+  });
+});
+
+describe('ConfigEditor', () => {
+  type Options = DataSourcePluginOptionsEditorProps<ScopeOptions, ScopeSecureOptions>['options'];
+
+  function configure(options: Partial<Options> = {}) {
+    const onChange = jest.fn();
+    function Page() {
+      const [stored, setStored] = useState({ jsonData: {}, secureJsonFields: {}, ...options } as Options);
+      return (
+        <ConfigEditor
+          options={stored}
+          onOptionsChange={(next) => {
+            onChange(next);
+            setStored(next as Options);
+          }}
+        />
+      );
+    }
+    render(<Page />);
+    return () => onChange.mock.calls[onChange.mock.calls.length - 1]?.[0] as Options;
+  }
+  const setting = (name: string) => screen.getByTestId(selectors.config(name));
+
+  it('starts with the agent of this host and says how it gets its privileges', () => {
+    configure();
+    expect(setting('startAgent')).toBeChecked();
+    expect(screen.getAllByTestId(selectors.privilegesCommand)[0]).toHaveTextContent('setcap cap_bpf');
+    expect(screen.queryByTestId(selectors.config('token'))).toBeNull();
+  });
+
+  it('takes one agent a line and names the wrong one', async () => {
+    const newest = configure({ jsonData: { mode: 'agents' } });
+    expect(screen.getByText(CONFIG.noAgents)).toBeInTheDocument();
+    fireEvent.change(setting('agents'), { target: { value: 'http://a:9477\n\nftp://b' } });
+    expect(newest().jsonData.agents).toEqual(['http://a:9477', 'ftp://b']);
+    expect(screen.getByText(CONFIG.badUrl('ftp://b'))).toBeInTheDocument();
+    fireEvent.change(setting('agents'), { target: { value: 'http://a:9477\nweb-1:9477' } });
+    await waitFor(() => expect(screen.queryByText(/is no address/)).toBeNull());
+  });
+
+  it('takes an engine, with agents if there are any', () => {
+    const newest = configure({ jsonData: { mode: 'engine' } });
+    fireEvent.change(setting('engineUrl'), { target: { value: 'http://prom:9090' } });
+    expect(newest().jsonData.engineUrl).toBe('http://prom:9090');
+    expect(screen.queryByText(CONFIG.noAgents)).toBeNull();
+    expect(setting('agents')).toBeInTheDocument();
+  });
+
+  it('writes secrets where they are encrypted, and never among the settings', async () => {
+    const newest = configure({ jsonData: { mode: 'agents', agents: ['http://a:1'] } });
+    await user.type(setting('token'), 's3cret');
+    expect(newest().secureJsonData).toEqual({ token: 's3cret' });
+    expect(JSON.stringify(newest().jsonData)).not.toContain('s3cret');
+  });
+
+  it('forgets a stored secret on reset', async () => {
+    const newest = configure({ jsonData: { mode: 'agents' }, secureJsonFields: { token: true } });
+    await user.click(screen.getByRole('button', { name: /reset/i }));
+    expect(newest()).toMatchObject({ secureJsonFields: { token: false }, secureJsonData: { token: '' } });
+  });
+
+  it('changes nothing that was provisioned', () => {
+    configure({ readOnly: true });
+    expect(screen.getByText(CONFIG.readOnly)).toBeInTheDocument();
+    expect(setting('socketPath')).toBeDisabled();
+  });
+
+  it('changes the source', async () => {
+    const newest = configure();
+    await act(async () => fireEvent.click(screen.getByLabelText('Agents')));
+    expect(newest().jsonData.mode).toBe('agents');
+  });
+});
