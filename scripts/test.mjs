@@ -138,6 +138,7 @@ async function asStep(what, build) {
 
 function steps(o, env) {
   const race = { ...env, CGO_ENABLED: '1' };
+  const plain = { ...env, CGO_ENABLED: '0' };
   const all = {
     scripts: [
       {
@@ -150,8 +151,11 @@ function steps(o, env) {
     ],
     go: [
       { name: 'gofmt', run: () => gofmt(env) },
-      { name: 'vet', run: () => command('vet', 'go', ['vet', './...'], { env }) },
-      { name: 'staticcheck', run: () => command('staticcheck', 'go', ['tool', 'staticcheck', './...'], { env }) },
+      { name: 'vet', run: () => command('vet', 'go', ['vet', './...'], { env: plain }) },
+      {
+        name: 'staticcheck',
+        run: () => command('staticcheck', 'go', ['tool', 'staticcheck', './...'], { env: plain }),
+      },
       {
         name: isRoot ? 'test -race' : 'test -race (without root: no eBPF)',
         // One package at a time: several of them load BPF programs and measure time.
@@ -160,7 +164,7 @@ function steps(o, env) {
             'go-test',
             'go',
             ['test', '-race', '-p', '1', '-count', '1', '-timeout', '20m', '-json', ...o.packages],
-            { env: race, read: readGoTest, timeout: 25 * 60_000 }
+            { env: race, read: readGoTest, timeout: 40 * 60_000 }
           ),
       },
     ],
@@ -178,7 +182,7 @@ function steps(o, env) {
     build: [
       {
         name: 'all platforms (mage)',
-        run: () => command('mage', 'go', ['tool', 'mage', '-v'], { env: { ...env, CGO_ENABLED: '0' } }),
+        run: () => command('mage', 'go', ['tool', 'mage', '-v'], { env: plain, timeout: 30 * 60_000 }),
       },
       { name: 'frontend', run: () => asStep('frontend', buildFrontend) },
       {
@@ -215,7 +219,7 @@ async function browser(env) {
     'browser',
     process.execPath,
     ['--test', '--test-reporter=tap', '--test-concurrency=1', ...nodeTests('e2e')],
-    { env, read: readTap, timeout: 20 * 60_000 }
+    { env, read: readTap, timeout: 30 * 60_000 }
   );
 }
 
