@@ -89,6 +89,9 @@ func (f *Finder) Inspect(exePath string) (*Binary, error) {
 		}
 		defer file.Close()
 		facts.bin, facts.refused = Inspect(file)
+		if errors.Is(facts.refused, &RefusedError{Reason: ReasonUnreadable}) {
+			f.forget(facts) // a read error may pass
+		}
 	})
 	return facts.bin, facts.refused
 }

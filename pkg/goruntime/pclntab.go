@@ -149,14 +149,17 @@ func (t *funcTable) lookup(wanted map[string]bool) (map[string]symbol, error) {
 		return nil, err
 	}
 	found := make(map[string]symbol, len(names))
-	if len(names) == 0 {
-		return found, nil
+	unique := make(map[string]bool, len(names))
+	for _, name := range names {
+		unique[name] = true
 	}
+	distinct := len(unique)
 	// The list has pairs of 32-bit offsets, of the function from the text and of its record from the list; a record begins with the former again
 	// and the offset of its name (runtime/symtab.go, functab and runtime/runtime2.go, _func). Records lie in the order of the list.
 	list := newWindow(t.im, t.addr+t.funcs)
 	records := newWindow(t.im, t.addr+t.funcs)
-	for i := uint64(0); i < t.nfunc; i++ {
+	// The runtime comes first in what Go links by itself, so that it is rare to read the list to its end.
+	for i := uint64(0); i < t.nfunc && len(found) < distinct; i++ {
 		entry, err := list.bytes(i*8, 12)
 		if err != nil {
 			return nil, err

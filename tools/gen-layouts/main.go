@@ -4,22 +4,26 @@
 // module proxy by GOTOOLCHAIN), for amd64 and arm64, and reads the offsets from the program's DWARF. It fails when it is not known which release
 // of a line brought a change. With -check nothing is written and the exit status says whether the committed table still holds.
 //
-// GOEXPERIMENT settings change the runtime, too. With -experiments the command builds with each one that a line knows, which takes a quarter of an
-// hour, and writes layouts_experiments_gen.go instead: which settings leave the layout alone, and the layouts of those that do not.
+// GOEXPERIMENT settings change the runtime, too. With -experiments the command writes layouts_experiments_gen.go instead: which settings leave the
+// layout alone, because the runtime's source does not mention them or because a program built with them has the same layout, and the layouts of the
+// others. It rebuilds the runtime some sixty times for that.
 //
 // Run it in the repository: go generate ./pkg/goruntime
 package main
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"go/format"
+	"io/fs"
 	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
@@ -128,36 +132,41 @@ func experimentTable(b *bytes.Buffer, dir string) error {
 	var harmless, moving bytes.Buffer
 	for _, l := range lines {
 		newest := fmt.Sprintf("1.%d.%d", l.minor, l.patches[len(l.patches)-1])
-		settings, err := experimentSettings(dir, newest)
+		all, used, err := experiments(dir, newest)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintf(&harmless, "%d: {", l.minor)
-		for _, setting := range settings {
-			same := true
-			for _, arch := range archs {
-				plain, err := measure(dir, newest, arch, "")
-				if err != nil {
-					return err
-				}
-				got, err := measure(dir, newest, arch, setting)
-				if err != nil {
-					// Not every setting builds on every architecture, or at all.
-					log.Printf("go%s %s GOEXPERIMENT=%s: skipped: %.200s", newest, arch, setting, err)
-					same = false
-					break
-				}
-				same = same && *got == *plain
+		for _, name := range all {
+			if !used[name] {
+				// Only settings other than the default are recorded, and which of the two that is does not matter here.
+				fmt.Fprintf(&harmless, "%q: true, \"no%s\": true, ", name, name)
+				continue
 			}
+			version, err := builtVersion(dir, newest, name)
+			if err != nil {
+				log.Printf("go%s GOEXPERIMENT=%s: skipped: %.200s", newest, name, err)
+				continue
+			}
+			if !strings.Contains(version, "X:") {
+				name = "no" + name
+			}
+			same, err := sameLayout(dir, newest, name)
+			if err != nil {
+				log.Printf("go%s GOEXPERIMENT=%s: skipped: %.200s", newest, name, err)
+				continue
+			}
+			log.Printf("go%s GOEXPERIMENT=%s: same layout: %v", newest, name, same)
 			if same {
-				fmt.Fprintf(&harmless, "%q: true, ", setting)
+				fmt.Fprintf(&harmless, "%q: true, ", name)
 				continue
 			}
 			for _, arch := range archs {
-				var entries bytes.Buffer
-				if err := l.entries(&entries, dir, arch, setting); err == nil {
-					fmt.Fprintf(&moving, "{%d, %q, %q}: {\n%s},\n", l.minor, arch, setting, entries.String())
+				fmt.Fprintf(&moving, "{%d, %q, %q}: {\n", l.minor, arch, name)
+				if err := l.entries(&moving, dir, arch, name); err != nil {
+					return err
 				}
+				moving.WriteString("},\n")
 			}
 		}
 		harmless.WriteString("},\n")
@@ -167,37 +176,74 @@ func experimentTable(b *bytes.Buffer, dir string) error {
 	return nil
 }
 
-// experimentSettings lists the GOEXPERIMENT settings that change something about a release: the experiments it has, with "no" before those that it
-// has switched on.
-func experimentSettings(dir, release string) ([]string, error) {
+// sameLayout reports whether a setting leaves the layouts of a release alone.
+func sameLayout(dir, release, experiment string) (bool, error) {
+	for _, arch := range archs {
+		plain, err := measure(dir, release, arch, "")
+		if err != nil {
+			return false, err
+		}
+		got, err := measure(dir, release, arch, experiment)
+		if err != nil {
+			return false, err
+		}
+		if *got != *plain {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// experiments lists the GOEXPERIMENT names that a release knows, and which of them its runtime's source mentions.
+func experiments(dir, release string) (all []string, used map[string]bool, err error) {
 	cmd := exec.Command("go", "env", "GOROOT")
 	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=go"+release)
 	cmd.Dir = dir
-	root, err := cmd.Output()
+	out, err := cmd.Output()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	files, err := filepath.Glob(filepath.Join(strings.TrimSpace(string(root)), "src", "internal", "goexperiment", "exp_*_on.go"))
-	if err != nil {
-		return nil, err
+	src := filepath.Join(strings.TrimSpace(string(out)), "src")
+	files, err := filepath.Glob(filepath.Join(src, "internal", "goexperiment", "exp_*_on.go"))
+	if err != nil || len(files) == 0 {
+		return nil, nil, fmt.Errorf("go%s has no experiments: %v", release, err)
 	}
-	var settings []string
 	for _, f := range files {
 		name := strings.TrimSuffix(strings.TrimPrefix(filepath.Base(f), "exp_"), "_on.go")
-		if strings.HasPrefix(name, "regabi") || name == "preemptibleloops" {
-			continue // no longer a choice, or known not to work
+		// Calling conventions are no choice any more, and preemptible loops are known not to work.
+		if !strings.HasPrefix(name, "regabi") && name != "preemptibleloops" {
+			all = append(all, name)
 		}
-		version, err := builtVersion(dir, release, name)
-		if err != nil {
-			log.Printf("go%s GOEXPERIMENT=%s: skipped: %.200s", release, name, err)
-			continue
-		}
-		if !strings.Contains(version, "X:") {
-			name = "no" + name
-		}
-		settings = append(settings, name)
 	}
-	return settings, nil
+	mention := regexp.MustCompile(`(?i)goexperiment[._]([a-z0-9]+)`)
+	used = make(map[string]bool)
+	for _, part := range []string{"runtime", "internal/runtime", "internal/abi"} {
+		err := filepath.WalkDir(filepath.Join(src, filepath.FromSlash(part)), func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				if errors.Is(err, fs.ErrNotExist) {
+					return nil // internal/runtime came with Go 1.23
+				}
+				return err
+			}
+			if d.IsDir() || strings.HasSuffix(path, "_test.go") {
+				return nil
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			for _, m := range mention.FindAllSubmatch(text, -1) {
+				// Constants come as a bool and, with "Int" behind, as a number.
+				name := strings.ToLower(string(m[1]))
+				used[name], used[strings.TrimSuffix(name, "int")] = true, true
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return all, used, nil
 }
 
 // builtVersion is runtime.Version of a program built with an experiment; it names those that differ from the default.

@@ -1,0 +1,134 @@
+package goruntime
+
+import (
+	"encoding/binary"
+	"os"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+// arena is memory of this process that plays the target's. It stays at one address, so that pointers into it can be written down.
+var arena [256 << 10]byte
+
+// arenaProcess pretends that the runtime's variables lie at the beginning of the arena.
+func arenaProcess() *Process {
+	base := uint64(uintptr(unsafe.Pointer(&arena)))
+	b := &Binary{
+		GoVersion: "go1.26.8",
+		Layout:    layoutTable[layoutKey{26, "amd64", ""}][0].layout,
+		Vars:      Vars{AllP: base, AllM: base + 24, GOMAXPROCS: base + 32, GCPhase: base + 36, Sched: base + 64},
+	}
+	p := &Process{pid: os.Getpid(), bin: b, pidfd: -1}
+	p.startTime, _ = startTime(p.pid)
+	p.exe, _ = p.exeID()
+	entry, random, _ := p.auxv()
+	b.entry, p.canary = entry, random
+	p.tids.same = true
+	return p
+}
+
+// put writes a word into the arena; ref is the address of a place in it.
+func put(off int, v uint64)   { binary.NativeEndian.PutUint64(arena[off:], v) }
+func ref(off int) uint64      { return uint64(uintptr(unsafe.Pointer(&arena))) + uint64(off) }
+func put32(off int, v uint32) { binary.NativeEndian.PutUint32(arena[off:], v) }
+
+// healthyArena writes a small runtime: two Ps, three Ms, two Gs.
+func healthyArena(l *Layout) {
+	clear(arena[:])
+	const allp, ps, ms, gs = 8 << 10, 16 << 10, 64 << 10, 96 << 10
+	put(0, ref(allp))
+	put(8, 2)
+	put(16, 2)
+	put(24, ref(ms))
+	put32(32, 2)
+	for i := range 2 {
+		p := ps + i*20<<10
+		put(allp+8*i, ref(p))
+		put32(p+int(l.P.ID), uint32(i))
+		put32(p+int(l.P.Status), pRunning)
+		put(p+int(l.P.M), ref(ms+i*4096))
+		put32(p+int(l.P.RunqHead), 10)
+		put32(p+int(l.P.RunqTail), 15)
+		put(p+int(l.P.RunNext), ref(gs))
+	}
+	for i := range 3 {
+		m := ms + i*4096
+		put(m+int(l.M.ProcID), uint64(os.Getpid()))
+		put(m+int(l.M.CurG), ref(gs+i%2*1024))
+		if i < 2 {
+			put(m+int(l.M.P), ref(ps+i*20<<10))
+			put(m+int(l.M.AllLink), ref(m+4096))
+		}
+	}
+	for i := range 2 {
+		put32(gs+i*1024+int(l.G.AtomicStatus), 2+uint32(i))
+	}
+}
+
+func TestArena(t *testing.T) {
+	p := arenaProcess()
+	healthyArena(&p.bin.Layout)
+	var s Snapshot
+	if err := p.Snapshot(&s, true); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.Ps) != 2 || len(s.Ms) != 3 || s.Errors != 0 || s.Ps[0].RunqDepth != 6 || s.Ps[0].State.String() != "running" || s.Ps[1].State.String() != "syscall" {
+		t.Errorf("%+v", s)
+	}
+	// A list of Ms that loops is cut.
+	put(64<<10+2*4096+int(p.bin.Layout.M.AllLink), ref(64<<10))
+	if err := p.Snapshot(&s, true); err != nil || len(s.Ms) != 3 || s.Errors != 1 {
+		t.Errorf("a loop: %v, %d Ms, %d errors", err, len(s.Ms), s.Errors)
+	}
+	// A P that is not mapped is left out.
+	put(8<<10, 1<<40)
+	if err := p.Snapshot(&s, false); err != nil || len(s.Ps) != 2 || s.Ps[0].OK || !s.Ps[1].OK || s.Errors != 1 {
+		t.Errorf("an unmapped P: %v, %+v", err, s)
+	}
+	// Lengths that cannot be.
+	put(8, 1<<40)
+	if err := p.Snapshot(&s, false); err == nil {
+		t.Error("2^40 Ps accepted")
+	}
+}
+
+// FuzzSnapshot reads a runtime in which words have been replaced: by anything, or by addresses of other parts of it. The input is a list of the place
+// of a word (2 bytes), the kind (1 byte), and 8 bytes of value.
+func FuzzSnapshot(f *testing.F) {
+	f.Add([]byte{0, 1, 0, 255, 255, 255, 255, 255, 255, 255, 255}, true) // len(allp)
+	f.Add([]byte{0, 3, 1, 0, 0, 1, 0, 0, 0, 0, 0}, true)                 // allm
+	p := arenaProcess()
+	var s Snapshot
+	f.Fuzz(func(t *testing.T, input []byte, withMs bool) {
+		healthyArena(&p.bin.Layout)
+		for ; len(input) >= 11; input = input[11:] {
+			off := int(binary.LittleEndian.Uint16(input)) * 8 % (len(arena) - 8)
+			v := binary.LittleEndian.Uint64(input[3:])
+			switch input[2] % 3 {
+			case 1:
+				v = ref(int(v % uint64(len(arena))))
+			case 2:
+				v %= 5000
+			}
+			put(off, v)
+		}
+		begin := time.Now()
+		err := p.Snapshot(&s, withMs)
+		if took := time.Since(begin); took > 5*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if err != nil {
+			return
+		}
+		_ = p.plausible(&s)
+		if len(s.Ps) > maxPs || len(s.Ms) > maxMs+maxPs {
+			t.Errorf("%d Ps, %d Ms", len(s.Ps), len(s.Ms))
+		}
+		for i := range s.Ps {
+			if at := s.Ps[i].MIndex; int(at) >= len(s.Ms) || s.Ps[i].RunqDepth > 257 {
+				t.Errorf("%+v with %d Ms", s.Ps[i], len(s.Ms))
+			}
+		}
+	})
+}
