@@ -134,7 +134,7 @@ func startDemo(t *testing.T, tmp string, hold int) (cmd *exec.Cmd, lines *bufio.
 		if json.Unmarshal(lines.Bytes(), &e) != nil || e.Event != "touch" {
 			continue
 		}
-		for range 200 {
+		for range 1500 { // up to 15 s: a machine may be busy
 			stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "task", strconv.Itoa(e.TID), "stat"))
 			if err == nil && strings.Contains(string(stat), ") D ") {
 				return cmd, lines
