@@ -11,6 +11,9 @@ import (
 	"testing"
 )
 
+// crossCC is the C compiler for arm64 where Debian's package gcc-aarch64-linux-gnu is installed.
+const crossCC = "aarch64-linux-gnu-gcc"
+
 // toolchains are the releases the matrix tests build with: the newest of each line that the table was generated from.
 var toolchains = []string{"1.21.13", "1.22.12", "1.23.12", "1.24.11", "1.25.5", "1.26.8", "1.27.1"}
 
@@ -64,6 +67,9 @@ func program(t testing.TB, b build) string {
 		cgo = "CGO_ENABLED=1"
 	}
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off", "GOOS=linux", "GOARCH="+b.arch, "GOEXPERIMENT="+b.goexp, cgo)
+	if b.cgo && b.arch == "arm64" && runtime.GOARCH != "arm64" {
+		cmd.Env = append(cmd.Env, "CC="+crossCC)
+	}
 	if b.toolchain != "" {
 		cmd.Env = append(cmd.Env, "GOTOOLCHAIN=go"+b.toolchain)
 	} else {

@@ -110,6 +110,24 @@ func TestInspectLinking(t *testing.T) {
 		t.Run("external", func(t *testing.T) {
 			check(t, build{toolchain: toolchain, cgo: true, flags: []string{"-ldflags=-linkmode=external"}}, -8, false, true)
 		})
+		t.Run("cgo-arm64", func(t *testing.T) {
+			needCross(t)
+			check(t, build{toolchain: toolchain, arch: "arm64", cgo: true, source: "cgotarget"}, 16, false, true)
+		})
+		t.Run("cgo-pie-arm64", func(t *testing.T) {
+			needCross(t)
+			check(t, build{toolchain: toolchain, arch: "arm64", cgo: true, source: "cgotarget", flags: []string{"-buildmode=pie"}}, 16, true, true)
+		})
+		// Without relaxation the slot's offset is in the global offset table, put there by the loader.
+		t.Run("cgo-pie-got", func(t *testing.T) {
+			check(t, build{toolchain: toolchain, cgo: true, source: "cgotarget", flags: []string{"-buildmode=pie", "-ldflags=-extldflags=-Wl,--no-relax"}},
+				-32, true, true)
+		})
+		t.Run("cgo-pie-got-arm64", func(t *testing.T) {
+			needCross(t)
+			check(t, build{toolchain: toolchain, arch: "arm64", cgo: true, source: "cgotarget",
+				flags: []string{"-buildmode=pie", "-ldflags=-extldflags=-Wl,--no-relax"}}, 16, true, true)
+		})
 		t.Run("cgo-static", func(t *testing.T) {
 			exe := program(t, build{toolchain: toolchain, cgo: true, source: "cgotarget", flags: []string{"-ldflags=-linkmode=external -extldflags=-static"}})
 			if b := inspectFile(t, exe); !b.TLSGKnown {
@@ -149,6 +167,12 @@ func strip(t *testing.T, exe string) string {
 		t.Fatal(err)
 	}
 	return out
+}
+
+func needCross(t *testing.T) {
+	if _, err := exec.LookPath(crossCC); err != nil {
+		t.Skip("no C compiler for arm64")
+	}
 }
 
 func checkTLS(t *testing.T, b *Binary, want int64) {

@@ -161,24 +161,45 @@ func tlsUseAMD64(im *image, block *elf.Prog, code []byte, addr uint64) (off int6
 	return 0, false
 }
 
-// tlsUseARM64 looks behind the reading of TPIDR_EL0 for the offset: a constant in MOVZ, which already includes the 16-byte header, or a load from
-// the global offset table (cmd/internal/obj/arm64/asm7.go, C_TLS_LE and C_TLS_IE).
+// tlsUseARM64 looks behind the reading of TPIDR_EL0 for the offset that is then added to it: a constant, which already includes the 16-byte header, in
+// MOVZ or, where a C linker replaced a load from the global offset table, in MOVZ and MOVK; else such a load (cmd/internal/obj/arm64/asm7.go,
+// C_TLS_LE and C_TLS_IE).
 func tlsUseARM64(im *image, block *elf.Prog, code []byte, addr uint64) (off int64, ok bool) {
-	var page uint64
-	pageReg, seen := uint32(32), false
+	type source struct {
+		page, constant, got uint64
+		known               bool // constant is
+	}
+	var regs [32]source
+	seen := false
 	for i := 0; i+4 <= len(code); i += 4 {
 		w := binary.LittleEndian.Uint32(code[i:])
+		rd, rn, rm := w&31, w>>5&31, w>>16&31
+		imm16, shift := uint64(w>>5&0xffff), (w>>21&3)*16
 		switch {
-		case w&^31 == 0xd53bd040:
+		case w&^31 == 0xd53bd040: // MRS Xd, TPIDR_EL0
 			seen = true
 		case !seen:
-		case w&0xffe00000 == 0xd2800000: // MOVZ Xd, #imm
-			off = int64(w >> 5 & 0xffff)
-			return off, plausibleTLS(off)
-		case w&0x9f000000 == 0x90000000: // ADRP
-			pageReg, page = w&31, adrpTarget(w, addr+uint64(i))
-		case w&0xffc00000 == 0xf9400000 && w>>5&31 == pageReg: // LDR Xt, [Xn, #imm]
-			return im.tlsSlot(block, page+uint64(w>>10&0xfff)*8)
+		case w&0xff800000 == 0xd2800000: // MOVZ Xd, #imm, LSL #shift
+			regs[rd] = source{constant: imm16 << shift, known: true}
+		case w&0xff800000 == 0xf2800000: // MOVK Xd, #imm, LSL #shift
+			regs[rd].constant = regs[rd].constant&^(0xffff<<shift) | imm16<<shift
+		case w&0x9f000000 == 0x90000000: // ADRP Xd
+			regs[rd] = source{page: adrpTarget(w, addr+uint64(i))}
+		case w&0xffc00000 == 0xf9400000: // LDR Xd, [Xn, #imm]
+			if regs[rn].page == 0 {
+				regs[rd] = source{}
+				continue
+			}
+			regs[rd] = source{got: regs[rn].page + uint64(w>>10&0xfff)*8}
+		case w&0xffe0fc00 == 0xf8606800, w&0xffe0fc00 == 0xf8206800: // LDR or STR Xd, [Xn, Xm]
+			switch {
+			case regs[rm].known:
+				off = int64(regs[rm].constant)
+				return off, plausibleTLS(off)
+			case regs[rm].got != 0:
+				return im.tlsSlot(block, regs[rm].got)
+			}
+			return 0, false
 		}
 	}
 	return 0, false
