@@ -167,8 +167,6 @@ export const EDITOR = {
   builder: 'Builder',
   code: 'Code',
   mode: 'Editor mode',
-  useValue: 'Use this regular expression',
-  nothingFound: 'Nothing found. Type a regular expression or a variable',
   loadFailed: (what: string, why: string) =>
     `The list of ${what} could not be loaded: ${why}. You can still type a regular expression.`,
   suits: (panel: string) => `This query is made for the ${panel} panel.`,

@@ -1,9 +1,10 @@
 import { Field, TextArea } from '@grafana/ui';
-import React, { useEffect, useMemo, useState } from 'react';
+import React, { useMemo } from 'react';
 
 import { EDITOR, PROBLEM } from '../labels';
 import { promqlProblem } from '../query/promql';
 import { selectors } from '../selectors';
+import { useDraft } from './useDraft';
 
 interface Props {
   id: string;
@@ -16,8 +17,7 @@ interface Props {
 
 /** PromQL by hand, checked while it is typed; Shift+Enter or leaving the field runs it. */
 export function CodeField({ id, expr, problem, onCommit, onRun }: Props) {
-  const [text, setText] = useState(expr);
-  useEffect(() => setText(expr), [expr]);
+  const [text, setText] = useDraft(expr);
   const typing = text.trim() !== expr.trim();
   const shown = useMemo(() => {
     if (!typing) {

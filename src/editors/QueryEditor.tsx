@@ -9,7 +9,7 @@ import {
   Stack,
   Text,
 } from '@grafana/ui';
-import React, { memo, useId, useMemo, useRef, useState } from 'react';
+import React, { memo, useId, useMemo, useState } from 'react';
 
 import type { DataSource } from '../datasource';
 import {
@@ -53,6 +53,7 @@ import { CodeField } from './CodeField';
 import { Labelled } from './Labelled';
 import { TargetPicker } from './TargetPicker';
 import { TextField } from './TextField';
+import { useLatest } from './useLatest';
 
 export interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOptions> {
   /** The kinds on offer; all unless told. With a single one its picker is left out. */
@@ -64,15 +65,14 @@ export interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOpt
  * editor new props with every frame; it is drawn again only when the query changes.
  */
 export function QueryEditor(props: Props) {
-  const latest = useRef(props);
-  latest.current = props;
+  const latest = useLatest(props);
   const actions = useMemo<Actions>(
     () => ({
       onChange: (query) => latest.current.onChange(query),
       onRunQuery: () => latest.current.onRunQuery(),
       load: (label, others) => latest.current.datasource.labelValues(label, others, { range: latest.current.range }),
     }),
-    []
+    [latest]
   );
   const state = props.data?.state;
   return (

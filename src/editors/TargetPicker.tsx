@@ -1,9 +1,10 @@
 import { Combobox, type ComboboxOption } from '@grafana/ui';
-import React, { useCallback, useMemo, useRef } from 'react';
+import React, { useCallback, useMemo } from 'react';
 
-import { EDITOR, TARGET_WORDS } from '../labels';
+import { TARGET_WORDS } from '../labels';
 import type { TargetField, TargetSelector } from '../query/model';
 import { selectors } from '../selectors';
+import { useLatest } from './useLatest';
 
 interface Props {
   id: string;
@@ -19,25 +20,9 @@ interface Props {
 /** Picks a target by one of its labels: from what runs now, by a dashboard variable or by a regular expression of one's own. */
 export function TargetPicker({ id, field, target, invalid, load, onLoadError, onChange }: Props) {
   const others = useMemo(() => ({ ...target, [field]: undefined }), [target, field]);
-  const newest = useRef({ load, others, onLoadError });
-  newest.current = { load, others, onLoadError };
+  const newest = useLatest({ load, others, onLoadError });
 
-  const options = useCallback(
-    async (typed: string): Promise<Array<ComboboxOption<string>>> => {
-      const now = newest.current;
-      try {
-        const values = await now.load(field, now.others);
-        now.onLoadError?.(field, undefined);
-        return values
-          .filter((value) => value.toLowerCase().includes(typed.toLowerCase()))
-          .map((value) => ({ value: escapeForRegex(value), label: value }));
-      } catch (err) {
-        now.onLoadError?.(field, why(err));
-        return [];
-      }
-    },
-    [field]
-  );
+  const options = useCallback((typed: string) => loadOptions(typed, field, newest), [field, newest]);
 
   const value = target[field];
   return (
@@ -49,8 +34,6 @@ export function TargetPicker({ id, field, target, invalid, load, onLoadError, on
       onChange={(option) => onChange(withField(target, field, option?.value))}
       isClearable
       createCustomValue
-      customValueDescription={EDITOR.useValue}
-      noOptionsMessage={EDITOR.nothingFound}
       placeholder={TARGET_WORDS[field].all}
       invalid={invalid}
       width="auto"
@@ -58,6 +41,25 @@ export function TargetPicker({ id, field, target, invalid, load, onLoadError, on
       maxWidth={48}
     />
   );
+}
+
+/** What runs now and holds what was typed. A failure is told to the owner: the list then is empty, and typing still works. */
+async function loadOptions(
+  typed: string,
+  field: TargetField,
+  newest: { current: Pick<Props, 'load' | 'onLoadError'> & { others: TargetSelector } }
+): Promise<Array<ComboboxOption<string>>> {
+  const { load, others, onLoadError } = newest.current;
+  try {
+    const values = await load(field, others);
+    onLoadError?.(field, undefined);
+    return values
+      .filter((value) => value.toLowerCase().includes(typed.toLowerCase()))
+      .map((value) => ({ value: escapeForRegex(value), label: value }));
+  } catch (err) {
+    onLoadError?.(field, why(err));
+    return [];
+  }
 }
 
 /** A name as a regular expression that matches just it. */

@@ -1,5 +1,7 @@
 import { Input } from '@grafana/ui';
-import React, { useEffect, useState, type ComponentProps, type KeyboardEvent } from 'react';
+import React, { type ComponentProps, type KeyboardEvent } from 'react';
+
+import { useDraft } from './useDraft';
 
 type InputProps = ComponentProps<typeof Input>;
 
@@ -11,8 +13,7 @@ interface Props extends Omit<InputProps, 'value' | 'onChange' | 'onBlur'> {
 
 /** A text input that tells its owner once the user is done, so that a query does not run at every key. */
 export function TextField({ value, onCommit, onKeyDown, ...rest }: Props) {
-  const [text, setText] = useState(value);
-  useEffect(() => setText(value), [value]);
+  const [text, setText] = useDraft(value);
   const commit = () => {
     if (text.trim() !== value) {
       onCommit(text.trim());

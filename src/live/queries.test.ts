@@ -250,7 +250,7 @@ describe('a fast heatmap', () => {
     await run(request([FAST]));
     await say(1, NOW, [update(target(), [p(0, 0, 0)])]);
     await say(2, NOW + 100, [update(target(), [p(0, 100, 0)])]);
-    expect(newest()?.error?.message).toBe('store is closed');
+    expect(newest()?.errors?.[0]?.message).toBe('store is closed');
     expect(rows(newest()?.data[0])).toEqual([[NOW + 100, 1]]);
   });
 });

@@ -44,7 +44,7 @@ export class View {
 
   seed(response: DataQueryResponse) {
     const frames = response.data as DataFrame[];
-    this.failed = response.errors?.length || response.error ? response : undefined;
+    this.failed = response.errors?.length ? response : undefined;
     const { query } = this;
     if (!this.seeded && query.kind !== 'series' && isEmpty(query) && frames.length > 0) {
       this.busiest = new Set(frames.flatMap((frame) => frame.fields.map((field) => identity(field.labels ?? {}))));
@@ -57,7 +57,7 @@ export class View {
   }
 
   historyFailed(err: unknown): DataQueryResponse {
-    const response = { data: [], error: { message: err instanceof Error ? err.message : String(err) } };
+    const response = { data: [], errors: [{ message: err instanceof Error ? err.message : String(err) }] };
     this.seed(response);
     return response;
   }
@@ -108,7 +108,6 @@ export class View {
       key: refId,
       state: LoadingState.Streaming,
       errors: this.failed?.errors,
-      error: this.failed?.error,
     };
   }
 
