@@ -2,7 +2,7 @@ import { css } from '@emotion/css';
 import { type AnnotationQuery, CoreApp, type DataFrame, type GrafanaTheme2, LoadingState } from '@grafana/data';
 import type { DataQuery } from '@grafana/schema';
 import { Alert, Combobox, InlineField, useStyles2 } from '@grafana/ui';
-import { useEffect, useMemo, useRef, useState } from 'react';
+import { useEffect, useMemo, useState } from 'react';
 
 import { makeRange, runQueries } from '../host/query';
 import { Fault } from '../panels/Fault';
@@ -11,6 +11,7 @@ import { type AnnotationJson, type BoardJson, type PanelJson, panelsOf } from '.
 import { Panel } from './Panel';
 import { type Settings, useHost } from './settings';
 import { type Choice, useVariables } from './useVariables';
+import { useWidth } from './useWidth';
 
 // Grafana's grid: 24 columns, rows of 30 px, 8 px between panels.
 const COLUMNS = 24;
@@ -51,18 +52,7 @@ function BoardBody({ board, settings, tick }: { board: BoardJson; settings: Sett
   const styles = useStyles2(getStyles);
   const [picks, setPicks] = useState<Record<string, string>>(() => picksFromUrl(window.location.search));
   const { choices, key } = useVariables(board, picks, tick);
-  const [width, setWidth] = useState(0);
-  const grid = useRef<HTMLDivElement>(null);
-
-  useEffect(() => {
-    const element = grid.current;
-    if (!element) {
-      return undefined;
-    }
-    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
-    observer.observe(element);
-    return () => observer.disconnect();
-  }, []);
+  const [grid, width] = useWidth();
 
   const pick = (name: string, value: string): void => {
     const next = { ...picks, [name]: value };

@@ -1,13 +1,14 @@
 import { CoreApp, LoadingState, type PanelData } from '@grafana/data';
 import type { DataQuery } from '@grafana/schema';
 import { RadioButtonGroup, Stack } from '@grafana/ui';
-import { useEffect, useMemo, useRef, useState } from 'react';
+import { useMemo, useRef, useState } from 'react';
 
 import { makeRange } from '../host/query';
 import { Fault } from '../panels/Fault';
 import type { PanelJson } from './boardModel';
 import { Panel } from './Panel';
 import { type Settings, useHost } from './settings';
+import { useWidth } from './useWidth';
 
 interface Props {
   settings: Settings;
@@ -35,18 +36,7 @@ export function Explore({ settings, onChange, tick }: Props) {
   const [run, setRun] = useState(query);
   const [choice, setChoice] = useState<string>();
   const latest = useRef(query);
-  const [width, setWidth] = useState(0);
-  const box = useRef<HTMLDivElement>(null);
-
-  useEffect(() => {
-    const element = box.current;
-    if (!element) {
-      return undefined;
-    }
-    const observer = new ResizeObserver(() => setWidth(element.clientWidth));
-    observer.observe(element);
-    return () => observer.disconnect();
-  }, []);
+  const [box, width] = useWidth();
 
   const kind = (run as DataQuery & { kind?: string }).kind ?? 'heatmap';
   const type = choice ?? SUITS[kind] ?? 'table';
