@@ -238,6 +238,16 @@ describe('a fast heatmap', () => {
     expect(newest()?.data[0].meta.notices).toBeUndefined();
   });
 
+  it('shows no frame while there is no P, and says why when the agent is gone', async () => {
+    const { run, say, opened, newest } = await harness({}, () => of({ data: [] }));
+    await run(request([FAST]));
+    await say(1, NOW, [update(target('db'), [p(0, 0, 0)])]);
+    expect(newest()).toEqual({ data: [], key: 'A', state: 'Streaming' });
+    opened[0]?.stream.error(new StreamError(14, 'agent gone'));
+    await jest.advanceTimersByTimeAsync(100);
+    expect(newest()?.errors).toEqual([{ message: expect.stringContaining('agent gone') }]);
+  });
+
   it('counts what was lost', async () => {
     const { run, say, newest } = await harness({}, () => of({ data: [heatmapHistory([NOW], [0.1])] }));
     await run(request([FAST]));

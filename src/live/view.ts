@@ -103,12 +103,11 @@ export class View {
     if (first && notices.length) {
       first.meta = { ...first.meta, notices };
     }
-    return {
-      data: frames,
-      key: refId,
-      state: LoadingState.Streaming,
-      errors: this.failed?.errors,
-    };
+    // Without a frame there is nothing to pin a notice to: why there is none is then what the panel has to say.
+    const errors = first
+      ? this.failed?.errors
+      : (this.failed?.errors ?? [...this.down.values()].map((message) => ({ message })));
+    return { data: frames, key: refId, state: LoadingState.Streaming, ...(errors?.length ? { errors } : {}) };
   }
 
   private isChosen(target: Update['target']): boolean {

@@ -59,7 +59,11 @@ export class LiveValues {
   /** The frames up to an instant, Unix milliseconds. */
   frames(nowMs: number): DataFrame[] {
     const table = this.table.table(nowMs);
-    return this.query.kind === 'heatmap' ? [this.heatmap(table)] : this.series(table);
+    if (this.query.kind !== 'heatmap') {
+      return this.series(table);
+    }
+    // Grafana's heatmap fails on a frame without lanes; no frame is "No data".
+    return table.rows.length ? [this.heatmap(table)] : [];
   }
 
   private heatmap({ times, rows }: Table): DataFrame {
