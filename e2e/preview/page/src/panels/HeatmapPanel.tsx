@@ -79,9 +79,7 @@ function fromRows(frame: DataFrame, all: DataFrame[], options: HeatmapOptions): 
       const value = field.values[row];
       const to = times[row];
       if (value !== null && value !== undefined && to !== undefined) {
-        // A step longer than the usual one is a gap, and stays one.
-        const before = times[row - 1] ?? to - step;
-        cells.push({ from: to - before > 2 * step ? to - step : before, to, value });
+        cells.push({ from: to - lengthOf(times, row, step), to, value });
       }
     }
     return { name: buckets ? `≤ ${field.labels?.['le'] ?? ''}` : nameOf(field, frame, all), bottom: i * high, top: (i + 1) * high, cells };
@@ -206,6 +204,18 @@ function bound(field: Field | undefined): number {
 
 function yText(value: number, options: HeatmapOptions): string {
   return value === Infinity ? '+Inf' : formattedValueToString(getValueFormat(options.yAxis?.unit ?? 'short')(value));
+}
+
+/**
+ * How much time a row stands for: what has passed since the one before. Far more than at its neighbours is a gap, and stays one.
+ * Neighbours, since a stream's rows are closer than those of the history they follow.
+ */
+function lengthOf(times: number[], row: number, step: number): number {
+  const since = (i: number): number => (times[i] ?? NaN) - (times[i - 1] ?? NaN);
+  const own = since(row);
+  const around = [since(row - 1), since(row + 1)].filter((length) => length > 0);
+  const after = around.at(-1) ?? step;
+  return !(own > 0) || own > 2.5 * Math.max(...around, step) ? after : own;
 }
 
 /** The usual distance between sorted times: the smallest one. */
