@@ -603,3 +603,36 @@ func cpuTime() int64 {
 	}
 	return ru.Utime.Nano() + ru.Stime.Nano()
 }
+
+// TestStarting opens programs the moment they are executed: until the runtime is up they are "not started", never anything worse.
+func TestStarting(t *testing.T) {
+	builds := []build{{}}
+	if _, err := exec.LookPath("gcc"); err == nil {
+		builds = append(builds, build{cgo: true, source: "cgotarget", flags: []string{"-buildmode=pie"}})
+	}
+	for _, bd := range builds {
+		exe := program(t, bd)
+		b := inspectFile(t, exe)
+		waited := 0
+		for range 20 {
+			c := start(t, exe, nil)
+			p, err := OpenProcess(c.cmd.Process.Pid, b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "a process that starts", func() bool {
+				err := p.Validate()
+				if err != nil && !errors.Is(err, ErrNotStarted) && !errors.Is(err, ErrTorn) {
+					t.Fatalf("Validate: %v", err)
+				}
+				if err != nil {
+					waited++
+				}
+				return err == nil
+			})
+			p.Close()
+			c.kill()
+		}
+		t.Logf("%v: not started %d times", bd, waited)
+	}
+}

@@ -9,9 +9,6 @@ import (
 // Ps, as many as GOMAXPROCS, each with its own number and a known status, and each M that carries a P says so itself. It guards against a wrong
 // layout, which would otherwise yield plausible nonsense. A process that is starting up gives [ErrNotStarted]: try again later.
 func (p *Process) Validate() error {
-	if err := p.validateVersion(); err != nil {
-		return err
-	}
 	var s Snapshot
 	var last error
 	// A stop of the world that changes GOMAXPROCS, or Ps that change hands while they are read, can spoil one look, hardly several.
@@ -24,7 +21,8 @@ func (p *Process) Validate() error {
 			err = p.plausible(&s)
 		}
 		if err == nil {
-			return nil
+			// Not before: the string's pointer is not relocated until the dynamic linker has run.
+			return p.validateVersion()
 		}
 		if !errors.Is(err, ErrTorn) && !errors.Is(err, &RefusedError{Reason: ReasonMemory}) {
 			return err
@@ -75,6 +73,13 @@ func (p *Process) plausible(s *Snapshot) error {
 
 // plausibleMs checks that the Ms are threads of the process.
 func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) error {
+	started := false
+	for i := range s.Ms {
+		started = started || s.Ms[i].ProcID != 0
+	}
+	if !started && len(s.Ms) <= 1 {
+		return ErrNotStarted // the first M learns its thread id after schedinit (runtime/proc.go, mstart1 and minit)
+	}
 	// The first thread is never taken off the list (runtime/proc.go, mexit), and its id is the process's.
 	first := false
 	for i := range s.Ms {

@@ -2,6 +2,9 @@ package goruntime
 
 import (
 	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -12,6 +15,29 @@ func TestVariableRules(t *testing.T) {
 			t.Run(b.String(), func(t *testing.T) {
 				checkRules(t, program(t, b))
 			})
+		}
+	})
+}
+
+// TestVariableRulesOnTools does the same with the compiler and the go command of each toolchain: large programs, the first one optimised with a profile.
+func TestVariableRulesOnTools(t *testing.T) {
+	eachToolchain(t, func(t *testing.T, toolchain string) {
+		cmd := exec.Command("go", "env", "GOROOT", "GOTOOLDIR")
+		cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
+		if toolchain != "" {
+			cmd.Env = append(os.Environ(), "GOTOOLCHAIN=go"+toolchain)
+		}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Skip(err)
+		}
+		dirs := strings.Fields(string(out))
+		for _, exe := range []string{filepath.Join(dirs[0], "bin", "go"), filepath.Join(dirs[1], "compile")} {
+			if b := inspectFile(t, exe); b.Stripped {
+				t.Logf("%s is stripped", exe)
+				continue
+			}
+			checkRules(t, exe)
 		}
 	})
 }
