@@ -348,8 +348,8 @@ describe('fast series', () => {
     await say(1, NOW, [update(target(), [p(0, 0, 0), p(1, 0, 0)])]);
     await say(2, NOW + 100, [update(target(), [p(0, 100, 0), p(1, 0, 100)])]);
     expect(newest()?.data.map((f: DataFrame) => [f.fields[1]?.labels, f.fields[1]?.values])).toEqual([
-      [{ state: 'idle' }, [0.5]],
       [{ state: 'running' }, [0.5]],
+      [{ state: 'idle' }, [0.5]],
     ]);
   });
 

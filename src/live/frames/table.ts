@@ -1,4 +1,4 @@
-import type { Aggregation, Dimension } from '../../query/model';
+import { P_STATES, THREAD_STATES, type Aggregation, type Dimension } from '../../query/model';
 import { firstColumn, Grid, lastColumn } from './grid';
 import type { Reading } from './measure';
 
@@ -241,13 +241,20 @@ function keyOf(labels: Record<string, string>): string {
   return JSON.stringify(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
 }
 
-/** P2 before P10, processes by name. */
+/** P2 before P10, processes by name, states as in every legend: the backend's order, so that lines keep their colours. */
 export function compareLabels(a: Record<string, string>, b: Record<string, string>): number {
-  for (const label of ['host', 'process', 'process_pid', 'container', 'pod', 'p', 'state', 'thread_state']) {
+  for (const label of ['host', 'process', 'process_pid', 'container', 'pod', 'p']) {
     const order = (a[label] ?? '').localeCompare(b[label] ?? '', 'en', { numeric: true });
     if (order !== 0) {
       return order;
     }
   }
-  return 0;
+  return (
+    rank(P_STATES, a.state) - rank(P_STATES, b.state) ||
+    rank(THREAD_STATES, a.thread_state) - rank(THREAD_STATES, b.thread_state)
+  );
+}
+
+function rank(states: readonly string[], state: string | undefined): number {
+  return state === undefined ? 0 : states.indexOf(state);
 }
