@@ -23,7 +23,7 @@ const (
 	ReasonNoPrivilege Reason = "no_privilege" // the kernel does not let us read the target
 	ReasonTorn        Reason = "torn"         // the target changed while it was being read; the next attempt may succeed
 	ReasonMemory      Reason = "memory"       // the target's memory does not look like the runtime we expect
-	ReasonNotStarted  Reason = "not_started"  // the Go runtime of the target has not initialised its Ps yet
+	ReasonNotStarted  Reason = "not_started"  // the target is being executed, or its runtime has not initialised its Ps yet: try again
 	ReasonUnsupported Reason = "unsupported"  // this operating system cannot do it
 )
 

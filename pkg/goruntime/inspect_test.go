@@ -344,6 +344,8 @@ func TestParseGoVersion(t *testing.T) {
 		"go1.21":                               {minor: 21, plain: true},
 		"go1.27rc2":                            {minor: 27, plain: true},
 		"go1.26.8 X:nogreenteagc,boringcrypto": {minor: 26, patch: 8, plain: true, experiments: "nogreenteagc,boringcrypto"},
+		"go1.26.8-X:nogreenteagc":              {minor: 26, patch: 8, plain: true, experiments: "nogreenteagc"},
+		"go1.28-devel_0123abc-X:simd":          {minor: 28, experiments: "simd"},
 		"go1.22.9 (Red Hat 1.22.9-2.el9)":      {minor: 22, patch: 9, plain: true},
 		"go1.24.1-1 X:systemcrypto":            {minor: 24, patch: 1, plain: true, experiments: "systemcrypto"},
 		"devel go1.28-0123abc Tue Nov 3":       {minor: 28},

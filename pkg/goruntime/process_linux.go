@@ -34,7 +34,8 @@ type fileID struct {
 }
 
 // OpenProcess opens a process of which b is the executable: it works out where the program was loaded and makes sure that the process really
-// runs it. The caller needs ptrace access (the same user, or CAP_SYS_PTRACE). Close it after use.
+// runs it. The caller needs ptrace access (the same user, or CAP_SYS_PTRACE). Close it after use. Errors are [*RefusedError]; a process in the middle
+// of an exec gives [ErrNotStarted]: try again.
 func OpenProcess(pid int, b *Binary) (*Process, error) {
 	p := &Process{pid: pid, bin: b, pidfd: -1}
 	if err := p.open(); err != nil {
@@ -207,7 +208,12 @@ func (p *Process) auxv() (entry, random uint64, err error) {
 		}
 	}
 	if entry == 0 {
-		return 0, 0, unix.ESRCH // a zombie's or kernel thread's is empty
+		// It is empty for an instant in the middle of an exec (fs/exec.c, begin_new_exec, comes before fs/binfmt_elf.c, create_elf_tables), and
+		// for a zombie.
+		if p.alive() {
+			return 0, 0, ErrNotStarted
+		}
+		return 0, 0, ErrExited
 	}
 	return entry, random, nil
 }

@@ -616,10 +616,15 @@ func TestStarting(t *testing.T) {
 		waited := 0
 		for range 20 {
 			c := start(t, exe, nil)
-			p, err := OpenProcess(c.cmd.Process.Pid, b)
-			if err != nil {
-				t.Fatal(err)
-			}
+			var p *Process
+			eventually(t, "a process that is executed", func() bool {
+				var err error
+				p, err = OpenProcess(c.cmd.Process.Pid, b)
+				if err != nil && !errors.Is(err, ErrNotStarted) {
+					t.Fatalf("OpenProcess: %v", err)
+				}
+				return err == nil
+			})
 			eventually(t, "a process that starts", func() bool {
 				err := p.Validate()
 				if err != nil && !errors.Is(err, ErrNotStarted) && !errors.Is(err, ErrTorn) {

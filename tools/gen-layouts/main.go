@@ -285,7 +285,8 @@ func measure(dir, release, arch, experiments string) (*goruntime.Layout, error) 
 	if bin.LayoutSource != pstate.LayoutDWARF {
 		return nil, fmt.Errorf("go%s %s: the layout came from %q, not from DWARF", release, arch, bin.LayoutSource)
 	}
-	if got, _, _ := strings.Cut(bin.GoVersion, " "); got != "go"+release {
+	// Experiments follow after a blank or, since Go 1.26, a hyphen.
+	if got, _, _ := strings.Cut(strings.ReplaceAll(bin.GoVersion, "-X:", " X:"), " "); got != "go"+release {
 		return nil, fmt.Errorf("asked for go%s, got a program built by %s", release, bin.GoVersion)
 	}
 	return &bin.Layout, nil
