@@ -172,7 +172,11 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	if !f.wanted(&target) {
 		return
 	}
-	found := f.inspect(id.exe, exe)
+	found, err := f.inspect(id.exe, exe)
+	if err != nil {
+		delete(f.known, pid) // it executes something else at this moment: the next look decides
+		return
+	}
 	if found == nil {
 		return
 	}
@@ -212,6 +216,10 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
 			break
 		}
+		if f.executes(t.PID) {
+			delete(f.known, t.PID)
+			return
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -231,6 +239,12 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 	}
 }
 
+// executes says whether a process runs another program than the one it was found with.
+func (f *finder) executes(pid int32) bool {
+	info, err := os.Stat(filepath.Join(f.c.o.ProcRoot, strconv.Itoa(int(pid)), "exe"))
+	return err == nil && identify(info) != f.known[pid].exe
+}
+
 func (f *finder) wanted(t *pstate.Target) bool {
 	in, out := f.c.o.Include, f.c.o.Exclude
 	if out != nil && (out.MatchString(t.Process) || out.MatchString(t.Exe)) {
@@ -239,25 +253,35 @@ func (f *finder) wanted(t *pstate.Target) bool {
 	return in == nil || in.MatchString(t.Process) || in.MatchString(t.Exe)
 }
 
-// inspect reads a program's file, once for all processes that run it. nil: it isn't Go.
-func (f *finder) inspect(id fileID, path string) *inspected {
+// errChanged says that a path has come to mean another file.
+var errChanged = errors.New("the process executes another program")
+
+// inspect reads a program's file, once for all processes that run it. nil: it isn't Go. The path is one through a process, which may lead to
+// another file than a moment ago: then it is errChanged, and nothing is remembered under the wrong name.
+func (f *finder) inspect(id fileID, path string) (*inspected, error) {
 	if found, ok := f.binaries[id]; ok {
-		return found
+		return found, nil
 	}
-	found := inspectFile(path)
+	file, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errChanged // it has ended
+	}
+	if err != nil {
+		return &inspected{err: fmt.Errorf("its program can't be read: %w", err)}, nil
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || identify(info) != id {
+		return nil, errChanged
+	}
+	found := inspectFile(file)
 	if len(f.binaries) >= maxBinaries {
 		clear(f.binaries)
 	}
 	f.binaries[id] = found
-	return found
+	return found, nil
 }
 
-func inspectFile(path string) *inspected {
-	file, err := os.Open(path)
-	if err != nil {
-		return &inspected{err: fmt.Errorf("its program can't be read: %w", err)}
-	}
-	defer file.Close()
+func inspectFile(file *os.File) *inspected {
 	bin, err := goruntime.Inspect(file)
 	if errors.Is(err, goruntime.ErrNotGo) {
 		return nil

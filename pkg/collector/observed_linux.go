@@ -117,6 +117,9 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	// The events that follow need the threads; those asleep would otherwise be unknown until they run.
 	o.enterThreads()
 	if err := o.probeWorld(); err != nil {
+		if gone := o.proc.Alive(); gone != nil {
+			return o, gone
+		}
 		// The totals are right without it: only stops are missing.
 		o.info.Reason = "stops are not seen: " + err.Error()
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
@@ -275,7 +278,13 @@ func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs +
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
 	k := o.c.kernel
-	exe, err := link.OpenExecutable(fmt.Sprintf("%s/%d/exe", o.c.o.ProcRoot, o.info.PID))
+	file, err := o.proc.OpenExecutable()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	// By the descriptor: a path through the process would be followed anew, perhaps into another program (see OpenExecutable).
+	exe, err := link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package goruntime
 
 import (
+	"io"
+
 	"golang.org/x/arch/arm64/arm64asm"
 	"golang.org/x/arch/x86/x86asm"
 )
@@ -15,6 +17,33 @@ type ProbeSite struct {
 	// measured costs under 1 µs against 22 µs.
 	Emulated bool
 	Insn     string // the instruction in Go syntax
+
+	code string // what the file holds at FileOffset: the instruction and what follows
+}
+
+// codeKept is how many bytes of the program are remembered at a site; two programs that agree in them at the same offset of both are not to be
+// expected.
+const codeKept = 32
+
+// in reports whether a file holds at the site what the inspected one held there.
+func (s ProbeSite) in(file io.ReaderAt) bool {
+	got := make([]byte, len(s.code))
+	_, err := file.ReadAt(got, int64(s.FileOffset))
+	return err == nil && len(got) > 0 && string(got) == s.code
+}
+
+// newProbeSite completes a site at a link-time address.
+func newProbeSite(im *image, addr uint64) (ProbeSite, bool) {
+	off, ok := im.fileOffset(addr)
+	if !ok {
+		return ProbeSite{}, false
+	}
+	var code [codeKept]byte
+	n, err := im.readVA(addr, code[:])
+	if err != nil || n == 0 {
+		return ProbeSite{}, false
+	}
+	return ProbeSite{Addr: addr, FileOffset: off, code: string(code[:n])}, true
 }
 
 // probeFuncs are called rarely: around each GC cycle, stop of the world and GOMAXPROCS change (runtime/proc.go, runtime/mgc.go).
@@ -87,11 +116,9 @@ func probeSite(im *image, s symbol) (ProbeSite, bool) {
 	if !ok {
 		return ProbeSite{}, false
 	}
-	off, ok := im.fileOffset(s.value + uint64(at))
-	if !ok {
-		return ProbeSite{}, false
-	}
-	return ProbeSite{Addr: s.value + uint64(at), FileOffset: off, Emulated: emulated, Insn: insn}, true
+	site, ok := newProbeSite(im, s.value+uint64(at))
+	site.Emulated, site.Insn = emulated, insn
+	return site, ok
 }
 
 // pickAMD64 looks for the PUSH BP that sets the frame up (Go 1.21 on: cmd/internal/obj/x86/obj6.go, preprocess). Only the stack check may come

@@ -180,6 +180,40 @@ func (p *Process) ReadMemory(addr uint64, b []byte) error {
 	return p.explain(err)
 }
 
+// OpenExecutable opens the file the process runs, for probes: a uprobe belongs to a file and an offset in it, and in any other file than the one
+// inspected that offset may lie in the middle of an instruction, where a breakpoint breaks the program. The path /proc/<pid>/exe is no such
+// promise, because the process may execute another program between any two steps; the file that is returned has been checked, the path must not be
+// used again. The caller closes it.
+func (p *Process) OpenExecutable() (*os.File, error) {
+	f, err := os.Open("/proc/" + strconv.Itoa(p.pid) + "/exe")
+	if err != nil {
+		return nil, p.explain(err)
+	}
+	if err := p.checkExecutable(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func (p *Process) checkExecutable(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return p.explain(err)
+	}
+	if (fileID{uint64(st.Dev), st.Ino}) != p.exe {
+		return ErrExeced
+	}
+	for _, sites := range [][]ProbeSite{p.bin.Probes, p.bin.HotProbes} {
+		for _, s := range sites {
+			if !s.in(f) {
+				return refuse(ReasonExeced, nil, "the file of process %d is not the one inspected: it differs at %s", p.pid, s.Func)
+			}
+		}
+	}
+	return nil
+}
+
 // exeID identifies the executable. The link is followed by the kernel inside the target's mount namespace.
 func (p *Process) exeID() (fileID, error) {
 	var st unix.Stat_t

@@ -341,6 +341,33 @@ func TestEnds(t *testing.T) {
 		c.do("2")
 		c.open(b) // the same program again: a new Process works
 	})
+	t.Run("executable", func(t *testing.T) {
+		c := start(t, exe, nil)
+		c.do("2")
+		p := c.open(b)
+		f, err := p.OpenExecutable()
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		other, err := os.Open(program(t, build{flags: []string{"-buildmode=pie"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		if err := p.checkExecutable(other); !errors.Is(err, ErrExeced) {
+			t.Errorf("another file: %v", err)
+		}
+		// Even one that passes for the same file must hold the same instructions.
+		var st unix.Stat_t
+		if err := unix.Fstat(int(other.Fd()), &st); err != nil {
+			t.Fatal(err)
+		}
+		p.exe = fileID{uint64(st.Dev), st.Ino}
+		if err := p.checkExecutable(other); !errors.Is(err, ErrExeced) {
+			t.Errorf("a file with other instructions: %v", err)
+		}
+	})
 	t.Run("other program", func(t *testing.T) {
 		c := start(t, program(t, build{flags: []string{"-buildmode=pie"}}), nil)
 		c.do("2")

@@ -31,9 +31,9 @@ func worldStarted(im *image, start, wakep symbol) (site ProbeSite, ok bool) {
 	if len(at) != 1 {
 		return ProbeSite{}, false
 	}
-	addr := start.value + uint64(at[0])
-	off, ok := im.fileOffset(addr)
-	return ProbeSite{Func: WorldStarted, Addr: addr, FileOffset: off, Emulated: true, Insn: "CALL runtime.wakep(SB)"}, ok
+	site, ok = newProbeSite(im, start.value+uint64(at[0]))
+	site.Func, site.Emulated, site.Insn = WorldStarted, true, "CALL runtime.wakep(SB)"
+	return site, ok
 }
 
 // callsAMD64 lists where code, which is at base, calls callee. It ends at the first byte that is no instruction.
