@@ -69,7 +69,7 @@ async function drawsSomething(panel, type) {
       assert.ok((await panel.getByRole('row').count()) > 1, 'it has rows');
       break;
     case 'piechart':
-      assert.ok((await panel.locator('svg[role="img"] path').count()) > 1, 'it has slices');
+      assert.ok((await panel.locator('svg[role="img"] path').count()) > 0, 'it has slices');
       break;
     case 'stat':
       assert.match(await panel.innerText(), /\d/, 'it shows a number');
@@ -99,18 +99,21 @@ describe('settings', () => {
       async (page) => {
         const socket = page.getByTestId(ids.config('socketPath'));
         const outcome = page.locator('[data-testid="preview-health"]:not([data-severity="info"])');
-        await page.getByTestId(ids.config('startAgent')).uncheck({ force: true });
-        await socket.fill('/nonexistent/pscope.sock');
-        await page.getByTestId('preview-save').click();
-        await outcome.waitFor();
-        assert.equal(await outcome.getAttribute('data-severity'), 'error');
-        assert.match(await outcome.innerText(), /\/nonexistent\/pscope\.sock/, 'it names the socket');
-        assert.match(await outcome.innerText(), /pscope agent/, 'it names the command');
-        // As it was, for the tests to come.
-        await socket.fill(stack.socket);
-        await page.getByTestId(ids.config('startAgent')).check({ force: true });
-        await page.getByTestId('preview-save').click();
-        await page.locator('[data-testid="preview-health"][data-severity="success"]').waitFor();
+        try {
+          await page.getByTestId(ids.config('startAgent')).uncheck({ force: true });
+          await socket.fill('/nonexistent/pscope.sock');
+          await page.getByTestId('preview-save').click();
+          await outcome.waitFor();
+          assert.equal(await outcome.getAttribute('data-severity'), 'error');
+          assert.match(await outcome.innerText(), /\/nonexistent\/pscope\.sock/, 'it names the socket');
+          assert.match(await outcome.innerText(), /pscope\S* agent/, 'it names the command');
+        } finally {
+          // As it was, for the tests to come.
+          await socket.fill(stack.socket);
+          await page.getByTestId(ids.config('startAgent')).check({ force: true });
+          await page.getByTestId('preview-save').click();
+          await page.locator('[data-testid="preview-health"][data-severity="success"]').waitFor();
+        }
       },
       { expected: [/status of 400/, /^answer 400/] }
     );
