@@ -17,6 +17,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/api/grpcwebtext"
 	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
+	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/store"
@@ -33,6 +34,8 @@ type Options struct {
 	Host    string // label host; empty: the kernel's host name
 	Version string // of the agent
 	Sys     string // where sysfs is; empty: /sys
+	// FrequencyChanges are those the kernel announces; nil: frequencies are only read.
+	FrequencyChanges cpufreq.Changes
 
 	Listen string // TCP address, "127.0.0.1:9477"
 	// TLS secures the TCP listener; LoadTLS makes one from files. nil: plain.
@@ -91,11 +94,15 @@ func NewServer(o Options) (*Server, error) {
 	if o.BatchDelay <= 0 {
 		o.BatchDelay = 200 * time.Millisecond
 	}
+	frequencies := cpufreq.NewReader(o.Sys)
+	if o.FrequencyChanges != nil {
+		frequencies.Follow(o.FrequencyChanges)
+	}
 	s := &Server{opts: o, log: o.Log}
 	s.service = &service{
 		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
 		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
-		frequency: &frequency{from: metrics.NewFrequencyReader(o.Sys)}, resumes: &resumes{},
+		frequency: &frequency{from: frequencies}, resumes: &resumes{},
 		batchSize: o.BatchSize, batchDelay: o.BatchDelay, closing: make(chan struct{}), log: o.Log,
 	}
 	s.handler = s.routes()

@@ -11,8 +11,8 @@ import (
 	"connectrpc.com/connect"
 
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
-	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -152,8 +152,8 @@ func (s *service) agent() *pb.Agent {
 	for _, l := range info.Lacks {
 		out.Lacks = append(out.Lacks, &pb.Lack{What: l.What, Why: l.Why, Fix: l.Fix})
 	}
-	if _, err := s.frequency.read(time.Now()); errors.Is(err, metrics.ErrNoFrequency) {
-		out.Lacks = append(out.Lacks, &pb.Lack{What: "CPU frequencies", Why: "the kernel shows no cpufreq folder in sysfs, as is usual in virtual machines",
+	if _, err := s.frequency.read(time.Now()); errors.Is(err, cpufreq.ErrNone) {
+		out.Lacks = append(out.Lacks, &pb.Lack{What: "CPU frequencies", Why: "no CPU has a folder cpufreq in sysfs: the kernel has no frequency driver here, as is usual in virtual machines",
 			Fix: "on bare metal load the CPU's frequency driver (intel_pstate, amd-pstate, acpi-cpufreq, cppc_cpufreq); in a virtual machine there is none"})
 	}
 	return out

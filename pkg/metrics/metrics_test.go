@@ -3,7 +3,6 @@ package metrics
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net/http"
@@ -19,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/textparse"
 	"google.golang.org/protobuf/encoding/protodelim"
 
+	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -304,34 +304,21 @@ func write(t *testing.T, root, name, text string) {
 }
 
 func TestCPUFrequencies(t *testing.T) {
-	root := t.TempDir()
-	r := NewFrequencyReader(root)
-	if _, err := r.Read(start); !errors.Is(err, ErrNoFrequency) {
-		t.Errorf("a host without cpufreq: %v", err)
-	}
-	// cpu0 with the kernel's own statistics, cpu10 without, cpu2 with nothing that can be read.
-	write(t, root, "devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "2400000\n")
-	write(t, root, "devices/system/cpu/cpu0/cpufreq/stats/time_in_state", "800000 1000\n2400000 200\n2450000 50\n")
-	write(t, root, "devices/system/cpu/cpu10/cpufreq/scaling_cur_freq", "1234567\n")
-	write(t, root, "devices/system/cpu/cpu2/cpufreq/scaling_cur_freq", "<unknown>\n")
-	write(t, root, "devices/system/cpu/cpufreq/policy0/scaling_cur_freq", "1\n")
-	if _, err := r.Read(start); err != nil {
-		t.Fatal(err)
-	}
-	cpus, err := r.Read(start.Add(2 * time.Second))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := fmt.Sprint(cpus), "[{0 2.4e+09 [{8e+08 10s} {2.4e+09 2.5s}]} {10 1.234567e+09 [{1.2e+09 2s}]}]"; got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-	if name := cpus[0].Bands[1].Name(); name != "2.4GHz" {
-		t.Errorf("band %q", name)
-	}
+	cpus := []cpufreq.CPU{{CPU: "0", Hertz: 2.4e9, Bands: []cpufreq.Band{{Hertz: 8e8, Time: 10 * time.Second}, {Hertz: 2.4e9}}}, {CPU: "1"}}
 	e := NewExposition("h", "1", func() Snapshot { return Snapshot{CPUs: cpus} })
 	ct, body := scrape(t, e, openMetrics)
-	if got := parsed(t, ct, body)[`{__name__="pscope_cpu_frequency_seconds_total", band="0.8GHz", cpu="0", host="h"}`]; got != 10 {
-		t.Errorf("0.8 GHz: %v s, want 10\n%s", got, body)
+	got := parsed(t, ct, body)
+	for series, want := range map[string]float64{
+		`{__name__="pscope_cpu_frequency_hertz", cpu="0", host="h"}`:                        2.4e9,
+		`{__name__="pscope_cpu_frequency_seconds_total", band="0.8GHz", cpu="0", host="h"}`: 10,
+		`{__name__="pscope_cpu_frequency_seconds_total", band="2.4GHz", cpu="0", host="h"}`: 0,
+	} {
+		if v, ok := got[series]; !ok || v != want {
+			t.Errorf("%s: %v (%v), want %v\n%s", series, v, ok, want, body)
+		}
+	}
+	if strings.Contains(string(body), `cpu="1"`) {
+		t.Errorf("a CPU whose frequency is not known has a number:\n%s", body)
 	}
 }
 

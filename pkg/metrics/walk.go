@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -19,7 +20,7 @@ type Snapshot struct {
 	Mode string
 	// Lost counts what the agent lost and can't put down to a target, by reason.
 	Lost map[string]uint64
-	CPUs []CPUFrequency
+	CPUs []cpufreq.CPU
 }
 
 // pair is a label.

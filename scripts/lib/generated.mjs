@@ -16,11 +16,11 @@ const kinds = {
     advice: 'npm run gen:proto',
   },
   bpf: {
-    sources: ['bpf', 'pkg/collector/kern/kern.go', 'go.mod', 'go.sum'],
-    outputs: ['pkg/collector/kern'],
-    compared: (name) => /^scope_.*\.(go|o)$/.test(name),
-    cmd: ['go', ['generate', './pkg/collector/kern']],
-    advice: 'go generate ./pkg/collector/kern',
+    sources: ['bpf', 'pkg/collector/kern/kern.go', 'pkg/cpufreq/kern/kern.go', 'go.mod', 'go.sum'],
+    outputs: ['pkg/collector/kern', 'pkg/cpufreq/kern'],
+    compared: (name) => /^(scope|cpufreq)_.*\.(go|o)$/.test(name),
+    cmd: ['go', ['generate', './pkg/collector/kern', './pkg/cpufreq/kern']],
+    advice: 'go generate ./pkg/collector/kern ./pkg/cpufreq/kern',
     missing() {
       if (!which('clang') || !fs.existsSync('/usr/include/bpf/bpf_helpers.h')) {
         return 'clang and the headers of libbpf are not installed (Debian: apt-get install clang llvm libbpf-dev)';

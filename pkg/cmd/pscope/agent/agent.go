@@ -16,6 +16,8 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/api"
 	"github.com/p-scope/p-scope/pkg/collector"
+	"github.com/p-scope/p-scope/pkg/cpufreq"
+	freqkern "github.com/p-scope/p-scope/pkg/cpufreq/kern"
 	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -68,6 +70,11 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	own := &withLacks{Collector: col}
 	o.Collector = own
 
+	if changes := followFrequencies(c.Mode, log); changes != nil {
+		o.FrequencyChanges = changes
+		defer changes.Close()
+	}
+
 	var closeStore func()
 	if o.Store, closeStore, err = openStore(c, version, log, own); err != nil {
 		return err
@@ -98,6 +105,21 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	wg.Wait()
 	log.Info("stopped")
 	return errors.Join(collectErr, err)
+}
+
+// followFrequencies attaches to the changes of CPU frequency where the kernel keeps no times itself. nil: there is nothing to follow, or it
+// can't be followed; then the frequencies are only read, as /metrics needs them.
+func followFrequencies(mode collector.Mode, log *slog.Logger) *freqkern.Follower {
+	present, needed := cpufreq.NewReader("/sys").Present()
+	if mode == collector.ModeSnapshot || !needed {
+		return nil
+	}
+	f, err := freqkern.Follow(present)
+	if err != nil {
+		log.Info("CPU frequencies are read once a second, their changes in between are not seen", "why", err)
+		return nil
+	}
+	return f
 }
 
 func addr(s *api.Server) string {

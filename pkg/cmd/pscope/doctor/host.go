@@ -6,14 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/cpufreq"
 )
 
 // host is what the kernel and the privileges of this process are.
@@ -220,10 +224,19 @@ func (h *host) uprobes() Check {
 }
 
 func (h *host) frequency() Check {
-	if _, err := os.Stat(h.root + "sys/devices/system/cpu/cpu0/cpufreq"); err != nil {
-		return Check{Name: "CPU frequency", Result: Info, Detail: "this machine does not tell (usual in virtual machines); its panels stay empty"}
+	r := cpufreq.NewReader(filepath.Join(h.root, "sys"))
+	cpus, err := r.Read(time.Now())
+	if err != nil {
+		return Check{Name: "CPU frequency", Result: Info, Detail: err.Error() + "; panels about frequency stay empty"}
 	}
-	return Check{Name: "CPU frequency", Result: OK, Detail: "cpufreq"}
+	detail := fmt.Sprintf("cpufreq, %d CPUs", len(cpus))
+	if driver, err := os.ReadFile(filepath.Join(h.root, "sys/devices/system/cpu/cpu"+cpus[0].CPU, "cpufreq/scaling_driver")); err == nil {
+		detail += ", driver " + strings.TrimSpace(string(driver))
+	}
+	if _, needed := r.Present(); needed {
+		return Check{Name: "CPU frequency", Result: OK, Detail: detail + "; the kernel keeps no times in bands, so they come from readings and announced changes"}
+	}
+	return Check{Name: "CPU frequency", Result: OK, Detail: detail + "; times in bands by the kernel's own statistics"}
 }
 
 // notes are settings which explain a lack but decide nothing by themselves.
