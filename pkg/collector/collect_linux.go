@@ -79,6 +79,7 @@ func New(o Options) (Collector, error) {
 type agentInfo struct {
 	mu sync.Mutex
 	AgentInfo
+	hidden hidden
 }
 
 func (a *agentInfo) lack(what, why, fix string) {
@@ -250,6 +251,9 @@ func (c *collect) Agent() AgentInfo {
 	c.info.mu.Lock()
 	out := c.info.AgentInfo
 	out.Lacks = slices.Clone(out.Lacks)
+	if l, ok := c.info.hidden.lack(mayTrace()); ok {
+		out.Lacks = append(out.Lacks, l)
+	}
 	c.info.mu.Unlock()
 	if c.kernel != nil {
 		out.GlobalLost = c.kernel.globalLost()

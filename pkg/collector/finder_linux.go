@@ -125,6 +125,7 @@ func (f *finder) unchanged(pid int32) bool {
 // drop forgets what was said of a pid by processes other than the one with this start time.
 func (f *finder) drop(pid int32, startTime uint64) {
 	c := f.c
+	c.info.show(pid)
 	var gone []*observed
 	c.mu.Lock()
 	for k := range c.refused {
@@ -162,7 +163,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	f.known[pid] = id
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
-			f.c.info.once("processes of other users", "their programs can't be read", fixFor(syscall.EPERM))
+			f.c.info.hide(pid, stat.comm)
 		}
 		return
 	}
@@ -295,16 +296,4 @@ func identify(info fs.FileInfo) fileID {
 		return fileID{}
 	}
 	return fileID{dev: st.Dev, ino: st.Ino, mtime: info.ModTime().UnixNano()}
-}
-
-// once notes a lack that many processes give rise to.
-func (a *agentInfo) once(what, why, fix string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, l := range a.Lacks {
-		if l.What == what {
-			return
-		}
-	}
-	a.Lacks = append(a.Lacks, Lack{what, why, fix})
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -185,7 +184,7 @@ func (d *Datasource) serveHealth(w http.ResponseWriter, r *http.Request) {
 // parameter or header "agent" holds its place in the settings (from 0), its host or its address; without it, the first.
 func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request) {
 	if d.broken != nil {
-		writeScopeError(w, d.broken)
+		writeScopeError(w, r, d.broken)
 		return
 	}
 	which := cmp.Or(r.URL.Query().Get("agent"), r.Header.Get("agent"))
@@ -195,7 +194,7 @@ func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request) {
 		if which == "" {
 			err = &query.Error{What: "the data source has no agent", Why: "in engine mode agents are optional", Next: "Add agents' addresses to the data source's settings for live data at high rates"}
 		}
-		writeScopeError(w, err)
+		writeScopeError(w, r, err)
 		return
 	}
 	proxy := httputil.ReverseProxy{
@@ -207,7 +206,8 @@ func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request) {
 			p.Out.Host = ""
 			p.Out.Header = protocolHeaders(p.In.Header)
 		},
-		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) { writeScopeError(w, target.Explain(err)) },
+		ModifyResponse: func(resp *http.Response) error { return refusal(r, target, resp) },
+		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { writeScopeError(w, r, target.Explain(err)) },
 	}
 	proxy.ServeHTTP(w, r)
 }
@@ -271,19 +271,4 @@ func writeError(w http.ResponseWriter, err error) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(int(status))
 	_ = json.NewEncoder(w).Encode(map[string]string{"message": err.Error()})
-}
-
-// writeScopeError answers an RPC: gRPC-Web clients read the status from the headers, Connect clients from the body.
-func writeScopeError(w http.ResponseWriter, err error) {
-	status, _ := classify(err)
-	code, word := "14", "unavailable"
-	var queryErr *query.Error
-	if errors.As(err, &queryErr) {
-		code, word = "3", "invalid_argument"
-	}
-	w.Header().Set("Grpc-Status", code)
-	w.Header().Set("Grpc-Message", url.PathEscape(err.Error()))
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(int(status))
-	_ = json.NewEncoder(w).Encode(map[string]string{"code": word, "message": err.Error()})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 	"github.com/prometheus/common/model"
 
+	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/frames"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
@@ -70,11 +71,34 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		// "No data" would be said of hosts that were not even asked.
 		return nil, "", failures[0]
 	}
+	if len(curves) == 0 && q.Metric == query.MetricCPUFrequency && !q.Code() {
+		d.noteNoFrequency(ctx, a)
+	}
 	if len(curves) > maxCurves && !q.FromAlert {
 		a.note(data.NoticeSeverityWarning, "%d series are not shown: a panel gets at most %d. Choose fewer targets, or group by less", len(curves)-maxCurves, maxCurves)
 		curves = curves[:maxCurves]
 	}
 	return curves, sent, nil
+}
+
+// lackFrequencies is what agents call it when their host shows no CPU frequencies.
+const lackFrequencies = "CPU frequencies"
+
+// noteNoFrequency tells why there are no CPU frequencies, in the words of the agents.
+func (d *Datasource) noteNoFrequency(ctx context.Context, a *answer) {
+	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
+		return ag.Targets(ctx, nil)
+	})
+	responses, _, _ := agent.Split(answers)
+	said := map[string]bool{}
+	for _, r := range responses {
+		for _, l := range r.GetAgent().GetLacks() {
+			if l.GetWhat() == lackFrequencies && !said[l.GetWhy()] {
+				said[l.GetWhy()] = true
+				a.note(data.NoticeSeverityInfo, "No CPU frequency on %s: %s. %s", r.GetAgent().GetHost(), l.GetWhy(), capital(l.GetFix()))
+			}
+		}
+	}
 }
 
 func native(d query.Dialect) query.Dialect {

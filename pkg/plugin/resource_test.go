@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -139,14 +141,53 @@ func TestScopeServiceStreams(t *testing.T) {
 			t.Fatal("the call outlives its client")
 		}
 	}
-	// An unknown agent, and one that is away.
-	head := http.Header{"Content-Type": {"application/grpc-web+proto"}}
-	if r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/ListTargets?agent=web-9", head, message(t, &pscopev1.ListTargetsRequest{})); r.header["Grpc-Status"][0] != "3" {
-		t.Errorf("an unknown agent: %d %v", r.status, r.header)
+}
+
+// A browser's client understands an error only in its own protocol: trailers that hold status and words.
+func TestScopeServiceSaysWhatIsWrong(t *testing.T) {
+	away, guarded := startAgent(t, "web-1", 1, 2), startAgent(t, "web-2", 1, 2)
+	elsewhere := httptest.NewServer(http.NotFoundHandler())
+	defer elsewhere.Close()
+	locked := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "This agent asks for its token.", http.StatusUnauthorized)
+	}))
+	defer locked.Close()
+	d := newDatasource(t, agentsJSON(guarded.url, away.url, elsewhere.URL, locked.URL))
+	away.stop()
+	for _, c := range []struct {
+		which, status, message string
+	}{
+		{"web-9", "3", "no agent"},
+		{"1", "14", "nothing listens at its address"},
+		{"2", "12", "No P-Scope agent answers there"},
+		{"3", "16", "This agent asks for its token"},
+	} {
+		for _, contentType := range []string{"application/grpc-web-text", "application/grpc-web+proto"} {
+			body := message(t, &pscopev1.WatchRequest{})
+			if contentType == "application/grpc-web-text" {
+				body = []byte(base64.StdEncoding.EncodeToString(body))
+			}
+			r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/Watch?agent="+c.which, http.Header{"Content-Type": {contentType}}, body)
+			answer := r.body()
+			if contentType == "application/grpc-web-text" {
+				var err error
+				if answer, err = base64.StdEncoding.DecodeString(string(answer)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if r.status != 200 || !strings.HasPrefix(r.header["Content-Type"][0], contentType) || len(answer) < 5 || answer[0] != 0x80 {
+				t.Errorf("agent %s, %s: %d %v %q", c.which, contentType, r.status, r.header, answer)
+				continue
+			}
+			text, err := url.PathUnescape(string(answer[5:]))
+			if err != nil || !strings.Contains(text, "grpc-status: "+c.status+"\r\n") || !strings.Contains(text, c.message) {
+				t.Errorf("agent %s, %s: %v %q", c.which, contentType, err, text)
+			}
+		}
 	}
-	b.stop()
-	if r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/ListTargets?agent=1", head, message(t, &pscopev1.ListTargetsRequest{})); r.status != 502 || r.header["Grpc-Status"][0] != "14" {
-		t.Errorf("an agent that is away: %d %v", r.status, r.header)
+	r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/ListTargets?agent=1", http.Header{"Content-Type": {"application/json"}}, []byte("{}"))
+	if r.status != 502 || !strings.Contains(string(r.body()), `"code":"unavailable"`) {
+		t.Errorf("a Connect client: %d %s", r.status, r.body())
 	}
 }
 

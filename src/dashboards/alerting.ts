@@ -24,16 +24,16 @@ function template(sentence: string, format: Rule['format']): string {
     if (name !== 'value') {
       return `{{ .Labels.${name === 'pid' ? 'process_pid' : name} }}`;
     }
-    switch (format) {
-      case 'percentage':
-        return '{{ .Values.B.Value | humanizePercentage }}';
-      case 'duration':
-        return '{{ .Values.B.Value | humanizeDuration }}';
-      default:
-        return '{{ .Values.B.Value | printf "%.1f" }}';
-    }
+    // An alert about missing data has no value B, and a template that asks for one fails as a whole.
+    return `{{ with .Values.B }}{{ .Value | ${FORMATTERS[format]} }}{{ else }}?{{ end }}`;
   });
 }
+
+const FORMATTERS: Record<Rule['format'], string> = {
+  percentage: 'humanizePercentage',
+  duration: 'humanizeDuration',
+  number: 'printf "%.1f"',
+};
 
 /** The link from an alert to its explanation. */
 export const runbookURL = (rule: Rule): string => `${DOCS_URL}/runbooks/${rule.uid}.md`;

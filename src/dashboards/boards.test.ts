@@ -6,6 +6,7 @@ import { parse } from 'yaml';
 import { METRICS, P_STATES, THREAD_STATES, fieldsOf, type ScopeQuery } from '../query/model';
 import { validate } from '../query/validate';
 import { grafanaRule } from './alerting';
+import { cpuBoard } from './cpu';
 import { fleetBoard } from './fleet';
 import { drifted, generated } from './generate';
 import { GRID_WIDTH, place } from './layout';
@@ -16,7 +17,7 @@ import { selfBoard } from './self';
 
 const ROOT = path.resolve(__dirname, '../..');
 
-const BOARDS = [processBoard(), fleetBoard(), selfBoard()];
+const BOARDS = [processBoard(), fleetBoard(), cpuBoard(), selfBoard()];
 
 const isRow = (panel: Panel | RowPanel): panel is RowPanel => panel.type === 'row';
 

@@ -1,7 +1,8 @@
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
+import { momentOfProcess } from './links';
 import { figure, lines, rows } from './panels';
-import type { Ask } from './query';
+import { promql, type Ask } from './query';
 import { diagnosisColumns, rankingColumns, targetColumns } from './tables';
 import * as variables from './variables';
 import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
@@ -32,13 +33,6 @@ const TARGET = { host: '$host', process: '$process' };
 /** The chosen targets as a PromQL selector. The data source escapes the values. */
 const CHOSEN = 'host=~"$host",process=~"$process"';
 
-const promql = (expr: string, legend?: string): Ask => ({
-  kind: 'series',
-  editorMode: 'code',
-  expr,
-  ...(legend === undefined ? {} : { legend }),
-});
-
 const perProcess = (query: Ask): Ask => ({
   kind: 'series',
   target: TARGET,
@@ -53,7 +47,6 @@ const counts = [
     title: 'Hosts',
     description: 'Hosts whose agent reports.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     sparkline: false,
@@ -65,7 +58,6 @@ const counts = [
     title: 'Processes',
     description: 'Processes that are observed, by eBPF or by snapshots.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     steps: [{ from: null, colour: 'text' }],
@@ -77,7 +69,6 @@ const counts = [
     description:
       'Sum of GOMAXPROCS over the observed processes. Far more than the CPUs of the hosts: expect waiting for CPUs.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     steps: [{ from: null, colour: 'text' }],
@@ -88,7 +79,6 @@ const counts = [
     title: 'CPUs used',
     description: 'CPU seconds a second that the threads carrying Ps used.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 2,
     min: 0,
@@ -100,7 +90,6 @@ const counts = [
     title: 'D share',
     description: 'Largest share of time any P of any process had a thread in uninterruptible sleep.',
     w: 4,
-    h: 3,
     unit: 'percentunit',
     decimals: 1,
     min: 0,
@@ -117,7 +106,6 @@ const counts = [
     title: 'Refused',
     description: 'Go processes that were found but refused; the table at the bottom gives the reason of each.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     sparkline: false,
@@ -165,6 +153,7 @@ const diagnosis = rows({
 const courses = [
   lines({
     id: ID.dShare,
+    links: momentOfProcess,
     title: 'D share: worst P of each process',
     description:
       'Share of time in uninterruptible sleep of the P that has most of it. The dashed line is the threshold of the alert rule.',
@@ -178,6 +167,7 @@ const courses = [
   }),
   lines({
     id: ID.cpuWait,
+    links: momentOfProcess,
     title: 'Waiting for a CPU',
     description:
       'Share of time in which the threads that carry Ps were runnable without a CPU, on average over the Ps. The dashed line is the threshold of the alert rule.',
@@ -190,6 +180,7 @@ const courses = [
   }),
   lines({
     id: ID.stopShare,
+    links: momentOfProcess,
     title: 'Time stopped: worst P of each process',
     description: 'Share of time lost to stop-the-world intervals. The dashed line is the threshold of the alert rule.',
     w: 12,
@@ -201,6 +192,7 @@ const courses = [
   }),
   lines({
     id: ID.busy,
+    links: momentOfProcess,
     title: 'Busy share',
     description: 'Share of time in running, gc or syscall, on average over the Ps of each process.',
     w: 12,

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 
 import { alertingFile } from './alerting';
+import { cpuBoard } from './cpu';
 import { fleetBoard } from './fleet';
 import { processBoard } from './process';
 import { prometheusRules } from './prometheusRules';
@@ -10,7 +11,7 @@ import { selfBoard } from './self';
 /** Every generated file, by its path from the top of the repository. */
 export function generated(): Map<string, string> {
   const files = new Map<string, string>();
-  for (const board of [processBoard(), fleetBoard(), selfBoard()]) {
+  for (const board of [processBoard(), fleetBoard(), cpuBoard(), selfBoard()]) {
     files.set(`provisioning/dashboards/${board.uid}.json`, `${JSON.stringify(board, null, 2)}\n`);
   }
   files.set('provisioning/alerting/pscope-rules.yaml', alertingFile());

@@ -21,6 +21,16 @@ export interface PanelSpec {
   /** Height in grid rows of 38 px. */
   h: number;
   queries: Ask | Ask[];
+  /** What stands in the panel when there is nothing to draw, instead of "No data". */
+  empty?: string;
+  /** Where a click on a value leads. */
+  links?: Link[];
+}
+
+/** A link from a value to another view; the address is one of Grafana's data link templates. */
+export interface Link {
+  title: string;
+  url: string;
 }
 
 /** A value from which on a number is drawn in a colour. */
@@ -41,6 +51,8 @@ interface Common {
   span(w: number): this;
   height(h: number): this;
   withTarget(query: ReturnType<typeof ask>): this;
+  noValue(text: string): this;
+  dataLinks(links: unknown[]): this;
 }
 
 /** Width in pixels of left axes with numbers, so that time lines up between panels above one another. */
@@ -58,6 +70,12 @@ function base<B extends Common>(builder: B, spec: PanelSpec): B {
     .span(spec.w)
     .height(spec.h);
   const queries = Array.isArray(spec.queries) ? spec.queries : [spec.queries];
+  if (spec.empty !== undefined) {
+    builder.noValue(spec.empty);
+  }
+  if (spec.links !== undefined) {
+    builder.dataLinks(spec.links.map((link) => ({ build: () => ({ ...link, targetBlank: false }) })));
+  }
   queries.forEach((query, i) => builder.withTarget(ask(query, String.fromCharCode('A'.charCodeAt(0) + i))));
   return builder;
 }
@@ -125,6 +143,28 @@ export function lanes(
       .showValue(common.VisibilityMode.Never)
       .tooltip(heatTooltip(false))
   );
+}
+
+/** One lane per row over time, coloured by a value of which zero means nothing in particular, such as a frequency. */
+export function heat(spec: PanelSpec & { unit: string; scheme: string; decimals?: number }): heatmap.PanelBuilder {
+  return base(new heatmap.PanelBuilder(), spec)
+    .unit(spec.unit)
+    .calculate(false)
+    .color(
+      new heatmap.HeatmapColorOptionsBuilder()
+        .mode(heatmap.HeatmapColorMode.Scheme)
+        .scheme(spec.scheme)
+        .steps(64)
+        .reverse(false)
+    )
+    .cellGap(0)
+    .cellRadius(0)
+    .cellValues(withDecimals(new heatmap.CellValuesBuilder().unit(spec.unit), spec.decimals))
+    .rowsFrame(new heatmap.RowsHeatmapOptionsBuilder().layout(common.HeatmapCellLayout.Auto).value(spec.title))
+    .yAxis(new heatmap.YAxisConfigBuilder().axisPlacement(common.AxisPlacement.Left).reverse(true))
+    .showLegend()
+    .showValue(common.VisibilityMode.Never)
+    .tooltip(heatTooltip(true));
 }
 
 /** How often which value occurred, over time: the height is the value, the colour the count. */
@@ -246,9 +286,12 @@ export function stack(
     .stacking(new common.StackingConfigBuilder().mode(common.StackingMode.Normal).group('A'));
 }
 
+/** Height of the figures at the top of a board: room for the number above its course. */
+const FIGURE_HEIGHT = 4;
+
 /** One number with its recent course. */
 export function figure(
-  spec: PanelSpec & {
+  spec: Omit<PanelSpec, 'h'> & {
     unit: string;
     calc?: string;
     steps: Step[];
@@ -258,7 +301,7 @@ export function figure(
     sparkline?: boolean;
   }
 ): stat.PanelBuilder {
-  const panel = base(new stat.PanelBuilder(), spec)
+  const panel = base(new stat.PanelBuilder(), { ...spec, h: FIGURE_HEIGHT })
     .unit(spec.unit)
     .reduceOptions(reduce(spec.calc ?? 'lastNotNull'))
     .thresholds(thresholds(spec.steps))

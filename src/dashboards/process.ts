@@ -3,6 +3,7 @@ import { AnnotationPanelFilterBuilder, AnnotationQueryBuilder } from '@grafana/g
 import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
+import { momentOfP } from './links';
 import { distribution, donut, figure, lanes, lines, rows, stack, timeline } from './panels';
 import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, type Ask } from './query';
 import { blockedColumns, diagnosisColumns, stopColumns } from './tables';
@@ -51,7 +52,6 @@ const overview = [
     description:
       'Share of time in which the chosen Ps ran Go code, a GC worker or a system call, on average over the Ps.',
     w: 4,
-    h: 3,
     unit: 'percentunit',
     decimals: 1,
     min: 0,
@@ -65,7 +65,6 @@ const overview = [
     description:
       'Share of time in which the thread that carries a P was runnable but had no CPU. High: more runnable threads than CPUs, or a CPU quota at work.',
     w: 4,
-    h: 3,
     unit: 'percentunit',
     decimals: 1,
     min: 0,
@@ -81,7 +80,6 @@ const overview = [
     description:
       'Largest share of time any P had a thread in uninterruptible sleep (state D): storage, swap or a FUSE file system that does not answer.',
     w: 4,
-    h: 3,
     unit: 'percentunit',
     decimals: 1,
     min: 0,
@@ -99,7 +97,6 @@ const overview = [
     description:
       'From a P being handed to a thread until that thread runs on a CPU: the delay a woken goroutine sees before it can start.',
     w: 4,
-    h: 3,
     unit: 's',
     decimals: 1,
     min: 0,
@@ -114,7 +111,6 @@ const overview = [
     title: 'Stopped',
     description: 'Share of time in which the world was stopped, as seen by the P that lost most.',
     w: 4,
-    h: 3,
     unit: 'percentunit',
     decimals: 2,
     min: 0,
@@ -129,7 +125,6 @@ const overview = [
     title: 'Ps',
     description: 'GOMAXPROCS: Ps that take part in scheduling, by process.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     sparkline: false,
@@ -141,6 +136,7 @@ const overview = [
 const picture = [
   lanes({
     id: ID.lanes,
+    links: momentOfP,
     title: 'P states: busy share',
     description:
       'One lane per P; the stronger the colour, the larger the share of time spent in running, gc or syscall. An even picture is a balanced process; one strong lane among pale ones is an imbalance.',
@@ -158,7 +154,7 @@ const picture = [
     description:
       'What each P did and when, interval by interval. Zoom in to see single stops. Over long ranges neighbouring intervals are merged, and short rare states such as gcstop stay visible.',
     w: 16,
-    h: 8,
+    h: 7,
     queries: about({ kind: 'timeline', metric: 'state', live: true }),
   }),
 ];
@@ -180,7 +176,7 @@ const reading = [
     description:
       'Where the time of the chosen Ps went in the range shown. The states of a P always add up to the whole.',
     w: 8,
-    h: 8,
+    h: 7,
     unit: 'percentunit',
     colours: P_STATE_COLORS,
     queries: about({ kind: 'series', metric: 'state', by: ['state'], legend: '{{state}}' }),
@@ -202,6 +198,7 @@ const threads = [
   }),
   lanes({
     id: ID.cpuWaitLanes,
+    links: momentOfP,
     title: 'Waiting for a CPU, by P',
     description:
       'Share of time in which the thread of each P was runnable without a CPU; the colour is full from 50 % on. On a host with more Ps than CPUs this is where latency comes from.',
@@ -215,6 +212,7 @@ const threads = [
   }),
   lines({
     id: ID.dShare,
+    links: momentOfP,
     title: 'D share by P',
     description:
       'Share of time in which a thread that carries this P, or carried it last, was in uninterruptible sleep. The dashed line is the threshold of the alert rule.',
@@ -224,7 +222,7 @@ const threads = [
     min: 0,
     max: 1,
     marks: [{ from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible }],
-    queries: about({ kind: 'series', metric: 'd_share', by: ['p'], aggregation: 'max', legend: 'P{{p}}' }),
+    queries: about({ kind: 'series', metric: 'd_share', by: ['host', 'process', 'pid', 'p'] }),
   }),
   lines({
     id: ID.imbalance,
@@ -250,6 +248,7 @@ const threads = [
 const queues = [
   lanes({
     id: ID.runqLanes,
+    links: momentOfP,
     title: 'Run queue depth, by P',
     description:
       'Goroutines queued on each P; the colour is full from 64 on, where the alert rule fires. A queue that stays long while other lanes are empty: work is not being stolen fast enough, or those Ps have no thread on a CPU.',

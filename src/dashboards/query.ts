@@ -21,6 +21,14 @@ export const CHOSEN_TARGET: ScopeQuery['target'] = {
   pid: '$pid',
 };
 
+/** A query written in PromQL. */
+export const promql = (expr: string, legend?: string): Ask => ({
+  kind: 'series',
+  editorMode: 'code',
+  expr,
+  ...(legend === undefined ? {} : { legend }),
+});
+
 /** A query against the board's data source, in the form the SDK's panel builders take. */
 export function ask(query: Ask, refId = 'A'): Builder<Dataquery> {
   const built: ScopeQuery & Dataquery = {

@@ -3,7 +3,7 @@ import { ScaleDistribution, ScaleDistributionConfigBuilder } from '@grafana/graf
 import { LOSS_REASONS } from './expressions';
 import { board, finish, type Board } from './layout';
 import { donut, figure, lines, rows } from './panels';
-import type { Ask } from './query';
+import { promql } from './query';
 import { agentColumns, targetColumns } from './tables';
 import * as variables from './variables';
 import { THREAD_STATE_COLORS } from '../colors';
@@ -31,13 +31,6 @@ const ID = SELF_PANELS;
 
 const HOST = 'host=~"$host"';
 
-const promql = (expr: string, legend?: string): Ask => ({
-  kind: 'series',
-  editorMode: 'code',
-  expr,
-  ...(legend === undefined ? {} : { legend }),
-});
-
 const plain = [{ from: null, colour: 'text' }];
 
 /** Reasons differ by orders of magnitude; zero must have a place all the same. */
@@ -49,7 +42,6 @@ const figures = [
     title: 'Agents',
     description: 'Agents that report. Every agent reports itself, so one that is missing here is down or cut off.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     sparkline: false,
@@ -64,7 +56,6 @@ const figures = [
     title: 'By eBPF',
     description: 'Targets whose states are followed event by event in the kernel.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     steps: plain,
@@ -76,7 +67,6 @@ const figures = [
     description:
       'Targets whose memory is only looked at now and then, because eBPF is not to be had: shares are estimates, stops are not seen.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     steps: [
@@ -90,7 +80,6 @@ const figures = [
     title: 'Refused',
     description: 'Go processes that are not read, because they could not be read with certainty.',
     w: 4,
-    h: 3,
     unit: 'short',
     decimals: 0,
     steps: [
@@ -105,7 +94,6 @@ const figures = [
     description:
       'Events a second that are missing from the picture. Raw intervals over the budget are not counted here: their time is.',
     w: 4,
-    h: 3,
     unit: 'suffix:/s',
     decimals: 1,
     min: 0,
@@ -121,7 +109,6 @@ const figures = [
     description:
       'CPU time a second that the kernel spends in the probes of P-Scope, all hosts together, as a share of one CPU.',
     w: 4,
-    h: 3,
     unit: 'percentunit',
     decimals: 2,
     min: 0,

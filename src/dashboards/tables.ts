@@ -1,11 +1,8 @@
 import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+import { processOfRow } from './links';
 import type { Column } from './panels';
 
-/** A link from a cell that names a process to the board about it. */
-const toProcess = {
-  title: 'Open the Process board',
-  url: '/d/pscope-process?var-datasource=${datasource}&var-host=${__data.fields.host}&var-process=${__data.fields.process}&${__url_time_range}',
-};
+const toProcess = processOfRow('pid');
 
 const HIDDEN = (name: string): Column => ({ name, hidden: true });
 
@@ -22,7 +19,7 @@ export function diagnosisColumns(options: { process: boolean; advice: boolean })
         critical: THREAD_STATE_COLORS.uninterruptible,
       },
     },
-    ...(options.process ? [{ name: 'process', title: 'Process', width: 100, link: toProcess }] : [HIDDEN('process')]),
+    ...(options.process ? [{ name: 'process', title: 'Process', width: 130, link: toProcess }] : [HIDDEN('process')]),
     { name: 'evidence', title: 'Evidence', minWidth: 110, wrap: true, hint: 'advice' },
     options.advice ? { name: 'advice', title: 'What to do', minWidth: 110, wrap: true } : HIDDEN('advice'),
     // What the sentences say already.
@@ -59,7 +56,7 @@ export function blockedColumns(): Column[] {
     width: 130,
   });
   return [
-    { name: 'process', title: 'Process', width: 120 },
+    { name: 'process', title: 'Process', width: 120, link: toProcess },
     { name: 'pid', title: 'PID', width: 80, unit: 'none' },
     { name: 'tid', title: 'TID', width: 80, unit: 'none' },
     { name: 'comm', title: 'Thread', width: 120 },
@@ -89,7 +86,7 @@ export function rankingColumns(): Column[] {
     colour,
   });
   return [
-    { name: 'process', title: 'Process', width: 150, link: toProcess },
+    { name: 'process', title: 'Process', width: 150, link: processOfRow('process_pid') },
     { name: 'process_pid', title: 'PID', width: 80 },
     { name: 'host', title: 'Host', width: 130 },
     course('A', 'Busy', P_STATE_COLORS.running),

@@ -25,8 +25,8 @@ func TestNames(t *testing.T) {
 	}{
 		{[]data.Labels{l("process", "a", "p", "3"), l("process", "a", "p", "4")}, []string{"P3", "P4"}},
 		{[]data.Labels{l("process", "a", "p", "3"), l("process", "b", "p", "3")}, []string{"a P3", "b P3"}},
-		{[]data.Labels{l("process", "a", "process_pid", "1", "p", "3"), l("process", "a", "process_pid", "2", "p", "3")}, []string{"a 1 P3", "a 2 P3"}},
-		{[]data.Labels{l("host", "x", "process", "a", "p", "3"), l("host", "y", "process", "a", "p", "3")}, []string{"x a P3", "y a P3"}},
+		{[]data.Labels{l("process", "a", "process_pid", "1", "p", "3"), l("process", "a", "process_pid", "2", "p", "3")}, []string{"1 P3", "2 P3"}},
+		{[]data.Labels{l("host", "x", "process", "a", "p", "3"), l("host", "y", "process", "a", "p", "3")}, []string{"x P3", "y P3"}},
 		{[]data.Labels{l("p", "3", "state", "running"), l("p", "3", "state", "gc")}, []string{"P3 running", "P3 gc"}},
 		{[]data.Labels{l("process", "a")}, []string{"a"}},
 		{[]data.Labels{l("host", "x"), l("host", "y")}, []string{"x", "y"}},

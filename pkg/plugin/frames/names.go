@@ -21,10 +21,15 @@ var specific = []string{"p", "cpu", "from", "to", "state", "thread_state", "reas
 var prefixes = [][]string{nil, {"process"}, {"process", "process_pid"}, {"host", "process"}, {"host", "process", "process_pid"}}
 
 // Names gives each label set the shortest name that tells it from the others: "P3", "worker P3" when there are several processes,
-// "web-1 worker 17 P3" when nothing less will do. alone names a set without labels. Equal sets get equal names.
+// "17 P3" when these have the same name, "web-1 worker 17 P3" when nothing less will do. alone names a set without labels. Equal sets get equal names.
 func Names(sets []data.Labels, alone string) []string {
 	names := make([]string, len(sets))
+	constant := constantLabels(sets)
 	for _, prefix := range prefixes {
+		if len(sets) > 1 {
+			// What all have in common tells nobody apart; beside a heatmap there is no room for it.
+			prefix = slices.DeleteFunc(slices.Clone(prefix), func(k string) bool { _, same := constant[k]; return same })
+		}
 		clear := true
 		seen := map[string]string{}
 		for i, l := range sets {
@@ -39,7 +44,6 @@ func Names(sets []data.Labels, alone string) []string {
 		}
 	}
 	// Labels of the user's own, or none at all.
-	constant := constantLabels(sets)
 	for i, l := range sets {
 		var rest []string
 		for _, k := range slices.Sorted(maps.Keys(l)) {

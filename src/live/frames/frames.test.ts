@@ -263,7 +263,7 @@ describe('style', () => {
         ],
         ''
       )
-    ).toEqual(['a 1 P0', 'a 2 P0']);
+    ).toEqual(['1 P0', '2 P0']);
     expect(rowNames([{}], 'runq')).toEqual(['runq']);
   });
 

@@ -68,8 +68,12 @@ const PREFIXES = [[], ['process'], ['process', 'process_pid'], ['host', 'process
 export function rowNames(rows: readonly Labels[], alone: string): string[] {
   let names: string[] = [];
   for (const prefix of PREFIXES) {
+    // What all have in common tells nobody apart; beside a heatmap there is no room for it.
+    const telling = prefix.filter(
+      (label) => rows.length < 2 || rows.some((labels) => labels[label] !== rows[0]?.[label])
+    );
     names = rows.map((labels) =>
-      [...prefix.map((label) => labels[label]), ...SPECIFIC.map((label) => word(label, labels[label]))]
+      [...telling.map((label) => labels[label]), ...SPECIFIC.map((label) => word(label, labels[label]))]
         .filter(Boolean)
         .join(' ')
     );

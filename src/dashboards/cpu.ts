@@ -1,0 +1,269 @@
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+import { board, finish, type Board } from './layout';
+import { LEVELS } from './levels';
+import { momentOfP, momentOfProcess } from './links';
+import { distribution, figure, heat, lanes, lines, stack } from './panels';
+import { CHOSEN_TARGET, promql, type Ask } from './query';
+import * as variables from './variables';
+
+export const CPU_UID = 'pscope-cpu';
+
+/** Panel ids of the board about Ps and CPUs; links point at them, so they never change. */
+export const CPU_PANELS = {
+  busyNow: 1,
+  onCPUNow: 2,
+  cpuWaitNow: 3,
+  wakeWaitNow: 4,
+  demandNow: 5,
+  frequencyNow: 6,
+  lanes: 10,
+  frequency: 11,
+  threadStates: 12,
+  cpuWaitLanes: 13,
+  demand: 20,
+  wakeWait: 21,
+  bands: 30,
+  frequencyLines: 31,
+} as const;
+
+const ID = CPU_PANELS;
+
+const about = (query: Ask): Ask => ({ target: CHOSEN_TARGET, ps: '$p', ...query });
+
+const CHOSEN = 'host=~"$host",process=~"$process",process_pid=~"$pid",p=~"$p"';
+
+/** What the panels say that have nothing to draw; the answer's notice has the host's own reason. */
+const NO_FREQUENCY =
+  'No CPU frequency: the kernel of this host has no frequency driver (cpufreq), as is usual in virtual machines. Run "pscope doctor" there to see what it would take.';
+
+/** How many Ps want a CPU for each that has one: 1 is no queue. */
+const DEMAND = (by: string): string => {
+  const threads = (states: string): string =>
+    `sum ${by} (rate(pscope_p_thread_seconds_total{${CHOSEN},thread_state=~"${states}"}[$__rate_interval]))`;
+  return `${threads('running|runnable')} / ${threads('running')}`;
+};
+
+const figures = [
+  figure({
+    id: ID.busyNow,
+    title: 'Busy',
+    description: 'Share of time in which the chosen Ps were running, in gc or in a syscall: what Go believes.',
+    w: 4,
+    unit: 'percentunit',
+    decimals: 1,
+    min: 0,
+    max: 1,
+    steps: [{ from: null, colour: P_STATE_COLORS.running }],
+    queries: about({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
+  }),
+  figure({
+    id: ID.onCPUNow,
+    title: 'On a CPU',
+    description: 'Share of time in which the threads of the chosen Ps were on a CPU: what the kernel gave them.',
+    w: 4,
+    unit: 'percentunit',
+    decimals: 1,
+    min: 0,
+    max: 1,
+    steps: [{ from: null, colour: P_STATE_COLORS.running }],
+    queries: about({ kind: 'series', metric: 'thread', threadStates: ['running'], by: ['process'] }),
+  }),
+  figure({
+    id: ID.cpuWaitNow,
+    title: 'CPU wait',
+    description: 'Share of time in which the thread that carries a P was runnable but had no CPU.',
+    w: 4,
+    unit: 'percentunit',
+    decimals: 1,
+    min: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: LEVELS.cpuWait, colour: 'orange' },
+    ],
+    queries: about({ kind: 'series', metric: 'thread', threadStates: ['runnable'], by: ['process'] }),
+  }),
+  figure({
+    id: ID.demandNow,
+    title: 'Oversubscription',
+    description:
+      'How many of the chosen Ps want a CPU for each that has one: 1 is no queue, 2 is that every P waits half of the time it could run.',
+    w: 4,
+    unit: 'suffix:×',
+    decimals: 2,
+    min: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 1.5, colour: 'orange' },
+    ],
+    queries: promql(DEMAND('')),
+  }),
+  figure({
+    id: ID.wakeWaitNow,
+    title: 'Wake wait',
+    description: 'From a P being handed to a thread until that thread runs on a CPU; 99th percentile.',
+    w: 4,
+    unit: 's',
+    decimals: 1,
+    min: 0,
+    steps: [
+      { from: null, colour: 'text' },
+      { from: 0.01, colour: 'orange' },
+    ],
+    queries: about({ kind: 'series', metric: 'wake_wait', by: ['process'] }),
+  }),
+  figure({
+    id: ID.frequencyNow,
+    title: 'CPU frequency',
+    description:
+      'Average over the CPUs of the chosen hosts. The third thing called P-state; it is about CPUs, not about Ps.',
+    w: 4,
+    unit: 'hertz',
+    decimals: 2,
+    steps: [{ from: null, colour: 'text' }],
+    // A figure has room for a dash only; the panels below say why.
+    queries: promql('avg(pscope_cpu_frequency_hertz{host=~"$host"})'),
+  }),
+];
+
+const ps = [
+  lanes({
+    id: ID.lanes,
+    links: momentOfP,
+    title: 'P states: busy share',
+    description:
+      'One lane per P: the stronger the colour, the larger the share of time in running, gc or syscall. Beside it what the CPUs did at the same time: a busy P on a slow CPU gets less done.',
+    w: 12,
+    h: 8,
+    unit: 'percentunit',
+    decimals: 1,
+    colour: P_STATE_COLORS.running,
+    max: 1,
+    queries: about({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'] }),
+  }),
+  stack({
+    id: ID.threadStates,
+    title: 'Thread states',
+    description:
+      'What the kernel did with the threads that carry the chosen Ps, on average over the Ps. The yellow part wanted a CPU and had none.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    max: 1,
+    colours: THREAD_STATE_COLORS,
+    queries: about({ kind: 'series', metric: 'thread', by: ['thread_state'], legend: '{{thread_state}}' }),
+  }),
+];
+
+const cpus = [
+  heat({
+    id: ID.frequency,
+    title: 'CPU frequency, by CPU',
+    description:
+      'One lane per CPU of the chosen hosts, coloured by its clock. Whichever Ps ran there share it: the kernel moves threads between CPUs.',
+    w: 12,
+    h: 8,
+    unit: 'hertz',
+    decimals: 2,
+    scheme: 'Viridis',
+    empty: NO_FREQUENCY,
+    queries: { kind: 'heatmap', metric: 'cpu_frequency', target: { host: '$host' } },
+  }),
+  lanes({
+    id: ID.cpuWaitLanes,
+    links: momentOfP,
+    title: 'Waiting for a CPU, by P',
+    description:
+      'Share of time in which the thread of each P was runnable without a CPU; the colour is full from 50 % on. More Ps than CPUs, or a CPU quota of the cgroup, show here first.',
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    decimals: 1,
+    colour: THREAD_STATE_COLORS.runnable,
+    max: 2 * LEVELS.cpuWait,
+    queries: about({ kind: 'heatmap', metric: 'thread', threadStates: ['runnable'] }),
+  }),
+];
+
+const waiting = [
+  lines({
+    id: ID.demand,
+    links: momentOfProcess,
+    title: 'Oversubscription',
+    description:
+      'How many Ps of a process want a CPU for each that has one, by process. 1 is no queue. Where it is high, lower GOMAXPROCS or raise the quota.',
+    w: 12,
+    h: 8,
+    unit: 'suffix:×',
+    decimals: 1,
+    min: 0,
+    queries: promql(DEMAND('by (host, process, process_pid)'), '{{process}} {{process_pid}}'),
+  }),
+  distribution({
+    id: ID.wakeWait,
+    title: 'Wake wait',
+    description:
+      'How long a thread that was given a P waited until it ran on a CPU; the colour is how many waits. A band that climbs means the host runs out of CPU.',
+    w: 12,
+    h: 8,
+    unit: 's',
+    scheme: 'Oranges',
+    queries: about({ kind: 'heatmap', metric: 'wake_wait' }),
+  }),
+];
+
+const frequencies = [
+  stack({
+    id: ID.bands,
+    title: 'CPU time by frequency band',
+    description:
+      'How many CPUs were in which band of 100 MHz. A host whose CPUs leave their upper bands under load is throttled by heat or power.',
+    w: 12,
+    h: 8,
+    unit: 'suffix: CPUs',
+    colours: {},
+    empty: NO_FREQUENCY,
+    queries: promql(
+      'sum by (band) (rate(pscope_cpu_frequency_seconds_total{host=~"$host"}[$__rate_interval])) > 0',
+      '{{band}}'
+    ),
+  }),
+  lines({
+    id: ID.frequencyLines,
+    title: 'CPU frequency: slowest, average and fastest CPU',
+    description: 'Clock of the CPUs of the chosen hosts. Far apart: some cores are throttled, or asleep.',
+    w: 12,
+    h: 8,
+    unit: 'hertz',
+    decimals: 1,
+    min: 0,
+    empty: NO_FREQUENCY,
+    queries: [
+      promql('max(pscope_cpu_frequency_hertz{host=~"$host"})', 'fastest'),
+      promql('avg(pscope_cpu_frequency_hertz{host=~"$host"})', 'average'),
+      promql('min(pscope_cpu_frequency_hertz{host=~"$host"})', 'slowest'),
+    ],
+  }),
+];
+
+/** The board that sets the three things called P-state side by side: the states of Ps, of their threads, and of the CPUs. */
+export function cpuBoard(): Board {
+  const builder = board({
+    uid: CPU_UID,
+    title: 'P-Scope / P and CPU',
+    description:
+      'Whether the Ps of a process get the CPUs they want, and how fast these are: P states, thread states and CPU frequency over the same time.',
+    from: 'now-15m',
+    refresh: '30s',
+  })
+    .withVariable(variables.datasource())
+    .withVariable(variables.host())
+    .withVariable(variables.oneProcess())
+    .withVariable(variables.pid())
+    .withVariable(variables.ps());
+  return finish(builder, [
+    { columns: [figures] },
+    { columns: [ps, cpus] },
+    { title: 'Waiting', id: 100, columns: [waiting] },
+    { title: 'Frequency', id: 101, columns: [frequencies] },
+  ]);
+}
