@@ -123,6 +123,7 @@ struct move {
 	u64 now;
 	u64 took_at;	// if not 0: should the P turn out not to have been owner's, owner ran it silently from this tick on
 	u64 word;	// out: the word that was replaced
+	u64 ran;	// out: ticks accounted since took_at
 	u32 owner;
 	u32 only_owner;	// if not 0: do nothing unless the P belongs to this thread
 	u8 state;
@@ -164,6 +165,7 @@ static __noinline int p_move(struct target *t, struct p_record *r, u32 slot, str
 		new = word_of(now, m->owner, m->state, m->thread);
 		if (__sync_val_compare_and_swap(&r->word, old, new) == old) {
 			m->word = old;
+			m->ran = ran;
 			if (gone - ran)
 				account(t, r, what_of(slot, state, thread), now - ran, gone - ran);
 			if (ran) {

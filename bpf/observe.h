@@ -98,23 +98,40 @@ static __always_inline void arrive(struct target *t, struct p_record *r, u64 now
 		r->arrived = now;
 }
 
-// The thread no longer has the P it had: what has become of that P? Its memory says.
-static __noinline void released(struct target *t, struct thread *th, u32 tid, u64 now)
+// A burst with an edge that nothing announces has ended.
+static __always_inline void lagged(struct target *t, struct thread *th, u32 lag)
+{
+	__sync_fetch_and_add(&t->lag_bursts[lag], 1);
+	if (th->unheld)
+		__sync_fetch_and_add(&t->lag_samples[lag], th->unheld);
+}
+
+// When a thread that leaves the CPU without its P gave it back; not before the thread came.
+static __always_inline u64 given_back(struct target *t, struct thread *th, u64 now)
+{
+	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = load(&t->lag[LAG_GIVEN]);
+
+	return now - (lag < on ? lag : on);
+}
+
+// The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle now.
+static __noinline int released(struct target *t, struct thread *th, u32 tid, u64 now)
 {
 	struct p_record *r;
 	struct p_view p;
 	u32 slot;
 
 	if (!t || !th || !th->slot)
-		return;
+		return 0;
 	slot = th->slot - 1;
 	th->slot = 0;
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	if (!r || word_owner(load(&r->word)) != tid)
-		return;
+		return 0;
 	if (read_p(t, r->addr, &p))
-		return;
+		return 0;
 	struct move mv = {.now = now, .only_owner = tid};
+	int given;
 	if (p.status == P_IDLE || p.status == P_GCSTOP || p.status == P_DEAD) {
 		mv.state = unheld_state(p.status);
 		mv.thread = T_NONE;
@@ -125,21 +142,23 @@ static __noinline void released(struct target *t, struct thread *th, u32 tid, u6
 		mv.state = p.status == P_SYSCALL ? P_SYSCALL : P_RUNNING;
 		mv.thread = T_ON_CPU;
 	}
-	p_move(t, r, slot, &mv);
+	given = p_move(t, r, slot, &mv) == MOVED && mv.state == P_IDLE && word_thread(mv.word) == T_ON_CPU;
 	seen(r, &p);
+	return given;
 }
 
 // Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
-// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced.
-static __noinline void look_at_idle_list(struct target *t, u64 switch_in, u64 now)
+// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one.
+static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now)
 {
 	u64 addr = 0;
+	int given = 0;
 
 	if (!t || !t->layout.sched_pidle)
-		return;
+		return 0;
 	if (read_user64(t->layout.sched_pidle, &addr)) {
 		lose(t, LOST_READ_FAULT);
-		return;
+		return 0;
 	}
 	for (int i = 0; i < IDLE_LIST_LOOK && addr; i++) {
 		struct p_record *r;
@@ -147,15 +166,15 @@ static __noinline void look_at_idle_list(struct target *t, u64 switch_in, u64 no
 		u32 slot = 0;
 
 		if (read_p(t, addr, &p) || p.status != P_IDLE)
-			return;
+			return given;
 		r = record_of(t, p.id, &slot);
 		if (!r)
-			return;
+			return given;
 		struct move mv = {.now = now, .state = P_IDLE, .thread = T_NONE};
 		u64 w = load(&r->word);
 		if (word_state(w) == P_IDLE && word_thread(w) == T_NONE) {
 			if (r->schedtick == p.schedtick)
-				return; // nothing new here, and so nothing new behind it
+				return given; // nothing new here, and so nothing new behind it
 			// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
 			// two moves, so that each is one swap.
 			if (elapsed(now, word_of(switch_in, 0, 0, 0))) {
@@ -165,15 +184,18 @@ static __noinline void look_at_idle_list(struct target *t, u64 switch_in, u64 no
 						   .thread = T_ON_CPU,
 						   .ran_as = P_RUNNING,
 						   .only_idle = 1};
-				if (p_move(t, r, slot, &ran) == MOVED)
+				if (p_move(t, r, slot, &ran) == MOVED) {
 					p_move(t, r, slot, &mv);
+					given = 1;
+				}
 			}
 		} else if (word_thread(w) != T_RUNNABLE || word_state(w) != P_IDLE) {
-			p_move(t, r, slot, &mv);
+			given |= p_move(t, r, slot, &mv) == MOVED && word_thread(mv.word) == T_ON_CPU;
 		}
 		seen(r, &p);
 		addr = p.link;
 	}
+	return given;
 }
 
 // The thread exits: its P, if it had one, is somebody else's business from here on.
@@ -209,9 +231,16 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		}
 	}
 	if (!m.p) {
-		released(t, th, tid, now);
-		if (thread != T_ON_CPU)
-			look_at_idle_list(t, th->switch_in, now);
+		if (thread == T_ON_CPU) {
+			released(t, th, tid, now);
+			th->unheld++;
+			return;
+		}
+		now = given_back(t, th, now);
+		int given = released(t, th, tid, now);
+		given |= look_at_idle_list(t, th->switch_in, now);
+		if (given)
+			lagged(t, th, LAG_GIVEN);
 		return;
 	}
 	if (read_p(t, m.p, &p))
@@ -222,11 +251,13 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	// Rule 1: the P its M names is its P; another one it had has been given back meanwhile.
 	if (th->slot && th->slot != slot + 1)
 		released(t, th, tid, now);
-	struct move mv = {.now = now, .owner = tid, .took_at = th->switch_in, .thread = thread};
+	struct move mv = {.now = now, .owner = tid, .thread = thread};
+	if (th->switch_in)
+		mv.took_at = th->switch_in + load(&t->lag[LAG_TAKEN]);
 	if (p.status == P_GCSTOP) {
 		// The M that stops the world keeps its P and runs on; every other one has been halted.
 		if (load(&t->stop_tid) == tid && load(&t->stop_start)) {
-			mv.state = P_RUNNING;
+			mv.state = classify(t, &p, m.curg);
 		} else {
 			mv.state = P_GCSTOP;
 			arrive(t, r, now);
@@ -238,7 +269,8 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	}
 	// Rule 3: a P that was idle or another's was taken at the start of this burst, not before its own last change.
 	mv.ran_as = mv.state == P_GC ? P_GC : P_RUNNING;
-	p_move(t, r, slot, &mv);
+	if (p_move(t, r, slot, &mv) == MOVED && mv.ran && thread != T_ON_CPU)
+		lagged(t, th, LAG_TAKEN);
 	seen(r, &p);
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;

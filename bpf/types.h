@@ -57,11 +57,20 @@ enum lost_reason {
 	LOST_REASONS = 8,
 };
 
+// A thread takes its P a little after it has come onto the CPU and gives it back a little before it leaves; the tracepoints show only the latter
+// two. How much lies between is measured: the samples that find a thread on the CPU without a P, divided by the bursts that end the same way.
+enum lag {
+	LAG_TAKEN = 0,	// the burst took a P and left the CPU with it
+	LAG_GIVEN = 1,	// the burst left the CPU without the P it had, whether it came with it or took it
+	LAGS = 2,
+};
+
 // Where things are in this target's memory. Offsets are bytes from the start of the runtime's struct.
 struct layout {
 	s32 tls_g;	   // of the g slot from the thread pointer; 0x7fffffff: g is in a register (arm64 without cgo)
 	u16 g_m;
 	u16 g_atomicstatus;
+	u16 g_gopc;
 	u16 m_procid;
 	u16 m_curg;
 	u16 m_p;
@@ -74,6 +83,8 @@ struct layout {
 	u16 nested;	   // the process lives in a PID namespace of its own: m.procid is the thread's number in there
 	u32 p_gcmode;	   // gcMarkWorkerMode
 	u64 sched_pidle;   // address of sched.pidle in this process
+	u64 worker_from;   // the code whose go statement starts the GC's mark workers; 0: not known
+	u64 worker_to;
 };
 
 struct target {
@@ -89,6 +100,9 @@ struct target {
 	u64 stops;
 	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
 	u32 pad;
+	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
+	u64 lag_bursts[LAGS]; // bursts with such an edge
+	u64 lag_samples[LAGS]; // samples that found their thread on a CPU without a P
 	u64 events;
 	u64 probe_ns;	   // time spent in programs for this target: every 16th event measured, times 16
 	u64 lost[LOST_REASONS];
@@ -126,6 +140,8 @@ struct thread {
 	u32 last_slot;	   // of the P it last carried, plus one
 	u32 d_slot;	   // of the P whose D count it is in, plus one
 	u32 woken;	   // it slept before it became runnable: it was not preempted
+	u32 unheld;	   // samples of this burst on the CPU that found it without a P
+	u32 pad;
 	char comm[16];
 };
 

@@ -161,6 +161,7 @@ static __noinline u64 current_m(struct target *t, struct task_struct *task)
 static __noinline u32 classify(struct target *t, struct p_view *p, u64 curg)
 {
 	u32 status = 0;
+	u64 gopc = 0;
 	int mode = 0;
 
 	if (!t || !p)
@@ -171,6 +172,12 @@ static __noinline u32 classify(struct target *t, struct p_view *p, u64 curg)
 	if (curg && !bpf_probe_read_user(&status, sizeof(status), (void *)(curg + t->layout.g_atomicstatus)) &&
 	    (status & ~G_SCAN) == G_SYSCALL)
 		return P_SYSCALL;
+	// A mark worker is one to its end, also where it stops the world after the P's mode has been reset (runtime/mgc.go, gcMarkDone).
+	if (curg && t->layout.worker_from && !read_user64(curg + t->layout.g_gopc, &gopc)) {
+		if (gopc >= t->layout.worker_from && gopc < t->layout.worker_to)
+			return P_GC;
+		return P_RUNNING;
+	}
 	if (t->layout.p_gcmode &&
 	    !bpf_probe_read_user(&mode, sizeof(mode), (void *)(p->addr + t->layout.p_gcmode)) && mode != GC_MODE_NONE)
 		return P_GC;

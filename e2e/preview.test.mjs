@@ -336,7 +336,7 @@ describe('live streams', () => {
           await shoot(page, `live-${watch ? 'grpc-web' : 'grafana-live'}`);
 
           await stack.agent.stop('SIGKILL');
-          const said = await until('the panel says that the stream broke', () => problemOf(panel), 20);
+          const said = await until('the panel says that the stream broke', () => problemOf(panel), 60);
           t.diagnostic(`${name}: while the agent is away it says: ${said}`);
           assert.match(said, /agent|stream|socket/i);
 

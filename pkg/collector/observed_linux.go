@@ -38,6 +38,7 @@ type observed struct {
 	repaired   map[string]uint64
 	budgetLost uint64 // shared.Lost[interval budget] when last looked at
 	lastSnap   uint64 // tick
+	lags       [kern.ScopeLagLAGS]lag
 	threads    []pstate.ThreadView
 	closed     bool
 }
@@ -148,11 +149,12 @@ func (o *observed) claim() (err error) {
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
 		Layout: kern.ScopeLayout{
-			TlsG: tlsG, G_m: uint16(l.G.M), G_atomicstatus: uint16(l.G.AtomicStatus),
+			TlsG: tlsG, G_m: uint16(l.G.M), G_atomicstatus: uint16(l.G.AtomicStatus), G_gopc: uint16(l.G.GoPC),
 			M_procid: uint16(l.M.ProcID), M_curg: uint16(l.M.CurG), M_p: uint16(l.M.P), M_nextp: uint16(l.M.NextP),
 			P_status: uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
 			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
 			Nested:     nested,
+			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
 		Intervals: 1,

@@ -58,6 +58,9 @@ func (o *observed) snapshot() error {
 			o.repair(p, seen, word(before[i]), now)
 		}
 	}
+	if o.index != 0 {
+		o.learnLags()
+	}
 	o.flush(now)
 	o.lastSnap = now
 	return nil

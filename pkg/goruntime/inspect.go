@@ -37,6 +37,9 @@ type Binary struct {
 	Probes    []ProbeSite // rare functions: stops of the world, GC phases, GOMAXPROCS changes
 	HotProbes []ProbeSite // functions of the scheduler's hot path, for tier 2 only
 
+	// GCWorkers is the link-time range of code that starts the GC's mark workers; a goroutine whose gopc lies in it is one. Both are 0 if unknown.
+	GCWorkers [2]uint64
+
 	entry  uint64  // link-time address of the entry point
 	checks []check // what a process that runs this program has in its memory
 }
@@ -139,8 +142,15 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 	}
 	b.findTLS(im, syms)
 	b.findProbes(im, syms)
+	if s, ok := syms[gcWorkerStarter]; ok && im.executable(s.value) {
+		b.GCWorkers = [2]uint64{s.value, s.value + s.size}
+	}
 	return b, nil
 }
+
+// gcWorkerStarter has the go statement that starts the GC's mark workers (runtime/mgc.go). The goroutine is told by it rather than by the function it
+// runs, which has been a closure since Go 1.23.
+const gcWorkerStarter = "runtime.gcBgMarkStartWorkers"
 
 // readBuildInfo reads the version and module information every Go linker since 1.18 leaves in a program, stripped or not.
 func readBuildInfo(r io.ReaderAt) (*buildinfo.BuildInfo, error) {
@@ -168,6 +178,7 @@ func (b *Binary) locate(im *image) (map[string]symbol, error) {
 		}
 	}
 	wanted["runtime.wakep"] = true // see WorldStarted
+	wanted[gcWorkerStarter] = true
 	for _, name := range tlsSymbols {
 		wanted[name] = true
 	}

@@ -37,7 +37,7 @@ type GLayout struct {
 	LockedM      int32 `field:"lockedm"`
 	RunnableTime int32 `field:"runnableTime"`
 	ParentGoID   int32 `field:"parentGoid"`
-	GoPC         int32 `field:"gopc"`
+	GoPC         int32 `field:"gopc,required"`
 	StartPC      int32 `field:"startpc"`
 	Labels       int32 `field:"labels"`
 }
@@ -176,7 +176,7 @@ func (l *Layout) mWindow() int {
 }
 
 func (l *Layout) gWindow() int {
-	return int(max(l.G.AtomicStatus+4, l.G.GoID+8))
+	return int(max(l.G.AtomicStatus+4, l.G.GoID+8, l.G.GoPC+8))
 }
 
 func (l *Layout) schedWindow() int {

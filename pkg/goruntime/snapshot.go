@@ -59,6 +59,7 @@ type MSnapshot struct {
 	ID       int64
 	CurG     uint64
 	GoID     uint64 // of CurG
+	GCWorker bool   // CurG is a mark worker of the GC
 	GStatus  uint32 // of CurG without the scan bit: _Grunning 2, _Gsyscall 3, _Gwaiting 4 …; 0 if there is none
 	P        uint64
 	NextP    uint64 // P handed to it that it has not taken up yet
@@ -90,14 +91,15 @@ const maxPs = 4096
 const maxMs = 1 << 14
 
 // stateOf translates p.status. Since Go 1.26 there is no status for a P in a system call: it stays running and its M's current G says so
-// (runtime/proc.go, reentersyscall). gStatus is that of the carrier's G, 0 if not known.
-func stateOf(status, gcMarkWorkerMode, gStatus uint32) pstate.State {
+// (runtime/proc.go, reentersyscall). gStatus is that of the carrier's G, 0 if not known. worker says that this G is a mark worker: it still is when it
+// has drained its work, reset the P's mode and ends the mark phase (runtime/mgc.go, gcBgMarkWorker calls gcMarkDone), which runtime/trace counts the same.
+func stateOf(status, gcMarkWorkerMode, gStatus uint32, worker bool) pstate.State {
 	switch status {
 	case pRunning:
 		switch {
 		case gStatus == gSyscall:
 			return pstate.Syscall
-		case gcMarkWorkerMode != 0:
+		case worker || gcMarkWorkerMode != 0:
 			return pstate.GC
 		}
 		return pstate.Running

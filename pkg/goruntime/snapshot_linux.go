@@ -380,6 +380,7 @@ func (p *Process) readGs(s *Snapshot) error {
 	b := &p.batch
 	b.reset()
 	window := l.gWindow()
+	from, to := p.Addr(p.bin.GCWorkers[0]), p.Addr(p.bin.GCWorkers[1])
 	for i := range s.Ms {
 		m := &s.Ms[i]
 		if plausible(m.CurG) {
@@ -401,6 +402,8 @@ func (p *Process) readGs(s *Snapshot) error {
 			if g := b.piece(n); g != nil {
 				m.GStatus = u32(g, l.G.AtomicStatus) &^ gScan
 				m.GoID = u64(g, l.G.GoID)
+				pc := u64(g, l.G.GoPC)
+				m.GCWorker = pc >= from && pc < to
 			} else {
 				s.Errors++
 			}
@@ -430,15 +433,16 @@ func (p *Process) link(s *Snapshot) {
 			continue
 		}
 		var gStatus uint32
+		worker := false
 		if at, ok := p.mIndex[ps.M]; ok && ps.M != 0 && s.Ms[at].Addr != 0 {
 			if s.Ms[at].P == ps.Addr {
 				ps.MIndex = at
-				gStatus = s.Ms[at].GStatus
+				gStatus, worker = s.Ms[at].GStatus, s.Ms[at].GCWorker
 			} else {
 				s.Moved++
 			}
 		}
-		ps.State = stateOf(ps.Status, ps.GCMarkWorkerMode, gStatus)
+		ps.State = stateOf(ps.Status, ps.GCMarkWorkerMode, gStatus, worker)
 		if ps.Status == pSyscall {
 			p.pIndex[ps.Addr] = int32(i)
 		}

@@ -47,6 +47,7 @@ func main() {
 	defer cancel()
 	go load(ctx)
 	time.Sleep(*warm)
+	before := count()
 	if *traceTo != "" {
 		f, err := os.Create(*traceTo)
 		if err != nil {
@@ -61,7 +62,7 @@ func main() {
 	} else {
 		time.Sleep(*run)
 	}
-	fmt.Println("done")
+	count().since(before).print()
 	// Stay a little, so that the observer's last look still finds the process.
 	time.Sleep(300 * time.Millisecond)
 }

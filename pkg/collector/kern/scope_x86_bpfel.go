@@ -39,11 +39,20 @@ type ScopeIntervalEvent struct {
 	End    uint64
 }
 
+type ScopeLag uint32
+
+const (
+	ScopeLagLAG_TAKEN ScopeLag = 0
+	ScopeLagLAG_GIVEN ScopeLag = 1
+	ScopeLagLAGS      ScopeLag = 2
+)
+
 type ScopeLayout struct {
 	_              structs.HostLayout
 	TlsG           int32
 	G_m            uint16
 	G_atomicstatus uint16
+	G_gopc         uint16
 	M_procid       uint16
 	M_curg         uint16
 	M_p            uint16
@@ -54,8 +63,12 @@ type ScopeLayout struct {
 	P_syscalltick  uint16
 	P_m            uint16
 	Nested         uint16
+	_              [2]byte
 	P_gcmode       uint32
+	_              [4]byte
 	SchedPidle     uint64
+	WorkerFrom     uint64
+	WorkerTo       uint64
 }
 
 type ScopeLostReason uint32
@@ -119,6 +132,9 @@ type ScopeTarget struct {
 	Stops      uint64
 	EndsLate   uint32
 	Pad        uint32
+	Lag        [2]uint32
+	LagBursts  [2]uint64
+	LagSamples [2]uint64
 	Events     uint64
 	ProbeNs    uint64
 	Lost       [8]uint64
@@ -138,6 +154,8 @@ type ScopeThread struct {
 	LastSlot uint32
 	D_slot   uint32
 	Woken    uint32
+	Unheld   uint32
+	Pad      uint32
 	Comm     [16]int8
 }
 
@@ -161,6 +179,7 @@ const (
 	ScopeVarExecs         = "execs"
 	ScopeVarIntervals     = "intervals"
 	ScopeVarKinds         = "kinds"
+	ScopeVarLags          = "lags"
 	ScopeVarReasons       = "reasons"
 	ScopeVarStops         = "stops"
 )
@@ -235,6 +254,7 @@ type ScopeVariableSpecs struct {
 	Execs     *ebpf.VariableSpec `ebpf:"execs"`
 	Intervals *ebpf.VariableSpec `ebpf:"intervals"`
 	Kinds     *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags      *ebpf.VariableSpec `ebpf:"lags"`
 	Reasons   *ebpf.VariableSpec `ebpf:"reasons"`
 	Stops     *ebpf.VariableSpec `ebpf:"stops"`
 }
@@ -285,6 +305,7 @@ type ScopeVariables struct {
 	Execs     *ebpf.Variable `ebpf:"execs"`
 	Intervals *ebpf.Variable `ebpf:"intervals"`
 	Kinds     *ebpf.Variable `ebpf:"kinds"`
+	Lags      *ebpf.Variable `ebpf:"lags"`
 	Reasons   *ebpf.Variable `ebpf:"reasons"`
 	Stops     *ebpf.Variable `ebpf:"stops"`
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -65,6 +66,9 @@ func touch(path string, before func(tid int)) (err error) {
 			err = fmt.Errorf("the slow file's page never came: %v; its server has died", r)
 		}
 	}()
+	// Without the lock the goroutine could go on in another thread than the one it names.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	before(unix.Gettid())
 	sink.Store(uint64(page[0]))
 	return nil

@@ -35,6 +35,7 @@ type slowFile struct {
 	dir   string
 	mu    sync.Mutex
 	stdin io.WriteCloser
+	said  *bufio.Reader // the child's standard output
 	cmd   *exec.Cmd
 	done  chan struct{} // closed when the child has ended
 }
@@ -87,7 +88,8 @@ func (s *slowFile) start() error {
 	if err := <-started; err != nil {
 		return fmt.Errorf("can't start the slow file's server: %w", err)
 	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
+	s.said = bufio.NewReader(stdout)
+	line, err := s.said.ReadString('\n')
 	if answer := strings.TrimSpace(line); err != nil || answer != "ready" {
 		_ = s.stdin.Close()
 		<-s.done
@@ -99,9 +101,16 @@ func (s *slowFile) start() error {
 	return nil
 }
 
-// arm makes the next read of the file take hold, or until release.
+// arm makes the next read of the file take hold, or until release. Once it has returned, that is so: a read that came before the child knew of it
+// would be answered at once.
 func (s *slowFile) arm(hold time.Duration) error {
-	return s.send("hold " + strconv.FormatInt(int64(hold), 10))
+	if err := s.send("hold " + strconv.FormatInt(int64(hold), 10)); err != nil {
+		return err
+	}
+	if line, err := s.said.ReadString('\n'); err != nil || line != "armed\n" {
+		return fmt.Errorf("the slow file's server does not answer (%q, %w); restart the demo", line, err)
+	}
+	return nil
 }
 
 // release answers all reads that wait.

@@ -92,7 +92,8 @@ func (s *slowServer) open(gate chan struct{}) {
 	}
 }
 
-// serveSlowFile mounts the file below the directory args[0], says "ready" and obeys "hold NANOSECONDS" and "release" on its standard
+// serveSlowFile mounts the file below the directory args[0], says "ready" and obeys "hold NANOSECONDS", which it
+// answers with "armed", and "release" on its standard
 // input until that ends or SIGTERM comes; then it answers what waits and unmounts.
 func serveSlowFile(args []string) (int, error) {
 	if len(args) != 1 {
@@ -132,6 +133,7 @@ func serveSlowFile(args []string) (int, error) {
 				if n, err := strconv.ParseInt(arg, 10, 64); err == nil {
 					s.hold(time.Duration(n))
 				}
+				fmt.Println("armed")
 			case "release":
 				s.release()
 			}

@@ -1,0 +1,246 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/collector"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// setup is what stays the same from run to run.
+type setup struct {
+	bin, dir  string
+	run, warm time.Duration
+}
+
+// result compares one run; shares are percentage points.
+type result struct {
+	Workload string `json:"workload"`
+	Ps       string `json:"ps"`
+
+	Busy, BusySeen float64          // mean share of time in which an M has the P, in percent: by the trace, by P-Scope
+	Mean, Worst    float64          // error of that share over the Ps
+	ByClass        [classes]float64 `json:"byClass"` // mean error of the share of each class, in the order running, gc, syscall, at rest
+	WorstClass     float64          // of any P and class
+	SumError       float64          // of the sum of all states against wall time, in percent, worst P
+	Moves          float64          // takes and gives seen, as a share of those in the trace
+
+	Stops, StopsMissed, StopsWrong, ReasonsWrong int           // in the trace; without a counterpart; off by more than 5 % and 20 µs; with another reason
+	StopMedian                                   time.Duration // difference in length
+	PauseError                                   float64       // GC pause of the window against the runtime's own sum, in percent; NaN: no GC
+
+	OnCPUError, WaitError float64 // all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU time
+
+	Reconciled, Lost map[string]uint64
+	PerP             []pair `json:"perP"`
+}
+
+// pair is one P by both accounts, in percent by class.
+type pair struct {
+	P           int32
+	Trace, Seen [classes]float64
+}
+
+func mono() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
+}
+
+// hogs are busy processes that are no Go programs: more runnable threads than CPUs.
+func hogs(n int) (end func(), err error) {
+	var all []*exec.Cmd
+	end = func() {
+		for _, c := range all {
+			_ = c.Process.Kill()
+			_ = c.Wait()
+		}
+	}
+	for range n {
+		c := exec.Command("sh", "-c", "while :; do :; done")
+		if err := c.Start(); err != nil {
+			end()
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return end, nil
+}
+
+func (s *setup) compare(load, procs string) (*result, error) {
+	name := load
+	if rest, ok := strings.CutPrefix(load, "oversubscribed"); ok {
+		end, err := hogs(2 * runtime.NumCPU())
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		load = "mixed" + rest
+	}
+	sink := &stopsOnly{}
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv("TRUTH_LOG") != "" {
+		log = slog.Default()
+	}
+	c, err := collector.New(collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("^workload$"), Sink: sink, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = c.Run(ctx) })
+	defer wg.Wait()
+	defer cancel()
+
+	file := filepath.Join(s.dir, "trace")
+	cmd := exec.Command(s.bin, "-trace", file, "-run", s.run.String(), "-warm", s.warm.String(), "-procs", procs, load)
+	cmd.Stderr = os.Stderr
+	var said strings.Builder
+	cmd.Stdout = &said
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	var seen []sighting
+	var threads []threadTimes
+	offset := time.Now().UnixNano() - mono()
+	for running := true; running; {
+		select {
+		case err := <-done:
+			if err != nil {
+				return nil, err
+			}
+			running = false
+		case <-time.After(10 * time.Millisecond):
+			for _, v := range c.Views(time.Now()) {
+				if v.PID == int32(cmd.Process.Pid) {
+					seen = append(seen, sighting{v.At - offset, v})
+				}
+			}
+			if t, err := readThreads(cmd.Process.Pid); err == nil {
+				threads = append(threads, t)
+			}
+		}
+	}
+	if len(seen) < 2 {
+		return nil, fmt.Errorf("the target was not seen: %v", c.Targets())
+	}
+	t, err := readTrace(file)
+	if err != nil {
+		return nil, err
+	}
+	var own struct{ GCs, PauseNs int64 }
+	if err := json.Unmarshal([]byte(said.String()), &own); err != nil {
+		return nil, fmt.Errorf("the workload's own counters: %w", err)
+	}
+	sink.mu.Lock()
+	stops := slices.Clone(sink.stops)
+	sink.mu.Unlock()
+	for i := range stops {
+		stops[i].Start -= offset
+		stops[i].End -= offset
+	}
+	last := seen[len(seen)-1].view
+	r := &result{Workload: name, Ps: procs, Reconciled: last.Reconciled, Lost: last.Lost}
+	r.compareShares(t, growth(seen, t.from, t.to))
+	r.compareStops(t, stops, own.PauseNs)
+	r.compareThreads(t, seen, threads)
+	return r, nil
+}
+
+func (r *result) compareShares(t *traced, seen map[int32]*seenP) {
+	ids := make([]int32, 0, len(seen))
+	for id := range seen {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	n := float64(len(ids))
+	var movesTraced, movesSeen float64
+	for _, id := range ids {
+		s := seen[id]
+		if _, ok := t.ps[id]; !ok {
+			t.ps[id] = account{atRest: t.to - t.from} // it never ran
+		}
+		p := pair{P: id}
+		for c := range classes {
+			p.Trace[c], p.Seen[c] = 100*t.share(id, c), 100*s.class(c)
+			e := math.Abs(p.Trace[c] - p.Seen[c])
+			r.ByClass[c] += e / n
+			r.WorstClass = max(r.WorstClass, e)
+		}
+		e := math.Abs(p.Trace[atRest] - p.Seen[atRest])
+		r.Busy += (100 - p.Trace[atRest]) / n
+		r.BusySeen += (100 - p.Seen[atRest]) / n
+		r.Mean += e / n
+		r.Worst = max(r.Worst, e)
+		r.SumError = max(r.SumError, math.Abs(s.sum-1)*100)
+		movesTraced += float64(t.moves[id])
+		movesSeen += s.moves
+		r.PerP = append(r.PerP, p)
+	}
+	r.Moves = movesSeen / max(1, movesTraced)
+}
+
+// compareStops pairs each stop of the trace with the one that overlaps it.
+func (r *result) compareStops(t *traced, seen []pstate.Stop, pause int64) {
+	var off []time.Duration
+	r.Stops = len(t.stops)
+	for _, s := range t.stops {
+		i := slices.IndexFunc(seen, func(q pstate.Stop) bool { return q.Start < s.end && q.End > s.start })
+		if i < 0 {
+			r.StopsMissed++
+			continue
+		}
+		d := (seen[i].Duration() - time.Duration(s.end-s.start)).Abs()
+		off = append(off, d)
+		if d > 20*time.Microsecond && float64(d) > 0.05*float64(s.end-s.start) {
+			r.StopsWrong++
+		}
+		if seen[i].Reason != s.reason {
+			r.ReasonsWrong++
+		}
+	}
+	if len(off) > 0 {
+		slices.Sort(off)
+		r.StopMedian = off[len(off)/2]
+	}
+	r.PauseError = -1
+	var sum int64
+	for _, s := range seen {
+		if strings.HasPrefix(s.Reason, "GC ") && s.Start >= t.from && s.End <= t.to {
+			sum += s.End - s.Start
+		}
+	}
+	if pause > 0 {
+		r.PauseError = 100 * math.Abs(float64(sum-pause)) / float64(pause)
+	}
+}
+
+func (r *result) compareThreads(t *traced, seen []sighting, kernel []threadTimes) {
+	a := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= t.from })
+	b := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= t.to })
+	if a < 0 || b <= a {
+		r.OnCPUError, r.WaitError = -1, -1
+		return
+	}
+	from, to := kernel[a], kernel[b]
+	on, wait := float64(to.onCPU-from.onCPU), float64(to.waiting-from.waiting)
+	r.OnCPUError = 100 * math.Abs(threadGrowth(seen, from.mono, to.mono, pstate.OnCPU)-on) / max(1, on)
+	r.WaitError = 100 * math.Abs(threadGrowth(seen, from.mono, to.mono, pstate.Runnable)-wait) / max(1, on+wait)
+}
