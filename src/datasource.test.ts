@@ -55,6 +55,18 @@ const request = (targets: ScopeQuery[], more = {}) =>
   }) as unknown as DataQueryRequest<ScopeQuery>;
 
 describe('DataSource', () => {
+  it('keeps lanes without any from a heatmap panel, which fails on them', async () => {
+    const frame = (fields: Array<{ name: string; type: string }>) => ({
+      schema: { refId: 'A', meta: { type: 'heatmap-rows' }, fields },
+      data: { values: fields.map(() => []) },
+    });
+    const time = { name: 'time', type: 'time' };
+    const frames = [frame([time]), frame([time, { name: 'state', type: 'number' }])];
+    answer = { results: { A: { status: 200, frames } } };
+    const { data } = await lastValueFrom(make().query(request([{ refId: 'A' }])));
+    expect(data.map((f) => f.fields.length)).toEqual([2]);
+  });
+
   it('sends queries to the backend, migrated and with variables replaced', async () => {
     await lastValueFrom(make().query(request([{ refId: 'A', target: { process: '$process' } }])));
     expect(sent[0]).toMatchObject({

@@ -8,12 +8,13 @@ import {
   type TimeRange,
 } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv, type TemplateSrv } from '@grafana/runtime';
-import type { Observable } from 'rxjs';
+import { map, type Observable } from 'rxjs';
 
 import { annotationSupport } from './annotations';
 import { LiveQueries } from './live/queries';
 import { streamOptions } from './live/streamOptions';
 import { defaultQuery } from './query/defaults';
+import { withoutEmptyHeatmaps } from './query/emptyHeatmaps';
 import { interpolate } from './query/interpolate';
 import { migrate } from './query/migrate';
 import { isCode, type TargetSelector, type VariableLabel } from './query/model';
@@ -42,7 +43,7 @@ export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> 
     this.live = new LiveQueries({
       uid: settings.uid,
       options: settings.jsonData,
-      history: (request) => super.query(request),
+      history: (request) => super.query(request).pipe(map(withoutEmptyHeatmaps)),
       interpolate: (query, scopedVars) => this.applyTemplateVariables(query, scopedVars),
     });
   }

@@ -1,6 +1,7 @@
 import type {
   Aggregation,
   Dimension,
+  Event,
   Kind,
   Metric,
   PState,
@@ -105,6 +106,12 @@ export const DIMENSION_WORDS: Record<Dimension, string> = {
   reason: 'reason',
 };
 
+export const EVENT_WORDS: Record<Event, Words> = {
+  stops: { label: 'Stops', description: 'The world stopped, with the reason' },
+  gomaxprocs: { label: 'GOMAXPROCS', description: 'The number of Ps changed' },
+  restarts: { label: 'Restarts', description: 'A process started, ended, or took the place of one of the same name' },
+};
+
 export const AGGREGATION_WORDS: Record<Aggregation, string> = {
   avg: 'average',
   sum: 'sum',
@@ -160,6 +167,7 @@ export const EDITOR = {
   rate: 'Rate',
   rateHelp: 'Frames a second. Above 5 they come straight from the agent over gRPC-Web, up to 60',
   percentile: '99th percentile',
+  events: 'Of',
   limit: 'At most',
   limitRows: 'rows',
   expr: 'PromQL',
@@ -243,6 +251,7 @@ export const PROBLEM = {
   psOrder: (part: string) => `"${part}" runs backwards. Write the smaller number first.`,
   resolution: 'Write a duration such as 250ms, 1s or 5m.',
   rate: 'Choose a rate between 0.1 and 60 frames a second.',
+  event: (event: string) => `"${event}" is no event. Choose from the list.`,
   limit: 'Write a whole number of rows from 1 to 10000.',
   exprEmpty: 'Write a PromQL expression, or go back to the builder.',
   expr: (near: string, column: number) =>

@@ -61,20 +61,25 @@ func askAgents[T any](ctx context.Context, d *Datasource, a *answer, q *query.Qu
 	return values, nil
 }
 
-// stops answers with stop-the-world intervals, oldest first; of more than the limit the longest.
+// stops answers with stop-the-world intervals and whatever other events the query names, oldest first; of more than the limit the longest.
 func (d *Datasource) stops(ctx context.Context, q query.Query) (answer, error) {
 	a := answer{query: q}
-	responses, err := askAgents(ctx, d, &a, &q, func(ctx context.Context, ag *agent.Agent, s *pscopev1.Selector) (*pscopev1.StopsResponse, error) {
-		return ag.Stops(ctx, &pscopev1.StopsRequest{Selector: s, StartUnixNano: q.From.UnixNano(), EndUnixNano: q.To.UnixNano(), Limit: int32(q.Limit)})
-	})
+	stops, err := d.events(ctx, &a, q)
 	if err != nil {
 		return a, err
 	}
-	var stops []*pscopev1.Stop
 	var omitted uint64
-	for _, r := range responses {
-		stops = append(stops, r.GetStops()...)
-		omitted += r.GetOmitted()
+	if slices.Contains(q.Events, query.EventStops) {
+		responses, err := askAgents(ctx, d, &a, &q, func(ctx context.Context, ag *agent.Agent, s *pscopev1.Selector) (*pscopev1.StopsResponse, error) {
+			return ag.Stops(ctx, &pscopev1.StopsRequest{Selector: s, StartUnixNano: q.From.UnixNano(), EndUnixNano: q.To.UnixNano(), Limit: int32(q.Limit)})
+		})
+		if err != nil {
+			return a, err
+		}
+		for _, r := range responses {
+			stops = append(stops, r.GetStops()...)
+			omitted += r.GetOmitted()
+		}
 	}
 	if len(stops) > q.Limit {
 		slices.SortFunc(stops, func(x, y *pscopev1.Stop) int { return -cmp.Compare(length(x), length(y)) })
@@ -83,7 +88,7 @@ func (d *Datasource) stops(ctx context.Context, q query.Query) (answer, error) {
 	}
 	slices.SortFunc(stops, func(x, y *pscopev1.Stop) int { return cmp.Compare(x.GetStartUnixNano(), y.GetStartUnixNano()) })
 	if omitted > 0 {
-		a.note(data.NoticeSeverityInfo, "%d shorter stops are not shown: the limit is %d", omitted, q.Limit)
+		a.note(data.NoticeSeverityInfo, "%d shorter ones are not shown: the limit is %d", omitted, q.Limit)
 	}
 	a.frames = data.Frames{frames.Stops(stops)}
 	return a, nil

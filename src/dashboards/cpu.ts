@@ -1,9 +1,11 @@
+import { AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
+
 import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
 import { momentOfP, momentOfProcess } from './links';
 import { distribution, figure, heat, lanes, lines, stack } from './panels';
-import { CHOSEN_TARGET, promql, type Ask } from './query';
+import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, promql, type Ask } from './query';
 import * as variables from './variables';
 
 export const CPU_UID = 'pscope-cpu';
@@ -84,9 +86,9 @@ const figures = [
   }),
   figure({
     id: ID.demandNow,
-    title: 'Oversubscription',
+    title: 'Ps per CPU',
     description:
-      'How many of the chosen Ps want a CPU for each that has one: 1 is no queue, 2 is that every P waits half of the time it could run.',
+      'Oversubscription: how many of the chosen Ps want a CPU for each that has one: 1 is no queue, 2 is that every P waits half of the time it could run.',
     w: 4,
     unit: 'suffix:×',
     decimals: 2,
@@ -113,9 +115,9 @@ const figures = [
   }),
   figure({
     id: ID.frequencyNow,
-    title: 'CPU frequency',
+    title: 'Clock',
     description:
-      'Average over the CPUs of the chosen hosts. The third thing called P-state; it is about CPUs, not about Ps.',
+      'CPU frequency, average over the CPUs of the chosen hosts. The third thing called P-state; it is about CPUs, not about Ps.',
     w: 4,
     unit: 'hertz',
     decimals: 2,
@@ -259,7 +261,15 @@ export function cpuBoard(): Board {
     .withVariable(variables.host())
     .withVariable(variables.oneProcess())
     .withVariable(variables.pid())
-    .withVariable(variables.ps());
+    .withVariable(variables.ps())
+    .annotation(
+      new AnnotationQueryBuilder()
+        .name('Changes')
+        .datasource(BOARD_DATASOURCE)
+        .enable(true)
+        .iconColor(P_STATE_COLORS.syscall)
+        .target(ask({ kind: 'stops', events: ['gomaxprocs', 'restarts'], target: CHOSEN_TARGET, limit: 50 }, 'Changes'))
+    );
   return finish(builder, [
     { columns: [figures] },
     { columns: [ps, cpus] },

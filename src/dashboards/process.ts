@@ -410,6 +410,14 @@ export function processBoard(): Board {
           ])
         )
         .target(ask(about({ kind: 'stops', limit: 20 }), 'Anno'))
+    )
+    .annotation(
+      new AnnotationQueryBuilder()
+        .name('Changes')
+        .datasource(BOARD_DATASOURCE)
+        .enable(true)
+        .iconColor(P_STATE_COLORS.syscall)
+        .target(ask({ kind: 'stops', events: ['gomaxprocs', 'restarts'], target: CHOSEN_TARGET, limit: 50 }, 'Changes'))
     );
   return finish(builder, [
     { columns: [overview] },

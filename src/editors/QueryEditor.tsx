@@ -16,6 +16,7 @@ import {
   AGGREGATION_WORDS,
   DIMENSION_WORDS,
   EDITOR,
+  EVENT_WORDS,
   KIND_PANEL,
   KIND_WORDS,
   metricWords,
@@ -29,6 +30,7 @@ import { migrate } from '../query/migrate';
 import {
   AGGREGATIONS,
   dimensionsOf,
+  EVENTS,
   fieldsOf,
   isCode,
   OFFERED_KINDS,
@@ -295,6 +297,20 @@ const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded 
                 onCommit={(resolution) => change({ resolution: resolution || undefined })}
                 placeholder={EDITOR.resolutionPlaceholder}
                 width={14}
+              />
+            </Labelled>
+          )}
+          {has('events') && (
+            <Labelled field="events" label={EDITOR.events} problems={problems}>
+              <MultiCombobox
+                id={fieldId('events')}
+                data-testid={selectors.field('events')}
+                options={EVENTS.map((value) => ({ value, ...EVENT_WORDS[value] }))}
+                value={full.events ?? ['stops']}
+                onChange={(chosen) => change({ events: emptyIsDefault(chosen.map((o) => o.value)) })}
+                width="auto"
+                minWidth={20}
+                maxWidth={60}
               />
             </Labelled>
           )}

@@ -52,6 +52,10 @@ export type Dimension = (typeof DIMENSIONS)[number];
 export const AGGREGATIONS = ['avg', 'sum', 'max', 'min'] as const;
 export type Aggregation = (typeof AGGREGATIONS)[number];
 
+/** What a query of kind `stops` lists: stops of the world, changes of GOMAXPROCS, and processes that start, end or are replaced. */
+export const EVENTS = ['stops', 'gomaxprocs', 'restarts'] as const;
+export type Event = (typeof EVENTS)[number];
+
 /** Which targets a query is about: anchored regular expressions (RE2); an empty one matches everything. */
 export interface TargetSelector {
   host?: string;
@@ -93,6 +97,8 @@ export interface ScopeQuery extends DataQuery {
   rateHz?: number;
   /** At most this many rows. */
   limit?: number;
+  /** What kind `stops` lists; empty: stops. */
+  events?: Event[];
 }
 
 /** What a variable lists. */
@@ -120,7 +126,8 @@ export type Field =
   | 'resolution'
   | 'live'
   | 'rateHz'
-  | 'limit';
+  | 'limit'
+  | 'events';
 
 const TARGET: Field[] = [...TARGET_FIELDS];
 
@@ -241,6 +248,7 @@ export function fieldsOf(query: ScopeQuery): Field[] {
     case 'timeline':
       return ['kind', 'metric', ...filterOf(query), ...TARGET, 'ps', 'resolution', ...live];
     case 'stops':
+      return ['kind', 'events', ...TARGET, 'ps', 'limit'];
     case 'blocked':
       return ['kind', ...TARGET, 'ps', 'limit'];
     case 'diagnosis':

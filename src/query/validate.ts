@@ -2,6 +2,7 @@ import { DIMENSION_WORDS, KIND_WORDS, METRIC_WORDS, PROBLEM } from '../labels';
 import { MAX_LIMIT, MAX_RATE_HZ } from './defaults';
 import {
   dimensionsOf,
+  EVENTS,
   fieldsOf,
   isCode,
   kindOf,
@@ -42,6 +43,10 @@ export function validate(query: ScopeQuery): Problems {
     metric: checkMetric,
     states: (q) => firstUnknown(q.states, P_STATES),
     threadStates: (q) => firstUnknown(q.threadStates, THREAD_STATES),
+    events: (q) => {
+      const unknown = q.events?.find((event) => !includes(EVENTS, event));
+      return unknown && PROBLEM.event(unknown);
+    },
     by: checkBy,
     ps: checkPs,
     resolution: checkResolution,

@@ -81,7 +81,22 @@ type Model struct {
 	Live         bool     `json:"live,omitempty"`
 	RateHz       float64  `json:"rateHz,omitempty"`
 	Limit        int      `json:"limit,omitempty"`
+	// Events of kind stops; none: EventStops.
+	Events []Event `json:"events,omitempty"`
 }
+
+// Event is something that kind stops lists, in a table or as annotations.
+type Event string
+
+// The events.
+const (
+	EventStops      Event = "stops"      // stop-the-world
+	EventGOMAXPROCS Event = "gomaxprocs" // changes of the number of Ps
+	EventRestarts   Event = "restarts"   // processes that start, end, or take the place of one of the same name
+)
+
+// Events lists them in the order in which the editor shows them.
+func Events() []Event { return []Event{EventStops, EventGOMAXPROCS, EventRestarts} }
 
 // Decode reads a saved model and brings it up to the present version.
 func Decode(raw []byte) (Model, error) {

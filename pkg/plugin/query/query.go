@@ -114,6 +114,14 @@ func (q *Query) check() error {
 	if q.Limit < 0 || q.Limit > maxLimit {
 		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit), Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", maxLimit)}
 	}
+	if len(q.Events) == 0 {
+		q.Events = []Event{EventStops}
+	}
+	for _, e := range q.Events {
+		if !slices.Contains(Events(), e) {
+			return &Error{Field: "events", What: fmt.Sprintf("there is no event %q", e), Next: "Choose among " + join(Events())}
+		}
+	}
 	if q.Limit == 0 {
 		q.Limit = defaultStops
 		if q.Kind == KindBlocked {
