@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -88,6 +89,7 @@ func explain(source string, err error) error {
 		e.Why, e.Next = "its socket may not be used by the user Grafana runs as", "Start the agent with --socket-mode 0666, or let Grafana's user into the socket's group"
 	case errors.As(err, &dns):
 		e.Why, e.Next = "its name "+dns.Name+" can't be resolved", "Correct the address in the data source's settings"
+	case e.explainTLS(err):
 	case errors.As(err, &promErr):
 		e.Why = promErr.Msg
 		switch promErr.Type {
@@ -121,6 +123,34 @@ func explain(source string, err error) error {
 		e.Why, e.Next = firstLine(err.Error()), "Check the data source's settings"
 	}
 	return e
+}
+
+// explainTLS says what is wrong with certificates, and which side has to change; false if err is about something else.
+func (e *Error) explainTLS(err error) bool {
+	var unknown x509.UnknownAuthorityError
+	var name x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	text := err.Error()
+	switch {
+	case errors.As(err, &unknown):
+		e.Why, e.Next = "its certificate is signed by an authority that is not trusted here", "Paste that authority's certificate into CA certificate in the data source's settings"
+	case errors.As(err, &name):
+		e.Why, e.Next = "its certificate is for other names: "+name.Error(), "Use an address that the certificate names, or enter such a name as server name in the data source's settings"
+	case errors.As(err, &invalid):
+		e.Why, e.Next = "its certificate is not valid: "+invalid.Error(), "Give the server a new certificate"
+	case strings.Contains(text, "tls: certificate required"), strings.Contains(text, "tls: bad certificate"), strings.Contains(text, "tls: unknown certificate authority"):
+		// Alerts of RFC 8446, section 6.2, by their names in crypto/tls.
+		e.Why = "it lets in only clients whose certificate its authority has signed, and did not accept this one's"
+		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has signed into the data source's settings"
+	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		e.Why, e.Next = "it does not speak TLS", "Write http:// instead of https:// in the data source's settings, or give the agent --tls-cert and --tls-key"
+	case strings.HasSuffix(text, "400 Bad Request") && !strings.HasPrefix(e.Source, "https:"):
+		// What servers that speak TLS alone answer to plain HTTP.
+		e.Why, e.Next = "it answered 400 Bad Request", "Write https:// instead of http:// in the data source's settings if it speaks TLS"
+	default:
+		return false
+	}
+	return true
 }
 
 func firstLine(s string) string {
