@@ -66,6 +66,7 @@ static __noinline void emit_interval(struct target *t, u64 what, u64 end, u64 ti
 
 	if (!t || !load(&t->intervals) || !ticks)
 		return;
+	__sync_fetch_and_add(&t->made, 1);
 	if (load(&t->budget) <= 0) {
 		lose(t, LOST_INTERVAL_BUDGET);
 		return;

@@ -1,16 +1,47 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A process runs a new program: it may be a new target, or a target that no longer is the program it was.
+// A process runs a new program: it may be a new target, or a target that no longer is the program it was. A process ends, and the next may be
+// given its number.
+
+// From here on nothing in the memory of this process is where the agent said. It learns of that later, and the target must not be credited with what the
+// next program does until then.
+static __always_inline void retire(u32 tgid)
+{
+	u32 index = 0;
+	struct target *t = target_of(tgid, &index);
+
+	if (t)
+		t->active = 0;
+}
+
 SEC("raw_tp/sched_process_exec")
 int exec(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct exec_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct exec_event *e;
 
+	retire(tgid);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		lose_global(LOST_RING_FULL); // the agent's own scan of /proc finds it a second later
 		return 0;
 	}
 	e->kind = EVENT_EXEC;
-	e->tgid = bpf_get_current_pid_tgid() >> 32;
+	e->tgid = tgid;
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+// args: the thread that exits. The last one of a process has counted itself out by now (kernel/exit.c, do_exit).
+SEC("raw_tp/sched_process_exit")
+int process_exit(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	u32 index = 0, tgid = BPF_CORE_READ(task, tgid);
+	struct target *t = target_of(tgid, &index);
+
+	if (!t || BPF_CORE_READ(task, signal, live.counter) > 0)
+		return 0;
+	thread_gone(t, task, tick_now());
+	retire(tgid);
 	return 0;
 }

@@ -83,10 +83,17 @@ struct pid {
 	struct upid numbers[1];
 };
 
+struct signal_struct {
+	struct {
+		int counter;
+	} live;
+};
+
 struct task_struct {
 	int pid;
 	int tgid;
 	struct pid *thread_pid;
+	struct signal_struct *signal;
 #if defined(__TARGET_ARCH_x86)
 	struct thread_struct thread;
 #endif

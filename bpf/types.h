@@ -100,6 +100,7 @@ struct target {
 	u64 stops;
 	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
 	u32 pad;
+	u64 made;	   // intervals and stops that came to be; each is sent through the ring or counted as lost
 	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
 	u64 lag_bursts[LAGS]; // bursts with such an edge
 	u64 lag_samples[LAGS]; // samples that found their thread on a CPU without a P

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -35,12 +37,14 @@ type collect struct {
 	info         agentInfo
 	samplePeriod uint64 // ticks
 
+	drainMu sync.Mutex // guards record, and that events are taken in order
 	record  ringbuf.Record
-	scratch []pstate.Interval
+	orphans atomic.Uint64 // events of targets that are no more
 
 	mu       sync.Mutex
 	observed map[pstate.Key]*observed
 	refused  map[pstate.Key]pstate.Target
+	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
 
 	found *finder
 }
@@ -51,7 +55,7 @@ func New(o Options) (Collector, error) {
 	c := &collect{
 		o: o, clock: newClock(),
 		samplePeriod: uint64(time.Second) / uint64(o.SampleHz) >> tickShift,
-		observed:     map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{},
+		observed:     map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	if o.Mode != ModeSnapshot {
@@ -174,14 +178,26 @@ func (c *collect) all() []*observed {
 	return out
 }
 
+// indexed lists the targets in the kernel's table by their place in it, those included whose observation is just beginning or ending.
 func (c *collect) indexed() map[uint32]*observed {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	out := make(map[uint32]*observed, len(c.observed))
-	for _, o := range c.observed {
-		out[o.index] = o
+	return maps.Clone(c.byIndex)
+}
+
+// expect makes events of a target find it; they may come before it is listed as observed.
+func (c *collect) expect(o *observed) {
+	c.mu.Lock()
+	c.byIndex[o.index] = o
+	c.mu.Unlock()
+}
+
+func (c *collect) unexpect(o *observed) {
+	c.mu.Lock()
+	if c.byIndex[o.index] == o {
+		delete(c.byIndex, o.index)
 	}
-	return out
+	c.mu.Unlock()
 }
 
 func (c *collect) snapshots() {
@@ -207,9 +223,14 @@ func (c *collect) forget(o *observed) {
 	c.mu.Lock()
 	delete(c.observed, o.info.Key)
 	c.mu.Unlock()
+	if o.index != 0 {
+		// What the kernel side has said of it until now still counts.
+		c.kernel.leave(o.info.PID, o.index)
+		c.drain()
+	}
 	o.mu.Lock()
 	if !o.closed {
-		o.flush(nowTick())
+		o.flush(true)
 	}
 	o.mu.Unlock()
 	o.close()
@@ -257,6 +278,9 @@ func (c *collect) Agent() AgentInfo {
 	c.info.mu.Unlock()
 	if c.kernel != nil {
 		out.GlobalLost = c.kernel.globalLost()
+		if n := c.orphans.Load(); n > 0 {
+			out.GlobalLost["ended_target"] = n
+		}
 	}
 	return out
 }

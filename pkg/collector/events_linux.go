@@ -23,6 +23,8 @@ func (c *collect) drain() {
 	if k == nil {
 		return
 	}
+	c.drainMu.Lock()
+	defer c.drainMu.Unlock()
 	byIndex := c.indexed()
 	k.ring.SetDeadline(time.Unix(1, 0))
 	for range maxDrain {
@@ -68,23 +70,36 @@ func eventOf[T any](raw []byte) *T {
 
 func (c *collect) interval(byIndex map[uint32]*observed, e *kern.ScopeIntervalEvent) {
 	if int(e.Slot) >= len(c.kernel.records) {
+		c.orphans.Add(1)
 		return
 	}
 	r := &c.kernel.records[e.Slot]
 	o := byIndex[r.Target]
-	if o == nil || e.State >= pstate.NumStates || e.Thread >= pstate.NumThreadStates {
+	if o == nil {
+		c.orphans.Add(1)
 		return
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if int(r.Id) < len(o.ps) {
-		o.ps[r.Id].keep([]segment{{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End}})
+	o.received++
+	if o.closed || int(r.Id) >= len(o.ps) || e.State >= pstate.NumStates || e.Thread >= pstate.NumThreadStates {
+		o.lost["bad_event"]++
+		return
 	}
+	o.keep(o.ps[r.Id], segment{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End})
 }
 
 func (c *collect) stop(byIndex map[uint32]*observed, e *kern.ScopeStopEvent) {
 	o := byIndex[e.Target]
-	if o == nil || e.End < e.Start {
+	if o == nil {
+		c.orphans.Add(1)
+		return
+	}
+	if e.End < e.Start {
+		o.mu.Lock()
+		o.received++
+		o.lost["bad_event"]++
+		o.mu.Unlock()
 		return
 	}
 	s := pstate.Stop{
@@ -101,6 +116,7 @@ func (c *collect) stop(byIndex map[uint32]*observed, e *kern.ScopeStopEvent) {
 		s.Arrivals = append(s.Arrivals, pstate.Arrival{P: e.Slowest, At: c.clock.unix(e.Start + uint64(e.SlowestAfter))})
 	}
 	o.mu.Lock()
+	o.received++
 	h := o.stops[s.Reason]
 	h.Observe(s.Duration())
 	o.stops[s.Reason] = h

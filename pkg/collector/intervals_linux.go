@@ -10,82 +10,105 @@ import (
 // openFor is how long an unchanged P stays open before the sink gets what has passed so far.
 const openFor = uint64(1e9) >> tickShift
 
-// maxPending bounds what is kept of one P between two flushes; the kernel side's budget is lower.
+// maxPending bounds what is kept of one P between two flushes.
 const maxPending = 1 << 16
 
-// keep remembers closed segments until the next flush.
-func (p *observedP) keep(closed []segment) {
+// keep remembers closed segments until the next flush. The caller holds mu.
+func (o *observed) keep(p *observedP, closed ...segment) {
 	for _, s := range closed {
-		if s.end > s.start && len(p.pending) < maxPending {
+		switch {
+		case s.end <= s.start:
+		case len(p.pending) >= maxPending:
+			o.lost["pending_full"]++
+		default:
 			p.pending = append(p.pending, s)
 		}
 	}
 }
 
-// take appends the P's closed intervals to out. raw is the P's totals now; over says that raw intervals are missing since the last call.
-func (p *observedP) take(out []pstate.Interval, o *observed, raw totals, over bool) []pstate.Interval {
+// take appends the P's closed intervals to out. raw is the P's totals now; last says that nothing will come after. Where segments are missing between those that
+// came, because they were over the budget or did not fit into the ring, merged intervals stand in for them: what the totals have grown by and no segment
+// accounts for.
+func (o *observed) take(out []pstate.Interval, p *observedP, raw totals, last bool) []pstate.Interval {
 	// Two CPUs may have written their intervals to the ring in the other order than they swapped the word.
 	slices.SortFunc(p.pending, func(a, b segment) int { return cmp.Compare(a.start, b.start) })
 	emit := func(s segment, merged bool) {
-		s.start = max(s.start, p.lastEnd)
 		if s.end <= s.start {
 			return
 		}
 		p.lastEnd = s.end
+		p.told[cell(s.state, s.thread)] += s.end - s.start
 		out = append(out, pstate.Interval{
 			P: p.id, State: s.state, Thread: s.thread, Merged: merged, Start: o.c.clock.unix(s.start), End: o.c.clock.unix(s.end),
 		})
 	}
+	// Since when the P has been in its present state: no closed segment tells of that yet.
+	open := min(sinceTick(raw.now, uint64(raw.word)), raw.now)
+	missing := p.missing(&raw, open)
 	for _, s := range p.pending {
-		if over && s.start > p.lastEnd {
-			break // what came before it is missing: from here on only the totals can be told
+		if s.end <= p.lastEnd {
+			o.lost["late_interval"]++ // something else stands in its place already
+			continue
 		}
-		start := max(s.start, p.lastEnd)
+		if s.start > p.lastEnd {
+			missing.fill(emit, p.lastEnd, s.start)
+		}
+		s.start = max(s.start, p.lastEnd)
 		emit(s, false)
-		if s.end > start {
-			p.window[cell(s.state, s.thread)] += s.end - start
-		}
-	}
-	if over {
-		p.fill(emit, &raw)
-	} else if raw.now > p.lastEnd+openFor {
-		emit(segment{raw.word.state(), raw.word.thread(), p.lastEnd, raw.now}, false)
 	}
 	p.pending = p.pending[:0]
-	// The totals as they were at lastEnd: since then the P has been in one state.
-	p.window = raw.time
-	if raw.now > p.lastEnd {
-		c := cell(raw.word.state(), raw.word.thread())
-		p.window[c] -= min(p.window[c], raw.now-p.lastEnd)
+	// What lies between the last segment and the present state may just not have been read from the ring yet, but not for long.
+	if last || raw.now > p.lastEnd+openFor {
+		if open > p.lastEnd {
+			missing.fill(emit, p.lastEnd, open)
+		}
+		emit(segment{raw.word.state(), raw.word.thread(), max(open, p.lastEnd), raw.now}, false)
 	}
 	return out
 }
 
-// fill covers the time since lastEnd with one merged interval for each state that the totals have for it. Their lengths are right; their
-// order is not known, which Merged says.
-func (p *observedP) fill(emit func(segment, bool), raw *totals) {
-	if raw.now <= p.lastEnd {
-		return
+// missing is by how much the totals have grown beyond what has been told, what the segments at hand account for, and the stretch that is still open.
+func (p *observedP) missing(raw *totals, open uint64) (m matrix) {
+	at := p.lastEnd
+	known := p.told
+	for _, s := range p.pending {
+		if s.end > at {
+			known[cell(s.state, s.thread)] += s.end - max(s.start, at)
+			at = s.end
+		}
 	}
-	span := raw.now - p.lastEnd
+	if from := max(open, at); raw.now > from {
+		known[cell(raw.word.state(), raw.word.thread())] += raw.now - from
+	}
+	for i, t := range raw.time {
+		m[i] = t - min(t, known[i])
+	}
+	return m
+}
+
+// fill covers a gap with one merged interval for each state that time is missing in. Their lengths are in proportion; their order is not known,
+// which Merged says.
+func (m *matrix) fill(emit func(segment, bool), from, to uint64) {
 	var sum uint64
-	var part matrix
-	for i := range raw.time {
-		if raw.time[i] > p.window[i] {
-			part[i] = raw.time[i] - p.window[i]
-			sum += part[i]
+	last := -1
+	for i, n := range m {
+		if sum += n; n > 0 {
+			last = i
 		}
 	}
 	if sum == 0 {
 		return
 	}
-	at, left := p.lastEnd, span
-	for i, n := range part {
+	span := to - from
+	for i, n := range m {
 		if n == 0 {
 			continue
 		}
-		d := min(left, uint64(float64(n)/float64(sum)*float64(span)))
-		emit(segment{pstate.State(i / pstate.NumThreadStates), pstate.ThreadState(i % pstate.NumThreadStates), at, at + d}, true)
-		at, left = at+d, left-d
+		d := min(to-from, uint64(float64(n)/float64(sum)*float64(span)))
+		if i == last {
+			d = to - from
+		}
+		emit(segment{pstate.State(i / pstate.NumThreadStates), pstate.ThreadState(i % pstate.NumThreadStates), from, from + d}, true)
+		from += d
 	}
 }

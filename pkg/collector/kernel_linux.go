@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -85,6 +86,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		"sched_switch":       k.objs.SchedSwitch,
 		"sched_waking":       k.objs.SchedWaking,
 		"sched_process_exec": k.objs.Exec,
+		"sched_process_exit": k.objs.ProcessExit,
 	} {
 		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
 		if err != nil {
@@ -192,6 +194,28 @@ func (k *kernelSide) giveBack(target uint32, chunks []uint16) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.resting = append(k.resting, restingSlots{time.Now(), target, chunks})
+}
+
+// enter makes a process a target.
+func (k *kernelSide) enter(pid int32, target uint32) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	atomic.StoreUint32(&k.targets[target].Active, 1)
+	if err := k.objs.TargetIndex.Put(uint32(pid), target); err != nil {
+		return fmt.Errorf("enter it in the kernel's table of targets: %w", err)
+	}
+	return nil
+}
+
+// leave undoes enter. The process may be a target under another index by now: it runs another program, or is another process.
+func (k *kernelSide) leave(pid int32, target uint32) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	atomic.StoreUint32(&k.targets[target].Active, 0)
+	var now uint32
+	if k.objs.TargetIndex.Lookup(uint32(pid), &now) == nil && now == target {
+		_ = k.objs.TargetIndex.Delete(uint32(pid))
+	}
 }
 
 func (k *kernelSide) wake() {

@@ -473,31 +473,6 @@ func TestExcludeWins(t *testing.T) {
 	}
 }
 
-// A ring buffer that is too small, and a budget that is too low, on purpose: every interval is either delivered or counted.
-func TestEveryLostIntervalIsCounted(t *testing.T) {
-	c, rec := collectIn(t, ModeEBPF, func(o *Options) { o.IntervalBudget = 40 })
-	p := start(t, fmt.Sprintf("GOMAXPROCS=%d", runtime.NumCPU()+2))
-	pid := p.cmd.Process.Pid
-	seen(t, c, pid)
-	p.say("busy %d", runtime.NumCPU()+2)
-	time.Sleep(2 * time.Second)
-	v := view(c, pid)
-	if v.Lost["interval_budget"] == 0 {
-		t.Fatalf("more Ps than CPUs are busy and no interval was over the budget of 40 a second: %v", v.Lost)
-	}
-	rec.mu.Lock()
-	defer rec.mu.Unlock()
-	merged := 0
-	for _, iv := range rec.intervals[v.Key] {
-		if iv.Merged {
-			merged++
-		}
-	}
-	if merged == 0 {
-		t.Errorf("%d intervals were lost and nothing stands in for them", v.Lost["interval_budget"])
-	}
-}
-
 // A page fault on a file system that does not answer: the thread sleeps in state D with its P, the runtime calls that P running, and no Go tool
 // shows anything. This is the case the D share is for.
 func TestPinnedInUninterruptibleSleep(t *testing.T) {

@@ -36,9 +36,9 @@ type observed struct {
 	stops      map[string]pstate.Histogram
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
-	budgetLost uint64 // shared.Lost[interval budget] when last looked at
-	lastSnap   uint64 // tick
 	lags       [kern.ScopeLagLAGS]lag
+	received   uint64 // intervals and stops that came through the ring
+	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
 	closed     bool
 }
@@ -56,7 +56,7 @@ type observedP struct {
 
 	pending   []segment // closed, not yet handed to the sink
 	lastEnd   uint64    // tick up to which the sink has intervals
-	window    matrix    // the raw totals at lastEnd
+	told      matrix    // the lengths of the intervals that the sink has, by state
 	firstSeen int64
 }
 
@@ -111,9 +111,9 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		return o, nil
 	}
 	o.info.Source = pstate.SourceEBPF
-	atomic.StoreUint32(&o.shared.Active, 1)
-	if err = c.kernel.objs.TargetIndex.Put(uint32(info.PID), o.index); err != nil {
-		return o, fmt.Errorf("enter it in the kernel's table of targets: %w", err)
+	c.expect(o)
+	if err = c.kernel.enter(info.PID, o.index); err != nil {
+		return o, err
 	}
 	// The events that follow need the threads; those asleep would otherwise be unknown until they run.
 	o.enterThreads()
@@ -330,8 +330,8 @@ func (o *observed) close() {
 		_ = l.Close()
 	}
 	if o.index != 0 {
-		_ = o.c.kernel.objs.TargetIndex.Delete(uint32(o.info.PID))
-		atomic.StoreUint32(&o.shared.Active, 0)
+		o.c.kernel.leave(o.info.PID, o.index)
+		o.c.unexpect(o)
 		o.c.kernel.giveBack(o.index, o.chunks)
 	}
 	if o.proc != nil {

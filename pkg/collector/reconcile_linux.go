@@ -4,6 +4,7 @@ import (
 	"errors"
 	"sync/atomic"
 
+	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -61,8 +62,7 @@ func (o *observed) snapshot() error {
 	if o.index != 0 {
 		o.learnLags()
 	}
-	o.flush(now)
-	o.lastSnap = now
+	o.flush(false)
 	return nil
 }
 
@@ -71,7 +71,7 @@ func (o *observed) bury(p *observedP, now uint64) {
 	p.runqDepth = -1
 	if w := word(atomic.LoadUint64(&p.rec.Word)); w.state() != pstate.Dead {
 		closed, _ := swap(p.rec, w, now, 0, pstate.Dead, pstate.NoThread, 0)
-		p.keep(closed[:])
+		o.keep(p, closed[:]...)
 	}
 }
 
@@ -83,7 +83,7 @@ func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
 		return
 	}
 	closed, _ := swap(p.rec, old, now, owner, s, t, 0)
-	p.keep(closed[:])
+	o.keep(p, closed[:]...)
 	if t == pstate.Uninterruptible && p.rec.D_word>>36 == 0 {
 		p.rec.D_word = 1<<36 | now&sinceMask
 	} else if t != pstate.Uninterruptible && p.rec.D_word>>36 != 0 {
@@ -101,6 +101,12 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 		return
 	}
 	reason, owner, s, t, tookAt := o.judge(w, seen)
+	if reason == "" && o.untracked(w) {
+		// The table of threads is full: no event tells what this P's thread does, and the snapshot is all there is.
+		if owner, s, t = o.sight(seen); owner == w.owner() && (s != w.state() || t != w.thread()) {
+			reason = "untracked_thread"
+		}
+	}
 	if reason == "" {
 		p.disagreed = false
 		return
@@ -111,23 +117,35 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 	}
 	p.disagreed = false
 	if owner != 0 && t == pstate.OnCPU {
-		th, ok := o.thread(owner)
-		if !ok {
+		if th, ok := o.thread(owner); ok {
+			t, tookAt = word(th.Word).thread(), th.SwitchIn
+		} else if ts, _, err := o.c.o.threadState(o.info.PID, int32(owner)); err == nil {
+			t = ts
+		} else {
+			return // it has ended
+		}
+		if t == pstate.NoThread {
 			return
 		}
-		t = word(th.Word).thread()
-		if t == pstate.OnCPU {
-			tookAt = th.SwitchIn
-		} else if t == pstate.NoThread {
-			return
+		if t != pstate.OnCPU {
+			tookAt = 0
 		}
 	}
 	closed, ok := swap(p.rec, w, now, owner, s, t, tookAt)
 	if !ok {
 		return
 	}
-	p.keep(closed[:])
+	o.keep(p, closed[:]...)
 	o.repaired[reason]++
+}
+
+// untracked says whether a P's thread has no entry in the table of threads, because that is full.
+func (o *observed) untracked(w word) bool {
+	if w.owner() == 0 || atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_THREADS_FULL]) == 0 && o.lost["threads_full"] == 0 {
+		return false
+	}
+	_, ok := o.thread(w.owner())
+	return !ok
 }
 
 // judge says what is wrong with a record, if anything, and what it should be.
@@ -161,18 +179,15 @@ func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owne
 	return
 }
 
-// flush hands closed intervals to the sink, in order and without overlap, and fills the windows in which the kernel side was over its
-// budget of raw intervals with what the totals say.
-func (o *observed) flush(now uint64) {
-	lost := atomic.LoadUint64(&o.shared.Lost[0]) + atomic.LoadUint64(&o.shared.Lost[1])
-	over := lost != o.budgetLost
-	o.budgetLost = lost
-	out := o.c.scratch[:0]
+// flush hands closed intervals to the sink, in order and without overlap, and fills what is missing between them with what the totals say.
+// The caller holds mu.
+func (o *observed) flush(last bool) {
+	out := o.scratch[:0]
 	for _, p := range o.ps {
 		raw, _ := read(p.rec)
-		out = p.take(out, o, raw, over)
+		out = o.take(out, p, raw, last)
 	}
-	o.c.scratch = out
+	o.scratch = out
 	if len(out) > 0 {
 		o.c.o.Sink.Append(o.info.Key, out)
 	}

@@ -117,7 +117,7 @@ func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 		}
 		if w.owner() == tid && w.thread() != pstate.Uninterruptible {
 			closed, _ := swap(p.rec, w, now, tid, w.state(), pstate.Uninterruptible, 0)
-			p.keep(closed[:])
+			o.keep(p, closed[:]...)
 		}
 		o.repaired["missed_uninterruptible"]++
 		return

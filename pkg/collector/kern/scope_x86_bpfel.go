@@ -132,6 +132,7 @@ type ScopeTarget struct {
 	Stops      uint64
 	EndsLate   uint32
 	Pad        uint32
+	Made       uint64
 	Lag        [2]uint32
 	LagBursts  [2]uint64
 	LagSamples [2]uint64
@@ -170,6 +171,7 @@ const (
 	ScopeMapTargets       = "targets"
 	ScopeMapThreads       = "threads"
 	ScopeProgExec         = "exec"
+	ScopeProgProcessExit  = "process_exit"
 	ScopeProgSample       = "sample"
 	ScopeProgSchedSwitch  = "sched_switch"
 	ScopeProgSchedWaking  = "sched_waking"
@@ -227,6 +229,7 @@ type ScopeSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeProgramSpecs struct {
 	Exec         *ebpf.ProgramSpec `ebpf:"exec"`
+	ProcessExit  *ebpf.ProgramSpec `ebpf:"process_exit"`
 	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
 	SchedSwitch  *ebpf.ProgramSpec `ebpf:"sched_switch"`
 	SchedWaking  *ebpf.ProgramSpec `ebpf:"sched_waking"`
@@ -315,6 +318,7 @@ type ScopeVariables struct {
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopePrograms struct {
 	Exec         *ebpf.Program `ebpf:"exec"`
+	ProcessExit  *ebpf.Program `ebpf:"process_exit"`
 	Sample       *ebpf.Program `ebpf:"sample"`
 	SchedSwitch  *ebpf.Program `ebpf:"sched_switch"`
 	SchedWaking  *ebpf.Program `ebpf:"sched_waking"`
@@ -326,6 +330,7 @@ type ScopePrograms struct {
 func (p *ScopePrograms) Close() error {
 	return _ScopeClose(
 		p.Exec,
+		p.ProcessExit,
 		p.Sample,
 		p.SchedSwitch,
 		p.SchedWaking,

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -30,6 +31,21 @@ func main() {
 		case "idle":
 			if stop != nil {
 				stop.Store(true)
+			}
+		case "chatter": // n goroutines that sleep and wake
+			for range n {
+				go func() {
+					for {
+						time.Sleep(time.Millisecond)
+					}
+				}()
+			}
+		case "threads": // n threads asleep in system calls
+			for range n {
+				go func() {
+					ts := syscall.Timespec{Sec: 3600}
+					_ = syscall.Nanosleep(&ts, nil)
+				}()
 			}
 		case "gc":
 			for range n {
