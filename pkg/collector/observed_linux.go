@@ -164,7 +164,7 @@ func (o *observed) claim() (err error) {
 }
 
 // errNoRoom says that the P records are used up.
-var errNoRoom = errors.New("there is no room for more Ps: raise --max-ps or exclude processes with --exclude")
+var errNoRoom = errors.New("the table of Ps is full: exclude processes with --exclude")
 
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *observed) grow() error {

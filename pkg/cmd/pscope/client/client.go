@@ -51,16 +51,25 @@ func (o *Options) Target() string {
 
 // Dial gives a client; nothing is sent yet.
 func (o *Options) Dial() (pscopev1connect.ScopeServiceClient, error) {
+	c, base, err := o.http()
+	if err != nil {
+		return nil, err
+	}
+	return pscopev1connect.NewScopeServiceClient(c, base), nil
+}
+
+// http gives a client that reaches the agent, and the base of the addresses to ask it for.
+func (o *Options) http() (c *http.Client, base string, err error) {
 	token := os.Getenv("PSCOPE_TOKEN")
 	if o.TokenFile != "" {
 		b, err := os.ReadFile(o.TokenFile)
 		if err != nil {
-			return nil, fmt.Errorf("can't read the token: %w", err)
+			return nil, "", fmt.Errorf("can't read the token: %w", err)
 		}
 		token = strings.TrimSpace(string(b))
 	}
 	transport := &http.Transport{DisableCompression: true}
-	base := o.URL
+	base = o.URL
 	if base == "" {
 		base = "http://pscope"
 		transport.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -68,17 +77,17 @@ func (o *Options) Dial() (pscopev1connect.ScopeServiceClient, error) {
 		}
 	} else {
 		if !strings.HasPrefix(base, "http://") && !strings.HasPrefix(base, "https://") {
-			return nil, fmt.Errorf("--agent is %q; it must start with http:// or https://", base)
+			return nil, "", fmt.Errorf("--agent is %q; it must start with http:// or https://", base)
 		}
 		transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 		if o.CAFile != "" {
 			pem, err := os.ReadFile(o.CAFile)
 			if err != nil {
-				return nil, fmt.Errorf("can't read the authority's certificate: %w", err)
+				return nil, "", fmt.Errorf("can't read the authority's certificate: %w", err)
 			}
 			pool := x509.NewCertPool()
 			if !pool.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("%s holds no certificate in PEM form", o.CAFile)
+				return nil, "", fmt.Errorf("%s holds no certificate in PEM form", o.CAFile)
 			}
 			transport.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 		}
@@ -87,7 +96,7 @@ func (o *Options) Dial() (pscopev1connect.ScopeServiceClient, error) {
 	if token != "" {
 		rt = bearer{token, transport}
 	}
-	return pscopev1connect.NewScopeServiceClient(&http.Client{Transport: rt}, base), nil
+	return &http.Client{Transport: rt}, base, nil
 }
 
 // Explain turns an error of a call into one that says what to do.

@@ -72,7 +72,9 @@ type Agent struct {
 	Mode    string  `json:"mode,omitempty"`
 	Targets int     `json:"targets"`
 	Lacks   []Check `json:"lacks,omitempty"`
-	Error   string  `json:"error,omitempty"`
+	// Losses is what is missing from its picture since it first saw the processes it observes now.
+	Losses []client.Loss `json:"losses,omitempty"`
+	Error  string        `json:"error,omitempty"`
 }
 
 // Run is the subcommand "doctor".
@@ -165,7 +167,10 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 			for _, l := range info.GetLacks() {
 				a.Lacks = append(a.Lacks, Check{Name: l.GetWhat(), Result: Limited, Detail: l.GetWhy(), Fix: l.GetFix()})
 			}
-			return a
+			a.Losses, err = o.Losses(ctx)
+			if err == nil {
+				return a
+			}
 		}
 		err = o.Explain(err)
 	}
@@ -224,6 +229,18 @@ func (r *Report) print(w io.Writer) {
 		}
 		for _, l := range a.Lacks {
 			l.print(w)
+		}
+		for _, l := range a.Losses {
+			whose := "the agent itself"
+			if l.PID != "" {
+				whose = fmt.Sprintf("%s, pid %s", l.Process, l.PID)
+			}
+			fmt.Fprintf(w, "  %-8s %-22s %.0f (%s)\n", "lost", l.Reason, l.Count, whose)
+		}
+		if len(a.Losses) > 0 {
+			fmt.Fprintln(w, "           what each reason means: docs/runbooks/pscope-lost-events.md")
+		} else if a.Error == "" {
+			fmt.Fprintln(w, "  it has lost nothing of the processes it observes")
 		}
 	}
 	fmt.Fprintln(w)

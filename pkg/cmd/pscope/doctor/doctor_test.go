@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 )
 
 // fakeHost is a host whose proc and sys hold the given files.
@@ -110,6 +112,19 @@ func TestOneRemedyIsSaidOnce(t *testing.T) {
 	r.print(&out)
 	if n := strings.Count(out.String(), "be root"); n != 1 {
 		t.Errorf("the remedy is said %d times:\n%s", n, out.String())
+	}
+}
+
+func TestLossesOfARunningAgentAreShown(t *testing.T) {
+	r := Report{Verdict: Fine, Mode: "ebpf", Agent: &Agent{Address: "a", Losses: []client.Loss{
+		{Reason: "ring_full", Process: "server", PID: "7", Count: 123}, {Reason: "slow_reader", Count: 4},
+	}}}
+	var out bytes.Buffer
+	r.print(&out)
+	for _, want := range []string{"ring_full              123 (server, pid 7)", "slow_reader            4 (the agent itself)"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
 	}
 }
 
