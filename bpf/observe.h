@@ -210,6 +210,22 @@ static __noinline void thread_gone(struct target *t, struct task_struct *task, u
 	bpf_map_delete_elem(&threads, &tid);
 }
 
+// Up to Go 1.25 an M in a call has no P in name: it has left it in m.oldp, and takes it back unless somebody else took it meanwhile, which the tick tells
+// (runtime/proc.go, reentersyscall and exitsyscallfast).
+static __noinline u64 left_for_call(struct target *t, u64 m, u64 oldp)
+{
+	struct p_view p;
+	u32 tick = 0;
+
+	if (!t || !oldp || !t->layout.m_syscalltick)
+		return 0;
+	if (read_p(t, oldp, &p) || p.status != P_SYSCALL)
+		return 0;
+	if (bpf_probe_read_user(&tick, sizeof(tick), (void *)(m + t->layout.m_syscalltick)) || tick != p.syscalltick)
+		return 0;
+	return oldp;
+}
+
 // Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
 static __noinline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
 {
@@ -230,6 +246,8 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 			return;
 		}
 	}
+	if (!m.p)
+		m.p = left_for_call(t, th->m, m.oldp);
 	if (!m.p) {
 		if (thread == T_ON_CPU) {
 			released(t, th, tid, now);

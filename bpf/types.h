@@ -75,6 +75,7 @@ struct layout {
 	u16 m_curg;
 	u16 m_p;
 	u16 m_nextp;
+	u16 m_syscalltick;
 	u16 p_status;	   // p.id is at 0 and all of these within the first 64 bytes
 	u16 p_link;
 	u16 p_schedtick;

@@ -16,6 +16,7 @@ struct m_view {
 	u64 curg;
 	u64 p;
 	u64 nextp;
+	u64 oldp;
 };
 
 struct p_view {
@@ -71,14 +72,15 @@ static __noinline int read_m(struct target *t, u64 m, struct task_struct *task, 
 	}
 	if (procid != tid_inside(t, task))
 		return -1;
-	u64 ps[2] = {};
-	// p and nextp are neighbours in every known version.
+	u64 ps[3] = {};
+	// p, nextp and oldp are neighbours in every known version.
 	if (bpf_probe_read_user(ps, sizeof(ps), (void *)(m + t->layout.m_p)) || read_user64(m + t->layout.m_curg, &v->curg)) {
 		lose(t, LOST_READ_FAULT);
 		return -1;
 	}
 	v->p = ps[0];
 	v->nextp = ps[1];
+	v->oldp = ps[2];
 	return 0;
 }
 

@@ -46,7 +46,8 @@ type collect struct {
 	refused  map[pstate.Key]pstate.Target
 	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
 
-	found *finder
+	found   *finder
+	closing sync.WaitGroup // targets whose probes are being taken off
 }
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
@@ -161,6 +162,7 @@ func (c *collect) shutdown() {
 	for _, o := range c.all() {
 		c.forget(o)
 	}
+	c.closing.Wait()
 	if c.kernel != nil {
 		c.kernel.close()
 	}
@@ -221,20 +223,22 @@ func (c *collect) ended(o *observed, err error) {
 // forget ends the observation of a target and tells the sink.
 func (c *collect) forget(o *observed) {
 	c.mu.Lock()
-	delete(c.observed, o.info.Key)
+	listed := c.observed[o.info.Key] == o
+	if listed {
+		delete(c.observed, o.info.Key)
+	}
 	c.mu.Unlock()
-	if o.index != 0 {
-		// What the kernel side has said of it until now still counts.
-		c.kernel.leave(o.info.PID, o.index)
-		c.drain()
+	if !listed {
+		return // somebody else is about it
 	}
+	o.silence()
 	o.mu.Lock()
-	if !o.closed {
-		o.flush(true)
-	}
+	o.flush(true)
+	o.closed = true
 	o.mu.Unlock()
-	o.close()
 	c.o.Sink.End(o.info.Key, c.clock.unix(nowTick()))
+	// Neither the reader of the ring nor the search for processes waits for this.
+	c.closing.Go(o.close)
 }
 
 // changed makes the finder look at a process again.

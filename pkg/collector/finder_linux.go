@@ -23,6 +23,7 @@ type finder struct {
 	scans int
 
 	known    map[int32]procID
+	starting map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
 	binaries map[fileID]*inspected
 }
 
@@ -50,7 +51,7 @@ const (
 )
 
 func newFinder(c *collect) *finder {
-	return &finder{c: c, asked: make(chan int32, 1024), known: map[int32]procID{}, binaries: map[fileID]*inspected{}}
+	return &finder{c: c, asked: make(chan int32, 1024), known: map[int32]procID{}, starting: map[int32]procID{}, binaries: map[fileID]*inspected{}}
 }
 
 func (f *finder) run(ctx context.Context) {
@@ -94,6 +95,12 @@ func (f *finder) scan(ctx context.Context) {
 	for pid := range f.known {
 		if !alive[pid] {
 			delete(f.known, pid)
+			f.drop(pid, 0)
+		}
+	}
+	for pid := range f.starting {
+		if !alive[pid] {
+			delete(f.starting, pid)
 			f.drop(pid, 0)
 		}
 	}
@@ -213,7 +220,12 @@ func (f *finder) refuse(t pstate.Target) {
 func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Binary) {
 	var o *observed
 	var err error
-	for try := range settleRetries {
+	tries := settleRetries
+	if f.starting[t.PID] == f.known[t.PID] {
+		tries = 1
+	}
+	delete(f.starting, t.PID)
+	for try := range tries {
 		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
 			break
 		}
@@ -235,6 +247,11 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", o.info.Layout, "source", o.info.Source)
 	case errors.Is(err, goruntime.ErrExited):
 	default:
+		if errors.Is(err, goruntime.ErrNotStarted) || errors.Is(err, goruntime.ErrTorn) {
+			// It gets too little CPU to start, or is stopped: that may last.
+			f.starting[t.PID] = f.known[t.PID]
+			delete(f.known, t.PID)
+		}
 		t.Source, t.Reason = pstate.SourceRefused, err.Error()
 		f.refuse(t)
 	}

@@ -38,6 +38,9 @@ var targetBinary = sync.OnceValues(func() (string, error) {
 })
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asAgent) != "" {
+		runAsAgent()
+	}
 	code := m.Run()
 	if bin, err := targetBinary(); err == nil {
 		os.RemoveAll(filepath.Dir(bin))
@@ -169,6 +172,11 @@ func waitFor(t *testing.T, what string, ok func() bool) time.Duration {
 
 func seen(t *testing.T, c Collector, pid int) time.Duration {
 	t.Helper()
+	defer func() {
+		if t.Failed() {
+			t.Logf("process %d is not among %+v", pid, c.Targets())
+		}
+	}()
 	return waitFor(t, "the target is observed", func() bool { v := view(c, pid); return v != nil && len(v.Ps) > 0 })
 }
 

@@ -84,6 +84,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	}
 	defer func() {
 		if err != nil {
+			o.silence()
 			o.close()
 			o = nil
 		}
@@ -151,7 +152,8 @@ func (o *observed) claim() (err error) {
 		Layout: kern.ScopeLayout{
 			TlsG: tlsG, G_m: uint16(l.G.M), G_atomicstatus: uint16(l.G.AtomicStatus), G_gopc: uint16(l.G.GoPC),
 			M_procid: uint16(l.M.ProcID), M_curg: uint16(l.M.CurG), M_p: uint16(l.M.P), M_nextp: uint16(l.M.NextP),
-			P_status: uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
+			M_syscalltick: uint16(l.M.SyscallTick),
+			P_status:      uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
 			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
 			Nested:     nested,
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
@@ -318,24 +320,31 @@ func (o *observed) probeWorld() error {
 	return nil
 }
 
-// close ends the observation. The process may still live.
+// silence ends what the kernel side says of the target, and takes in what it has said until now.
+func (o *observed) silence() {
+	if o.index != 0 {
+		o.c.kernel.leave(o.info.PID, o.index)
+		o.c.drain()
+	}
+}
+
+// close ends the observation; silence comes first. The process may still live. It takes a while: the kernel waits until no CPU can be in a probe any more.
 func (o *observed) close() {
 	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
-		return
-	}
 	o.closed = true
-	for _, l := range o.links {
+	links := o.links
+	o.links = nil
+	if o.proc != nil {
+		o.proc.Close()
+		o.proc = nil
+	}
+	o.mu.Unlock()
+	for _, l := range links {
 		_ = l.Close()
 	}
 	if o.index != 0 {
-		o.c.kernel.leave(o.info.PID, o.index)
 		o.c.unexpect(o)
 		o.c.kernel.giveBack(o.index, o.chunks)
-	}
-	if o.proc != nil {
-		o.proc.Close()
 	}
 }
 

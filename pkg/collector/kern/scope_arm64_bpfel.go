@@ -57,13 +57,13 @@ type ScopeLayout struct {
 	M_curg         uint16
 	M_p            uint16
 	M_nextp        uint16
+	M_syscalltick  uint16
 	P_status       uint16
 	P_link         uint16
 	P_schedtick    uint16
 	P_syscalltick  uint16
 	P_m            uint16
 	Nested         uint16
-	_              [2]byte
 	P_gcmode       uint32
 	_              [4]byte
 	SchedPidle     uint64

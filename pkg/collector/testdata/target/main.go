@@ -57,6 +57,11 @@ func main() {
 			for range n {
 				go spin(stop)
 			}
+		case "setuid":
+			if err := syscall.Setuid(n); err != nil {
+				fmt.Println(err)
+				continue
+			}
 		case "exec":
 			if err := syscall.Exec("/proc/self/exe", os.Args, os.Environ()); err != nil {
 				panic(err)
