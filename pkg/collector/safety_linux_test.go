@@ -82,7 +82,7 @@ func (c *target) rounds(last int) int {
 func TestAttachAndDetachLeaveTheTargetAlone(t *testing.T) {
 	p := startChecker(t)
 	n := p.rounds(0)
-	for range 12 {
+	for range 6 {
 		c, err := New(Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$")})
 		if err != nil {
 			t.Fatal(err)
@@ -119,7 +119,7 @@ func runAsAgent() {
 func TestTheAgentsDeathLeavesTheTargetAlone(t *testing.T) {
 	p := startChecker(t)
 	n := p.rounds(0)
-	for i := range 12 {
+	for i := range 6 {
 		agent := exec.Command("/proc/self/exe")
 		agent.Env = append(os.Environ(), asAgent+"=1")
 		out, err := agent.StdoutPipe()
@@ -174,7 +174,7 @@ func TestExecStorm(t *testing.T) {
 func TestEndInMidRead(t *testing.T) {
 	bin := buildIn(t, "chain", filepath.Join(t.TempDir(), "chain-short"), []string{"CGO_ENABLED=0"})
 	c, rec := collectIn(t, ModeEBPF, func(o *Options) { o.Include = regexp.MustCompile("^chain-") })
-	for range 60 {
+	for range 25 {
 		var wg sync.WaitGroup
 		for i := range 4 {
 			wg.Go(func() {
@@ -188,7 +188,7 @@ func TestEndInMidRead(t *testing.T) {
 	waitFor(t, "all of them are gone", func() bool { return len(c.Targets()) == 0 })
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	t.Logf("%d of 240 were observed", len(rec.ended))
+	t.Logf("%d of 100 were observed", len(rec.ended))
 }
 
 // spinning demands that one spinning goroutine is seen as one busy P, and that a collection is seen as two stops.
@@ -281,7 +281,7 @@ func TestPIDReuseNeverMixes(t *testing.T) {
 	}
 	c, rec := collectIn(t, ModeEBPF, nil)
 	reused := 0
-	for range 20 {
+	for range 8 {
 		a := start(t, "GOMAXPROCS=2")
 		pid := a.cmd.Process.Pid
 		seen(t, c, pid)
@@ -326,7 +326,7 @@ func TestPIDReuseNeverMixes(t *testing.T) {
 		}
 	}
 	if reused == 0 {
-		t.Skip("no process id was reused in 20 attempts: other programs start processes all the time")
+		t.Skip("no process id was reused in 8 attempts: other programs start processes all the time")
 	}
 	t.Logf("%d process ids were reused", reused)
 }
@@ -344,7 +344,7 @@ func TestToolchainSwitch(t *testing.T) {
 		t.Skipf("no other toolchain: %s", out)
 	}
 	collectIn(t, ModeEBPF, func(o *Options) { o.Include = regexp.MustCompile("^go$") })
-	for range 60 {
+	for range 25 {
 		cmd := exec.Command("go", "list", "std")
 		cmd.Dir, cmd.Env = dir, env
 		cmd.Stdout = io.Discard

@@ -28,6 +28,7 @@ func main() {
 					os.Exit(3)
 				}
 				rounds.Add(1)
+				time.Sleep(time.Millisecond) // a load, but one that leaves the machine to others as well
 			}
 		}()
 	}
