@@ -23,6 +23,7 @@ type live struct {
 	Source           string            `json:"source"`
 	OnCPUMs          float64           `json:"on_cpu_ms"`  // of all Ps, as observed
 	ThreadsMs        float64           `json:"threads_ms"` // of the threads that have carried a P, as the kernel accounts it
+	ApartMs          float64           `json:"apart_ms"`   // at most between the looks at the two, on a machine that is busy
 	BusyShares       []float64         `json:"busy_shares"`
 	WallErrorPercent float64           `json:"wall_error_percent"`
 	SchedTicks       uint64            `json:"sched_ticks"`
@@ -166,13 +167,17 @@ func watchOne(c collector.Collector, seen *stops, path string, run time.Duration
 		return nil, err
 	}
 	time.Sleep(200 * time.Millisecond)
+	began := time.Now()
 	a, cpu0 := view(), cpu(pid)
+	apart := time.Since(began)
 	time.Sleep(run)
+	began = time.Now()
 	b, cpu1 := view(), cpu(pid)
+	apart += time.Since(began)
 	if a == nil || b == nil {
 		return nil, fmt.Errorf("no longer observed: %s", reason(c, pid))
 	}
-	l := &live{Source: string(b.Source), ThreadsMs: carriers(cpu0, cpu1, b).Seconds() * 1e3, Lost: b.Lost, Reconciled: b.Reconciled}
+	l := &live{Source: string(b.Source), ThreadsMs: carriers(cpu0, cpu1, b).Seconds() * 1e3, ApartMs: apart.Seconds() * 1e3, Lost: b.Lost, Reconciled: b.Reconciled}
 	wall := b.At - a.At
 	for i := range min(len(a.Ps), len(b.Ps)) {
 		x, y := &a.Ps[i], &b.Ps[i]
@@ -224,7 +229,7 @@ func (l *live) complaints() (out []string) {
 	if l.Source != string(pstate.SourceEBPF) {
 		say("observed by %s", l.Source)
 	}
-	if l.OnCPUMs > l.ThreadsMs*1.02+20 || l.OnCPUMs < l.ThreadsMs*0.8-20 {
+	if slack := 20 + 2*l.ApartMs; l.OnCPUMs > l.ThreadsMs*1.02+slack || l.OnCPUMs < l.ThreadsMs*0.8-slack {
 		say("its Ps were on a CPU for %.0f ms, its threads for %.0f ms", l.OnCPUMs, l.ThreadsMs)
 	}
 	if l.WallErrorPercent > 0.1 {

@@ -438,38 +438,76 @@ func TestIntervalsAgreeWithTotals(t *testing.T) {
 	}
 }
 
-// A program that says it was built with Go 1.19: a real one can't be had from every toolchain, so this one's version string is changed.
-func TestRefusedWithAReason(t *testing.T) {
-	src, err := targetBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.ReadFile(src)
+// pretend makes a copy of a program that says it was built with another Go, which has a version string as long as its own: neither an old nor a
+// future one can be had from every toolchain.
+func pretend(t *testing.T, program, version string) string {
+	t.Helper()
+	text, err := os.ReadFile(program)
 	if err != nil {
 		t.Fatal(err)
 	}
 	old := runtime.Version()
+	if len(old) < len(version) {
+		t.Skipf("this test needs a version as long as %s, not %s", version, old)
+	}
+	version += strings.Repeat("9", len(old)-len(version))
 	bin := filepath.Join(t.TempDir(), "pscope-test-target")
-	if err := os.WriteFile(bin, bytes.ReplaceAll(program, []byte(old), []byte("go1.19."+strings.Repeat("9", len(old)-7))), 0o755); err != nil {
+	if err := os.WriteFile(bin, bytes.ReplaceAll(text, []byte(old), []byte(version)), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	c, _ := collectIn(t, ModeEBPF, nil)
-	cmd := exec.Command(bin)
-	if _, err := cmd.StdinPipe(); err != nil { // it lives until its input ends
+	return bin
+}
+
+func TestOldAndFutureGo(t *testing.T) {
+	full, err := targetBinary()
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+	stripped := filepath.Join(t.TempDir(), "stripped")
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", stripped, "./testdata/target").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
-	waitFor(t, "it is listed as refused", func() bool {
-		for _, x := range c.Targets() {
-			if x.PID == int32(cmd.Process.Pid) {
-				return x.Source == pstate.SourceRefused && strings.Contains(x.Reason, "1.19") && strings.Contains(x.Reason, "1.21")
+	for _, tc := range []struct {
+		name, program, version string
+		source                 pstate.Source
+		layout                 pstate.Layout
+		says                   []string
+	}{
+		{"too old", full, "go1.19.", pstate.SourceRefused, pstate.LayoutNone, []string{"1.19", "1.21"}},
+		// What the debugging information describes needs no table.
+		{"from the future", full, "go1.99.", pstate.SourceEBPF, pstate.LayoutDWARF, nil},
+		{"from the future, stripped", stripped, "go1.99.", pstate.SourceRefused, pstate.LayoutNone, []string{"1.99", "newer", "no debugging information"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			c, _ := collectIn(t, ModeEBPF, nil)
+			cmd := exec.Command(pretend(t, tc.program, tc.version))
+			if _, err := cmd.StdinPipe(); err != nil { // it lives until its input ends
+				t.Fatal(err)
 			}
-		}
-		return false
-	})
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = cmd.Process.Kill(); _ = cmd.Wait() }()
+			var got pstate.Target
+			waitFor(t, "it is listed", func() bool {
+				for _, x := range c.Targets() {
+					if x.PID == int32(cmd.Process.Pid) {
+						got = x
+						return true
+					}
+				}
+				return false
+			})
+			if got.Source != tc.source || got.Layout != tc.layout {
+				t.Errorf("observed by %q with a layout from %q: %s", got.Source, got.Layout, got.Reason)
+			}
+			for _, part := range tc.says {
+				if !strings.Contains(got.Reason, part) {
+					t.Errorf("the reason %q does not say %q", got.Reason, part)
+				}
+			}
+		})
+	}
 }
 
 func TestExcludeWins(t *testing.T) {

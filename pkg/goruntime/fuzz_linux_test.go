@@ -2,7 +2,9 @@ package goruntime
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -91,6 +93,51 @@ func TestArena(t *testing.T) {
 	if err := p.Snapshot(&s, false); err == nil {
 		t.Error("2^40 Ps accepted")
 	}
+}
+
+// TestChangingMemory reads a runtime whose words change meanwhile, by anything: what is read must stay within its bounds.
+func TestChangingMemory(t *testing.T) {
+	p := arenaProcess()
+	healthyArena(&p.bin.Layout)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		r := rand.New(rand.NewPCG(1, 2))
+		places := []int{0, 8, 24, 32, 64, 8 << 10, 16 << 10, 36 << 10, 64 << 10, 68 << 10, 96 << 10}
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			off := places[r.IntN(len(places))] + 8*r.IntN(64)
+			v := r.Uint64() >> r.IntN(64)
+			if r.IntN(2) == 0 {
+				v = ref(r.IntN(len(arena)))
+			}
+			atomic.StoreUint64((*uint64)(unsafe.Pointer(&arena[off])), v)
+		}
+	}()
+	var s Snapshot
+	good := 0
+	for i := range 20_000 {
+		if err := p.Snapshot(&s, i%2 == 0); err != nil {
+			continue
+		}
+		good++
+		_ = p.plausible(&s)
+		if len(s.Ps) > maxPs || len(s.Ms) > maxMs+maxPs {
+			t.Fatalf("%d Ps, %d Ms", len(s.Ps), len(s.Ms))
+		}
+		for j := range s.Ps {
+			if at := s.Ps[j].MIndex; int(at) >= len(s.Ms) || s.Ps[j].RunqDepth > 257 {
+				t.Fatalf("%+v with %d Ms", s.Ps[j], len(s.Ms))
+			}
+		}
+	}
+	close(stop)
+	<-stopped
+	t.Logf("%d of 20000 snapshots were taken for whole", good)
 }
 
 // FuzzSnapshot reads a runtime in which words have been replaced: by anything, or by addresses of other parts of it. The input is a list of the place
