@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -42,10 +43,11 @@ func beAgent(args []string) error {
 	socket := fs.String("socket", "", "")
 	listen := fs.String("listen", "-", "")
 	data := fs.String("data-dir", "", "")
+	until := fs.Bool("until-stdin-closes", false, "")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if *socket == "" || *listen != "" || *data == "" {
+	if *socket == "" || *listen != "" || *data == "" || !*until {
 		return fmt.Errorf("unexpected flags %q", args)
 	}
 	s, err := api.NewServer(api.Options{Collector: viewtest.New(1, 2, time.Now()), Timeline: timeline.New(timeline.Options{}), Host: "here", Version: "bundled", Socket: *socket})
@@ -54,5 +56,9 @@ func beAgent(args []string) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		stop()
+	}()
 	return s.Serve(ctx)
 }

@@ -78,9 +78,6 @@ func release(p *process) {
 // supervise runs the agent again and again until stop.
 func (p *process) supervise() {
 	defer close(p.stopped)
-	// The kernel kills the child with the *thread* that made it, so this goroutine keeps its thread for as long as the child lives.
-	unlock := lockThread()
-	defer unlock()
 	backoff := firstBackoff
 	for {
 		began := time.Now()
@@ -107,8 +104,15 @@ func (p *process) supervise() {
 // run starts the agent once and waits for its end.
 func (p *process) run() error {
 	// No TCP port: the socket serves everything, and a port might be taken.
-	cmd := exec.Command(p.binary, "agent", "--socket", p.place.socket, "--listen", "", "--data-dir", p.place.data)
+	cmd := exec.Command(p.binary, "agent", "--socket", p.place.socket, "--listen", "", "--data-dir", p.place.data, "--until-stdin-closes")
 	cmd.SysProcAttr = childAttributes()
+	// Its standard input closes with this process, however that ends. The kernel's own way, prctl(PR_SET_PDEATHSIG), is undone for a program with
+	// file capabilities (fs/exec.c, begin_new_exec), which is how most will run it.
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	defer stdin.Close()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		return err

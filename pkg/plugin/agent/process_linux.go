@@ -3,21 +3,14 @@ package agent
 import (
 	"errors"
 	"os"
-	"runtime"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 )
 
-// lockThread binds the goroutine to its thread; see supervise.
-func lockThread() (unlock func()) {
-	runtime.LockOSThread()
-	return runtime.UnlockOSThread
-}
-
-// childAttributes end the agent with the plugin, and keep it out of the way of signals meant for Grafana's foreground group.
+// childAttributes keep the agent out of the way of signals meant for Grafana's foreground group.
 func childAttributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM, Setpgid: true}
+	return &syscall.SysProcAttr{Setpgid: true}
 }
 
 // privileged says why this process can't start an agent that observes: it must be root, or the program must carry capabilities.

@@ -7,8 +7,6 @@ import (
 	"syscall"
 )
 
-func lockThread() (unlock func()) { return func() {} }
-
 func childAttributes() *syscall.SysProcAttr { return nil }
 
 func privileged(string) error { return errors.New("agents run on Linux only") }

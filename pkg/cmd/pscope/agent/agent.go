@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime"
@@ -31,6 +32,15 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 		limitSelf(c.MemoryLimit)
+		if c.UntilStdinCloses {
+			var cancel context.CancelFunc
+			ctx, cancel = context.WithCancel(ctx)
+			defer cancel()
+			go func() {
+				_, _ = io.Copy(io.Discard, os.Stdin)
+				cancel()
+			}()
+		}
 		if err := serve(ctx, c, version, log); err != nil {
 			return 1, err
 		}

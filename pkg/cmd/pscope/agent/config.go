@@ -50,6 +50,8 @@ type Config struct {
 	TLSClientCA  string
 	AllowOrigins []string // web origins that may call from a browser directly
 
+	UntilStdinCloses bool // end when standard input does
+
 	MemoryLimit int64 // soft limit of the Go heap; 0: none
 	LogLevel    slog.Level
 }
@@ -155,6 +157,7 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
 	fs.StringVar(&c.TLSClientCA, "tls-client-ca", "", "authority whose clients alone are let in (mTLS), PEM")
 	origins := fs.String("allow-origins", "", "origins of web pages that may call the agent directly, separated by commas; Grafana needs none")
+	fs.BoolVar(&c.UntilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, for a program that starts the agent for itself")
 	fs.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.Usage = func() {
 		fmt.Fprintln(w, "pscope agent observes the Go processes of this host and serves what it sees.\n\nFlags:")
