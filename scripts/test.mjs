@@ -167,6 +167,15 @@ function steps(o, env) {
             { env: race, read: readGoTest, timeout: 40 * 60_000 }
           ),
       },
+      {
+        name: 'deploy (a module of its own)',
+        run: () =>
+          command('go-deploy', 'go', ['test', '-count', '1', '-json', './...'], {
+            env: plain,
+            cwd: path.join(root, 'deploy', 'test'),
+            read: readGoTest,
+          }),
+      },
     ],
     ts: [
       { name: 'typecheck', run: () => npmRun('typecheck') },
