@@ -172,6 +172,7 @@ export const EDITOR = {
   limitRows: 'rows',
   expr: 'PromQL',
   exprPlaceholder: 'sum by (process, p) (rate(pscope_p_uninterruptible_seconds_total[$__rate_interval]))',
+  suggestions: 'Words that fit here',
   builder: 'Builder',
   code: 'Code',
   mode: 'Editor mode',

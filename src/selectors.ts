@@ -6,6 +6,7 @@ export const selectors = {
   field: (field: Field) => `pscope-field-${field}`,
   problem: (field: Field) => `pscope-problem-${field}`,
   editorMode: 'pscope-editor-mode',
+  suggestions: 'pscope-suggestions',
   panelHint: 'pscope-panel-hint',
   annotationEditor: 'pscope-annotation-editor',
   variableEditor: 'pscope-variable-editor',

@@ -47,6 +47,7 @@ import {
   type Metric,
   type TargetField,
   type TargetSelector,
+  type VariableLabel,
 } from '../query/model';
 import { validate } from '../query/validate';
 import { selectors } from '../selectors';
@@ -72,6 +73,7 @@ export function QueryEditor(props: Props) {
     () => ({
       onChange: (query) => latest.current.onChange(query),
       onRunQuery: () => latest.current.onRunQuery(),
+      loadAll: (label) => latest.current.datasource.labelValues(label, {}, { range: latest.current.range }),
       load: (label, others) => latest.current.datasource.labelValues(label, others, { range: latest.current.range }),
     }),
     [latest]
@@ -90,6 +92,7 @@ export function QueryEditor(props: Props) {
 interface Actions {
   onChange: (query: ScopeQuery) => void;
   onRunQuery: () => void;
+  loadAll: (label: VariableLabel) => Promise<string[]>;
   load: (label: TargetField, others: TargetSelector) => Promise<string[]>;
 }
 
@@ -101,7 +104,7 @@ interface SentenceProps {
 }
 
 const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded }: SentenceProps) {
-  const { onChange, onRunQuery, load } = actions;
+  const { onChange, onRunQuery, load, loadAll } = actions;
   const query = useMemo(() => migrate(stored), [stored]);
   const id = useId();
   const problems = useMemo(() => validate(query), [query]);
@@ -231,6 +234,7 @@ const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded 
             problem={problems.expr}
             onCommit={(expr) => change({ expr })}
             onRun={onRunQuery}
+            load={loadAll}
           />
         )}
 

@@ -192,6 +192,34 @@ describe('QueryEditor', () => {
     expect(onRunQuery).toHaveBeenCalledTimes(1);
   });
 
+  it('completes PromQL with the keyboard and with the mouse', async () => {
+    const { newest } = setup({ kind: 'series', editorMode: 'code', expr: 'up' });
+    const type = (value: string) => {
+      fireEvent.change(field('expr'), { target: { value, selectionStart: value.length } });
+    };
+    type('rate(pscope_p_uni');
+    const list = screen.getByRole('listbox');
+    expect(within(list).getAllByRole('option')).toHaveLength(1);
+    expect(field('expr')).toHaveAttribute('aria-activedescendant', within(list).getByRole('option').id);
+    await user.click(within(list).getByRole('option'));
+    expect(field('expr')).toHaveValue('rate(pscope_p_uninterruptible_seconds_total');
+    expect(screen.queryByRole('listbox')).toBeNull();
+
+    type('pscope_p_seconds_total{state="');
+    fireEvent.keyDown(field('expr'), { key: 'ArrowDown' });
+    fireEvent.keyDown(field('expr'), { key: 'Enter' });
+    expect(field('expr')).toHaveValue('pscope_p_seconds_total{state="gc');
+
+    type('pscope_p_seconds_total{process="');
+    expect(await screen.findByRole('option', { name: 'api' })).toBeInTheDocument();
+    fireEvent.keyDown(field('expr'), { key: 'Escape' });
+    expect(screen.queryByRole('listbox')).toBeNull();
+
+    type('sum(up)');
+    fireEvent.keyDown(field('expr'), { key: 'Enter', shiftKey: true });
+    expect(newest().expr).toBe('sum(up)');
+  });
+
   it('gives every control a name', () => {
     setup({ kind: 'series', live: true });
     const controls = document.querySelectorAll('input, textarea');
