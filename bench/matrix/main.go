@@ -128,12 +128,12 @@ func (r *row) file(dir, toolchain, arch string, v variant) (path string, err err
 	return path, nil
 }
 
-var header = []string{"Go", "arch", "built", "layout", "on a CPU: Ps / threads", "Σ states off wall", "collections: runtime / stops", "result"}
+var header = []string{"Go", "arch", "built", "layout", "on a CPU: Ps / threads that had one / all threads", "Σ states off wall", "collections: runtime / stops", "result"}
 
 func (r *row) cells() []string {
 	c := []string{r.Go, r.Arch, r.Variant, r.Layout, "not run here", "", "", "holds"}
 	if l := r.Live; l != nil {
-		c[4] = fmt.Sprintf("%.0f / %.0f ms", l.OnCPUMs, l.ThreadsMs)
+		c[4] = fmt.Sprintf("%.0f / %.0f / %.0f ms", l.OnCPUMs, l.CarriersMs, l.ThreadsMs)
 		c[5] = fmt.Sprintf("%.3f %%", l.WallErrorPercent)
 		c[6] = fmt.Sprintf("%d / %d", l.Collections, l.SweepStops)
 	}
@@ -145,7 +145,7 @@ func (r *row) cells() []string {
 
 func (r *row) line() string {
 	c := r.cells()
-	return fmt.Sprintf("%-8s %-6s %-13s %-6s %-18s %-8s %-9s %s", c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7])
+	return fmt.Sprintf("%-8s %-6s %-13s %-6s %-24s %-8s %-9s %s", c[0], c[1], c[2], c[3], c[4], c[5], c[6], c[7])
 }
 
 func write(dir string, rows []row) error {

@@ -21,9 +21,10 @@ import (
 // live is what was seen of a running program, and what the kernel and the program itself said of the same time.
 type live struct {
 	Source           string            `json:"source"`
-	OnCPUMs          float64           `json:"on_cpu_ms"`  // of all Ps, as observed
-	ThreadsMs        float64           `json:"threads_ms"` // of the threads that have carried a P, as the kernel accounts it
-	ApartMs          float64           `json:"apart_ms"`   // at most between the looks at the two, on a machine that is busy
+	OnCPUMs          float64           `json:"on_cpu_ms"`   // of all Ps, as observed
+	ThreadsMs        float64           `json:"threads_ms"`  // of all threads, as the kernel accounts it
+	CarriersMs       float64           `json:"carriers_ms"` // of those that have carried a P
+	ApartMs          float64           `json:"apart_ms"`    // at most between the looks at the two, on a machine that is busy
 	BusyShares       []float64         `json:"busy_shares"`
 	WallErrorPercent float64           `json:"wall_error_percent"`
 	SchedTicks       uint64            `json:"sched_ticks"`
@@ -109,14 +110,18 @@ func cpu(pid int) map[string]time.Duration {
 	return out
 }
 
-// carriers is what of that passed between two looks for threads that have carried a P: sysmon, which never does, can be a tenth of the whole.
-func carriers(before, after map[string]time.Duration, v *pstate.TargetView) (d time.Duration) {
+// passed is what of that passed between two looks: for all threads, and for those known to have carried a P: sysmon, which never does, can be a tenth of the
+// whole.
+func passed(before, after map[string]time.Duration, v *pstate.TargetView) (all, carriers time.Duration) {
+	for f := range after {
+		all += max(after[f]-before[f], 0)
+	}
 	for _, th := range v.Threads {
 		if f := fmt.Sprintf("/proc/%d/task/%d/schedstat", v.PID, th.TID); th.P >= 0 {
-			d += max(after[f]-before[f], 0)
+			carriers += max(after[f]-before[f], 0)
 		}
 	}
-	return d
+	return all, carriers
 }
 
 // watch runs programs one after another, observed by one collector, and enters into their rows what was seen and what is wrong with it.
@@ -177,23 +182,24 @@ func watchOne(c collector.Collector, seen *stops, path string, run time.Duration
 	if a == nil || b == nil {
 		return nil, fmt.Errorf("no longer observed: %s", reason(c, pid))
 	}
-	l := &live{Source: string(b.Source), ThreadsMs: carriers(cpu0, cpu1, b).Seconds() * 1e3, ApartMs: apart.Seconds() * 1e3, Lost: b.Lost, Reconciled: b.Reconciled}
+	all, carriers := passed(cpu0, cpu1, b)
+	l := &live{Source: string(b.Source), ThreadsMs: all.Seconds() * 1e3, CarriersMs: carriers.Seconds() * 1e3, ApartMs: apart.Seconds() * 1e3, Lost: b.Lost, Reconciled: b.Reconciled}
 	wall := b.At - a.At
 	for i := range min(len(a.Ps), len(b.Ps)) {
 		x, y := &a.Ps[i], &b.Ps[i]
 		l.OnCPUMs += (y.ThreadTime(pstate.OnCPU) - x.ThreadTime(pstate.OnCPU)).Seconds() * 1e3
 		l.SchedTicks += y.SchedTick - x.SchedTick
-		var all, busy time.Duration
+		var sum, busy time.Duration
 		for s := range pstate.NumStates {
 			d := y.StateTime(pstate.State(s)) - x.StateTime(pstate.State(s))
-			all += d
+			sum += d
 			switch pstate.State(s) {
 			case pstate.Running, pstate.Syscall, pstate.GC:
 				busy += d
 			}
 		}
 		l.BusyShares = append(l.BusyShares, math.Round(float64(busy)/float64(wall)*1e4)/1e4)
-		l.WallErrorPercent = max(l.WallErrorPercent, math.Abs(float64(all)/float64(wall)-1)*100)
+		l.WallErrorPercent = max(l.WallErrorPercent, math.Abs(float64(sum)/float64(wall)-1)*100)
 	}
 	if _, err := io.WriteString(p.in, "end\n"); err != nil {
 		return nil, err
@@ -229,7 +235,7 @@ func (l *live) complaints() (out []string) {
 	if l.Source != string(pstate.SourceEBPF) {
 		say("observed by %s", l.Source)
 	}
-	if slack := 20 + 2*l.ApartMs; l.OnCPUMs > l.ThreadsMs*1.02+slack || l.OnCPUMs < l.ThreadsMs*0.8-slack {
+	if slack := 20 + 2*l.ApartMs; l.OnCPUMs > l.ThreadsMs*1.02+slack || l.OnCPUMs < l.CarriersMs*0.8-slack {
 		say("its Ps were on a CPU for %.0f ms, its threads for %.0f ms", l.OnCPUMs, l.ThreadsMs)
 	}
 	if l.WallErrorPercent > 0.1 {

@@ -369,19 +369,28 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	if o.index != 0 {
 		v.ProbeTime = map[string]time.Duration{"0+1": time.Duration(atomic.LoadUint64(&o.shared.ProbeNs))}
 	}
+	// All are brought up to the instant at which the last one was read, whatever kept the agent from its CPU in between.
+	raws := make([]totals, len(o.ps))
+	var at uint64
 	for i, p := range o.ps {
-		o.viewP(p, &v.Ps[i])
+		var ok bool
+		if raws[i], ok = read(p.rec); !ok {
+			o.repaired["unfinished"]++
+		}
+		at = max(at, raws[i].now)
 	}
-	v.At = o.c.clock.unix(nowTick())
+	for i, p := range o.ps {
+		raw := &raws[i]
+		raw.time[cell(raw.word.state(), raw.word.thread())] += at - raw.now
+		raw.now = at
+		o.viewP(p, &v.Ps[i], raw)
+	}
+	v.At = o.c.clock.unix(at)
 	return v, true
 }
 
-func (o *observed) viewP(p *observedP, v *pstate.PView) {
+func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 	r := p.rec
-	raw, ok := read(r)
-	if !ok {
-		o.repaired["unfinished"]++
-	}
 	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
 	shown := p.ledger.show(raw.time, samples, o.c.samplePeriod)
 	since := sinceTick(raw.now, uint64(raw.word))
