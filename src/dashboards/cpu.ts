@@ -122,8 +122,9 @@ const figures = [
     unit: 'hertz',
     decimals: 2,
     steps: [{ from: null, colour: 'text' }],
-    // A figure has room for a dash only; the panels below say why.
-    queries: promql('avg(pscope_cpu_frequency_hertz{host=~"$host"})'),
+    // Grafana's heatmap knows no words for no data: here are some, and the notice of the answer has the reason.
+    empty: 'not measured',
+    queries: { kind: 'series', metric: 'cpu_frequency', target: { host: '$host' }, by: [] },
   }),
 ];
 
@@ -161,13 +162,12 @@ const cpus = [
     id: ID.frequency,
     title: 'CPU frequency, by CPU',
     description:
-      'One lane per CPU of the chosen hosts, coloured by its clock. Whichever Ps ran there share it: the kernel moves threads between CPUs.',
+      'One lane per CPU of the chosen hosts, coloured by its clock. Whichever Ps ran there share it: the kernel moves threads between CPUs. No data: the kernel of the host has no frequency driver (cpufreq), as is usual in virtual machines.',
     w: 12,
     h: 8,
     unit: 'hertz',
     decimals: 2,
     scheme: 'Viridis',
-    empty: NO_FREQUENCY,
     queries: { kind: 'heatmap', metric: 'cpu_frequency', target: { host: '$host' } },
   }),
   lanes({

@@ -99,7 +99,7 @@ const counts = [
       { from: 0.5, colour: 'orange' },
       { from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible },
     ],
-    queries: promql(`max(rate(pscope_p_uninterruptible_seconds_total{${CHOSEN}}[$__rate_interval]))`),
+    queries: { kind: 'series', metric: 'd_share', target: TARGET, by: [], aggregation: 'max' },
   }),
   figure({
     id: ID.refused,

@@ -21,7 +21,7 @@ export interface PanelSpec {
   /** Height in grid rows of 38 px. */
   h: number;
   queries: Ask | Ask[];
-  /** What stands in the panel when there is nothing to draw, instead of "No data". */
+  /** What stands in the panel when there is nothing to draw, instead of "No data"; Grafana's heatmap panel does not know this option. */
   empty?: string;
   /** Where a click on a value leads. */
   links?: Link[];
@@ -310,7 +310,7 @@ export function figure(
     .graphMode(spec.sparkline === false ? common.BigValueGraphMode.None : common.BigValueGraphMode.Area)
     .justifyMode(common.BigValueJustifyMode.Auto)
     .textMode(common.BigValueTextMode.Value)
-    .noValue('–');
+    .noValue(spec.empty ?? '–');
   if (spec.decimals !== undefined) {
     panel.decimals(spec.decimals);
   }

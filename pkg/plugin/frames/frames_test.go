@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
@@ -96,6 +97,18 @@ func TestWireStates(t *testing.T) {
 	for _, s := range pstate.ThreadStates() {
 		if ThreadState(WireThreadState(s)) != s {
 			t.Errorf("%v does not come back", s)
+		}
+	}
+}
+
+func TestSharesAreAtMostOne(t *testing.T) {
+	curve := func() []Curve { return []Curve{{Times: []time.Time{time.Unix(1, 0), time.Unix(2, 0)}, Values: []float64{1.002, -0.001}}} }
+	look := Look{Name: "d_share", Step: time.Second, Share: true}
+	for name, f := range map[string]*data.Field{"series": Series(curve(), look)[0].Fields[1], "wide": Wide(curve(), look).Fields[1]} {
+		for i, want := range []float64{1, 0} {
+			if v, err := f.FloatAt(i); err != nil || v != want {
+				t.Errorf("%s: %v (%v), want %v", name, v, err, want)
+			}
 		}
 	}
 }

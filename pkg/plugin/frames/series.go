@@ -45,10 +45,10 @@ func Series(curves []Curve, look Look) data.Frames {
 	for i, c := range curves {
 		times := data.NewField("time", nil, c.Times)
 		times.Config = &data.FieldConfig{Interval: float64(look.Step.Milliseconds())}
-		values := data.NewField(look.Name, c.Labels, c.Values)
 		if look.Share {
-			clampShares(c.Values)
+			clampShares(c.Values) // before: the field gets a copy
 		}
+		values := data.NewField(look.Name, c.Labels, c.Values)
 		values.Config = look.config(names[i])
 		out[i] = data.NewFrame("", times, values)
 		out[i].Meta = meta()
