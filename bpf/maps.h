@@ -2,7 +2,18 @@
 #ifndef PSCOPE_MAPS_H
 #define PSCOPE_MAPS_H
 
-// Which processes are targets. Every context switch of the host looks here twice, so it holds nothing but the index.
+// A bit for each tgid modulo 65536 that a target has. Every context switch and wake-up of the host looks here and nearly all leave again: the look-up in an
+// array is inlined, where a hash table's costs more than all the rest for a process that is no target.
+#define HINT_WORDS 1024
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, HINT_WORDS);
+	__type(key, u32);
+	__type(value, u64);
+} target_hints SEC(".maps");
+
+// Which processes are targets.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_TARGETS);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Every context switch of the host comes through here; all but those of targets leave after one look-up each way.
+// Every context switch of the host comes through here; all but those of targets leave after one look each way.
 
 // Task states as the tracepoint's last argument has them (include/linux/sched.h).
 #define TASK_INTERRUPTIBLE 0x1
@@ -81,7 +81,8 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	u64 began = 0;
 	struct target *t;
 
-	t = target_of(BPF_CORE_READ(prev, tgid), &index);
+	// prev is still the current task, whose number is cheaper to have than by a read.
+	t = target_of(bpf_get_current_pid_tgid() >> 32, &index);
 	if (t) {
 		began = bpf_ktime_get_ns();
 		if (ctx->args[3] & TASK_EXITING) {

@@ -100,13 +100,13 @@ struct target {
 	u32 stop_tid;
 	u64 stops;
 	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
-	u32 pad;
+	u32 sample_every;  // one in how many cpu-clock samples counts, as that many
 	u64 made;	   // intervals and stops that came to be; each is sent through the ring or counted as lost
 	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
 	u64 lag_bursts[LAGS]; // bursts with such an edge
 	u64 lag_samples[LAGS]; // samples that found their thread on a CPU without a P
-	u64 events;
-	u64 probe_ns;	   // time spent in programs for this target: every 16th event measured, times 16
+	u64 events;	   // and their time in programs: one in 16 is counted, times 16
+	u64 probe_ns;
 	u64 lost[LOST_REASONS];
 	u16 chunk[MAX_CHUNKS]; // the slot of P i is chunk[i / 8] * 8 + i % 8; 0: no room yet
 };

@@ -59,28 +59,35 @@ static __noinline u32 tid_inside(struct target *t, struct task_struct *task)
 	return nr;
 }
 
+// How many words of an m are read at once, from procid on: curg, p and nextp lie within them, or the agent refuses the target (claim in
+// pkg/collector/observed_linux.go).
+#define M_WORDS 21
+
+static __always_inline u64 word_from(const u64 *w, u64 bytes)
+{
+	u64 i = bytes >> 3;
+
+	asm volatile("" : "+r"(i)); // keeps the compiler from checking another form of it than it uses, which the verifier can't follow
+	return i < M_WORDS ? w[i] : 0;
+}
+
 // Reads the m at an address, if it is the m of this thread.
 static __noinline int read_m(struct target *t, u64 m, struct task_struct *task, struct m_view *v)
 {
-	u64 procid = 0;
+	u64 w[M_WORDS];
 
 	if (!t || !v)
 		return -1;
-	if (read_user64(m + t->layout.m_procid, &procid)) {
+	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + t->layout.m_procid))) {
 		lose(t, LOST_READ_FAULT);
 		return -1;
 	}
-	if (procid != tid_inside(t, task))
+	if (w[0] != tid_inside(t, task))
 		return -1;
-	u64 ps[3] = {};
-	// p, nextp and oldp are neighbours in every known version.
-	if (bpf_probe_read_user(ps, sizeof(ps), (void *)(m + t->layout.m_p)) || read_user64(m + t->layout.m_curg, &v->curg)) {
-		lose(t, LOST_READ_FAULT);
-		return -1;
-	}
-	v->p = ps[0];
-	v->nextp = ps[1];
-	v->oldp = ps[2];
+	v->curg = word_from(w, t->layout.m_curg - t->layout.m_procid);
+	v->p = word_from(w, t->layout.m_p - t->layout.m_procid);
+	v->nextp = word_from(w, t->layout.m_nextp - t->layout.m_procid);
+	v->oldp = word_from(w, t->layout.m_p - t->layout.m_procid + 16); // p, nextp and oldp are neighbours in every known version
 	return 0;
 }
 

@@ -149,6 +149,7 @@ func (c *collect) Run(ctx context.Context) error {
 			c.snapshots()
 		case <-threads.C:
 			c.readThreads()
+			c.govern()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
 			}

@@ -79,6 +79,13 @@ type Options struct {
 	// Default 5000.
 	IntervalBudget int
 	ProcRoot       string // default /proc
+	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
+	// no limit.
+	CostBudget float64
+	// CostFloor is the share of one CPU below which what observing costs never matters. 0: a thousandth; negative: 0.
+	CostFloor float64
+	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
+	NoStops bool
 }
 
 func (o *Options) defaults() {
@@ -108,6 +115,15 @@ func (o *Options) defaults() {
 	}
 	if o.IntervalBudget <= 0 {
 		o.IntervalBudget = 5000
+	}
+	if o.CostBudget == 0 {
+		o.CostBudget = 0.02
+	}
+	switch {
+	case o.CostFloor == 0:
+		o.CostFloor = 0.001
+	case o.CostFloor < 0:
+		o.CostFloor = 0
 	}
 	if o.ProcRoot == "" {
 		o.ProcRoot = "/proc"

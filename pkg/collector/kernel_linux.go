@@ -27,6 +27,7 @@ type kernelSide struct {
 	ring    *ringbuf.Reader
 	targets []kern.ScopeTarget   // index 0 is never used
 	records []kern.ScopeP_record // chunk 0 is never used
+	hints   []uint64             // a bit for each tgid that is a target, modulo their number
 	mapped  [][]byte
 	links   []link.Link
 	perf    []int
@@ -35,6 +36,7 @@ type kernelSide struct {
 	freeTargets []uint32
 	freeChunks  []uint16
 	resting     []restingSlots
+	entered     map[uint32]bool // tgids in the kernel's table of targets
 }
 
 // restingSlots are given back a while after their target ended: a program that still runs on some CPU must not write into a record that
@@ -57,7 +59,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
 	spec.Maps[kern.ScopeMapThreads].MaxEntries = uint32(o.MaxThreads)
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
-	k = &kernelSide{}
+	k = &kernelSide{entered: map[uint32]bool{}}
 	defer func() {
 		if err != nil {
 			k.close()
@@ -71,6 +73,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		return k, err
 	}
 	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
+		return k, err
+	}
+	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
 		return k, err
 	}
 	for i := len(k.targets) - 1; i > 0; i-- {
@@ -204,6 +209,8 @@ func (k *kernelSide) enter(pid int32, target uint32) error {
 	if err := k.objs.TargetIndex.Put(uint32(pid), target); err != nil {
 		return fmt.Errorf("enter it in the kernel's table of targets: %w", err)
 	}
+	k.entered[uint32(pid)] = true
+	k.hint(uint32(pid))
 	return nil
 }
 
@@ -215,6 +222,8 @@ func (k *kernelSide) leave(pid int32, target uint32) {
 	var now uint32
 	if k.objs.TargetIndex.Lookup(uint32(pid), &now) == nil && now == target {
 		_ = k.objs.TargetIndex.Delete(uint32(pid))
+		delete(k.entered, uint32(pid))
+		k.hint(uint32(pid))
 	}
 }
 
@@ -224,6 +233,18 @@ func (k *kernelSide) wake() {
 		k.freeChunks = append(k.freeChunks, k.resting[0].chunks...)
 		k.resting = k.resting[1:]
 	}
+}
+
+// hint brings the word of target_hints that a tgid falls in up to date. Several targets may share a bit.
+func (k *kernelSide) hint(tgid uint32) {
+	word := func(tgid uint32) int { return int(tgid/64) % len(k.hints) }
+	var bits uint64
+	for t := range k.entered {
+		if word(t) == word(tgid) {
+			bits |= 1 << (t % 64)
+		}
+	}
+	atomic.StoreUint64(&k.hints[word(tgid)], bits)
 }
 
 func (k *kernelSide) close() {

@@ -26,7 +26,7 @@ type observed struct {
 	index  uint32            // in the table of targets; 0 without eBPF
 	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
 	chunks []uint16
-	links  []link.Link
+	links  []link.Link // tier 1
 
 	mu         sync.Mutex // guards what follows, and the snapshot
 	ps         []*observedP
@@ -40,6 +40,9 @@ type observed struct {
 	received   uint64 // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
+	gov        governor
+	fullReason string // info.Reason while the governor leaves nothing out
+	blind      bool   // the governor leaves nothing but snapshots
 	closed     bool
 }
 
@@ -80,6 +83,7 @@ func (w *wide) see(v uint32) {
 func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observed, err error) {
 	o = &observed{
 		c: c, info: info, bin: bin, globalRunq: -1,
+		gov:   governor{budget: c.o.CostBudget, floor: c.o.CostFloor, patience: patienceLeast},
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
 	}
 	defer func() {
@@ -118,16 +122,25 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	}
 	// The events that follow need the threads; those asleep would otherwise be unknown until they run.
 	o.enterThreads()
+	if c.o.NoStops {
+		o.info.Reason = "stops are not seen: their probes are switched off"
+		o.fullReason = o.info.Reason
+		return o, nil
+	}
 	if err := o.probeWorld(); err != nil {
 		if gone := o.proc.Alive(); gone != nil {
 			return o, gone
 		}
 		// The totals are right without it: only stops are missing.
 		o.info.Reason = "stops are not seen: " + err.Error()
+		o.fullReason = o.info.Reason
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
 	}
 	return o, nil
 }
+
+// wordsOfM is M_WORDS of bpf/walk.h.
+const wordsOfM = 21
 
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
@@ -137,6 +150,11 @@ func (o *observed) claim() (err error) {
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
+	for _, off := range []int32{l.M.CurG, l.M.P, l.M.NextP, l.M.P + 16} {
+		if d := off - l.M.ProcID; d < 0 || d%8 != 0 || d >= 8*wordsOfM {
+			return fmt.Errorf("a field of the runtime's m lies %d bytes from procid, where the kernel side does not look: use a newer P-Scope for %s", d, o.bin.GoVersion)
+		}
+	}
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
 	// this way must name the thread.
 	tlsG := int32(-8)
@@ -265,7 +283,7 @@ func (o *observed) enterThreads() {
 			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
 		}
 		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
-		if err == nil && th.D_slot != 0 {
+		if err == nil && th.D_slot != 0 && p.rec.D_word>>36 == 0 {
 			p.rec.D_word = 1<<36 | now&sinceMask
 		}
 		if errors.Is(err, ebpf.ErrKeyExist) {
@@ -320,6 +338,21 @@ func (o *observed) probeWorld() error {
 	return nil
 }
 
+// unprobeWorld takes the tier 1 probes out of the target's code.
+func (o *observed) unprobeWorld() {
+	for _, l := range o.links {
+		_ = l.Close()
+	}
+	o.links = nil
+	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
+	atomic.StoreUint64(&o.shared.StopStart, 0)
+	atomic.StoreUint32(&o.shared.StopTid, 0)
+	atomic.StoreUint32(&o.shared.EndsLate, 0)
+}
+
+// migrationsAsked says whether tier 2 was asked for.
+func (o *observed) migrationsAsked() bool { return false }
+
 // silence ends what the kernel side says of the target, and takes in what it has said until now.
 func (o *observed) silence() {
 	if o.index != 0 {
@@ -367,6 +400,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		}
 	}
 	if o.index != 0 {
+		v.Governor = pstate.Governor{Governed: o.gov.budget > 0, Level: o.gov.level, Share: o.gov.share}
 		v.ProbeTime = map[string]time.Duration{"0+1": time.Duration(atomic.LoadUint64(&o.shared.ProbeNs))}
 	}
 	// All are brought up to the instant at which the last one was read, whatever kept the agent from its CPU in between.

@@ -19,8 +19,12 @@ type procStat struct {
 	comm      string
 	state     byte
 	flags     uint64
-	startTime uint64 // clock ticks since boot
+	startTime uint64        // clock ticks since boot
+	cpu       time.Duration // user and system time of all threads, in steps of 10 ms
 }
+
+// userHz is the unit of times in /proc: USER_HZ, 100 on every architecture that Go runs on.
+const userHz = 100
 
 const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
 
@@ -41,7 +45,10 @@ func parseStat(b []byte) (procStat, error) {
 	var err1, err2 error
 	s.flags, err1 = strconv.ParseUint(string(f[6]), 10, 64)
 	s.startTime, err2 = strconv.ParseUint(string(f[19]), 10, 64)
-	if err1 != nil || err2 != nil {
+	user, err3 := strconv.ParseInt(string(f[11]), 10, 64)
+	system, err4 := strconv.ParseInt(string(f[12]), 10, 64)
+	s.cpu = time.Duration(user+system) * (time.Second / userHz)
+	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return procStat{}, errStat
 	}
 	return s, nil

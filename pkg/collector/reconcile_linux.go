@@ -53,7 +53,7 @@ func (o *observed) snapshot() error {
 			p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
 		}
 		atomic.StoreUint64(&p.rec.Addr, seen.Addr)
-		if o.index == 0 {
+		if o.index == 0 || o.blind {
 			o.settle(p, seen, now)
 		} else if i < len(before) {
 			o.repair(p, seen, word(before[i]), now)
@@ -182,6 +182,9 @@ func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owne
 // flush hands closed intervals to the sink, in order and without overlap, and fills what is missing between them with what the totals say.
 // The caller holds mu.
 func (o *observed) flush(last bool) {
+	if o.gov.level >= stepIntervals && o.gov.level < stepSnapshots {
+		o.lost["interval_budget"] += uint64(len(o.ps)) // the budget is nothing: one for each P and snapshot
+	}
 	out := o.scratch[:0]
 	for _, p := range o.ps {
 		raw, _ := read(p.rec)

@@ -40,6 +40,19 @@ func (k *kernelSide) threadEntry(tid uint32) (th kern.ScopeThread, ok bool) {
 	return th, err == nil
 }
 
+// forgetThreads removes the threads of a target from the table.
+func (k *kernelSide) forgetThreads(target uint32) {
+	var tids []uint32
+	_ = k.eachThread(func(tid uint32, th *kern.ScopeThread) {
+		if th.Target == target {
+			tids = append(tids, tid)
+		}
+	})
+	for _, tid := range tids {
+		_ = k.objs.Threads.Delete(tid)
+	}
+}
+
 // readThreads brings the threads of every target up to date.
 func (c *collect) readThreads() {
 	if c.kernel == nil {

@@ -26,7 +26,7 @@ type Family struct {
 	// Name of the series; of a counter it ends in _total.
 	Name string
 	Help string
-	Unit string // seconds, hertz or empty
+	Unit string // seconds, bytes, hertz or empty
 	Kind Kind
 }
 
@@ -171,6 +171,22 @@ var families = []family{
 				w.float(keyed(&t.probe, tier), t, v.ProbeTime[tier].Seconds(), "tier", word(tier))
 			}
 		}},
+	{Family: Family{"pscope_governor_level", "What is left out so that observing stays within its budget: 0 nothing, 1 migrations, 2 raw intervals, 3 four of five samples, 4 stops, 5 all but snapshots.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.Governor.Governed {
+				w.float(&t.governor, t, float64(v.Governor.Level), "", nil)
+			}
+		}},
+	{Family: Family{"pscope_probe_cost_ratio", "Share of the target's CPU time that observing it took when last measured.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.Governor.Governed {
+				w.float(&t.probeCost, t, v.Governor.Share, "", nil)
+			}
+		}},
+	self(Family{"process_cpu_seconds_total", "User and system CPU time of the agent.", "seconds", Counter}),
+	self(Family{"process_resident_memory_bytes", "Resident memory of the agent.", "bytes", Gauge}),
+	self(Family{"process_open_fds", "Open file descriptors of the agent.", "", Gauge}),
+	self(Family{"process_start_time_seconds", "When the agent started, in seconds since the Unix epoch.", "seconds", Gauge}),
 	{Family: Family{"pscope_build_info", "The agent's version; always 1.", "", Gauge},
 		agent: func(w *walk, snap *Snapshot) {
 			w.agentFloat(1, "version", w.set.version, "goversion", w.set.goVersion, "goarch", w.set.goArch, "mode", snap.Mode)

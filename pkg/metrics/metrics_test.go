@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -254,6 +255,21 @@ func TestEndedTargetVanishes(t *testing.T) {
 		if strings.Contains(s.text.labels, "server-0") {
 			t.Fatal("a series of the ended target is still cached")
 		}
+	}
+}
+
+func TestTheAgentTellsOfItself(t *testing.T) {
+	src := rich()
+	e := NewExposition("h", "v", func() Snapshot {
+		s := snapshot(src, start)
+		s.Self = Self()
+		return s
+	})
+	contentType, body := scrape(t, e, "text/plain")
+	got := parsed(t, contentType, body)
+	memory, started := got[`{__name__="process_resident_memory_bytes", host="h"}`], got[`{__name__="process_start_time_seconds", host="h"}`]
+	if runtime.GOOS == "linux" && (memory < 1<<20 || started < 1e9) {
+		t.Errorf("resident %v, started %v", memory, started)
 	}
 }
 

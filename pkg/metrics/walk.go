@@ -20,6 +20,8 @@ type Snapshot struct {
 	Mode string
 	// Lost counts what the agent lost and can't put down to a target, by reason.
 	Lost map[string]uint64
+	// Self is what the agent uses of the machine; see the function Self.
+	Self map[string]float64
 	CPUs []cpufreq.CPU
 }
 
@@ -47,6 +49,7 @@ type targetSlots struct {
 	ps []*pSlots // in the order of the view
 
 	globalRunq, gomaxprocs, targetInfo *slot
+	governor, probeCost                *slot
 	stops, lost, reconciled, probe     map[string]*slot
 }
 

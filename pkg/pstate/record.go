@@ -154,6 +154,14 @@ type TargetView struct {
 	Lost       map[string]uint64        // by reason
 	Reconciled map[string]uint64        // by reason
 	ProbeTime  map[string]time.Duration // by tier, measured
+	Governor   Governor
+}
+
+// Governor says how much of a target is left out so that observing it stays within its budget.
+type Governor struct {
+	Governed bool    // false: there is no budget
+	Level    int     // 0: nothing is left out; 1 migrations; 2 raw intervals; 3 four of five samples; 4 stops; 5 everything but snapshots
+	Share    float64 // of the target's CPU time that observing took, when last measured
 }
 
 // Observe counts one duration.

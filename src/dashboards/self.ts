@@ -22,6 +22,10 @@ export const SELF_PANELS = {
   lost: 11,
   reconciliations: 12,
   sources: 13,
+  agentCPU: 14,
+  agentMemory: 15,
+  probeShare: 16,
+  governor: 17,
   versions: 20,
   goVersions: 21,
   targets: 30,
@@ -171,6 +175,62 @@ const honesty = [
   }),
 ];
 
+const ownCost = [
+  lines({
+    id: ID.probeShare,
+    title: 'Share of each process spent on being observed',
+    description:
+      'What observing costs each process, as a share of its own CPU time. The governor keeps it below the budget, 2 % by default, by leaving out more.',
+    w: 12,
+    h: 8,
+    unit: 'percentunit',
+    min: 0,
+    queries: promql(
+      `max by (host, process, process_pid) (pscope_probe_cost_ratio{${HOST}})`,
+      '{{process}} {{process_pid}} @ {{host}}'
+    ),
+  }),
+  lines({
+    id: ID.governor,
+    title: 'Left out by the governor',
+    description:
+      '0 nothing, 1 goroutine migrations, 2 raw intervals, 3 four of five samples, 4 stops, 5 everything but snapshots.',
+    w: 12,
+    h: 8,
+    unit: 'short',
+    min: 0,
+    decimals: 0,
+    queries: promql(
+      `max by (host, process, process_pid) (pscope_governor_level{${HOST}})`,
+      '{{process}} {{process_pid}} @ {{host}}'
+    ),
+  }),
+  lines({
+    id: ID.agentCPU,
+    title: 'CPU of the agents',
+    description:
+      'What each agent itself uses, as a share of one CPU. The probes are not in it: their time is that of the processes.',
+    w: 12,
+    h: 8,
+    unit: 'percentunit',
+    min: 0,
+    queries: promql(
+      `rate(process_cpu_seconds_total{${HOST}}[$__rate_interval]) and on (host) pscope_build_info`,
+      '{{host}}'
+    ),
+  }),
+  lines({
+    id: ID.agentMemory,
+    title: 'Memory of the agents',
+    description: 'Resident memory of each agent.',
+    w: 12,
+    h: 8,
+    unit: 'bytes',
+    min: 0,
+    queries: promql(`process_resident_memory_bytes{${HOST}} and on (host) pscope_build_info`, '{{host}}'),
+  }),
+];
+
 const agents = [
   rows({
     id: ID.versions,
@@ -218,6 +278,7 @@ export function selfBoard(): Board {
   return finish(builder, [
     { columns: [figures] },
     { columns: [honesty] },
+    { title: 'Cost', id: 102, columns: [ownCost] },
     { title: 'Agents', id: 100, columns: [agents] },
     { title: 'Targets', id: 101, columns: [[targets]] },
   ]);

@@ -1,4 +1,5 @@
-// Command workload is a program to be observed: one known kind of load, and its own account of it by runtime/trace.
+// Command workload is a program to be observed: one known kind of load, its own account of it by runtime/trace, and how many
+// operations it gets done in a second of CPU time.
 package main
 
 import (
@@ -15,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 var loads = map[string]func(context.Context){
@@ -29,6 +32,8 @@ var loads = map[string]func(context.Context){
 	"procs":     procs,
 	"mixed":     mixed,
 	"allocwait": allocWait,
+	"pipes":     pipes,
+	"idle":      idle,
 }
 
 func main() {
@@ -36,6 +41,7 @@ func main() {
 	warm := flag.Duration("warm", time.Second, "run this long before the trace starts")
 	run := flag.Duration("run", 3*time.Second, "trace this long")
 	n := flag.Int("procs", 2, "GOMAXPROCS")
+	served := flag.Bool("serve", false, "do what lines on the standard input say: window DURATION, trace on, trace off")
 	flag.Parse()
 	load, ok := loads[flag.Arg(0)]
 	if !ok {
@@ -47,6 +53,13 @@ func main() {
 	defer cancel()
 	go load(ctx)
 	time.Sleep(*warm)
+	if *served {
+		if err := obey(os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "workload:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	before := count()
 	if *traceTo != "" {
 		f, err := os.Create(*traceTo)
@@ -94,6 +107,7 @@ func cpu(ctx context.Context) {
 			for range 100000 {
 				x ^= x << 1
 			}
+			ops.add(1)
 		}
 	})
 }
@@ -105,9 +119,11 @@ func channel(ctx context.Context) {
 			b <- v
 		}
 	}()
+	var n tally
 	for ctx.Err() == nil {
 		a <- 1
 		<-b
+		n.add()
 	}
 }
 
@@ -131,6 +147,7 @@ func echo(ctx context.Context) {
 			panic(err)
 		}
 		buf := make([]byte, 64)
+		var n tally
 		for ctx.Err() == nil {
 			if _, err := c.Write(buf); err != nil {
 				return
@@ -138,6 +155,7 @@ func echo(ctx context.Context) {
 			if _, err := io.ReadFull(c, buf); err != nil {
 				return
 			}
+			n.add()
 		}
 	})
 }
@@ -155,6 +173,7 @@ func serve(ctx context.Context) {
 			}
 			_, _ = io.Copy(io.Discard, r.Body)
 			r.Body.Close()
+			ops.add(1)
 			time.Sleep(500 * time.Microsecond)
 		}
 	})
@@ -167,6 +186,7 @@ func sleepers(ctx context.Context) {
 			for range 2000 {
 				sink++
 			}
+			ops.add(1)
 		}
 	})
 }
@@ -177,16 +197,20 @@ func writes(ctx context.Context) {
 		panic(err)
 	}
 	b := make([]byte, 16)
+	var n tally
 	for ctx.Err() == nil {
 		_, _ = f.Write(b)
+		n.add()
 	}
 }
 
 func garbage(ctx context.Context) {
 	keep := make([][]byte, 20000)
 	each(2, func(int) {
+		var n tally
 		for i := 0; ctx.Err() == nil; i++ {
 			keep[i%len(keep)] = make([]byte, 1024)
+			n.add()
 			if i%50000 == 0 {
 				time.Sleep(time.Millisecond)
 			}
@@ -199,6 +223,7 @@ func allocWait(ctx context.Context) {
 		var keep [64][]byte
 		for i := 0; ctx.Err() == nil; i++ {
 			keep[i%64] = make([]byte, 32<<10)
+			ops.add(1)
 			if i%32 == 0 {
 				time.Sleep(200 * time.Microsecond)
 			}
@@ -211,6 +236,7 @@ func locked(ctx context.Context) {
 		runtime.LockOSThread()
 		for ctx.Err() == nil {
 			spin(200 * time.Microsecond)
+			ops.add(1)
 			time.Sleep(time.Millisecond)
 		}
 	})
@@ -230,4 +256,56 @@ func mixed(ctx context.Context) {
 	go echo(ctx)
 	go sleepers(ctx)
 	allocWait(ctx)
+}
+
+// pipes sends a byte back and forth between two threads of one CPU: two context switches a round, and no Go scheduler in between.
+func pipes(ctx context.Context) {
+	there, back := newPipe(), newPipe()
+	var first unix.CPUSet
+	first.Set(0)
+	pin := func() {
+		runtime.LockOSThread()
+		_ = unix.SchedSetaffinity(0, &first) // where it is not allowed, the two share the CPUs there are
+	}
+	go func() {
+		pin()
+		b := make([]byte, 1)
+		for {
+			if _, err := unix.Read(there[0], b); err != nil {
+				return
+			}
+			if _, err := unix.Write(back[1], b); err != nil {
+				return
+			}
+		}
+	}()
+	pin()
+	b := make([]byte, 1)
+	var n tally
+	for ctx.Err() == nil {
+		if _, err := unix.Write(there[1], b); err != nil {
+			return
+		}
+		if _, err := unix.Read(back[0], b); err != nil {
+			return
+		}
+		n.add()
+	}
+}
+
+func newPipe() (fds [2]int) {
+	if err := unix.Pipe(fds[:]); err != nil {
+		panic(err)
+	}
+	return fds
+}
+
+// idle is a service that nobody asks anything: four goroutines wake ten times a second.
+func idle(ctx context.Context) {
+	each(4, func(int) {
+		for ctx.Err() == nil {
+			time.Sleep(100 * time.Millisecond)
+			ops.add(1)
+		}
+	})
 }

@@ -119,27 +119,27 @@ type ScopeStopEvent struct {
 }
 
 type ScopeTarget struct {
-	_          structs.HostLayout
-	Tgid       uint32
-	Active     uint32
-	Layout     ScopeLayout
-	N_ps       uint32
-	Intervals  uint32
-	Budget     int64
-	StopStart  uint64
-	StopReason uint32
-	StopTid    uint32
-	Stops      uint64
-	EndsLate   uint32
-	Pad        uint32
-	Made       uint64
-	Lag        [2]uint32
-	LagBursts  [2]uint64
-	LagSamples [2]uint64
-	Events     uint64
-	ProbeNs    uint64
-	Lost       [8]uint64
-	Chunk      [128]uint16
+	_           structs.HostLayout
+	Tgid        uint32
+	Active      uint32
+	Layout      ScopeLayout
+	N_ps        uint32
+	Intervals   uint32
+	Budget      int64
+	StopStart   uint64
+	StopReason  uint32
+	StopTid     uint32
+	Stops       uint64
+	EndsLate    uint32
+	SampleEvery uint32
+	Made        uint64
+	Lag         [2]uint32
+	LagBursts   [2]uint64
+	LagSamples  [2]uint64
+	Events      uint64
+	ProbeNs     uint64
+	Lost        [8]uint64
+	Chunk       [128]uint16
 }
 
 type ScopeThread struct {
@@ -167,6 +167,7 @@ const (
 	ScopeMapEvents        = "events"
 	ScopeMapLostGlobal    = "lost_global"
 	ScopeMapP_records     = "p_records"
+	ScopeMapTargetHints   = "target_hints"
 	ScopeMapTargetIndex   = "target_index"
 	ScopeMapTargets       = "targets"
 	ScopeMapThreads       = "threads"
@@ -245,6 +246,7 @@ type ScopeMapSpecs struct {
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	LostGlobal  *ebpf.MapSpec `ebpf:"lost_global"`
 	P_records   *ebpf.MapSpec `ebpf:"p_records"`
+	TargetHints *ebpf.MapSpec `ebpf:"target_hints"`
 	TargetIndex *ebpf.MapSpec `ebpf:"target_index"`
 	Targets     *ebpf.MapSpec `ebpf:"targets"`
 	Threads     *ebpf.MapSpec `ebpf:"threads"`
@@ -285,6 +287,7 @@ type ScopeMaps struct {
 	Events      *ebpf.Map `ebpf:"events"`
 	LostGlobal  *ebpf.Map `ebpf:"lost_global"`
 	P_records   *ebpf.Map `ebpf:"p_records"`
+	TargetHints *ebpf.Map `ebpf:"target_hints"`
 	TargetIndex *ebpf.Map `ebpf:"target_index"`
 	Targets     *ebpf.Map `ebpf:"targets"`
 	Threads     *ebpf.Map `ebpf:"threads"`
@@ -295,6 +298,7 @@ func (m *ScopeMaps) Close() error {
 		m.Events,
 		m.LostGlobal,
 		m.P_records,
+		m.TargetHints,
 		m.TargetIndex,
 		m.Targets,
 		m.Threads,

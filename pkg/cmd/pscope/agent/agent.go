@@ -72,7 +72,7 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	o.Timeline = timeline.New(timeline.Options{MaxBytes: c.IntervalMemory})
 	col, err := collector.New(collector.Options{
 		Mode: c.Mode, Include: c.Include, Exclude: c.Exclude, Sink: o.Timeline, Log: log,
-		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz,
+		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz, CostBudget: budget(c.CostBudget),
 	})
 	if err != nil {
 		return err
@@ -130,6 +130,14 @@ func followFrequencies(mode collector.Mode, log *slog.Logger) *freqkern.Follower
 		return nil
 	}
 	return f
+}
+
+// budget is a setting in percent, 0 for no limit, as the collector takes it.
+func budget(percent float64) float64 {
+	if percent == 0 {
+		return -1
+	}
+	return percent / 100
 }
 
 func addr(s *api.Server) string {

@@ -43,6 +43,7 @@ type Config struct {
 	IntervalMemory int64         // bytes for raw intervals
 	SnapshotEvery  time.Duration
 	SampleHz       int
+	CostBudget     float64 // percent of a target's CPU time; 0: no limit
 
 	TokenFile    string // bearer token every request over TCP must carry
 	TLSCert      string // PEM files
@@ -152,6 +153,7 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	bytes(&c.IntervalMemory, "interval-memory", 32<<20, "memory for raw intervals")
 	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "soft limit of the agent's own memory; 0 for none; the environment variable GOMEMLIMIT wins")
 	fs.IntVar(&c.SampleHz, "sample-hz", 99, "samples a second on each CPU")
+	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what would pass it is left out step by step; 0 for no limit")
 	fs.StringVar(&c.TokenFile, "token-file", "", "file with the token that every request over TCP must carry")
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate for TCP, PEM")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
@@ -248,6 +250,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("snapshot-every is %v; at least 10ms", c.SnapshotEvery)
 	case c.SampleHz < 1 || c.SampleHz > 1000:
 		return fmt.Errorf("sample-hz is %d; from 1 to 1000", c.SampleHz)
+	case c.CostBudget < 0 || c.CostBudget > 100:
+		return fmt.Errorf("cost-budget is %v; from 0 to 100 percent", c.CostBudget)
 	case c.Retention < time.Minute:
 		return fmt.Errorf("retention is %v; at least 1m", c.Retention)
 	case c.IntervalMemory < 1<<20:

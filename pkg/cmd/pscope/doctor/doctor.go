@@ -167,6 +167,11 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 			for _, l := range info.GetLacks() {
 				a.Lacks = append(a.Lacks, Check{Name: l.GetWhat(), Result: Limited, Detail: l.GetWhy(), Fix: l.GetFix()})
 			}
+			for _, t := range resp.Msg.GetTargets() {
+				if t.GetSource() != string(pstate.SourceRefused) && t.GetReason() != "" {
+					a.Lacks = append(a.Lacks, Check{Name: fmt.Sprintf("%s (pid %d)", t.GetProcess(), t.GetKey().GetPid()), Result: Limited, Detail: t.GetReason()})
+				}
+			}
 			a.Losses, err = o.Losses(ctx)
 			if err == nil {
 				return a

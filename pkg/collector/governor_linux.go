@@ -1,0 +1,213 @@
+package collector
+
+import (
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// The steps by which less is observed of a target that observing costs too much. Each includes those before it; the order is that of what they save
+// against what they take away.
+const (
+	stepNone       = iota
+	stepMigrations // tier 2 off
+	stepIntervals  // no raw intervals; the totals go on, the timeline shows shares
+	stepSamples    // one cpu-clock sample in five
+	stepStops      // tier 1 off: no uprobe is left in the target's code
+	stepSnapshots  // tier 0 off: the kernel side no longer sees the target
+	stepLast       = stepSnapshots
+)
+
+// leftOut names what each step takes away, for people.
+var leftOut = [...]string{"", "goroutine migrations", "raw intervals", "four of five samples", "stops", "everything but snapshots"}
+
+// sparseSamples is one in how many samples counts from stepSamples on.
+const sparseSamples = 5
+
+// What an event costs a target besides the time the programs measure themselves: the tracepoint's own dispatch and the look-up of the target, and for
+// a uprobe at an emulated instruction the trap (bench/results/cost.md).
+const (
+	eventOverhead = 50 * time.Nanosecond
+	trapOverhead  = 600 * time.Nanosecond
+)
+
+const (
+	governWindow   = 100 * time.Millisecond // of the target's CPU time: /proc counts in steps of 10 ms
+	governLongest  = 10 * time.Second       // a window ends after this long, however little the target ran
+	governHeadroom = 0.9                    // of the budget, from where on less is observed, so that the budget itself is not passed
+	governCalm     = 0.5                    // of the budget, below which more is tried again
+	patienceLeast  = 10                     // calm windows after which more is tried again
+	patienceMost   = 300                    // likewise, when trying failed over and over
+)
+
+// governor decides how much of one target is observed.
+type governor struct {
+	budget, floor float64 // shares of the target's CPU time, and of one CPU
+
+	level     int
+	share     float64 // of the target's CPU time, in the last window
+	hot, calm int     // windows in a row over the headroom, below calm
+	patience  int
+	tried     int // windows since more was tried last
+
+	cost, cpu, wall time.Duration // of the window so far
+	lastCost        time.Duration // readings of counters
+	lastCPU         time.Duration
+	lastAt          uint64
+}
+
+// judge takes what observing cost, the target's CPU time, and the time that passed, and says whether less (+1) or more (-1) should be observed.
+func (g *governor) judge(cost, cpu, wall time.Duration) int {
+	g.cost, g.cpu, g.wall = g.cost+cost, g.cpu+cpu, g.wall+wall
+	if g.wall <= 0 || g.cpu < governWindow && g.wall < governLongest {
+		return 0
+	}
+	rate := float64(g.cost) / float64(g.wall)
+	g.share = float64(g.cost) / float64(max(g.cpu, time.Millisecond))
+	g.cost, g.cpu, g.wall = 0, 0, 0
+	g.tried++
+	switch {
+	case g.share > g.budget*governHeadroom && rate > g.floor:
+		g.calm = 0
+		g.hot++
+		if g.hot < 2 && g.share < 2*g.budget || g.level == stepLast {
+			return 0
+		}
+		g.hot = 0
+		if g.tried <= g.patience {
+			g.patience = min(2*g.patience, patienceMost)
+		} else {
+			g.patience = patienceLeast
+		}
+		return +1
+	case g.level > stepNone && (g.share < g.budget*governCalm || rate < g.floor*governCalm):
+		g.hot = 0
+		if g.calm++; g.calm < g.patience {
+			return 0
+		}
+		g.calm, g.tried = 0, 0
+		return -1
+	}
+	g.hot, g.calm = 0, 0
+	return 0
+}
+
+// probeCost is what observing has cost the target so far, in CPU time.
+func (o *observed) probeCost() time.Duration {
+	s := o.shared
+	cost := time.Duration(atomic.LoadUint64(&s.ProbeNs)) + time.Duration(atomic.LoadUint64(&s.Events))*eventOverhead
+	traps := 2 * atomic.LoadUint64(&s.Stops)
+	if atomic.LoadUint32(&s.EndsLate) != 0 {
+		traps += traps / 2
+	}
+	return cost + time.Duration(traps)*trapOverhead
+}
+
+// govern measures what observing costs each target, and steps down or up.
+func (c *collect) govern() {
+	if c.kernel == nil || c.o.CostBudget < 0 {
+		return
+	}
+	for _, o := range c.all() {
+		stat, err := c.o.readStat(o.info.PID)
+		if err != nil {
+			continue // it is ending
+		}
+		o.govern(stat.cpu)
+	}
+}
+
+func (o *observed) govern(cpu time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	g := &o.gov
+	now, cost := nowTick(), o.probeCost()
+	if g.lastAt != 0 {
+		wall := time.Duration(now-g.lastAt) * tick
+		o.step(g.level + g.judge(cost-g.lastCost, cpu-g.lastCPU, wall))
+	}
+	g.lastAt, g.lastCost, g.lastCPU = now, cost, cpu
+}
+
+// step brings the observation to a level. The caller holds mu.
+func (o *observed) step(to int) {
+	g := &o.gov
+	from := g.level
+	if to == from {
+		return
+	}
+	// A step that would change nothing here is not taken.
+	for to == stepMigrations && !o.migrationsAsked() || to == stepStops && o.c.o.NoStops {
+		to += (to - from) / max(to-from, from-to)
+	}
+	g.level = to
+	k := o.c.kernel
+	atomic.StoreUint32(&o.shared.Intervals, flag(to < stepIntervals))
+	every := uint32(1)
+	if to >= stepSamples {
+		every = sparseSamples
+	}
+	atomic.StoreUint32(&o.shared.SampleEvery, every)
+	var err error
+	switch {
+	case to >= stepStops:
+		o.unprobeWorld()
+	case from >= stepStops && !o.c.o.NoStops:
+		err = o.probeWorld()
+	}
+	switch {
+	case to >= stepSnapshots && !o.blind:
+		o.blind = true
+		k.leave(o.info.PID, o.index)
+		k.forgetThreads(o.index)
+	case to < stepSnapshots && o.blind:
+		if err = o.proc.Snapshot(&o.snap, true); err != nil {
+			g.level = stepSnapshots // it is ending, or will be tried again
+			return
+		}
+		o.blind = false
+		err = k.enter(o.info.PID, o.index)
+		o.enterThreads()
+	}
+	if err != nil {
+		o.c.o.Log.Warn("observing more again failed in part", "process", o.info.Process, "pid", o.info.PID, "err", err)
+	}
+	o.describeLevel()
+	o.c.o.Log.Info("observing costs a target too much, or no longer does: what is left out has changed", "process", o.info.Process, "pid", o.info.PID,
+		"level", to, "was", from, "cost", g.share, "budget", g.budget)
+}
+
+// describeLevel says in the target's description what the governor leaves out.
+func (o *observed) describeLevel() {
+	source, reason := pstate.SourceEBPF, o.fullReason
+	if o.blind {
+		source = pstate.SourceSnapshot
+	}
+	if level := o.gov.level; level > stepNone {
+		var parts []string
+		for i := stepMigrations; i <= level && level < stepSnapshots; i++ {
+			if i != stepMigrations || o.migrationsAsked() {
+				parts = append(parts, leftOut[i])
+			}
+		}
+		if level == stepSnapshots {
+			parts = []string{leftOut[level]}
+		}
+		reason = "left out, because observing costs it more of its CPU time than --cost-budget allows: " + strings.Join(parts, ", ")
+	}
+	o.c.mu.Lock()
+	o.info.Source, o.info.Reason = source, reason
+	o.c.mu.Unlock()
+}
+
+func flag(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}
