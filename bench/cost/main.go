@@ -29,13 +29,14 @@ func main() {
 	rounds := flag.Int("rounds", 7, "how often each variant runs")
 	window := flag.Duration("window", time.Second, "length of each run")
 	only := flag.String("variants", "", "comma-separated; empty for all")
-	out := flag.String("out", "", "directory for cost.md and cost.json; empty: print only")
+	out := flag.String("out", "", "directory for the results; empty: print only")
+	name := flag.String("name", "cost", "name of the results' files, without .md and .json")
 	flag.Parse()
 	b := &bench{Machine: report.ThisMachine(), Procs: *procs, Rounds: *rounds, Window: window.String(), window: *window}
 	text, err := b.run(strings.Split(*loads, ","), *only)
 	fmt.Print(text)
 	if err == nil && *out != "" {
-		err = report.Write(*out, "cost", text, b)
+		err = report.Write(*out, *name, text, b)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cost:", err)
