@@ -36,6 +36,11 @@ type Options struct {
 	// MinAge is how long a target has been observed before it enters the history; default 3 s. On a host that compiles, thousands of
 	// processes an hour live for less, and each would leave dozens of series behind. Live views show them all the same.
 	MinAge time.Duration
+	// CrowdedSeries is how many series there can be before a target has to be a minute old to enter the history; default 20,000, some 70 targets of
+	// 8 Ps. A series stays in memory until its block is written, however short its target lived.
+	CrowdedSeries uint64
+	// MaxSeries is how many there can be before no further target enters; default 100,000. Those left out are counted (Losses).
+	MaxSeries uint64
 	// Retention is the age at which samples are dropped; default 7 days.
 	Retention time.Duration
 	// MaxBytes is the size at which the oldest samples are dropped; default 2 GiB, negative: no limit.
@@ -57,6 +62,12 @@ func (o *Options) defaults() {
 	o.Coarse = max(o.Coarse, o.Interval)
 	if o.MinAge <= 0 {
 		o.MinAge = 3 * time.Second
+	}
+	if o.CrowdedSeries == 0 {
+		o.CrowdedSeries = 20_000
+	}
+	if o.MaxSeries == 0 {
+		o.MaxSeries = 100_000
 	}
 	if o.Retention <= 0 {
 		o.Retention = 7 * 24 * time.Hour
@@ -84,6 +95,9 @@ type Store struct {
 	engine *promql.Engine
 
 	lastAt int64 // Unix milliseconds of the last samples
+
+	// Which targets the last samples were of, and which have been left out since the history is full.
+	admitted, leftOut map[pstate.Key]bool
 
 	lossMu sync.Mutex
 	losses map[string]uint64
@@ -114,7 +128,7 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, lock: lock, losses: make(map[string]uint64)}
+	s := &Store{opts: o, lock: lock, losses: make(map[string]uint64), leftOut: make(map[pstate.Key]bool)}
 	// A quarter of the room holds five times the time at a fifteenth of the rate.
 	rawBytes, coarseBytes := o.MaxBytes/4*3, o.MaxBytes/4
 	if s.raw, err = s.open("raw", o.Interval, 30*time.Minute, rawBytes); err == nil {
@@ -265,13 +279,47 @@ func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
 	}
 	at = max(at, s.lastAt+1)
 	s.lastAt = at
-	old := olderThan(snap, s.opts.MinAge)
+	old := s.admit(olderThan(snap, s.minAge()))
 	err := s.raw.append(s, at, &old)
 	if at-s.coarse.last >= s.coarse.every.Milliseconds()-tolerance {
-		old = olderThan(snap, max(s.opts.MinAge, s.coarse.every))
+		old = olderThan(&old, s.coarse.every)
 		err = errors.Join(err, s.coarse.append(s, at, &old))
 	}
 	return err
+}
+
+// crowdedAge is the age of targets that enter a crowded history.
+const crowdedAge = time.Minute
+
+func (s *Store) minAge() time.Duration {
+	if s.raw.db.Head().NumSeries() > s.opts.CrowdedSeries {
+		return max(s.opts.MinAge, crowdedAge)
+	}
+	return s.opts.MinAge
+}
+
+// admit leaves out targets that are new to a full history. Those that have been in it go on.
+func (s *Store) admit(snap metrics.Snapshot) metrics.Snapshot {
+	full := s.raw.db.Head().NumSeries() > s.opts.MaxSeries
+	views := snap.Views[:0]
+	admitted := make(map[pstate.Key]bool, len(snap.Views))
+	for _, v := range snap.Views {
+		if full && !s.admitted[v.Key] {
+			if !s.leftOut[v.Key] {
+				s.leftOut[v.Key] = true
+				s.lose("target_left_out", 1)
+			}
+			continue
+		}
+		admitted[v.Key] = true
+		views = append(views, v)
+	}
+	snap.Views = views
+	s.admitted = admitted
+	if !full {
+		clear(s.leftOut)
+	}
+	return snap
 }
 
 // olderThan gives what the snapshot has of targets that have been observed for at least age, or have been refused and are as old.

@@ -243,6 +243,48 @@ func TestHistorySurvivesARestart(t *testing.T) {
 	}
 }
 
+// However many processes come, those that are in the history stay and the others are counted.
+func TestAFullHistoryTakesNoMoreTargets(t *testing.T) {
+	s := open(t, func(o *Options) { o.MaxSeries = 1 })
+	src := viewtest.New(2, 2, start.Add(-time.Minute))
+	for i := range 3 {
+		at := start.Add(time.Duration(i) * time.Second)
+		views := src.Views(at)
+		if i == 0 {
+			views = views[:1]
+		}
+		snap := metrics.Snapshot{Views: views, Targets: src.Targets(), Mode: "ebpf"}
+		if err := s.Append(at, &snap); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(instant(t, s, start.Add(2*time.Second), `count by (process_pid) (pscope_p_seconds_total)`)); n != 1 {
+		t.Errorf("%d targets are in the history, want the one that was first", n)
+	}
+	if n := s.Losses()["target_left_out"]; n != 1 {
+		t.Errorf("%d targets counted as left out, want 1", n)
+	}
+}
+
+// A crowded history asks for a minute of life.
+func TestACrowdedHistoryWaitsLonger(t *testing.T) {
+	s := open(t, func(o *Options) { o.CrowdedSeries = 1 })
+	old, young := viewtest.New(1, 2, start.Add(-2*time.Minute)), viewtest.New(2, 2, start.Add(-10*time.Second))
+	for i := range 3 {
+		at := start.Add(time.Duration(i) * time.Second)
+		snap := metrics.Snapshot{Views: old.Views(at), Mode: "ebpf"}
+		if i > 0 {
+			snap.Views = append(snap.Views, young.Views(at)[1])
+		}
+		if err := s.Append(at, &snap); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(instant(t, s, start.Add(2*time.Second), `count by (process_pid) (pscope_p_seconds_total)`)); n != 1 {
+		t.Errorf("%d targets are in the history, want the old one", n)
+	}
+}
+
 // A process that lives for less than MinAge leaves nothing behind in the history.
 func TestShortLivedTargetsLeaveNoSeries(t *testing.T) {
 	s := open(t, func(o *Options) { o.MinAge = 5 * time.Second })

@@ -102,7 +102,9 @@ func TestWireStates(t *testing.T) {
 }
 
 func TestSharesAreAtMostOne(t *testing.T) {
-	curve := func() []Curve { return []Curve{{Times: []time.Time{time.Unix(1, 0), time.Unix(2, 0)}, Values: []float64{1.002, -0.001}}} }
+	curve := func() []Curve {
+		return []Curve{{Times: []time.Time{time.Unix(1, 0), time.Unix(2, 0)}, Values: []float64{1.002, -0.001}}}
+	}
 	look := Look{Name: "d_share", Step: time.Second, Share: true}
 	for name, f := range map[string]*data.Field{"series": Series(curve(), look)[0].Fields[1], "wide": Wide(curve(), look).Fields[1]} {
 		for i, want := range []float64{1, 0} {

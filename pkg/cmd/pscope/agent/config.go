@@ -150,7 +150,7 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 		fs.Var((*size)(to), name, usage)
 	}
 	bytes(&c.RetentionSize, "retention-size", 2<<30, "size at which the oldest history is dropped; 0 for no limit")
-	bytes(&c.IntervalMemory, "interval-memory", 32<<20, "memory for raw intervals")
+	bytes(&c.IntervalMemory, "interval-memory", 16<<20, "memory for raw intervals")
 	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "soft limit of the agent's own memory; 0 for none; the environment variable GOMEMLIMIT wins")
 	fs.IntVar(&c.SampleHz, "sample-hz", 99, "samples a second on each CPU")
 	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what would pass it is left out step by step; 0 for no limit")
