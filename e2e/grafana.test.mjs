@@ -132,12 +132,17 @@ describe('Grafana in Chromium', { skip }, () => {
     }
   }
 
+  /** The demo where it runs, else any process. */
+  async function observedProcess() {
+    const { body: processes } = await api('GET', `/api/datasources/uid/${uid}/resources/label-values?label=process`);
+    return processes.includes('pscope-demo') ? 'pscope-demo' : processes[0];
+  }
+
   for (const theme of ['dark', 'light']) {
     test(`every panel of the process board draws (${theme})`, async () => {
       const { body } = await api('GET', '/api/dashboards/uid/pscope-process');
       const panels = body.dashboard.panels.filter((p) => p.type !== 'row');
-      const { body: processes } = await api('GET', `/api/datasources/uid/${uid}/resources/label-values?label=process`);
-      const process = processes.includes('pscope-demo') ? 'pscope-demo' : processes[0];
+      const process = await observedProcess();
       await withPage(
         `/d/pscope-process?from=now-5m&to=now&theme=${theme}&kiosk&var-process=${encodeURIComponent(process)}`,
         async (page) => {
@@ -152,6 +157,35 @@ describe('Grafana in Chromium', { skip }, () => {
       );
     });
   }
+
+  test('a cell of a heatmap leads to the timeline of its P in its minute', async () => {
+    // A range that is over: a live panel closes what a click opened.
+    const to = Date.now() - 20_000;
+    const process = await observedProcess();
+    await withPage(`/d/pscope-cpu?from=${to - 120_000}&to=${to}&kiosk&var-datasource=${uid}&var-process=${encodeURIComponent(process)}`, async (page) => {
+      const panel = page.locator('section[data-testid="data-testid Panel header Waiting for a CPU, by P"]');
+      const plot = panel.locator('.u-over');
+      await plot.waitFor();
+      const link = page.getByRole('link', { name: 'Timeline of this P in this minute' });
+      await until('a click on a cell offers the link', async () => {
+        const { width, height } = await plot.boundingBox();
+        await plot.click({ position: { x: width / 2, y: height / 8 } });
+        await link.waitFor({ timeout: 3000 });
+        return true;
+      }, 60);
+      await link.click();
+      await page.waitForURL((url) => url.pathname.startsWith('/d/pscope-process'));
+      const landed = new URL(page.url()).searchParams;
+      assert.equal(landed.get('viewPanel'), 'panel-11');
+      assert.match(landed.get('var-p'), /^\d+$/);
+      assert.match(landed.get('var-pid'), /^\d+$/);
+      await until('the range is that minute', () => {
+        const { searchParams } = new URL(page.url());
+        const [from, end] = ['from', 'to'].map((name) => new Date(Number(searchParams.get(name)) || searchParams.get(name)).getTime());
+        return end - from === 60_000 && from >= to - 180_000 && end <= to + 60_000;
+      }, 20);
+    });
+  });
 
   test('Explore: the editor renders and a live heatmap streams', async () => {
     const query = { refId: 'A', version: 1, kind: 'heatmap', live: true, datasource: { type: 'pscope-pscope-datasource', uid } };

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
@@ -51,6 +52,9 @@ func (d *Datasource) timeline(ctx context.Context, q query.Query) (answer, error
 // laneSet are the lanes found so far, by label set.
 type laneSet struct {
 	by map[string]*laneState
+	// dropped is true when an agent's ring no longer reaches back to the beginning of the range: then a P may have no lane here, while
+	// another that has been idle all the time still has its one long interval.
+	dropped bool
 }
 
 type laneState struct {
@@ -60,6 +64,9 @@ type laneState struct {
 	// rawFrom is where raw intervals begin; 0 when there are none.
 	rawFrom int64
 }
+
+// notHeld begins the reason by which an agent says since when it holds raw intervals (pkg/api/service.go).
+const notHeld = "not held before"
 
 func (l *laneSet) lane(labels data.Labels) *laneState {
 	id := labels.String()
@@ -73,7 +80,7 @@ func (l *laneSet) lane(labels data.Labels) *laneState {
 
 // gap is true when some lane might have a past that its raw intervals don't reach.
 func (l *laneSet) gap(q *query.Query) bool {
-	if len(l.by) == 0 {
+	if len(l.by) == 0 || l.dropped {
 		return true
 	}
 	tolerance := max(2*q.Step, 3*time.Second).Nanoseconds()
@@ -120,6 +127,7 @@ func (d *Datasource) rawLanes(ctx context.Context, a *answer, q *query.Query, pa
 	for _, r := range responses {
 		for _, l := range r.GetLost() {
 			lost[l.GetReason()] += l.GetCount()
+			lanes.dropped = lanes.dropped || strings.HasPrefix(l.GetReason(), notHeld)
 		}
 		for _, t := range r.GetTargets() {
 			for _, p := range t.GetPs() {

@@ -11,6 +11,8 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
+	"github.com/p-scope/p-scope/pkg/plugin/query"
+
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -195,6 +197,20 @@ func TestTimeline(t *testing.T) {
 				t.Fatalf("shows %s", s)
 			}
 		}
+	}
+}
+
+// A ring that was filled by others has lost a busy target's past, but not the one interval of a P that has been idle all the time.
+func TestTimelineOfATargetWhoseIntervalsAreGone(t *testing.T) {
+	now := time.Now()
+	lanes := &laneSet{by: map[string]*laneState{"idle": {rawFrom: now.Add(-time.Hour).UnixNano()}}}
+	q := query.Query{From: now.Add(-time.Minute), To: now, Step: time.Second}
+	if lanes.gap(&q) {
+		t.Error("a lane that reaches back has no gap")
+	}
+	lanes.dropped = true
+	if !lanes.gap(&q) {
+		t.Error("what other lanes have lost is not looked for")
 	}
 }
 
