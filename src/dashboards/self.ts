@@ -137,12 +137,12 @@ const honesty = [
   }),
   lines({
     id: ID.lost,
-    title: 'Events lost, by reason',
+    title: 'Events lost a second, by reason',
     description:
       'Everything that was dropped, and why. The counters of time by state go on in the kernel while raw intervals are dropped.',
     w: 12,
     h: 8,
-    unit: 'suffix:/s',
+    unit: 'short',
     min: 0,
     queries: promql(
       `sum by (host, reason) (rate(pscope_lost_events_total{${HOST}}[$__rate_interval]))`,
