@@ -139,12 +139,14 @@ describe('boards', () => {
         url,
         async (page) => {
           const failures = [];
-          for (const { id, type, title } of board.panels.filter((p) => p.type !== 'row')) {
+          for (const { id, type, title, fieldConfig } of board.panels.filter((p) => p.type !== 'row')) {
             const panel = page.getByTestId(`preview-panel-${id}`);
             try {
               await answered(panel);
               await until('it draws', async () => {
-                if (mayBeEmpty.has(title) && (await panel.getByTestId('preview-empty').count())) {
+                const words = fieldConfig?.defaults?.noValue;
+                const empty = async () => (await panel.getByTestId('preview-empty').count()) || (words && (await panel.innerText()).includes(words));
+                if (mayBeEmpty.has(title) && (await empty())) {
                   return true;
                 }
                 await drawsSomething(panel, type);
