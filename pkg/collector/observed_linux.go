@@ -37,7 +37,9 @@ type observed struct {
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
 	lags       [kern.ScopeLagLAGS]lag
-	received   uint64 // intervals and stops that came through the ring
+	words      []uint64 // of the Ps at the last snapshot
+	leftOut    int      // snapshots left out since, because the target rests
+	received   uint64   // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
 	gov        governor

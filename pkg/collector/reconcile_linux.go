@@ -17,10 +17,14 @@ func (o *observed) snapshot() error {
 	if o.closed {
 		return nil
 	}
-	before := make([]uint64, 0, 64)
-	for _, p := range o.ps {
-		before = append(before, atomic.LoadUint64(&p.rec.Word))
+	before, rests := o.restingWords()
+	if rests && o.leftOut < restingSkips {
+		o.leftOut++
+		o.flush(false)
+		return nil
 	}
+	skipped := o.leftOut
+	o.leftOut = 0
 	if err := o.proc.Snapshot(&o.snap, false); err != nil {
 		if errors.Is(err, goruntime.ErrTorn) {
 			o.lost["torn_snapshot"]++
@@ -46,6 +50,9 @@ func (o *observed) snapshot() error {
 			o.lost["unreadable_p"]++
 			continue
 		}
+		if rests && seen.State == pstate.Idle && p.schedTick.begun && p.schedTick.low == seen.SchedTick {
+			p.runqHist[pstate.RunqBucket(0)] += uint64(skipped) // nothing ran there in between
+		}
 		p.schedTick.see(seen.SchedTick)
 		p.syscallTick.see(seen.SyscallTick)
 		p.runqDepth = seen.RunqDepth
@@ -64,6 +71,25 @@ func (o *observed) snapshot() error {
 	}
 	o.flush(false)
 	return nil
+}
+
+// restingSkips is how many snapshots in a row are left out while a target rests: one a second remains.
+const restingSkips = 9
+
+// restingWords reads the words of all Ps and says whether all are idle, and untouched since the last time: then there is nothing that a snapshot
+// could show, because whatever begins in the target is a switch of one of its threads, which moves a word.
+func (o *observed) restingWords() (words []uint64, rests bool) {
+	words, rests = o.words[:0], o.index != 0 && !o.blind && len(o.words) == len(o.ps)
+	for i, p := range o.ps {
+		w := atomic.LoadUint64(&p.rec.Word)
+		if rests {
+			state := word(w).state()
+			rests = w == o.words[i] && (state == pstate.Idle || state == pstate.Dead) && word(w).thread() == pstate.NoThread
+		}
+		words = append(words, w)
+	}
+	o.words = words
+	return words, rests
 }
 
 // bury marks a P that is beyond GOMAXPROCS.
