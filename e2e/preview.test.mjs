@@ -317,6 +317,17 @@ describe('live streams', () => {
   // While the agent is away, requests rightly fail, and Chromium says so in the console.
   const expected = [/status of (4|5)\d\d/, /^answer (4|5)\d\d/, /ERR_/];
 
+  before(async () => {
+    // A plugin that starts the bundled agent in the place of the one that is killed would heal the stream before anybody saw it broken.
+    const jsonData = { mode: 'local', socketPath: stack.socket, startAgent: false };
+    const response = await fetch(`${stack.url}/api/datasources/uid/pscope`, {
+      method: 'PUT',
+      headers: { 'Content-Type': 'application/json' },
+      body: JSON.stringify({ jsonData }),
+    });
+    assert.equal(response.status, 200);
+  });
+
   const cases = [
     { name: 'Grafana Live, 5 a second', query: { kind: 'heatmap', live: true }, type: 'heatmap', least: 3, most: 7, watch: 0 },
     { name: 'gRPC-Web, 20 a second', query: { kind: 'timeline', live: true, rateHz: 20 }, type: 'state-timeline', least: 10, most: 25, watch: 1 },

@@ -125,6 +125,12 @@ func explain(source string, err error) error {
 	return e
 }
 
+// closedEarly tells a connection that the server closed before it answered anything.
+func closedEarly(text string) bool {
+	return strings.Contains(text, "http2: client conn could not be established") ||
+		strings.HasSuffix(text, "write: broken pipe") || strings.HasSuffix(text, "connection reset by peer")
+}
+
 // explainTLS says what is wrong with certificates, and which side has to change; false if err is about something else.
 func (e *Error) explainTLS(err error) bool {
 	var unknown x509.UnknownAuthorityError
@@ -141,6 +147,10 @@ func (e *Error) explainTLS(err error) bool {
 	case strings.Contains(text, "tls: certificate required"), strings.Contains(text, "tls: bad certificate"), strings.Contains(text, "tls: unknown certificate authority"):
 		// Alerts of RFC 8446, section 6.2, by their names in crypto/tls.
 		e.Why = "it lets in only clients whose certificate its authority has signed, and did not accept this one's"
+		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has signed into the data source's settings"
+	case strings.HasPrefix(e.Source, "https:") && closedEarly(text):
+		// In TLS 1.3 the server judges the client's certificate after the client has begun to write; the alert that says so can be lost with the connection.
+		e.Why = "it closed the connection right after the handshake, as an agent does that lets in only clients whose certificate its authority has signed and did not accept this one's"
 		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has signed into the data source's settings"
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
 		e.Why, e.Next = "it does not speak TLS", "Write http:// instead of https:// in the data source's settings, or give the agent --tls-cert and --tls-key"
