@@ -340,14 +340,22 @@ func TestStopsAgainstTheRuntimesOwnCount(t *testing.T) {
 	defer rec.mu.Unlock()
 	byReason := map[string]int{}
 	var total time.Duration
+	silent := 0
 	for _, s := range rec.stops {
 		byReason[s.Reason]++
 		if strings.HasPrefix(s.Reason, "GC ") {
 			total += s.Duration()
 		}
-		if s.Duration() <= 0 || len(s.Arrivals) == 0 || len(s.Arrivals) > 4 {
-			t.Errorf("a stop without length or arrivals: %+v", s)
+		if s.Duration() <= 0 || len(s.Arrivals) > 4 {
+			t.Errorf("a stop without length, or with more arrivals than Ps: %+v", s)
 		}
+		if len(s.Arrivals) == 0 {
+			silent++
+		}
+	}
+	// A P that was idle comes to rest without a sign, and now and then all others were.
+	if silent > len(rec.stops)/5 {
+		t.Errorf("%d of %d stops are without arrivals", silent, len(rec.stops))
 	}
 	for _, reason := range []string{"GC sweep termination", "GC mark termination"} {
 		if got, want := byReason[reason], int(n1-n0); got != want {
