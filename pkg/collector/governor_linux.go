@@ -11,17 +11,17 @@ import (
 // The steps by which less is observed of a target that observing costs too much. Each includes those before it; the order is that of what they save
 // against what they take away.
 const (
-	stepNone       = iota
-	stepMigrations // tier 2 off
-	stepIntervals  // no raw intervals; the totals go on, the timeline shows shares
-	stepSamples    // one cpu-clock sample in five
-	stepStops      // tier 1 off: no uprobe is left in the target's code
-	stepSnapshots  // tier 0 off: the kernel side no longer sees the target
-	stepLast       = stepSnapshots
+	stepNone      = iota
+	_             // the number kept for tier 2, which there is not yet
+	stepIntervals // no raw intervals; the totals go on, the timeline shows shares
+	stepSamples   // one cpu-clock sample in five
+	stepStops     // tier 1 off: no uprobe is left in the target's code
+	stepSnapshots // tier 0 off: the kernel side no longer sees the target
+	stepLast      = stepSnapshots
 )
 
 // leftOut names what each step takes away, for people.
-var leftOut = [...]string{"", "goroutine migrations", "raw intervals", "four of five samples", "stops", "everything but snapshots"}
+var leftOut = [...]string{"", "", "raw intervals", "four of five samples", "stops", "everything but snapshots"}
 
 // sparseSamples is one in how many samples counts from stepSamples on.
 const sparseSamples = 5
@@ -142,7 +142,7 @@ func (o *observed) step(to int) {
 		return
 	}
 	// A step that would change nothing here is not taken.
-	for to == stepMigrations && !o.migrationsAsked() || to == stepStops && o.c.o.NoStops {
+	for to != stepNone && leftOut[to] == "" || to == stepStops && o.c.o.NoStops {
 		to += (to - from) / max(to-from, from-to)
 	}
 	g.level = to
@@ -190,13 +190,10 @@ func (o *observed) describeLevel() {
 	}
 	if level := o.gov.level; level > stepNone {
 		var parts []string
-		for i := stepMigrations; i <= level && level < stepSnapshots; i++ {
-			if i != stepMigrations || o.migrationsAsked() {
-				parts = append(parts, leftOut[i])
-			}
-		}
 		if level == stepSnapshots {
-			parts = []string{leftOut[level]}
+			parts = leftOut[level:]
+		} else {
+			parts = leftOut[stepIntervals : level+1]
 		}
 		reason = "left out, because observing costs it more of its CPU time than --cost-budget allows: " + strings.Join(parts, ", ")
 	}

@@ -56,14 +56,9 @@ type target struct {
 	out *bufio.Scanner
 }
 
-func start(t *testing.T, env ...string) *target {
+// piped starts a child and gives its two ends, and the one that closes its input. Whoever calls it ends it.
+func piped(t *testing.T, cmd *exec.Cmd) (*target, io.Closer) {
 	t.Helper()
-	bin, err := targetBinary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(bin)
-	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
@@ -76,12 +71,23 @@ func start(t *testing.T, env ...string) *target {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	return &target{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}, stdin
+}
+
+func start(t *testing.T, env ...string) *target {
+	t.Helper()
+	bin, err := targetBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(bin)
+	cmd.Env = append(os.Environ(), env...)
+	c, stdin := piped(t, cmd)
 	t.Cleanup(func() {
 		stdin.Close()
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	c := &target{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}
 	c.out.Scan()
 	return c
 }

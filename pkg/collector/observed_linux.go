@@ -38,7 +38,7 @@ type observed struct {
 	repaired   map[string]uint64
 	lags       [kern.ScopeLagLAGS]lag
 	words      []uint64 // of the Ps at the last snapshot
-	leftOut    int      // snapshots left out since, because the target rests
+	skipped    int      // snapshots left out since, because the target rests
 	received   uint64   // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
@@ -351,9 +351,6 @@ func (o *observed) unprobeWorld() {
 	atomic.StoreUint32(&o.shared.StopTid, 0)
 	atomic.StoreUint32(&o.shared.EndsLate, 0)
 }
-
-// migrationsAsked says whether tier 2 was asked for.
-func (o *observed) migrationsAsked() bool { return false }
 
 // silence ends what the kernel side says of the target, and takes in what it has said until now.
 func (o *observed) silence() {

@@ -18,13 +18,13 @@ func (o *observed) snapshot() error {
 		return nil
 	}
 	before, rests := o.restingWords()
-	if rests && o.leftOut < restingSkips {
-		o.leftOut++
+	if rests && o.skipped < restingSkips {
+		o.skipped++
 		o.flush(false)
 		return nil
 	}
-	skipped := o.leftOut
-	o.leftOut = 0
+	skipped := o.skipped
+	o.skipped = 0
 	if err := o.proc.Snapshot(&o.snap, false); err != nil {
 		if errors.Is(err, goruntime.ErrTorn) {
 			o.lost["torn_snapshot"]++

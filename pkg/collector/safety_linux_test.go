@@ -40,19 +40,7 @@ func startChecker(t *testing.T) *target {
 	t.Helper()
 	bin := buildIn(t, "checker", filepath.Join(t.TempDir(), "pscope-test-target"), nil)
 	cmd := exec.Command(bin)
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c := &target{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}
+	c, stdin := piped(t, cmd)
 	c.out.Scan()
 	t.Cleanup(func() {
 		stdin.Close()
@@ -235,20 +223,8 @@ func TestOtherNamespaces(t *testing.T) {
 	cmd := exec.Command("/bin/sh", "-c", script)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
-	cmd.Stderr = os.Stderr
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	p, in := piped(t, cmd)
 	t.Cleanup(func() { in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	p := &target{t, cmd, bufio.NewWriter(in), bufio.NewScanner(out)}
 	if !p.out.Scan() {
 		t.Fatal("it does not start")
 	}

@@ -1,11 +1,11 @@
 import { AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+import { P_STATE_COLORS } from '../colors';
 import { board, finish, type Board } from './layout';
-import { LEVELS } from './levels';
 import { momentOfP, momentOfProcess } from './links';
-import { distribution, figure, heat, lanes, lines, stack } from './panels';
-import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, promql, type Ask } from './query';
+import { figure, heat, lanes, lines, stack } from './panels';
+import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, promql } from './query';
+import { aboutPs, cpuWaitFigure, cpuWaitLanesPanel, threadStatesPanel, wakeWaitFigure, wakeWaitPanel } from './shared';
 import * as variables from './variables';
 
 export const CPU_UID = 'pscope-cpu';
@@ -29,8 +29,6 @@ export const CPU_PANELS = {
 } as const;
 
 const ID = CPU_PANELS;
-
-const about = (query: Ask): Ask => ({ target: CHOSEN_TARGET, ps: '$p', ...query });
 
 const CHOSEN = 'host=~"$host",process=~"$process",process_pid=~"$pid",p=~"$p"';
 
@@ -56,7 +54,7 @@ const figures = [
     min: 0,
     max: 1,
     steps: [{ from: null, colour: P_STATE_COLORS.running }],
-    queries: about({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
+    queries: aboutPs({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
   }),
   figure({
     id: ID.onCPUNow,
@@ -68,21 +66,11 @@ const figures = [
     min: 0,
     max: 1,
     steps: [{ from: null, colour: P_STATE_COLORS.running }],
-    queries: about({ kind: 'series', metric: 'thread', threadStates: ['running'], by: ['process'] }),
+    queries: aboutPs({ kind: 'series', metric: 'thread', threadStates: ['running'], by: ['process'] }),
   }),
-  figure({
+  cpuWaitFigure({
     id: ID.cpuWaitNow,
-    title: 'CPU wait',
     description: 'Share of time in which the thread that carries a P was runnable but had no CPU.',
-    w: 4,
-    unit: 'percentunit',
-    decimals: 1,
-    min: 0,
-    steps: [
-      { from: null, colour: 'text' },
-      { from: LEVELS.cpuWait, colour: 'orange' },
-    ],
-    queries: about({ kind: 'series', metric: 'thread', threadStates: ['runnable'], by: ['process'] }),
   }),
   figure({
     id: ID.demandNow,
@@ -99,19 +87,9 @@ const figures = [
     ],
     queries: promql(DEMAND('')),
   }),
-  figure({
+  wakeWaitFigure({
     id: ID.wakeWaitNow,
-    title: 'Wake wait',
     description: 'From a P being handed to a thread until that thread runs on a CPU; 99th percentile.',
-    w: 4,
-    unit: 's',
-    decimals: 1,
-    min: 0,
-    steps: [
-      { from: null, colour: 'text' },
-      { from: 0.01, colour: 'orange' },
-    ],
-    queries: about({ kind: 'series', metric: 'wake_wait', by: ['process'] }),
   }),
   figure({
     id: ID.frequencyNow,
@@ -141,19 +119,13 @@ const ps = [
     decimals: 1,
     colour: P_STATE_COLORS.running,
     max: 1,
-    queries: about({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'] }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'] }),
   }),
-  stack({
+  threadStatesPanel({
     id: ID.threadStates,
-    title: 'Thread states',
     description:
       'What the kernel did with the threads that carry the chosen Ps, on average over the Ps. The yellow part wanted a CPU and had none.',
-    w: 12,
     h: 7,
-    unit: 'percentunit',
-    max: 1,
-    colours: THREAD_STATE_COLORS,
-    queries: about({ kind: 'series', metric: 'thread', by: ['thread_state'], legend: '{{thread_state}}' }),
   }),
 ];
 
@@ -170,19 +142,11 @@ const cpus = [
     scheme: 'Viridis',
     queries: { kind: 'heatmap', metric: 'cpu_frequency', target: { host: '$host' } },
   }),
-  lanes({
+  cpuWaitLanesPanel({
     id: ID.cpuWaitLanes,
-    links: momentOfP,
-    title: 'Waiting for a CPU, by P',
     description:
       'Share of time in which the thread of each P was runnable without a CPU; the colour is full from 50 % on. More Ps than CPUs, or a CPU quota of the cgroup, show here first.',
-    w: 12,
     h: 7,
-    unit: 'percentunit',
-    decimals: 1,
-    colour: THREAD_STATE_COLORS.runnable,
-    max: 2 * LEVELS.cpuWait,
-    queries: about({ kind: 'heatmap', metric: 'thread', threadStates: ['runnable'] }),
   }),
 ];
 
@@ -200,17 +164,7 @@ const waiting = [
     min: 0,
     queries: promql(DEMAND('by (host, process, process_pid)'), '{{process}} {{process_pid}}'),
   }),
-  distribution({
-    id: ID.wakeWait,
-    title: 'Wake wait',
-    description:
-      'How long a thread that was given a P waited until it ran on a CPU; the colour is how many waits. A band that climbs means the host runs out of CPU.',
-    w: 12,
-    h: 8,
-    unit: 's',
-    scheme: 'Oranges',
-    queries: about({ kind: 'heatmap', metric: 'wake_wait' }),
-  }),
+  wakeWaitPanel(ID.wakeWait),
 ];
 
 const frequencies = [

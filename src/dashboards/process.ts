@@ -4,9 +4,10 @@ import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
 import { momentOfP } from './links';
-import { distribution, donut, figure, lanes, lines, rows, stack, timeline } from './panels';
-import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, type Ask } from './query';
+import { distribution, donut, figure, lanes, lines, rows, timeline } from './panels';
+import { ask, BOARD_DATASOURCE, CHOSEN_TARGET } from './query';
 import { blockedColumns, diagnosisColumns, stopColumns } from './tables';
+import { aboutPs, cpuWaitFigure, cpuWaitLanesPanel, threadStatesPanel, wakeWaitFigure, wakeWaitPanel } from './shared';
 import * as variables from './variables';
 
 export const PROCESS_UID = 'pscope-process';
@@ -42,9 +43,6 @@ export const PROCESS_PANELS = {
 
 const ID = PROCESS_PANELS;
 
-/** A query for the Ps chosen at the top of the board. */
-const about = (query: Ask): Ask => ({ target: CHOSEN_TARGET, ps: '$p', ...query });
-
 const overview = [
   figure({
     id: ID.busyNow,
@@ -57,22 +55,12 @@ const overview = [
     min: 0,
     max: 1,
     steps: [{ from: null, colour: P_STATE_COLORS.running }],
-    queries: about({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
+    queries: aboutPs({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
   }),
-  figure({
+  cpuWaitFigure({
     id: ID.cpuWaitNow,
-    title: 'CPU wait',
     description:
       'Share of time in which the thread that carries a P was runnable but had no CPU. High: more runnable threads than CPUs, or a CPU quota at work.',
-    w: 4,
-    unit: 'percentunit',
-    decimals: 1,
-    min: 0,
-    steps: [
-      { from: null, colour: 'text' },
-      { from: LEVELS.cpuWait, colour: 'orange' },
-    ],
-    queries: about({ kind: 'series', metric: 'thread', threadStates: ['runnable'], by: ['process'] }),
   }),
   figure({
     id: ID.dShareNow,
@@ -89,22 +77,12 @@ const overview = [
       { from: 0.5, colour: 'orange' },
       { from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible },
     ],
-    queries: about({ kind: 'series', metric: 'd_share', by: ['process'], aggregation: 'max' }),
+    queries: aboutPs({ kind: 'series', metric: 'd_share', by: ['process'], aggregation: 'max' }),
   }),
-  figure({
+  wakeWaitFigure({
     id: ID.wakeWaitNow,
-    title: 'Wake wait',
     description:
       'From a P being handed to a thread until that thread runs on a CPU: the delay a woken goroutine sees before it can start.',
-    w: 4,
-    unit: 's',
-    decimals: 1,
-    min: 0,
-    steps: [
-      { from: null, colour: 'text' },
-      { from: 0.01, colour: 'orange' },
-    ],
-    queries: about({ kind: 'series', metric: 'wake_wait', by: ['process'] }),
   }),
   figure({
     id: ID.stoppedNow,
@@ -118,7 +96,7 @@ const overview = [
       { from: null, colour: 'text' },
       { from: LEVELS.stopShare, colour: P_STATE_COLORS.gcstop },
     ],
-    queries: about({ kind: 'series', metric: 'stops', by: ['process'], aggregation: 'max' }),
+    queries: aboutPs({ kind: 'series', metric: 'stops', by: ['process'], aggregation: 'max' }),
   }),
   figure({
     id: ID.gomaxprocsNow,
@@ -146,7 +124,7 @@ const picture = [
     decimals: 1,
     colour: P_STATE_COLORS.running,
     max: 1,
-    queries: about({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'], live: true }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'], live: true }),
   }),
   timeline({
     id: ID.timeline,
@@ -155,7 +133,7 @@ const picture = [
       'What each P did and when, interval by interval. Zoom in to see single stops. Over long ranges neighbouring intervals are merged, and short rare states such as gcstop stay visible.',
     w: 16,
     h: 7,
-    queries: about({ kind: 'timeline', metric: 'state', live: true }),
+    queries: aboutPs({ kind: 'timeline', metric: 'state', live: true }),
   }),
 ];
 
@@ -168,7 +146,7 @@ const reading = [
     w: 8,
     h: 8,
     columns: diagnosisColumns({ process: false, advice: false }),
-    queries: about({ kind: 'diagnosis' }),
+    queries: aboutPs({ kind: 'diagnosis' }),
   }),
   donut({
     id: ID.pie,
@@ -179,36 +157,22 @@ const reading = [
     h: 7,
     unit: 'percentunit',
     colours: P_STATE_COLORS,
-    queries: about({ kind: 'series', metric: 'state', by: ['state'], legend: '{{state}}' }),
+    queries: aboutPs({ kind: 'series', metric: 'state', by: ['state'], legend: '{{state}}' }),
   }),
 ];
 
 const threads = [
-  stack({
+  threadStatesPanel({
     id: ID.threadStates,
-    title: 'Thread states',
     description:
       'What the kernel did with the threads that carry the chosen Ps, on average over the Ps. A P can be running in the eyes of Go while its thread waits for a CPU (runnable) or for storage (uninterruptible).',
-    w: 12,
     h: 8,
-    unit: 'percentunit',
-    max: 1,
-    colours: THREAD_STATE_COLORS,
-    queries: about({ kind: 'series', metric: 'thread', by: ['thread_state'], legend: '{{thread_state}}' }),
   }),
-  lanes({
+  cpuWaitLanesPanel({
     id: ID.cpuWaitLanes,
-    links: momentOfP,
-    title: 'Waiting for a CPU, by P',
     description:
       'Share of time in which the thread of each P was runnable without a CPU; the colour is full from 50 % on. On a host with more Ps than CPUs this is where latency comes from.',
-    w: 12,
     h: 8,
-    unit: 'percentunit',
-    decimals: 1,
-    colour: THREAD_STATE_COLORS.runnable,
-    max: 2 * LEVELS.cpuWait,
-    queries: about({ kind: 'heatmap', metric: 'thread', threadStates: ['runnable'] }),
   }),
   lines({
     id: ID.dShare,
@@ -222,7 +186,7 @@ const threads = [
     min: 0,
     max: 1,
     marks: [{ from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible }],
-    queries: about({ kind: 'series', metric: 'd_share', by: ['host', 'process', 'pid', 'p'] }),
+    queries: aboutPs({ kind: 'series', metric: 'd_share', by: ['host', 'process', 'pid', 'p'] }),
   }),
   lines({
     id: ID.imbalance,
@@ -258,19 +222,9 @@ const queues = [
     decimals: 1,
     colour: P_STATE_COLORS.gc,
     max: LEVELS.runqDepth,
-    queries: about({ kind: 'heatmap', metric: 'runq' }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'runq' }),
   }),
-  distribution({
-    id: ID.wakeWait,
-    title: 'Wake wait',
-    description:
-      'How long a thread that was given a P waited until it ran on a CPU; the colour is how many waits. A band that climbs means the host runs out of CPU.',
-    w: 12,
-    h: 8,
-    unit: 's',
-    scheme: 'Oranges',
-    queries: about({ kind: 'heatmap', metric: 'wake_wait' }),
-  }),
+  wakeWaitPanel(ID.wakeWait),
   distribution({
     id: ID.runqDistribution,
     title: 'Run queue depths seen',
@@ -279,7 +233,7 @@ const queues = [
     h: 7,
     unit: 'short',
     scheme: 'Purples',
-    queries: about({ kind: 'heatmap', metric: 'runq_distribution' }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'runq_distribution' }),
   }),
   lines({
     id: ID.globalRunq,
@@ -310,7 +264,7 @@ const stops = [
     h: 8,
     sortBy: 'Duration',
     columns: stopColumns({ process: false }),
-    queries: about({ kind: 'stops', limit: 100 }),
+    queries: aboutPs({ kind: 'stops', limit: 100 }),
   }),
   distribution({
     id: ID.stopLengths,
@@ -320,7 +274,7 @@ const stops = [
     h: 8,
     unit: 's',
     scheme: 'Oranges',
-    queries: about({ kind: 'heatmap', metric: 'stops' }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'stops' }),
   }),
 ];
 
@@ -333,7 +287,7 @@ const blocked = [
     w: 24,
     h: 9,
     columns: blockedColumns(),
-    queries: about({ kind: 'blocked', limit: 20 }),
+    queries: aboutPs({ kind: 'blocked', limit: 20 }),
   }),
 ];
 
@@ -346,7 +300,7 @@ const scheduler = [
     h: 7,
     unit: 'ops',
     min: 0,
-    queries: about({ kind: 'series', metric: 'sched_ticks', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
+    queries: aboutPs({ kind: 'series', metric: 'sched_ticks', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
   }),
   lines({
     id: ID.syscalls,
@@ -356,7 +310,7 @@ const scheduler = [
     h: 7,
     unit: 'ops',
     min: 0,
-    queries: about({ kind: 'series', metric: 'syscalls', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
+    queries: aboutPs({ kind: 'series', metric: 'syscalls', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
   }),
   lines({
     id: ID.gomaxprocs,
@@ -409,7 +363,7 @@ export function processBoard(): Board {
             ID.syscalls,
           ])
         )
-        .target(ask(about({ kind: 'stops', limit: 20 }), 'Anno'))
+        .target(ask(aboutPs({ kind: 'stops', limit: 20 }), 'Anno'))
     )
     .annotation(
       new AnnotationQueryBuilder()
