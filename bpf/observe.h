@@ -108,13 +108,13 @@ static __always_inline void lagged(struct target *t, struct thread *th, u32 lag)
 {
 	__sync_fetch_and_add(&t->lag_bursts[lag], 1);
 	if (th->unheld)
-		__sync_fetch_and_add(&t->lag_samples[lag], th->unheld);
+		__sync_fetch_and_add(&t->lag_ticks[lag], th->unheld);
 }
 
-// When a thread that leaves the CPU without its P gave it back; not before the thread came.
-static __always_inline u64 given_back(struct target *t, struct thread *th, u64 now)
+// When a thread gave back the P that it is now found without, or passes on now; not before the thread came.
+static __always_inline u64 given_back(struct target *t, struct thread *th, u64 now, u32 kind)
 {
-	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = load(&t->lag[LAG_GIVEN]);
+	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = load(&t->lag[kind]);
 
 	return now - (lag < on ? lag : on);
 }
@@ -255,12 +255,16 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		m.p = left_for_call(t, th->m, m.oldp);
 	if (!m.p) {
 		if (thread == T_ON_CPU) {
-			released(t, th, tid, now);
-			th->unheld += t->sample_every > 1 ? t->sample_every : 1;
+			slot = th->slot;
+			if (released(t, th, tid, now))
+				th->gave = slot;
+			th->unheld += th->weight;
 			return;
 		}
-		now = given_back(t, th, now);
-		int given = released(t, th, tid, now);
+		now = given_back(t, th, now, LAG_GIVEN);
+		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
+		// end the samples can measure.
+		int given = released(t, th, tid, now) | !!th->gave;
 		given |= look_at_idle_list(t, th->switch_in, now);
 		if (given)
 			lagged(t, th, LAG_GIVEN);
@@ -278,8 +282,9 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	if (th->switch_in)
 		mv.took_at = th->switch_in + load(&t->lag[LAG_TAKEN]);
 	if (p.status == P_GCSTOP) {
-		// The M that stops the world keeps its P and runs on; every other one has been halted.
-		if (load(&t->stop_tid) == tid && load(&t->stop_start)) {
+		// The M that stops the world keeps its P and runs on; every other one has been halted. It is still that M when the world has
+		// been started but its P not yet marked as running.
+		if (load(&t->stop_tid) == tid) {
 			mv.state = classify(t, &p, m.curg);
 		} else {
 			mv.state = P_GCSTOP;

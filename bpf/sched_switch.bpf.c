@@ -47,6 +47,7 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 	d_leave(t, th, now);
 	th->switch_in = now;
 	th->unheld = 0;
+	th->gave = 0;
 	handed = th->handed;
 	th->handed = 0;
 	if (!th->slot)

@@ -9,7 +9,9 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 	struct m_view m = {};
 	struct p_view p;
 	struct p_record *r;
-	u32 slot = 0;
+	struct thread *waker;
+	u32 slot = 0, from = bpf_get_current_pid_tgid();
+	u64 since = now;
 
 	if (!t || !th || !th->m || read_m(t, th->m, task, &m) || !m.nextp)
 		return;
@@ -18,7 +20,20 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 	r = record_of(t, p.id, &slot);
 	if (!r)
 		return;
-	struct move mv = {.now = now, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
+	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
+	waker = bpf_map_lookup_elem(&threads, &from);
+	if (waker && waker->slot == slot + 1 && word_owner(load(&r->word)) == from) {
+		since = given_back(t, waker, now, LAG_PASSED);
+		lagged(t, waker, LAG_PASSED);
+		waker->slot = 0;
+	} else if (waker && waker->gave == slot + 1) {
+		lagged(t, waker, LAG_PASSED);
+	}
+	if (waker) {
+		waker->gave = 0;
+		waker->unheld = 0;
+	}
+	struct move mv = {.now = since, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return;
 	seen(r, &p);

@@ -149,7 +149,6 @@ int start_world(struct pt_regs *ctx)
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
 	bpf_loop(t->n_ps, release_one, &w, 0);
-	t->stop_tid = 0;
 	if (!t->ends_late)
 		tell_stop(t, index, w.now);
 	measured(t, began);

@@ -31,11 +31,10 @@ const (
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
 type collect struct {
-	o            Options
-	clock        *clock
-	kernel       *kernelSide // nil in snapshot mode
-	info         agentInfo
-	samplePeriod uint64 // ticks
+	o      Options
+	clock  *clock
+	kernel *kernelSide // nil in snapshot mode
+	info   agentInfo
 
 	drainMu sync.Mutex // guards record, and that events are taken in order
 	record  ringbuf.Record
@@ -55,7 +54,6 @@ func New(o Options) (Collector, error) {
 	o.defaults()
 	c := &collect{
 		o: o, clock: newClock(),
-		samplePeriod: uint64(time.Second) / uint64(o.SampleHz) >> tickShift,
 		observed:     map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
@@ -64,7 +62,7 @@ func New(o Options) (Collector, error) {
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
-			if err := k.sampleCPUs(o.SampleHz); err != nil {
+			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
 				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
 			}
 		case o.Mode == ModeEBPF:
@@ -209,6 +207,7 @@ func (c *collect) snapshots() {
 			c.ended(o, err)
 		}
 	}
+	c.sampleAsNeeded(time.Now())
 }
 
 // ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any more.

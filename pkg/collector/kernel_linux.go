@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,7 +29,7 @@ type kernelSide struct {
 	hints   []uint64             // a bit for each tgid that is a target, modulo their number
 	mapped  [][]byte
 	links   []link.Link
-	perf    []int
+	samples sampling
 
 	mu          sync.Mutex
 	freeTargets []uint32
@@ -112,41 +111,6 @@ func explainLoad(err error) error {
 		return fmt.Errorf("loading BPF programs is not permitted: %w", err)
 	}
 	return err
-}
-
-// sampleCPUs attaches the cpu-clock sample to every CPU that is online.
-func (k *kernelSide) sampleCPUs(hz int) error {
-	attr := unix.PerfEventAttr{
-		Type:        unix.PERF_TYPE_SOFTWARE,
-		Config:      unix.PERF_COUNT_SW_CPU_CLOCK,
-		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		Sample:      uint64(int(time.Second) / hz),
-		Sample_type: unix.PERF_SAMPLE_RAW,
-	}
-	online := 0
-	for cpu := 0; cpu < 8192 && online < runtime.NumCPU()*8; cpu++ {
-		if _, err := os.Stat(fmt.Sprintf("/sys/devices/system/cpu/cpu%d", cpu)); err != nil {
-			break
-		}
-		fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
-		if errors.Is(err, unix.ENODEV) {
-			continue // present but offline
-		}
-		if err != nil {
-			return fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
-		}
-		k.perf = append(k.perf, fd)
-		l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: k.objs.Sample, Attach: ebpf.AttachPerfEvent})
-		if err != nil {
-			return fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
-		}
-		k.links = append(k.links, l)
-		online++
-	}
-	if online == 0 {
-		return errors.New("no CPU is listed in /sys/devices/system/cpu: mount sysfs")
-	}
-	return nil
 }
 
 // mapped maps an array into memory.
@@ -251,9 +215,7 @@ func (k *kernelSide) close() {
 	for _, l := range k.links {
 		_ = l.Close()
 	}
-	for _, fd := range k.perf {
-		_ = unix.Close(fd)
-	}
+	k.samples.close()
 	if k.ring != nil {
 		_ = k.ring.Close()
 	}

@@ -28,6 +28,8 @@ type observed struct {
 	chunks []uint16
 	links  []link.Link // tier 1
 
+	learning atomic.Bool // samples taken more often would teach something of it
+
 	mu         sync.Mutex // guards what follows, and the snapshot
 	ps         []*observedP
 	snap       goruntime.Snapshot
@@ -37,6 +39,7 @@ type observed struct {
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
 	lags       [kern.ScopeLagLAGS]lag
+	lagsAt     uint64 // tick
 	words      []uint64 // of the Ps at the last snapshot
 	skipped    int      // snapshots left out since, because the target rests
 	received   uint64   // intervals and stops that came through the ring
@@ -87,6 +90,9 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		c: c, info: info, bin: bin, globalRunq: -1,
 		gov:   governor{budget: c.o.CostBudget, floor: c.o.CostFloor, patience: patienceLeast},
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
+	}
+	for i := range o.lags {
+		o.lags[i] = newLag()
 	}
 	defer func() {
 		if err != nil {
@@ -179,7 +185,7 @@ func (o *observed) claim() (err error) {
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
-		Intervals: 1,
+		Intervals: 1, SampleEvery: 1,
 		Budget:    int64(o.c.o.IntervalBudget),
 	}
 	return nil
@@ -425,7 +431,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 	r := p.rec
 	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
-	shown := p.ledger.show(raw.time, samples, o.c.samplePeriod)
+	shown := p.ledger.show(raw.time, samples)
 	since := sinceTick(raw.now, uint64(raw.word))
 	*v = pstate.PView{
 		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.c.clock.unix(since), TID: int32(raw.word.owner()),

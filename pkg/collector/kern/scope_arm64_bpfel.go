@@ -42,9 +42,10 @@ type ScopeIntervalEvent struct {
 type ScopeLag uint32
 
 const (
-	ScopeLagLAG_TAKEN ScopeLag = 0
-	ScopeLagLAG_GIVEN ScopeLag = 1
-	ScopeLagLAGS      ScopeLag = 2
+	ScopeLagLAG_TAKEN  ScopeLag = 0
+	ScopeLagLAG_GIVEN  ScopeLag = 1
+	ScopeLagLAG_PASSED ScopeLag = 2
+	ScopeLagLAGS       ScopeLag = 3
 )
 
 type ScopeLayout struct {
@@ -133,9 +134,10 @@ type ScopeTarget struct {
 	EndsLate    uint32
 	SampleEvery uint32
 	Made        uint64
-	Lag         [2]uint32
-	LagBursts   [2]uint64
-	LagSamples  [2]uint64
+	Lag         [3]uint32
+	_           [4]byte
+	LagBursts   [3]uint64
+	LagTicks    [3]uint64
 	Events      uint64
 	ProbeNs     uint64
 	Lost        [8]uint64
@@ -156,6 +158,8 @@ type ScopeThread struct {
 	D_slot   uint32
 	Woken    uint32
 	Unheld   uint32
+	Weight   uint32
+	Gave     uint32
 	Pad      uint32
 	Comm     [16]int8
 }
@@ -184,6 +188,7 @@ const (
 	ScopeVarKinds         = "kinds"
 	ScopeVarLags          = "lags"
 	ScopeVarReasons       = "reasons"
+	ScopeVarSamplePeriod  = "sample_period"
 	ScopeVarStops         = "stops"
 )
 
@@ -256,12 +261,13 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
-	Execs     *ebpf.VariableSpec `ebpf:"execs"`
-	Intervals *ebpf.VariableSpec `ebpf:"intervals"`
-	Kinds     *ebpf.VariableSpec `ebpf:"kinds"`
-	Lags      *ebpf.VariableSpec `ebpf:"lags"`
-	Reasons   *ebpf.VariableSpec `ebpf:"reasons"`
-	Stops     *ebpf.VariableSpec `ebpf:"stops"`
+	Execs        *ebpf.VariableSpec `ebpf:"execs"`
+	Intervals    *ebpf.VariableSpec `ebpf:"intervals"`
+	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags         *ebpf.VariableSpec `ebpf:"lags"`
+	Reasons      *ebpf.VariableSpec `ebpf:"reasons"`
+	SamplePeriod *ebpf.VariableSpec `ebpf:"sample_period"`
+	Stops        *ebpf.VariableSpec `ebpf:"stops"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -309,12 +315,13 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
-	Execs     *ebpf.Variable `ebpf:"execs"`
-	Intervals *ebpf.Variable `ebpf:"intervals"`
-	Kinds     *ebpf.Variable `ebpf:"kinds"`
-	Lags      *ebpf.Variable `ebpf:"lags"`
-	Reasons   *ebpf.Variable `ebpf:"reasons"`
-	Stops     *ebpf.Variable `ebpf:"stops"`
+	Execs        *ebpf.Variable `ebpf:"execs"`
+	Intervals    *ebpf.Variable `ebpf:"intervals"`
+	Kinds        *ebpf.Variable `ebpf:"kinds"`
+	Lags         *ebpf.Variable `ebpf:"lags"`
+	Reasons      *ebpf.Variable `ebpf:"reasons"`
+	SamplePeriod *ebpf.Variable `ebpf:"sample_period"`
+	Stops        *ebpf.Variable `ebpf:"stops"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.
