@@ -54,7 +54,7 @@ func New(o Options) (Collector, error) {
 	o.defaults()
 	c := &collect{
 		o: o, clock: newClock(),
-		observed:     map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
+		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	if o.Mode != ModeSnapshot {

@@ -39,7 +39,7 @@ type observed struct {
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
 	lags       [kern.ScopeLagLAGS]lag
-	lagsAt     uint64 // tick
+	lagsAt     uint64   // tick
 	words      []uint64 // of the Ps at the last snapshot
 	skipped    int      // snapshots left out since, because the target rests
 	received   uint64   // intervals and stops that came through the ring
@@ -186,7 +186,7 @@ func (o *observed) claim() (err error) {
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
 		Intervals: 1, SampleEvery: 1,
-		Budget:    int64(o.c.o.IntervalBudget),
+		Budget: int64(o.c.o.IntervalBudget),
 	}
 	return nil
 }
