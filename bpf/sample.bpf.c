@@ -27,7 +27,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	weight = every * sample_period;
 	began = bpf_ktime_get_ns();
 	task = (struct task_struct *)bpf_get_current_task();
-	th = thread_of(t, index, task);
+	th = thread_of(t, index, task, tid);
 	if (!th)
 		return 0;
 	thread_move(t, th, began >> TICK_SHIFT, T_ON_CPU);

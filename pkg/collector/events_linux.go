@@ -53,9 +53,9 @@ func (c *collect) drain() {
 			}
 		}
 	}
-	refill := int64(float64(c.o.IntervalBudget) * drainEvery.Seconds())
+	refill := uint64(float64(c.o.IntervalBudget) * drainEvery.Seconds())
 	for _, o := range byIndex {
-		atomic.StoreInt64(&o.shared.Budget, refill)
+		atomic.StoreUint64(&o.shared.Allowance, atomic.LoadUint64(&o.shared.Sent)+refill)
 	}
 }
 

@@ -26,7 +26,7 @@ type kernelSide struct {
 	ring    *ringbuf.Reader
 	targets []kern.ScopeTarget   // index 0 is never used
 	records []kern.ScopeP_record // chunk 0 is never used
-	hints   []uint64             // a bit for each tgid that is a target, modulo their number
+	hints   []uint64             // see target_hints in bpf/maps.h
 	mapped  [][]byte
 	links   []link.Link
 	samples sampling
@@ -35,7 +35,7 @@ type kernelSide struct {
 	freeTargets []uint32
 	freeChunks  []uint16
 	resting     []restingSlots
-	entered     map[uint32]bool // tgids in the kernel's table of targets
+	entered     map[uint32]uint32 // the kernel's table of targets: index by tgid
 }
 
 // restingSlots are given back a while after their target ended: a program that still runs on some CPU must not write into a record that
@@ -58,7 +58,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
 	spec.Maps[kern.ScopeMapThreads].MaxEntries = uint32(o.MaxThreads)
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
-	k = &kernelSide{entered: map[uint32]bool{}}
+	k = &kernelSide{entered: map[uint32]uint32{}}
 	defer func() {
 		if err != nil {
 			k.close()
@@ -173,7 +173,7 @@ func (k *kernelSide) enter(pid int32, target uint32) error {
 	if err := k.objs.TargetIndex.Put(uint32(pid), target); err != nil {
 		return fmt.Errorf("enter it in the kernel's table of targets: %w", err)
 	}
-	k.entered[uint32(pid)] = true
+	k.entered[uint32(pid)] = target
 	k.hint(uint32(pid))
 	return nil
 }
@@ -199,16 +199,26 @@ func (k *kernelSide) wake() {
 	}
 }
 
-// hint brings the word of target_hints that a tgid falls in up to date. Several targets may share a bit.
+// The table of hints, as bpf/maps.h has it.
+const (
+	hints      = 1 << 16
+	hintShared = 0xffff
+)
+
+// hint brings the kernel side's short cut to a tgid's target up to date. Several targets may share it.
 func (k *kernelSide) hint(tgid uint32) {
-	word := func(tgid uint32) int { return int(tgid/64) % len(k.hints) }
-	var bits uint64
-	for t := range k.entered {
-		if word(t) == word(tgid) {
-			bits |= 1 << (t % 64)
+	var v uint64
+	for t, index := range k.entered {
+		switch {
+		case t%hints != tgid%hints:
+		case v == 0:
+			v = uint64(index)
+		default:
+			v = hintShared
 		}
 	}
-	atomic.StoreUint64(&k.hints[word(tgid)], bits)
+	word, shift := &k.hints[tgid%hints/4], tgid%4*16
+	atomic.StoreUint64(word, *word&^(0xffff<<shift)|v<<shift)
 }
 
 func (k *kernelSide) close() {

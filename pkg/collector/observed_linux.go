@@ -186,7 +186,7 @@ func (o *observed) claim() (err error) {
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
 		Intervals: 1, SampleEvery: 1,
-		Budget: int64(o.c.o.IntervalBudget),
+		Allowance: uint64(o.c.o.IntervalBudget),
 	}
 	return nil
 }
@@ -268,7 +268,7 @@ func (o *observed) enterThreads() {
 			continue // it has ended
 		}
 		th := kern.ScopeThread{
-			Word: uint64(wordOf(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Target: o.index, Tgid: uint32(o.info.PID),
+			Word: uint64(wordOf(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Tid: uint32(m.TID), Target: o.index, Tgid: uint32(o.info.PID),
 		}
 		for j := range min(len(comm), len(th.Comm)-1) {
 			th.Comm[j] = int8(comm[j])

@@ -126,22 +126,23 @@ type ScopeTarget struct {
 	Layout      ScopeLayout
 	N_ps        uint32
 	Intervals   uint32
-	Budget      int64
 	StopStart   uint64
 	StopReason  uint32
 	StopTid     uint32
 	Stops       uint64
 	EndsLate    uint32
 	SampleEvery uint32
-	Made        uint64
 	Lag         [3]uint32
 	_           [4]byte
+	Allowance   uint64
+	Chunk       [128]uint16
+	Apart       [8]uint64
+	Sent        uint64
 	LagBursts   [3]uint64
 	LagTicks    [3]uint64
 	Events      uint64
 	ProbeNs     uint64
 	Lost        [8]uint64
-	Chunk       [128]uint16
 }
 
 type ScopeThread struct {
@@ -159,8 +160,8 @@ type ScopeThread struct {
 	Woken    uint32
 	Unheld   uint32
 	Weight   uint32
+	Tid      uint32
 	Gave     uint32
-	Pad      uint32
 	Comm     [16]int8
 }
 
