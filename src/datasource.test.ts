@@ -100,7 +100,7 @@ describe('DataSource', () => {
   });
 
   it('says a query in words', () => {
-    expect(make().getQueryDisplayText({ refId: 'A', kind: 'targets' })).toBe('Targets');
+    expect(make().getQueryDisplayText({ refId: 'A', kind: 'targets' })).toBe('List Go processes');
   });
 
   it('lists the values of a label for the targets and the time asked', async () => {
