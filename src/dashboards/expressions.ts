@@ -34,12 +34,14 @@ const RANKED_AFTER = 60;
 
 /**
  * What the processes of a selector are ranked by. On a host that starts programs all the time most processes are gone before anybody could
- * look at them: only what has been observed for a minute counts. The seconds of all states of a P add up to how long it has been observed.
+ * look at them: only what has been observed for a minute counts, or is there at the end of the range. The seconds of all states of a P add
+ * up to how long it has been observed.
  */
 export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' | 'stopped' | 'imbalance', string> {
   const observed = `max ${PER_PROCESS} (sum ${PER_P} (pscope_p_seconds_total{${selector}}))`;
+  const there = `max ${PER_PROCESS} (pscope_target_info{${selector}} @ end())`;
   const lasting = (expr: string): string =>
-    `(${expr}) and on (host, process, process_pid) (${observed} >= ${RANKED_AFTER})`;
+    `(${expr}) and on (host, process, process_pid) (${observed} >= ${RANKED_AFTER} or ${there})`;
   const ofPs = (how: 'avg' | 'max', metric: string, more = ''): string =>
     lasting(`${how} ${PER_PROCESS} (sum ${PER_P} (rate(${metric}{${selector}${more}}[$__rate_interval])))`);
   return {

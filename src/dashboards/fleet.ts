@@ -124,7 +124,7 @@ const ranking = rows({
   id: ID.ranking,
   title: 'Processes',
   description:
-    'One row per process that has been observed for at least a minute, with its course over the range shown; click a name to open its board.',
+    'One row per process that is there at the end of the range shown or was for a minute, with its course; click a name to open its board.',
   w: 24,
   h: 8,
   sortBy: 'Busy',
