@@ -86,8 +86,8 @@ type block struct {
 	blocks   map[string]block
 }
 
-// The resources as versions 3.0.0 and 4.45.1 of the provider have them, as far as this module needs them. A plan with 4.45.1 was made
-// from the same files.
+// The resources as versions 3.0.0 and 4.45.1 of the provider have them, as far as this module needs them. With 4.45.1 the module was
+// applied to a Grafana 12.4.
 var provider = map[string]block{
 	"grafana_data_source": {
 		required: []string{"type", "name"},
@@ -106,7 +106,7 @@ var provider = map[string]block{
 		optional: []string{"disable_provenance", "org_id"},
 		blocks: map[string]block{"rule": {
 			required: []string{"name", "condition", "data"},
-			optional: []string{"uid", "for", "no_data_state", "exec_err_state", "annotations", "labels", "is_paused"},
+			optional: []string{"for", "no_data_state", "exec_err_state", "annotations", "labels", "is_paused"},
 			blocks: map[string]block{"data": {
 				required: []string{"ref_id", "datasource_uid", "model", "relative_time_range"},
 				optional: []string{"query_type"},

@@ -24,7 +24,7 @@ export function Labelled({ field, label, tooltip, problems, grow, children }: Pr
     <div ref={around} style={{ display: 'contents' }}>
       <InlineField
         label={
-          <InlineLabel id={labelId} htmlFor={children.props.id as string} tooltip={tooltip}>
+          <InlineLabel id={labelId} htmlFor={children.props.id as string} tooltip={tooltip} width="auto">
             {label}
           </InlineLabel>
         }

@@ -345,6 +345,15 @@ describe('QueryEditor', () => {
     controls.forEach((control) => expect(control).toHaveAccessibleName());
   });
 
+  it('gives each word no more room than it needs', () => {
+    setup({});
+    const words = [...document.querySelectorAll('label')].filter((label) =>
+      /^(Show|of|on host|Ps)$/.test(label.textContent ?? '')
+    );
+    expect(words).toHaveLength(4);
+    words.forEach((word) => expect(word).toHaveStyle({ width: 'auto' }));
+  });
+
   it('is not drawn again for every frame of a stream', () => {
     const query: ScopeQuery = { refId: 'A', kind: 'stops' };
     const read = jest.fn();
