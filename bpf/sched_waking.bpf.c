@@ -2,8 +2,8 @@
 // A thread of a target is about to be woken, on the waker's CPU and in the waker's memory.
 
 // Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
-// that M runs is wake wait, and the P counts as idle.
-static __noinline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now)
+// that M runs is wake wait, and the P counts as idle. An M that has not left its CPU yet takes it up at once.
+static __noinline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
 	struct m_view m = {};
 	struct p_view p;
@@ -30,12 +30,13 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 		waker->gave = 0;
 		waker->unheld = 0;
 	}
-	struct move mv = {.now = since, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
+	struct move mv = {.now = since, .owner = tid, .state = stays ? P_RUNNING : P_IDLE, .thread = stays ? T_ON_CPU : T_RUNNABLE};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return;
 	seen(r, &p);
 	th->slot = slot + 1;
-	th->handed = now;
+	if (!stays)
+		th->handed = now;
 }
 
 // args: the woken task
@@ -49,6 +50,7 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	struct p_record *r;
 	struct thread *th;
 	u64 began, now;
+	bool stays;
 
 	if (!t)
 		return 0;
@@ -57,10 +59,14 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	th = thread_of(t, index, task, tid);
 	if (!th)
 		return 0;
-	thread_move(t, th, now, T_RUNNABLE);
-	d_leave(t, th, now);
-	th->woken = 1;
-	if (th->slot) {
+	// Woken before it has left the CPU, a thread does not sleep at all: it stays where it is, and no switch will say so.
+	stays = word_thread(load(&th->word)) == T_ON_CPU;
+	if (!stays) {
+		thread_move(t, th, now, T_RUNNABLE);
+		d_leave(t, th, now);
+		th->woken = 1;
+	}
+	if (th->slot && !stays) {
 		slot = th->slot - 1;
 		r = bpf_map_lookup_elem(&p_records, &slot);
 		if (r && word_owner(load(&r->word)) == tid) {
@@ -71,7 +77,7 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 		}
 	}
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) == tgid)
-		hand_over(t, th, task, now);
+		hand_over(t, th, task, now, stays);
 	measured(t, began);
 	return 0;
 }
