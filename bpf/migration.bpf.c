@@ -118,9 +118,11 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 			lose(t, LOST_BAD_MEMORY); // a g that runs the scheduler, or no g at all
 		} else {
 			before = ran_before(t, w, mixed(goid ^ mixed(((u64)w->number << 16) | index)), now, p.id);
-			if (!before) {
+			if (before)
+				__sync_fetch_and_add(&s->again, 1);
+			else
 				__sync_fetch_and_add(&s->first, 1);
-			} else if (((before >> RAN_P_SHIFT) & (MAX_PS - 1)) != p.id) {
+			if (before && ((before >> RAN_P_SHIFT) & (MAX_PS - 1)) != p.id) {
 				gap = (u64)(u32)((u32)(now >> STAMP_SHIFT) - (u32)before) << STAMP_SHIFT;
 				gap = gap * MIGRATION_GAPS / w->length;
 				if (gap >= MIGRATION_GAPS)

@@ -202,7 +202,8 @@ struct p_start_counts {
 	u64 hits;	   // of the probe, also outside of the window
 	u64 ns;		   // in the program, from one hit in 16
 	u64 first;	   // starts in the window of goroutines that were not seen before in it
-	u64 came[MIGRATION_GAPS]; // starts of goroutines that ran on another P last
+	u64 again;	   // starts of the others
+	u64 came[MIGRATION_GAPS]; // those of them on another P than the last
 };
 
 #define RAN_WAYS 8

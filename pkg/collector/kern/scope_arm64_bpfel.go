@@ -122,6 +122,7 @@ type ScopeP_startCounts struct {
 	Hits  uint64
 	Ns    uint64
 	First uint64
+	Again uint64
 	Came  [16]uint64
 }
 
