@@ -91,7 +91,7 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
 	struct migration_window *w = bpf_map_lookup_elem(&migration_windows, &index);
 	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
-	u64 m = 0, goid = 0, before, gap;
+	u64 m = 0, goid = 0, before, gap, i;
 	struct p_start_counts *s;
 	struct m_view mv = {};
 	struct p_view p;
@@ -124,10 +124,12 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 				__sync_fetch_and_add(&s->first, 1);
 			if (before && ((before >> RAN_P_SHIFT) & (MAX_PS - 1)) != p.id) {
 				gap = (u64)(u32)((u32)(now >> STAMP_SHIFT) - (u32)before) << STAMP_SHIFT;
-				gap = gap * MIGRATION_GAPS / w->length;
-				if (gap >= MIGRATION_GAPS)
-					gap = MIGRATION_GAPS - 1;
-				__sync_fetch_and_add(&s->came[gap & (MIGRATION_GAPS - 1)], 1);
+				i = gap * MIGRATION_GAPS / w->length;
+				if (i >= MIGRATION_GAPS)
+					i = MIGRATION_GAPS - 1;
+				i &= MIGRATION_GAPS - 1;
+				__sync_fetch_and_add(&s->came[i], 1);
+				__sync_fetch_and_add(&s->gaps[i], gap);
 			}
 		}
 	}

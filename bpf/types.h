@@ -195,8 +195,8 @@ struct migration_window {
 	u64 stray;	   // hits of which the P is not known
 };
 
-// By how much of the window, in sixteenths, a goroutine's start came after its last.
-#define MIGRATION_GAPS 16
+// By how much of the window, in eighths, a goroutine's start came after its last.
+#define MIGRATION_GAPS 8
 
 struct p_start_counts {
 	u64 hits;	   // of the probe, also outside of the window
@@ -204,6 +204,7 @@ struct p_start_counts {
 	u64 first;	   // starts in the window of goroutines that were not seen before in it
 	u64 again;	   // starts of the others
 	u64 came[MIGRATION_GAPS]; // those of them on another P than the last
+	u64 gaps[MIGRATION_GAPS]; // the time since the last start that these took together, in ns
 };
 
 #define RAN_WAYS 8

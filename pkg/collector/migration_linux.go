@@ -34,12 +34,12 @@ const (
 	// lastRanSets times 8 goroutines, of all targets, are remembered with the P that they ran on last.
 	lastRanSets = 8192
 	// mostGap is the part of a window beyond which the time between two starts of a goroutine is too long for it: what is seen of such pairs
-	// would have to stand for five times as many and more.
-	mostGap = 0.8
+	// would have to stand for four times as many and more.
+	mostGap = 0.75
 
 	// startTrap is what a hit costs the target besides the time in the program (bench/results/cost.md), and windowTrap what putting the probe into
 	// its code and taking it out costs, which the target's threads may have to wait for.
-	startTrap  = 800 * time.Nanosecond
+	startTrap  = 700 * time.Nanosecond
 	windowTrap = 200 * time.Microsecond
 )
 
@@ -219,10 +219,10 @@ type migrationWindow struct {
 // startCounts is what the kernel side counts of one P.
 type startCounts struct {
 	hits, ns, first, again uint64
-	came                   [migrationGaps]uint64
+	came, gaps             [migrationGaps]uint64
 }
 
-const migrationGaps = 16 // MIGRATION_GAPS of bpf/types.h
+const migrationGaps = 8 // MIGRATION_GAPS of bpf/types.h
 
 // watchMigrations begins tier 2, if it is asked for and can be.
 func (o *observed) watchMigrations() {
@@ -280,31 +280,30 @@ func (o *observed) noMigrations(why string) {
 
 // watch takes window after window. Only this goroutine attaches and detaches tier 2, and it holds no lock when it does.
 func (o *observed) watch(ctx context.Context, m *migrations) {
-	pause := windowGap
 	for {
 		// The phase is random, so that a window is no more likely to meet one part of what the target does at a steady pace than another.
-		if !sleep(ctx, pause/2+rand.N(pause)) {
+		if !sleep(ctx, windowGap/2+rand.N(windowGap)) {
 			return
 		}
 		left, ok := o.migrationBudget(m)
 		if !ok {
-			pause = windowGap
 			continue
 		}
 		length := m.pace.length()
 		wait, ok := m.pace.wait(length)
-		if !ok {
-			o.noMigrations(fmt.Sprintf("a window of %v would cost it %v of CPU time, and the %.2g %% of its CPU time that --cost-budget leaves for them would pay for one in %v only",
+		switch {
+		case !ok:
+			o.noMigrations(fmt.Sprintf("a window of %v would cost %v of its CPU time, for which the %.2g %% that --cost-budget leaves would have to be saved for more than %v",
 				length, m.pace.expected(length).Round(100*time.Microsecond), 100*left, longestWait))
 			if !sleep(ctx, offFor) {
 				return
 			}
-			m.pace = pace{}
-			pause = windowGap
+			m.pace = pace{} // it may have become another
 			continue
-		}
-		if wait > 0 {
-			pause = max(wait, windowGap)
+		case wait > 0:
+			if !sleep(ctx, wait) {
+				return
+			}
 			continue
 		}
 		select {
@@ -322,13 +321,11 @@ func (o *observed) watch(ctx context.Context, m *migrations) {
 			if !sleep(ctx, offFor) {
 				return
 			}
-			pause = windowGap
 			continue
 		}
 		m.pace.pay(got.cost, time.Duration(got.end-got.begin))
 		o.takeWindow(m, got)
 		o.noMigrations("")
-		pause = windowGap
 	}
 }
 
@@ -454,31 +451,30 @@ func (c *startCounts) read(from *kern.ScopeP_startCounts) {
 	c.hits, c.ns = atomic.LoadUint64(&from.Hits), atomic.LoadUint64(&from.Ns)
 	c.first, c.again = atomic.LoadUint64(&from.First), atomic.LoadUint64(&from.Again)
 	for i := range c.came {
-		c.came[i] = atomic.LoadUint64(&from.Came[i])
+		c.came[i], c.gaps[i] = atomic.LoadUint64(&from.Came[i]), atomic.LoadUint64(&from.Gaps[i])
 	}
 }
 
 func (c *startCounts) sub(b *startCounts) {
 	c.hits, c.ns, c.first, c.again = c.hits-b.hits, c.ns-b.ns, c.first-b.first, c.again-b.again
 	for i := range c.came {
-		c.came[i] -= b.came[i]
+		c.came[i], c.gaps[i] = c.came[i]-b.came[i], c.gaps[i]-b.gaps[i]
 	}
 }
 
 // rate is what the migrations seen in a window say of their number per second. Two starts of a goroutine with time g between them both fall into a window of
-// length w with a probability that shrinks by g/w against that of one, so that each such pair stands for 1/(1-g/w). The kernel side has told
-// the times in parts of the length that was planned.
+// length w with a probability that shrinks by g/w against that of one, so that each such pair stands for 1/(1-g/w). The kernel side has sorted
+// the times by eighths of the length that was planned.
 func (c *startCounts) rate(length, planned time.Duration) (perSecond float64, came uint64) {
 	if length <= 0 {
 		return 0, 0
 	}
 	sum := 0.0
 	for i, n := range c.came {
-		gap := (float64(i) + 0.5) / migrationGaps * planned.Seconds() / length.Seconds()
-		if gap <= mostGap {
-			sum += float64(n) / (1 - gap)
-		}
 		came += n
+		if longest := float64(i+1) / migrationGaps * planned.Seconds() / length.Seconds(); n > 0 && longest < mostGap+1e-9 {
+			sum += float64(n) / (1 - float64(c.gaps[i])/float64(n)/float64(length))
+		}
 	}
 	return sum / length.Seconds(), came
 }

@@ -123,7 +123,8 @@ type ScopeP_startCounts struct {
 	Ns    uint64
 	First uint64
 	Again uint64
-	Came  [16]uint64
+	Came  [8]uint64
+	Gaps  [8]uint64
 }
 
 type ScopeRanSet struct {
