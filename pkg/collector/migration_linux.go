@@ -37,9 +37,6 @@ const (
 	// would have to stand for four times as many and more.
 	mostGap = 0.75
 
-	// mostSlowed bounds what is made up for: that part of a P's time in a window may have gone into the probe, as far as is believed.
-	mostSlowed = 0.85
-
 	// startTrap is what a hit costs the target besides the time in the program (bench/results/cost.md), and windowTrap what putting the probe into
 	// its code and taking it out costs, which the target's threads may have to wait for.
 	startTrap  = 550 * time.Nanosecond
@@ -215,7 +212,6 @@ type migrationWindow struct {
 	again      uint64           // the others
 	came       []uint64         // by P: migrations seen
 	rates      []float64        // by P: migrations per second
-	slowed     []float64        // by P: how many times slower it was than else
 	ps         []startCounts    // by P
 	took       [2]time.Duration // attaching and detaching
 }
@@ -389,7 +385,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 		return got, err
 	}
 	defer done()
-	before, spare := make([]startCounts, len(slots)), make([]spareTime, len(slots))
+	before := make([]startCounts, len(slots))
 	for i, slot := range slots {
 		before[i].read(&k.starts[slot])
 	}
@@ -409,9 +405,6 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	got.end = got.begin + int64(length)
 	atomic.StoreUint64(&w.Begin, uint64(got.begin))
 	atomic.StoreUint64(&w.End, uint64(got.end))
-	for i, slot := range slots {
-		spare[i] = spareOf(&k.records[slot])
-	}
 	limit := windowOver * max(m.pace.expected(length), windowCost)
 	for now := got.begin; now < got.end; now = monoNow() {
 		if !sleep(ctx, min(windowLook, time.Duration(got.end-now))) || length > windowLeast && o.spent(slots, before) > limit {
@@ -421,10 +414,6 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 			}
 			break
 		}
-	}
-	for i, slot := range slots {
-		now := spareOf(&k.records[slot])
-		spare[i] = spareTime{now.idle - spare[i].idle, now.onCPU - spare[i].onCPU}
 	}
 	at = monoNow()
 	err = l.Close() // waits until no CPU can be in the program any more
@@ -441,39 +430,11 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 		got.hits += c.hits
 		got.first += c.first
 		got.again += c.again
-		was := time.Duration(got.end - got.begin)
-		rate, came := c.rate(was, length)
+		rate, came := c.rate(time.Duration(got.end-got.begin), length)
 		got.rates, got.came = append(got.rates, rate), append(got.came, came)
-		got.slowed = append(got.slowed, slowed(was, spare[i], time.Duration(c.ns)+time.Duration(c.hits)*startTrap))
 	}
 	got.cost += time.Duration(got.hits) * startTrap
 	return got, err
-}
-
-// spareTime is how long a P has been idle, and how long its thread has been on a CPU.
-type spareTime struct{ idle, onCPU time.Duration }
-
-// slowed is how many times slower a P was in a window than it is else. What the probe took of its CPU time was lost to the P as far as it had no
-// time to spare: a P that is idle in between does what it has to all the same.
-func slowed(window time.Duration, s spareTime, probe time.Duration) float64 {
-	if probe <= 0 {
-		return 1
-	}
-	busy := 1 - min(1, max(0, s.idle.Seconds()/window.Seconds()))
-	return 1 / (1 - min(mostSlowed, busy*probe.Seconds()/max(s.onCPU, probe).Seconds()))
-}
-
-func spareOf(r *kern.ScopeP_record) (s spareTime) {
-	v, _ := read(r)
-	for t := range pstate.ThreadState(pstate.NumThreadStates) {
-		s.idle += time.Duration(v.time[cell(pstate.Idle, t)]) * tick
-	}
-	for state := range pstate.State(pstate.NumStates) {
-		if state != pstate.Syscall && state != pstate.GC { // cell has them with running
-			s.onCPU += time.Duration(v.time[cell(state, pstate.OnCPU)]) * tick
-		}
-	}
-	return s
 }
 
 // spent is what the present window has cost so far.
@@ -538,7 +499,7 @@ func (o *observed) takeWindow(m *migrations, got migrationWindow) {
 		m.counts = append(m.counts, extrapolated{})
 	}
 	for p, rate := range got.rates {
-		m.counts[p].close(rate*got.slowed[p], since)
+		m.counts[p].close(rate, since)
 	}
 	if m.told != nil {
 		m.told(got)

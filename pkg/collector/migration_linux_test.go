@@ -146,24 +146,3 @@ func TestPaceForgetsWhatItDidNotNeed(t *testing.T) {
 		t.Errorf("it has saved %v", p.credit)
 	}
 }
-
-func TestWhatTheProbeTookIsMadeUpFor(t *testing.T) {
-	ms := time.Millisecond
-	for _, c := range []struct {
-		name  string
-		s     spareTime
-		probe time.Duration
-		want  float64
-	}{
-		{"no probe", spareTime{0, 100 * ms}, 0, 1},
-		{"a P that is always busy", spareTime{0, 100 * ms}, 75 * ms, 4},
-		{"one that shares its CPU with others", spareTime{0, 40 * ms}, 30 * ms, 4},
-		{"a P that is hardly ever busy", spareTime{95 * ms, 5 * ms}, 4 * ms, 1 / 0.96},
-		{"one that did nothing", spareTime{100 * ms, 0}, 0, 1},
-		{"more than there was", spareTime{0, 40 * ms}, 90 * ms, 1 / (1 - mostSlowed)},
-	} {
-		if got := slowed(100*ms, c.s, c.probe); math.Abs(got-c.want) > 1e-9*c.want {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
-		}
-	}
-}

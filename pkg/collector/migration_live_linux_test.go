@@ -341,7 +341,7 @@ func TestCostOfAStart(t *testing.T) {
 		}
 		return d
 	}
-	var real, charged, made []float64
+	var real, charged []float64
 	o.migrations.pace = pace{uses: 1, intensity: 1, tried: true} // it is expected to cost everything, so that no window ends early
 	for range 5 {
 		without := measure(500 * time.Millisecond)
@@ -364,19 +364,13 @@ func TestCostOfAStart(t *testing.T) {
 		slower := without.Ops / without.CPU.Seconds() / (with.Ops / with.CPU.Seconds())
 		real = append(real, float64(with.CPU)*(1-1/slower)/(2*with.Ops)) // an operation starts two goroutines
 		charged = append(charged, float64(w.cost-windowTrap)/float64(w.hits))
-		made = append(made, w.slowed[0]/slower)
-		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower, taken for %.2f", real[len(real)-1], charged[len(charged)-1],
-			charged[len(charged)-1]-float64(startTrap), slower, w.slowed[0])
+		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1], charged[len(charged)-1],
+			charged[len(charged)-1]-float64(startTrap), slower)
 	}
-	for _, v := range [][]float64{real, charged, made} {
-		slices.Sort(v)
-	}
+	slices.Sort(real)
+	slices.Sort(charged)
 	if r, c := real[2], charged[2]; r > 1.5*c || r < 0.5*c {
 		t.Errorf("a hit costs %.0f ns and is charged with %.0f", r, c)
-	}
-	t.Logf("what was lost to the probe is made up for by %.2f of what it was", made[2])
-	if made[2] < 0.5 || made[2] > 2 {
-		t.Error("that is too far off")
 	}
 }
 
