@@ -3,6 +3,7 @@
 process.env.TZ = 'UTC';
 
 const scaffold = require('./.config/jest.config');
+const { grafanaESModules, nodeModulesToTransform } = require('./.config/jest/utils');
 
 module.exports = {
   // Jest configuration provided by Grafana scaffolding
@@ -14,6 +15,8 @@ module.exports = {
     // d3-color and others ship their ES modules as .mjs, which the scaffold's pattern leaves as they are.
     '^.+\\.mjs$': Object.values(scaffold.transform)[0],
   },
+  // Packages of Grafana 13.2 that are ES modules and that the scaffold does not know yet.
+  transformIgnorePatterns: [nodeModulesToTransform([...grafanaESModules, '@react-hookz', '@ver0'])],
   moduleNameMapper: {
     ...scaffold.moduleNameMapper,
     // Only the generator of the boards uses it, in Node; jsdom's export conditions would choose its ES module for browsers.

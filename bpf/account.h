@@ -66,17 +66,16 @@ static __noinline void emit_interval(struct target *t, u64 what, u64 end, u64 ti
 
 	if (!t || !load(&t->intervals) || !ticks)
 		return;
-	__sync_fetch_and_add(&t->made, 1);
-	if (load(&t->budget) <= 0) {
+	if (load(&t->sent) >= load(&t->allowance)) {
 		lose(t, LOST_INTERVAL_BUDGET);
 		return;
 	}
-	__sync_fetch_and_add(&t->budget, -1);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		lose(t, LOST_RING_FULL);
 		return;
 	}
+	__sync_fetch_and_add(&t->sent, 1);
 	e->kind = EVENT_INTERVAL;
 	e->state = what >> 32;
 	e->thread = what >> 40;

@@ -36,12 +36,13 @@ SEC("raw_tp/sched_process_exit")
 int process_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
-	u32 index = 0, tgid = BPF_CORE_READ(task, tgid);
+	u64 ids = ids_of(task);
+	u32 index = 0, tgid = ids >> 32;
 	struct target *t = target_of(tgid, &index);
 
 	if (!t || BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;
-	thread_gone(t, task, tick_now());
+	thread_gone(t, ids, tick_now());
 	retire(tgid);
 	return 0;
 }

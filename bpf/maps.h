@@ -2,18 +2,20 @@
 #ifndef PSCOPE_MAPS_H
 #define PSCOPE_MAPS_H
 
-// A bit for each tgid modulo 65536 that a target has. Every context switch and wake-up of the host looks here and nearly all leave again: the look-up in an
-// array is inlined, where a hash table's costs more than all the rest for a process that is no target.
-#define HINT_WORDS 1024
+// Which target has a tgid, by the tgid modulo 65536, four to a word: its index in targets, 0 for none, HINT_SHARED where target_index must be asked because
+// two targets fall together. Every context switch and wake-up of the host looks here and nearly all leave again: the look-up in an array is inlined, where
+// a hash table's costs more than all the rest for a process that is no target, and a tenth of it for one that is.
+#define HINTS 65536
+#define HINT_SHARED 0xffff
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, HINT_WORDS);
+	__uint(max_entries, HINTS / 4);
 	__type(key, u32);
 	__type(value, u64);
 } target_hints SEC(".maps");
 
-// Which processes are targets.
+// The same without chance meetings.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_TARGETS);

@@ -91,18 +91,20 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
 	struct migration_window *w = bpf_map_lookup_elem(&migration_windows, &index);
 	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
-	u64 m = 0, goid = 0, before, gap, i;
+	u64 m, goid = 0, before, gap, i;
 	struct p_start_counts *s;
 	struct m_view mv = {};
 	struct p_view p;
 
 	if (!t || !w)
 		return;
-	if (th && th->target == index && th->tgid == t->tgid)
-		m = th->m;
-	if (!m || read_m(t, m, task, &mv)) {
+	// It came onto its CPU as a thread of the target, so that it is in the table unless that is full.
+	if (!th || th->target != index || th->tgid != t->tgid)
+		goto stray;
+	m = th->m;
+	if (!m || read_m(t, m, th, task, &mv)) {
 		m = current_m(t, task);
-		if (!m || read_m(t, m, task, &mv))
+		if (!m || read_m(t, m, th, task, &mv))
 			goto stray;
 	}
 	if (!mv.p || read_p(t, mv.p, &p) || !record_of(t, p.id, &slot))

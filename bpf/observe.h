@@ -8,35 +8,46 @@
 
 // Counts the cost of one event in 16, times 16. Which ones: those whose time of beginning hashes to it, because a counter that two CPUs share costs as
 // much as a good part of the event. A hash, because clocks may tick in steps of which a power of two picks too many or too few.
+#define CHOSEN 16
+static __always_inline bool chosen(u64 now)
+{
+	return !((now * 0x9e3779b97f4a7c15ULL) >> 60);
+}
+
 static __always_inline void measured(struct target *t, u64 began)
 {
-	if ((began * 0x9e3779b97f4a7c15ULL) >> 60)
+	if (!chosen(began))
 		return;
-	__sync_fetch_and_add(&t->events, 16);
-	__sync_fetch_and_add(&t->probe_ns, (bpf_ktime_get_ns() - began) * 16);
+	__sync_fetch_and_add(&t->events, CHOSEN);
+	__sync_fetch_and_add(&t->probe_ns, (bpf_ktime_get_ns() - began) * CHOSEN);
 }
 
 static __always_inline struct target *target_of(u32 tgid, u32 *index)
 {
-	u32 word = (tgid >> 6) & (HINT_WORDS - 1), *i;
+	u32 word = (tgid & (HINTS - 1)) >> 2, i, *shared;
 	u64 *hint = bpf_map_lookup_elem(&target_hints, &word);
 	struct target *t;
 
-	if (!hint || !(*hint >> (tgid & 63) & 1))
+	if (!hint)
 		return 0;
-	i = bpf_map_lookup_elem(&target_index, &tgid);
+	i = (u16)(load(hint) >> ((tgid & 3) << 4));
 	if (!i)
 		return 0;
-	t = bpf_map_lookup_elem(&targets, i);
+	if (i == HINT_SHARED) {
+		shared = bpf_map_lookup_elem(&target_index, &tgid);
+		if (!shared)
+			return 0;
+		i = *shared;
+	}
+	t = bpf_map_lookup_elem(&targets, &i);
 	if (!t || !load(&t->active) || t->tgid != tgid)
 		return 0;
-	*index = *i;
+	*index = i;
 	return t;
 }
 
-static __noinline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task)
+static __noinline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task, u32 tid)
 {
-	u32 tid = BPF_CORE_READ(task, pid);
 	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
 
 	// A tid that another process had before it is not the same thread.
@@ -47,6 +58,7 @@ static __noinline struct thread *thread_of(struct target *t, u32 index, struct t
 		return 0;
 	fresh.target = index;
 	fresh.tgid = t->tgid;
+	fresh.tid = tid;
 	fresh.word = word_of(tick_now(), 0, 0, T_NONE);
 	bpf_probe_read_kernel(fresh.comm, sizeof(fresh.comm), &task->comm);
 	if (bpf_map_update_elem(&threads, &tid, &fresh, BPF_ANY)) {
@@ -91,6 +103,14 @@ static __always_inline void d_enter(struct target *t, struct thread *th, u64 now
 	d_change(t, r, now, 1);
 }
 
+// Where the P of a slot is in the target's memory.
+static __always_inline u64 slot_address(u32 slot)
+{
+	struct p_record *r = bpf_map_lookup_elem(&p_records, &slot);
+
+	return r ? load(&r->addr) : 0;
+}
+
 // A P as the idle list shows it: halted, idle or gone.
 static __always_inline u32 unheld_state(u32 status)
 {
@@ -104,30 +124,32 @@ static __always_inline void arrive(struct target *t, struct p_record *r, u64 now
 }
 
 // A burst with an edge that nothing announces has ended.
-static __always_inline void lagged(struct target *t, struct thread *th, u32 lag)
+static __always_inline void lagged(struct target *t, struct thread *th, u32 lag, u64 now)
 {
-	__sync_fetch_and_add(&t->lag_bursts[lag], 1);
+	if (chosen(now))
+		__sync_fetch_and_add(&t->lag_bursts[lag], CHOSEN);
 	if (th->unheld)
-		__sync_fetch_and_add(&t->lag_samples[lag], th->unheld);
+		__sync_fetch_and_add(&t->lag_ticks[lag], th->unheld);
 }
 
-// When a thread that leaves the CPU without its P gave it back; not before the thread came.
-static __always_inline u64 given_back(struct target *t, struct thread *th, u64 now)
+// When a thread gave back the P that it is now found without, or passes on now; not before the thread came.
+static __always_inline u64 given_back(struct target *t, struct thread *th, u64 now, u32 kind)
 {
-	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = load(&t->lag[LAG_GIVEN]);
+	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = load(&t->lag[kind]);
 
 	return now - (lag < on ? lag : on);
 }
 
 // The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle now.
-static __noinline int released(struct target *t, struct thread *th, u32 tid, u64 now)
+static __noinline int released(struct target *t, struct thread *th, u64 now)
 {
 	struct p_record *r;
 	struct p_view p;
-	u32 slot;
+	u32 slot, tid;
 
 	if (!t || !th || !th->slot)
 		return 0;
+	tid = th->tid;
 	slot = th->slot - 1;
 	th->slot = 0;
 	r = bpf_map_lookup_elem(&p_records, &slot);
@@ -153,8 +175,9 @@ static __noinline int released(struct target *t, struct thread *th, u32 tid, u64
 }
 
 // Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
-// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one.
-static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now)
+// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
+// the address known has just been looked at.
+static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known)
 {
 	u64 addr = 0;
 	int given = 0;
@@ -165,7 +188,7 @@ static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now
 		lose(t, LOST_READ_FAULT);
 		return 0;
 	}
-	for (int i = 0; i < IDLE_LIST_LOOK && addr; i++) {
+	for (int i = 0; i < IDLE_LIST_LOOK && addr && addr != known; i++) {
 		struct p_record *r;
 		struct p_view p;
 		u32 slot = 0;
@@ -204,9 +227,8 @@ static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now
 }
 
 // The thread exits: its P, if it had one, is somebody else's business from here on.
-static __noinline void thread_gone(struct target *t, struct task_struct *task, u64 now)
+static __noinline void thread_gone(struct target *t, u32 tid, u64 now)
 {
-	u32 tid = BPF_CORE_READ(task, pid);
 	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
 
 	if (!t || !th)
@@ -234,19 +256,19 @@ static __noinline u64 left_for_call(struct target *t, u64 m, u64 oldp)
 // Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
 static __noinline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
 {
-	u32 tid = BPF_CORE_READ(task, pid);
 	struct m_view m = {};
 	struct p_view p;
 	struct p_record *r;
-	u32 slot = 0;
+	u32 slot = 0, tid;
 
 	if (!t || !th)
 		return;
-	if (!th->m || read_m(t, th->m, task, &m)) {
+	tid = th->tid;
+	if (!th->m || read_m(t, th->m, th, task, &m)) {
 		th->m = current_m(t, task);
 		if (!th->m)
 			return;
-		if (read_m(t, th->m, task, &m)) {
+		if (read_m(t, th->m, th, task, &m)) {
 			th->m = 0;
 			return;
 		}
@@ -255,15 +277,22 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		m.p = left_for_call(t, th->m, m.oldp);
 	if (!m.p) {
 		if (thread == T_ON_CPU) {
-			released(t, th, tid, now);
-			th->unheld += t->sample_every > 1 ? t->sample_every : 1;
+			slot = th->slot;
+			if (released(t, th, now))
+				th->gave = slot;
+			th->unheld += th->weight;
 			return;
 		}
-		now = given_back(t, th, now);
-		int given = released(t, th, tid, now);
-		given |= look_at_idle_list(t, th->switch_in, now);
+		now = given_back(t, th, now, LAG_GIVEN);
+		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
+		// end the samples can measure.
+		u64 had = th->slot ? slot_address(th->slot - 1) : 0;
+		int given = released(t, th, now);
+		if (!given)
+			had = 0;
+		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had);
 		if (given)
-			lagged(t, th, LAG_GIVEN);
+			lagged(t, th, LAG_GIVEN, now);
 		return;
 	}
 	if (read_p(t, m.p, &p))
@@ -273,13 +302,14 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		return;
 	// Rule 1: the P its M names is its P; another one it had has been given back meanwhile.
 	if (th->slot && th->slot != slot + 1)
-		released(t, th, tid, now);
+		released(t, th, now);
 	struct move mv = {.now = now, .owner = tid, .thread = thread};
 	if (th->switch_in)
 		mv.took_at = th->switch_in + load(&t->lag[LAG_TAKEN]);
 	if (p.status == P_GCSTOP) {
-		// The M that stops the world keeps its P and runs on; every other one has been halted.
-		if (load(&t->stop_tid) == tid && load(&t->stop_start)) {
+		// The M that stops the world keeps its P and runs on; every other one has been halted. It is still that M when the world has
+		// been started but its P not yet marked as running.
+		if (load(&t->stop_tid) == tid) {
 			mv.state = classify(t, &p, m.curg);
 		} else {
 			mv.state = P_GCSTOP;
@@ -293,7 +323,7 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	// Rule 3: a P that was idle or another's was taken at the start of this burst, not before its own last change.
 	mv.ran_as = mv.state == P_GC ? P_GC : P_RUNNING;
 	if (p_move(t, r, slot, &mv) == MOVED && mv.ran && thread != T_ON_CPU)
-		lagged(t, th, LAG_TAKEN);
+		lagged(t, th, LAG_TAKEN, now);
 	seen(r, &p);
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;

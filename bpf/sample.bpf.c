@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // A cpu-clock sample on every CPU: what the scheduler tracepoints can't show because nothing was switched. It tells running from syscall
 // and gc, and finds a P that was taken or given back by a thread that stays on its CPU.
+
+// Ticks between two samples of a CPU. The agent sets it and samples more often for a while when it has something to learn; what the context
+// says of the period stays what it was at first.
+volatile u32 sample_period;
+
 SEC("perf_event")
 int sample(struct bpf_perf_event_data *ctx)
 {
@@ -11,7 +16,7 @@ int sample(struct bpf_perf_event_data *ctx)
 	struct task_struct *task;
 	struct thread *th;
 	u64 began;
-	u32 every;
+	u32 every, weight;
 
 	if (!t || !tid)
 		return 0;
@@ -19,14 +24,14 @@ int sample(struct bpf_perf_event_data *ctx)
 	every = load(&t->sample_every);
 	if (every > 1 && bpf_get_prandom_u32() % every)
 		return 0;
-	if (!every)
-		every = 1;
+	weight = every * sample_period;
 	began = bpf_ktime_get_ns();
 	task = (struct task_struct *)bpf_get_current_task();
-	th = thread_of(t, index, task);
+	th = thread_of(t, index, task, tid);
 	if (!th)
 		return 0;
 	thread_move(t, th, began >> TICK_SHIFT, T_ON_CPU);
+	th->weight = weight;
 	observe(t, th, task, began >> TICK_SHIFT, T_ON_CPU);
 	if (th->slot) {
 		slot = th->slot - 1;
@@ -34,11 +39,11 @@ int sample(struct bpf_perf_event_data *ctx)
 		if (r) {
 			state = word_state(load(&r->word));
 			if (state == P_RUNNING)
-				__sync_fetch_and_add(&r->samples[0], every);
+				__sync_fetch_and_add(&r->samples[0], weight);
 			else if (state == P_SYSCALL)
-				__sync_fetch_and_add(&r->samples[1], every);
+				__sync_fetch_and_add(&r->samples[1], weight);
 			else if (state == P_GC)
-				__sync_fetch_and_add(&r->samples[2], every);
+				__sync_fetch_and_add(&r->samples[2], weight);
 		}
 	}
 	measured(t, began);

@@ -23,7 +23,7 @@ static __always_inline u32 left_as(bool preempt, u64 state)
 static __noinline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
 {
 	u64 now = began >> TICK_SHIFT;
-	struct thread *th = thread_of(t, index, task);
+	struct thread *th = thread_of(t, index, task, bpf_get_current_pid_tgid());
 
 	if (!t || !th)
 		return;
@@ -33,11 +33,10 @@ static __noinline void switched_out(struct target *t, u32 index, struct task_str
 		d_enter(t, th, now);
 }
 
-static __noinline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began)
+static __noinline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began, u32 tid)
 {
-	u32 tid = BPF_CORE_READ(task, pid);
 	u64 now = began >> TICK_SHIFT, handed;
-	struct thread *th = thread_of(t, index, task);
+	struct thread *th = thread_of(t, index, task, tid);
 	struct p_record *r;
 	u32 slot;
 
@@ -47,6 +46,7 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 	d_leave(t, th, now);
 	th->switch_in = now;
 	th->unheld = 0;
+	th->gave = 0;
 	handed = th->handed;
 	th->handed = 0;
 	if (!th->slot)
@@ -78,24 +78,25 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *prev = (struct task_struct *)ctx->args[1];
 	struct task_struct *next = (struct task_struct *)ctx->args[2];
 	u32 index = 0;
-	u64 began = 0;
+	u64 began = 0, ids = bpf_get_current_pid_tgid();
 	struct target *t;
 
 	// prev is still the current task, whose number is cheaper to have than by a read.
-	t = target_of(bpf_get_current_pid_tgid() >> 32, &index);
+	t = target_of(ids >> 32, &index);
 	if (t) {
 		began = bpf_ktime_get_ns();
 		if (ctx->args[3] & TASK_EXITING) {
-			thread_gone(t, prev, began >> TICK_SHIFT);
+			thread_gone(t, ids, began >> TICK_SHIFT);
 		} else {
 			switched_out(t, index, prev, began, left_as(ctx->args[0], ctx->args[3]));
 		}
 		measured(t, began);
 	}
-	t = target_of(BPF_CORE_READ(next, tgid), &index);
+	ids = ids_of(next);
+	t = target_of(ids >> 32, &index);
 	if (t) {
 		began = bpf_ktime_get_ns();
-		switched_in(t, index, next, began);
+		switched_in(t, index, next, began, ids);
 		measured(t, began);
 	}
 	return 0;

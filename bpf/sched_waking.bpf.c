@@ -5,20 +5,32 @@
 // that M runs is wake wait, and the P counts as idle.
 static __noinline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now)
 {
-	u32 tid = BPF_CORE_READ(task, pid);
 	struct m_view m = {};
 	struct p_view p;
 	struct p_record *r;
-	u32 slot = 0;
+	struct thread *waker;
+	u32 slot = 0, tid, from = bpf_get_current_pid_tgid();
+	u64 w, since = now;
 
-	if (!t || !th || !th->m || read_m(t, th->m, task, &m) || !m.nextp)
+	if (!t || !th || !th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
 		return;
+	tid = th->tid;
 	if (read_p(t, m.nextp, &p) || p.status != P_IDLE)
 		return;
 	r = record_of(t, p.id, &slot);
 	if (!r)
 		return;
-	struct move mv = {.now = now, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
+	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
+	w = load(&r->word);
+	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? bpf_map_lookup_elem(&threads, &from) : 0;
+	if (waker && (word_owner(w) == from || waker->gave == slot + 1)) {
+		since = given_back(t, waker, now, LAG_PASSED);
+		lagged(t, waker, LAG_PASSED, now);
+		waker->slot = 0;
+		waker->gave = 0;
+		waker->unheld = 0;
+	}
+	struct move mv = {.now = since, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return;
 	seen(r, &p);
@@ -31,7 +43,8 @@ SEC("raw_tp/sched_waking")
 int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
-	u32 index = 0, slot, tid, tgid = BPF_CORE_READ(task, tgid);
+	u64 ids = ids_of(task);
+	u32 index = 0, slot, tid = ids, tgid = ids >> 32;
 	struct target *t = target_of(tgid, &index);
 	struct p_record *r;
 	struct thread *th;
@@ -41,8 +54,7 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 		return 0;
 	began = bpf_ktime_get_ns();
 	now = began >> TICK_SHIFT;
-	tid = BPF_CORE_READ(task, pid);
-	th = thread_of(t, index, task);
+	th = thread_of(t, index, task, tid);
 	if (!th)
 		return 0;
 	thread_move(t, th, now, T_RUNNABLE);

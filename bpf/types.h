@@ -60,10 +60,13 @@ enum lost_reason {
 
 // A thread takes its P a little after it has come onto the CPU and gives it back a little before it leaves; the tracepoints show only the latter
 // two. How much lies between is measured: the samples that find a thread on the CPU without a P, divided by the bursts that end the same way.
+#define LAG_MOST 312	// ticks, 20 µs: what is more is no hand-over but a thread that works without a P
+
 enum lag {
 	LAG_TAKEN = 0,	// the burst took a P and left the CPU with it
 	LAG_GIVEN = 1,	// the burst left the CPU without the P it had, whether it came with it or took it
-	LAGS = 2,
+	LAG_PASSED = 2,	// the burst gave its P to another M and woke that
+	LAGS = 3,
 };
 
 // Where things are in this target's memory. Offsets are bytes from the start of the runtime's struct.
@@ -95,21 +98,22 @@ struct target {
 	struct layout layout;
 	u32 n_ps;	   // Ps that have a record
 	u32 intervals;	   // send raw intervals
-	s64 budget;	   // raw intervals left until the agent refills it
 	u64 stop_start;	   // tick; 0: the world runs
 	u32 stop_reason;
-	u32 stop_tid;
+	u32 stop_tid;	   // of the M that stopped the world last
 	u64 stops;
 	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
-	u32 sample_every;  // one in how many cpu-clock samples counts, as that many
-	u64 made;	   // intervals and stops that came to be; each is sent through the ring or counted as lost
+	u32 sample_every;  // one in how many cpu-clock samples counts, as that many; at least 1
 	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
+	u64 allowance;	   // how far sent may go; the agent moves it on
+	u16 chunk[MAX_CHUNKS]; // the slot of P i is chunk[i / 8] * 8 + i % 8; 0: no room yet
+	u64 apart[8];	   // what follows is written all the time, by several CPUs; what comes before is not, and shares no cache line with it
+	u64 sent;	   // intervals and stops in the ring; with those counted as lost, all that came to be
 	u64 lag_bursts[LAGS]; // bursts with such an edge
-	u64 lag_samples[LAGS]; // samples that found their thread on a CPU without a P
+	u64 lag_ticks[LAGS]; // what the samples stand for that found their thread on a CPU without a P
 	u64 events;	   // and their time in programs: one in 16 is counted, times 16
 	u64 probe_ns;
 	u64 lost[LOST_REASONS];
-	u16 chunk[MAX_CHUNKS]; // the slot of P i is chunk[i / 8] * 8 + i % 8; 0: no room yet
 };
 
 struct p_record {
@@ -124,7 +128,7 @@ struct p_record {
 	u64 stop_time;	   // ticks halted in finished stops
 	u64 d_word;	   // threads in uninterruptible sleep: since (36 bits) and how many (low bits above)
 	u64 d_time;	   // ticks with at least one
-	u64 samples[3];	   // on-CPU samples that found it running, in a syscall, in a GC worker
+	u64 samples[3];	   // ticks that on-CPU samples stand for which found it running, in a syscall, in a GC worker
 	u64 wake_sum;	   // ns
 	u64 wake[WAKE_BUCKETS];
 	u64 time[P_STATES * T_STATES]; // ticks
@@ -143,8 +147,10 @@ struct thread {
 	u32 last_slot;	   // of the P it last carried, plus one
 	u32 d_slot;	   // of the P whose D count it is in, plus one
 	u32 woken;	   // it slept before it became runnable: it was not preempted
-	u32 unheld;	   // samples of this burst on the CPU that found it without a P
-	u32 pad;
+	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P
+	u32 weight;	   // ticks that the present sample stands for
+	u32 tid;
+	u32 gave;	   // slot of the P, plus one, that a sample of this burst found given back
 	char comm[16];
 };
 

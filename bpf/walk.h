@@ -45,14 +45,25 @@ static __always_inline int read_user64(u64 addr, u64 *v)
 	return bpf_probe_read_user(v, sizeof(*v), (void *)addr);
 }
 
-// A thread's number as the process itself sees it, which is what the runtime keeps in m.procid.
-static __noinline u32 tid_inside(struct target *t, struct task_struct *task)
+// A thread's number and its process's, as bpf_get_current_pid_tgid gives those of the current one. They are neighbours in every known kernel, and
+// each read costs as much as several map look-ups.
+static __always_inline u64 ids_of(struct task_struct *task)
+{
+	u64 ids = 0;
+
+	if (bpf_core_field_offset(task->tgid) == bpf_core_field_offset(task->pid) + sizeof(u32))
+		bpf_core_read(&ids, sizeof(ids), &task->pid);
+	else
+		ids = (u64)BPF_CORE_READ(task, tgid) << 32 | (u32)BPF_CORE_READ(task, pid);
+	return ids;
+}
+
+// A thread's number as a process sees it that lives in a PID namespace of its own, which is what the runtime keeps in m.procid.
+static __noinline u32 tid_inside(struct task_struct *task)
 {
 	struct pid *pid;
 	u32 level, nr = 0;
 
-	if (!t || !t->layout.nested)
-		return BPF_CORE_READ(task, pid);
 	pid = BPF_CORE_READ(task, thread_pid);
 	level = BPF_CORE_READ(pid, level);
 	bpf_core_read(&nr, sizeof(nr), (void *)&pid->numbers[0].nr + level * bpf_core_type_size(struct upid));
@@ -72,17 +83,17 @@ static __always_inline u64 word_from(const u64 *w, u64 bytes)
 }
 
 // Reads the m at an address, if it is the m of this thread.
-static __noinline int read_m(struct target *t, u64 m, struct task_struct *task, struct m_view *v)
+static __noinline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
 {
 	u64 w[M_WORDS];
 
-	if (!t || !v)
+	if (!t || !th || !v)
 		return -1;
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + t->layout.m_procid))) {
 		lose(t, LOST_READ_FAULT);
 		return -1;
 	}
-	if (w[0] != tid_inside(t, task))
+	if (w[0] != (t->layout.nested ? tid_inside(task) : th->tid))
 		return -1;
 	v->curg = word_from(w, t->layout.m_curg - t->layout.m_procid);
 	v->p = word_from(w, t->layout.m_p - t->layout.m_procid);

@@ -89,9 +89,9 @@ static __noinline void tell_stop(struct target *t, u32 index, u64 now)
 	// Attached in the middle of a stop: there is no start to report.
 	if (!t || !t->stop_start)
 		return;
-	__sync_fetch_and_add(&t->made, 1);
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (e) {
+		__sync_fetch_and_add(&t->sent, 1);
 		__builtin_memset(e, 0, sizeof(*e));
 		e->kind = EVENT_STOP;
 		e->target = index;
@@ -149,7 +149,6 @@ int start_world(struct pt_regs *ctx)
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
 	bpf_loop(t->n_ps, release_one, &w, 0);
-	t->stop_tid = 0;
 	if (!t->ends_late)
 		tell_stop(t, index, w.now);
 	measured(t, began);

@@ -240,6 +240,12 @@ function nodeTests(folder) {
   return found.map((f) => path.join(folder, f)).sort();
 }
 
+/** The files that plugin.json names. */
+function namedByPlugin() {
+  const { info, includes } = JSON.parse(fs.readFileSync(path.join(root, 'plugin.json'), 'utf8'));
+  return [...Object.values(info.logos), ...[...info.screenshots, ...includes].map((file) => file.path)];
+}
+
 /** What a user unpacks must hold the plugin and the agent for every platform. */
 function checkDist() {
   const needed = [
@@ -252,6 +258,9 @@ function checkDist() {
       (p) => `gpx_pscope_${p}`
     ),
     ...['linux_amd64', 'linux_arm64'].map((p) => `pscope_${p}`),
+    // Says of which Go files the plugin was made; Grafana's catalog asks for it.
+    'go_plugin_build_manifest',
+    ...namedByPlugin(),
   ];
   const missing = needed.filter((f) => !fs.existsSync(path.join(root, 'dist', f)));
   return missing.length ? failed('dist is complete', `dist lacks ${missing.join(', ')}`) : passed();

@@ -1,6 +1,13 @@
 import { dateTime, CoreApp, type DataQueryRequest, type DataSourceInstanceSettings } from '@grafana/data';
-import { setBackendSrv, setTemplateSrv, type BackendSrv, type TemplateSrv } from '@grafana/runtime';
-import { firstValueFrom, lastValueFrom, of } from 'rxjs';
+import {
+  setBackendSrv,
+  setGrafanaLiveSrv,
+  setTemplateSrv,
+  type BackendSrv,
+  type GrafanaLiveSrv,
+  type TemplateSrv,
+} from '@grafana/runtime';
+import { firstValueFrom, lastValueFrom, map, of, toArray } from 'rxjs';
 
 import { annotationSupport } from './annotations';
 import { DataSource } from './datasource';
@@ -55,16 +62,58 @@ const request = (targets: ScopeQuery[], more = {}) =>
   }) as unknown as DataQueryRequest<ScopeQuery>;
 
 describe('DataSource', () => {
-  it('keeps lanes without any from a heatmap panel, which fails on them', async () => {
-    const frame = (fields: Array<{ name: string; type: string }>) => ({
-      schema: { refId: 'A', meta: { type: 'heatmap-rows' }, fields },
-      data: { values: fields.map(() => []) },
-    });
+  describe('with a heatmap panel, which fails on nothing', () => {
     const time = { name: 'time', type: 'time' };
-    const frames = [frame([time]), frame([time, { name: 'state', type: 'number' }])];
-    answer = { results: { A: { status: 200, frames } } };
-    const { data } = await lastValueFrom(make().query(request([{ refId: 'A' }])));
-    expect(data.map((f) => f.fields.length)).toEqual([2]);
+    const state = { name: 'state', type: 'number' };
+    const ask = async (type: string, fields: Array<typeof time>, values: unknown[][], more: object = {}) => {
+      const schema = { refId: 'A', meta: { type, ...more }, fields };
+      answer = { results: { A: { status: 200, frames: [{ schema, data: { values } }] } } };
+      return lastValueFrom(make().query(request([{ refId: 'A' }])));
+    };
+
+    it.each([
+      ['heatmap-rows', [time], [[]]],
+      ['heatmap-rows', [time], [[1]]],
+      ['heatmap-rows', [time, state], [[], []]],
+      ['heatmap-cells', [time, state], [[], []]],
+    ] as Array<[string, Array<typeof time>, unknown[][]]>)('keeps %s of %j with %j from it', async (...args) => {
+      expect((await ask(...args)).data).toEqual([]);
+    });
+
+    it.each(['heatmap-rows', 'heatmap-cells'])('gives it %s with values', async (type) => {
+      expect((await ask(type, [time, state], [[1], [0]])).data).toHaveLength(1);
+    });
+
+    it('gives it the lanes that come through the channel of one without any', async () => {
+      const frame = (fields: Array<typeof time>) => ({
+        meta: { type: 'heatmap-rows', channel: 'ds/u1/a' },
+        fields: fields.map((field) => ({ ...field, config: {}, values: [1] })),
+        length: 1,
+      });
+      setGrafanaLiveSrv({
+        getDataStream: () => of({ data: [frame([time])] }, { data: [frame([time, state])] }),
+      } as unknown as GrafanaLiveSrv);
+      const schema = { refId: 'A', meta: { type: 'heatmap-rows', channel: 'ds/u1/a' }, fields: [time] };
+      answer = { results: { A: { status: 200, frames: [{ schema, data: { values: [[]] } }] } } };
+      const live = make().query(request([{ refId: 'A', live: true }]));
+      const frames = await lastValueFrom(
+        live.pipe(
+          map(({ data }) => data.length),
+          toArray()
+        )
+      );
+      expect(frames).toEqual([0, 1]);
+    });
+
+    it('still tells what the frame had to warn of', async () => {
+      const notices = [
+        { severity: 'info', text: 'by the way' },
+        { severity: 'warning', text: 'Not shown: web-2 is away' },
+      ];
+      const { data, errors } = await ask('heatmap-rows', [time], [[]], { notices });
+      expect(data).toEqual([]);
+      expect(errors).toEqual([{ refId: 'A', message: 'Not shown: web-2 is away' }]);
+    });
   });
 
   it('sends queries to the backend, migrated and with variables replaced', async () => {
@@ -100,7 +149,7 @@ describe('DataSource', () => {
   });
 
   it('says a query in words', () => {
-    expect(make().getQueryDisplayText({ refId: 'A', kind: 'targets' })).toBe('Targets');
+    expect(make().getQueryDisplayText({ refId: 'A', kind: 'targets' })).toBe('List Go processes');
   });
 
   it('lists the values of a label for the targets and the time asked', async () => {

@@ -28,19 +28,16 @@ export const KIND_WORDS: Record<Kind, Words> = {
   targets: { label: 'Targets', description: 'Every Go process and how it is observed. Panel: table' },
 };
 
-/** The panel that suits each kind, by the id of Grafana's visualization and its name. */
-export const KIND_PANEL: Record<Kind, { ids: readonly string[]; name: string }> = {
-  heatmap: { ids: ['heatmap'], name: 'Heatmap' },
-  timeline: { ids: ['state-timeline', 'status-history'], name: 'State timeline' },
-  series: {
-    ids: ['timeseries', 'stat', 'gauge', 'bargauge', 'piechart', 'barchart', 'table', 'histogram', 'trend', 'xychart'],
-    name: 'Time series',
-  },
-  stops: { ids: ['table', 'state-timeline', 'annolist'], name: 'Table' },
-  blocked: { ids: ['table'], name: 'Table' },
-  diagnosis: { ids: ['table'], name: 'Table' },
-  profile: { ids: ['flamegraph'], name: 'Flame graph' },
-  targets: { ids: ['table', 'stat'], name: 'Table' },
+/** The panel that suits each kind: its name, and the ids of the visualizations that do. Without ids any may: series suit most. */
+export const KIND_PANEL: Record<Kind, { name: string; ids?: readonly string[] }> = {
+  heatmap: { name: 'Heatmap', ids: ['heatmap'] },
+  timeline: { name: 'State timeline', ids: ['state-timeline', 'status-history'] },
+  series: { name: 'Time series' },
+  stops: { name: 'Table', ids: ['table', 'state-timeline', 'annolist'] },
+  blocked: { name: 'Table', ids: ['table'] },
+  diagnosis: { name: 'Table', ids: ['table'] },
+  profile: { name: 'Flame graph', ids: ['flamegraph'] },
+  targets: { name: 'Table', ids: ['table', 'stat'] },
 };
 
 export const METRIC_WORDS: Record<Metric, Words> = {
@@ -122,13 +119,41 @@ export const AGGREGATION_WORDS: Record<Aggregation, string> = {
   min: 'lowest',
 };
 
+/** The fields that choose targets, each with the words that lead to it in a sentence. */
 export const TARGET_WORDS: Record<TargetField, Words & { all: string }> = {
-  process: { label: 'Process', description: 'Name of the executable; a regular expression', all: 'any process' },
-  host: { label: 'Host', description: 'Host the agent runs on; a regular expression', all: 'any host' },
-  pod: { label: 'Pod', description: 'Kubernetes pod; a regular expression', all: 'any pod' },
-  container: { label: 'Container', description: 'Container id; a regular expression', all: 'any container' },
-  pid: { label: 'PID', description: 'Process id; a regular expression such as 17|23', all: 'any pid' },
+  process: { label: 'of process', description: 'Name of the executable; a regular expression', all: 'any process' },
+  host: { label: 'on host', description: 'Host the agent runs on; a regular expression', all: 'any host' },
+  pod: { label: 'in pod', description: 'Kubernetes pod; a regular expression', all: 'any pod' },
+  container: { label: 'in container', description: 'Container id; a regular expression', all: 'any container' },
+  pid: { label: 'with PID', description: 'Process id; a regular expression such as 17|23', all: 'any PID' },
 };
+
+/** What a kind does with its subject, in a sentence about the query: "show D share of process api as a heatmap". */
+export const KIND_SENTENCE: Record<Kind, { verb: string; subject?: string; as?: string }> = {
+  heatmap: { verb: 'Show', as: 'as a heatmap' },
+  timeline: { verb: 'Show', as: 'as a timeline' },
+  series: { verb: 'Show', as: 'as series' },
+  stops: { verb: 'List', subject: 'stops' },
+  blocked: { verb: 'List', subject: 'threads that waited longest' },
+  diagnosis: { verb: 'Say', subject: 'what is wrong with the Ps' },
+  profile: { verb: 'Show', subject: 'what ran on the Ps' },
+  targets: { verb: 'List', subject: 'Go processes' },
+};
+
+/** The other words of such a sentence. */
+export const SENTENCE = {
+  anyProcess: 'of any process',
+  busiest: 'of the busiest process',
+  anyHost: 'of any host',
+  ofHost: 'of host',
+  named: 'named',
+  and: 'and',
+  ps: 'Ps',
+  each: (aggregation: string, labels: string) => `${aggregation} for each ${labels}`,
+  live: 'live',
+  unknownKind: (kind: string) => `Unknown kind "${kind}"`,
+  emptyCode: 'Empty PromQL',
+} as const;
 
 export const VARIABLE_WORDS: Record<VariableLabel, Words> = {
   host: { label: 'Hosts', description: 'Hosts on which an agent runs' },
@@ -170,7 +195,7 @@ export const EDITOR = {
   rate: 'Rate',
   rateHelp: 'Frames a second. Above 5 they come straight from the agent over gRPC-Web, up to 60',
   percentile: '99th percentile',
-  events: 'Of',
+  events: 'events',
   limit: 'At most',
   limitRows: 'rows',
   expr: 'PromQL',
@@ -181,7 +206,10 @@ export const EDITOR = {
   mode: 'Editor mode',
   loadFailed: (what: string, why: string) =>
     `The list of ${what} could not be loaded: ${why}. You can still type a regular expression.`,
-  suits: (panel: string) => `This query is made for the ${panel} panel.`,
+  suits: (panel: string) =>
+    `This query is made for the ${panel} panel: choose it in the list of visualizations, at the top right.`,
+  explore: 'See it in Explore',
+  exploreHelp: 'Explore draws it with the right panel at once; from there it can be added to a dashboard',
   codeRates: 'PromQL streams at most 5 frames a second.',
   slowMetric:
     'This metric streams at most 5 frames a second: higher rates are for P states, thread states, D share and run queue depth.',

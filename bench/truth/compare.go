@@ -26,6 +26,7 @@ import (
 type setup struct {
 	bin, dir  string
 	run, warm time.Duration
+	edges     bool
 }
 
 // result compares one run; shares are percentage points.
@@ -62,6 +63,20 @@ func mono() int64 {
 	return ts.Nano()
 }
 
+// wallMinusMono is how far the wall clock is ahead of the monotonic one. On a busy machine a reader is easily interrupted between the two.
+func wallMinusMono() int64 {
+	best, offset := int64(math.MaxInt64), int64(0)
+	for range 100 {
+		a := mono()
+		w := time.Now().UnixNano()
+		b := mono()
+		if b-a < best {
+			best, offset = b-a, w-a-(b-a)/2
+		}
+	}
+	return offset
+}
+
 // hogs are busy processes that are no Go programs: more runnable threads than CPUs.
 func hogs(n int) (end func(), err error) {
 	var all []*exec.Cmd
@@ -92,12 +107,16 @@ func (s *setup) compare(load, procs string) (*result, error) {
 		defer end()
 		load = "mixed" + rest
 	}
-	sink := &stopsOnly{}
+	sink := &raw{ps: map[int32][]pstate.Interval{}}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("TRUTH_LOG") != "" {
 		log = slog.Default()
 	}
-	c, err := collector.New(collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("^workload$"), Sink: sink, Log: log})
+	o := collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("^workload$"), Sink: sink, Log: log}
+	if s.edges {
+		o.IntervalBudget, o.CostBudget = 50_000, -1
+	}
+	c, err := collector.New(o)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +138,7 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	go func() { done <- cmd.Wait() }()
 	var seen []sighting
 	var threads []threadTimes
-	offset := time.Now().UnixNano() - mono()
+	offset := wallMinusMono()
 	for running := true; running; {
 		select {
 		case err := <-done:
@@ -149,14 +168,17 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	if err := json.Unmarshal([]byte(said.String()), &own); err != nil {
 		return nil, fmt.Errorf("the workload's own counters: %w", err)
 	}
-	sink.mu.Lock()
+	sink.stopsOnly.mu.Lock()
 	stops := slices.Clone(sink.stops)
-	sink.mu.Unlock()
+	sink.stopsOnly.mu.Unlock()
 	for i := range stops {
 		stops[i].Start -= offset
 		stops[i].End -= offset
 	}
 	last := seen[len(seen)-1].view
+	if s.edges {
+		sink.printEdges(os.Stdout, t, offset)
+	}
 	r := &result{Workload: name, Ps: procs, Reconciled: last.Reconciled, Lost: last.Lost}
 	r.compareShares(t, growth(seen, t.from, t.to))
 	r.compareStops(t, stops, own.PauseNs)

@@ -23,14 +23,16 @@ func main() {
 	warm := flag.Duration("warm", 3*time.Second, "observe this long before the trace begins")
 	out := flag.String("out", "", "write FILE.md and FILE.json as well")
 	verbose := flag.Bool("v", false, "print every P")
+	edges := flag.Bool("edges", false, "print how far the takes and gives of Ps lie from the trace's")
 	flag.Parse()
-	if err := compareAll(strings.Split(*loads, ","), strings.Split(*procs, ","), *run, *warm, *out, *verbose); err != nil {
+	s := &setup{run: *run, warm: *warm, edges: *edges}
+	if err := s.compareAll(strings.Split(*loads, ","), strings.Split(*procs, ","), *out, *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "truth:", err)
 		os.Exit(1)
 	}
 }
 
-func compareAll(loads, procs []string, run, warm time.Duration, out string, verbose bool) error {
+func (s *setup) compareAll(loads, procs []string, out string, verbose bool) error {
 	dir, err := os.MkdirTemp("", "pscope-truth")
 	if err != nil {
 		return err
@@ -42,7 +44,7 @@ func compareAll(loads, procs []string, run, warm time.Duration, out string, verb
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the workload: %w\n%s", err, out)
 	}
-	s := &setup{bin: bin, dir: dir, run: run, warm: warm}
+	s.bin, s.dir = bin, dir
 	var results []*result
 	header(os.Stdout)
 	for _, l := range loads {

@@ -28,6 +28,7 @@ type traced struct {
 	from, to int64 // CLOCK_MONOTONIC
 	ps       map[int32]account
 	moves    map[int32]int // starts and stops of the P
+	edges    map[int32][]edge
 	stops    []tracedStop
 }
 
@@ -68,7 +69,7 @@ func readTrace(path string) (*traced, error) {
 		states      = map[trace.GoID]trace.GoState{}
 		workers     = map[trace.GoID]bool{}
 		stopping    = map[trace.ResourceID]trace.Time{}
-		t           = &traced{ps: map[int32]account{}, moves: map[int32]int{}}
+		t           = &traced{ps: map[int32]account{}, moves: map[int32]int{}, edges: map[int32][]edge{}}
 	)
 	at := func(id int32) *follower {
 		if ps[id] == nil {
@@ -121,6 +122,7 @@ func readTrace(path string) (*traced, error) {
 				from, to := st.Proc()
 				p.runs = to == trace.ProcRunning
 				if from != to {
+					t.edges[int32(st.Resource.Proc())] = append(t.edges[int32(st.Resource.Proc())], edge{at: int64(now), take: to == trace.ProcRunning})
 					p.moves++
 				}
 				if !p.runs {
@@ -165,6 +167,11 @@ func readTrace(path string) (*traced, error) {
 	for id, p := range ps {
 		advance(p, last)
 		t.ps[id], t.moves[id] = p.acc, p.moves
+	}
+	for _, es := range t.edges {
+		for i := range es {
+			es[i].at += toMono
+		}
 	}
 	for i := range t.stops {
 		t.stops[i].start += toMono

@@ -79,43 +79,146 @@ func TestEveryReferenceLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// The attributes of the resources are those that the provider documents (registry.terraform.io/providers/grafana/grafana).
-func TestResourcesHaveTheAttributesOfTheProvider(t *testing.T) {
-	documented := map[string][]string{
-		"grafana_data_source":         {"type", "name", "uid", "url", "is_default", "json_data_encoded", "secure_json_data_encoded", "org_id"},
-		"grafana_folder":              {"title", "uid", "parent_folder_uid", "org_id"},
-		"grafana_dashboard":           {"config_json", "folder", "overwrite", "message", "org_id"},
-		"grafana_rule_group":          {"name", "folder_uid", "interval_seconds", "disable_provenance", "org_id", "rule"},
-		"grafana_contact_point":       {"name", "webhook", "email", "disable_provenance", "org_id"},
-		"grafana_notification_policy": {"contact_point", "group_by", "group_wait", "group_interval", "repeat_interval", "policy", "org_id"},
+// block is what the provider knows of a resource or of a block in it: the names this module may use, and those it can't do without.
+type block struct {
+	optional []string
+	required []string
+	blocks   map[string]block
+}
+
+// The resources as versions 3.0.0 and 4.45.1 of the provider have them, as far as this module needs them. With 4.45.1 the module was
+// applied to a Grafana 12.4.
+var provider = map[string]block{
+	"grafana_data_source": {
+		required: []string{"type", "name"},
+		optional: []string{"uid", "url", "is_default", "json_data_encoded", "secure_json_data_encoded", "org_id"},
+	},
+	"grafana_folder": {
+		required: []string{"title"},
+		optional: []string{"uid", "parent_folder_uid", "org_id"},
+	},
+	"grafana_dashboard": {
+		required: []string{"config_json"},
+		optional: []string{"folder", "overwrite", "message", "org_id"},
+	},
+	"grafana_rule_group": {
+		required: []string{"name", "folder_uid", "interval_seconds", "rule"},
+		optional: []string{"disable_provenance", "org_id"},
+		blocks: map[string]block{"rule": {
+			required: []string{"name", "condition", "data"},
+			optional: []string{"for", "no_data_state", "exec_err_state", "annotations", "labels", "is_paused"},
+			blocks: map[string]block{"data": {
+				required: []string{"ref_id", "datasource_uid", "model", "relative_time_range"},
+				optional: []string{"query_type"},
+				blocks:   map[string]block{"relative_time_range": {required: []string{"from", "to"}}},
+			}},
+		}},
+	},
+	"grafana_contact_point": {
+		required: []string{"name"},
+		optional: []string{"disable_provenance", "org_id"},
+		blocks: map[string]block{"webhook": {
+			required: []string{"url"},
+			optional: []string{"http_method", "title", "message", "max_alerts", "disable_resolve_message"},
+		}},
+	},
+	"grafana_notification_policy": {
+		required: []string{"contact_point", "group_by"},
+		optional: []string{"group_wait", "group_interval", "repeat_interval", "org_id"},
+		blocks: map[string]block{"policy": {
+			optional: []string{"contact_point", "continue", "group_by", "group_wait", "group_interval", "repeat_interval", "mute_timings"},
+			blocks:   map[string]block{"matcher": {required: []string{"label", "match", "value"}}},
+		}},
+	},
+}
+
+// meta are the arguments of every resource, which the provider doesn't see.
+var meta = []string{"for_each", "count", "depends_on", "lifecycle", "provider"}
+
+// faults are the names in a body that the provider doesn't know, and those it asks for that are missing.
+func (b block) faults(where string, body *hclsyntax.Body) (out []string) {
+	var names []string
+	for name := range body.Attributes {
+		names = append(names, name)
 	}
-	meta := []string{"for_each", "count", "depends_on", "lifecycle", "provider"}
+	for _, inner := range body.Blocks {
+		name, content := inner.Type, inner.Body
+		if name == "dynamic" {
+			name = inner.Labels[0]
+			content = contentOf(inner.Body)
+		}
+		names = append(names, name)
+		if known, ok := b.blocks[name]; ok {
+			out = append(out, known.faults(where+"."+name, content)...)
+		}
+	}
+	for _, name := range names {
+		if _, ok := b.blocks[name]; !ok && !slices.Contains(b.required, name) && !slices.Contains(b.optional, name) {
+			out = append(out, where+" has no "+name)
+		}
+	}
+	for _, name := range b.required {
+		if !slices.Contains(names, name) {
+			out = append(out, where+" lacks "+name)
+		}
+	}
+	return out
+}
+
+// contentOf is the body of the block that a dynamic block repeats.
+func contentOf(dynamic *hclsyntax.Body) *hclsyntax.Body {
+	for _, b := range dynamic.Blocks {
+		if b.Type == "content" {
+			return b.Body
+		}
+	}
+	return &hclsyntax.Body{}
+}
+
+func TestResourcesAreThoseOfTheProvider(t *testing.T) {
 	for file, body := range module(t) {
 		for _, b := range body.Blocks {
 			if b.Type != "resource" {
 				continue
 			}
-			allowed, ok := documented[b.Labels[0]]
+			known, ok := provider[b.Labels[0]]
 			if !ok {
 				t.Errorf("%s: %s is not known to this test", file, b.Labels[0])
 			}
-			names := []string{}
-			for name := range b.Body.Attributes {
-				names = append(names, name)
-			}
-			for _, inner := range b.Body.Blocks {
-				if inner.Type == "dynamic" {
-					names = append(names, inner.Labels[0])
-				} else {
-					names = append(names, inner.Type)
-				}
-			}
-			for _, name := range names {
-				if !slices.Contains(allowed, name) && !slices.Contains(meta, name) {
-					t.Errorf("%s: %s has no attribute %s", file, b.Labels[0], name)
-				}
+			known.optional = slices.Concat(known.optional, meta)
+			for _, fault := range known.faults(b.Labels[0], b.Body) {
+				t.Errorf("%s: %s", file, fault)
 			}
 		}
+	}
+}
+
+func TestAWrongNameIsFound(t *testing.T) {
+	f, problems := hclparse.NewParser().ParseHCL([]byte(`
+		name = "a"
+		folder_uid = "b"
+		interval_seconds = 1
+		dynamic "rule" {
+			for_each = []
+			content {
+				name      = "a"
+				condition = "C"
+				data {
+					ref_id = "A"
+					model = ""
+					datasource = "x"
+					relative_time_range { from = 1 }
+				}
+			}
+		}`), "wrong.tf")
+	if problems.HasErrors() {
+		t.Fatal(problems)
+	}
+	found := provider["grafana_rule_group"].faults("group", f.Body.(*hclsyntax.Body))
+	slices.Sort(found)
+	want := []string{"group.rule.data has no datasource", "group.rule.data lacks datasource_uid", "group.rule.data.relative_time_range lacks to"}
+	if !slices.Equal(found, want) {
+		t.Errorf("found %q, want %q", found, want)
 	}
 }
 

@@ -33,6 +33,7 @@ type resumeLog struct {
 	points []resumePoint
 	size   int       // of all points
 	left   time.Time // zero while the stream lives
+	writer int       // which of the streams that continued each other may write: the last one
 }
 
 // resumePoint is where every target stood after a message.
@@ -68,13 +69,13 @@ func (r *resumes) begin() *resumeLog {
 }
 
 // take finds the stream that sent seq and gives its log and where its targets stood then.
-func (r *resumes) take(seq uint64) (*resumeLog, map[pstate.Key]*watched, bool) {
+func (r *resumes) take(seq uint64) (l *resumeLog, writer int, targets map[pstate.Key]*watched, ok bool) {
 	if seq == 0 {
-		return nil, nil, false
+		return nil, 0, nil, false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, l := range r.logs {
+	for _, l = range r.logs {
 		if seq>>32 != l.base>>32 {
 			continue
 		}
@@ -82,9 +83,9 @@ func (r *resumes) take(seq uint64) (*resumeLog, map[pstate.Key]*watched, bool) {
 		defer l.mu.Unlock()
 		i := slices.IndexFunc(l.points, func(p resumePoint) bool { return p.seq == seq })
 		if i < 0 {
-			return nil, nil, false
+			return nil, 0, nil, false
 		}
-		targets := make(map[pstate.Key]*watched)
+		targets = make(map[pstate.Key]*watched)
 		for k, t := range l.points[i].targets {
 			w := &watched{process: t.process, cursor: t.cursor, ps: make(map[int32]*watchedP, len(t.ps))}
 			for id, p := range t.ps {
@@ -99,20 +100,24 @@ func (r *resumes) take(seq uint64) (*resumeLog, map[pstate.Key]*watched, bool) {
 		}
 		l.points = slices.Delete(l.points, i+1, len(l.points))
 		l.left = time.Time{}
-		return l, targets, true
+		l.writer++
+		return l, l.writer, targets, true
 	}
-	return nil, nil, false
+	return nil, 0, nil, false
 }
 
-// left says that the stream has broken off.
-func (r *resumes) left(l *resumeLog) {
+// leave says that a stream has broken off.
+func (l *resumeLog) leave(writer int) {
 	l.mu.Lock()
-	l.left = time.Now()
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	if l.writer == writer {
+		l.left = time.Now()
+	}
 }
 
-// sent remembers where every target stands after message seq.
-func (l *resumeLog) sent(seq uint64, targets map[pstate.Key]*watched) {
+// send remembers where every target stands after message seq, which comes before the message itself: its reader may break off and come back at once.
+// A stream that another one has continued meanwhile no longer counts.
+func (l *resumeLog) send(writer int, seq uint64, targets map[pstate.Key]*watched) {
 	pt := resumePoint{seq: seq, targets: make(map[pstate.Key]resumeTarget, len(targets))}
 	for k, t := range targets {
 		rt := resumeTarget{process: t.process, cursor: t.cursor, ps: make(map[int32]watchedP, len(t.ps))}
@@ -124,6 +129,9 @@ func (l *resumeLog) sent(seq uint64, targets map[pstate.Key]*watched) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.writer != writer {
+		return
+	}
 	l.points = append(l.points, pt)
 	l.size += pt.size
 	drop := 0

@@ -39,17 +39,17 @@ func (s *service) Watch(ctx context.Context, req *connect.Request[pb.WatchReques
 	period := time.Duration(float64(time.Second) / rate)
 	w := &watcher{s: s, match: c.Matcher, transitions: req.Msg.GetTransitions(), period: period}
 	resumed := w.resume(req.Msg.GetResumeAfterSeq())
-	defer s.resumes.left(w.log)
+	defer func() { w.log.leave(w.writer) }()
 	tick := ticker{period}
 	for {
 		now := s.sampler.get(period / 2)
 		msg := w.message(now)
 		msg.Resync = !resumed && req.Msg.GetResumeAfterSeq() != 0
 		resumed = true
+		w.log.send(w.writer, msg.GetSeq(), w.targets)
 		if err := stream.Send(msg); err != nil {
 			return err
 		}
-		w.log.sent(msg.GetSeq(), w.targets)
 		if !tick.wait(ctx, s.closing) {
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -68,6 +68,7 @@ type watcher struct {
 	seq         uint64
 	targets     map[pstate.Key]*watched
 	log         *resumeLog
+	writer      int // of log
 }
 
 // watched is what one stream has told of one target.
@@ -93,8 +94,8 @@ type transition struct {
 
 // resume continues an earlier stream, if there is one that sent seq and is remembered.
 func (w *watcher) resume(seq uint64) bool {
-	if log, targets, ok := w.s.resumes.take(seq); ok {
-		w.seq, w.targets, w.log = seq, targets, log
+	if log, writer, targets, ok := w.s.resumes.take(seq); ok {
+		w.seq, w.targets, w.log, w.writer = seq, targets, log, writer
 		// The reader may be a new page: it is told everything anew.
 		for _, t := range w.targets {
 			t.told = nil

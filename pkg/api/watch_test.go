@@ -291,7 +291,7 @@ func TestNoGoroutineIsLeftBehind(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	for range 2 * resumeStreams {
-		f.service.resumes.left(f.service.resumes.begin())
+		f.service.resumes.begin().leave(0)
 	}
 	if n := f.service.resumes.streams(); n > resumeStreams {
 		t.Errorf("%d streams are remembered", n)

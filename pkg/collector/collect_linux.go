@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -23,7 +22,8 @@ import (
 )
 
 const (
-	drainEvery   = 50 * time.Millisecond
+	drainEvery   = 50 * time.Millisecond  // while events come quickly
+	drainMost    = 100 * time.Millisecond // the longest the ring is left alone
 	scanEvery    = time.Second
 	threadsEvery = time.Second
 	sweepEvery   = 30 * time.Second
@@ -31,20 +31,23 @@ const (
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
 type collect struct {
-	o            Options
-	clock        *clock
-	kernel       *kernelSide // nil in snapshot mode
-	info         agentInfo
-	samplePeriod uint64 // ticks
+	o      Options
+	clock  *clock
+	kernel *kernelSide // nil in snapshot mode
+	info   agentInfo
 
 	drainMu sync.Mutex // guards record, and that events are taken in order
 	record  ringbuf.Record
+	drained time.Time     // when the ring was read last
 	orphans atomic.Uint64 // events of targets that are no more
+
+	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 
 	mu       sync.Mutex
 	observed map[pstate.Key]*observed
 	refused  map[pstate.Key]pstate.Target
 	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
+	roster   atomic.Pointer[roster]
 
 	found   *finder
 	closing sync.WaitGroup // targets whose probes are being taken off
@@ -56,8 +59,7 @@ func New(o Options) (Collector, error) {
 	o.defaults()
 	c := &collect{
 		o: o, clock: newClock(),
-		samplePeriod: uint64(time.Second) / uint64(o.SampleHz) >> tickShift,
-		observed:     map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
+		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	if o.Mode != ModeSnapshot {
@@ -65,7 +67,7 @@ func New(o Options) (Collector, error) {
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
-			if err := k.sampleCPUs(o.SampleHz); err != nil {
+			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
 				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
 			}
 		case o.Mode == ModeEBPF:
@@ -77,6 +79,7 @@ func New(o Options) (Collector, error) {
 	} else {
 		c.info.lack("eBPF", "--mode is snapshot", "start the agent with --mode auto")
 	}
+	c.rosterChanged()
 	c.windows = make(chan struct{}, windowsAtOnce)
 	if o.Migrations && c.kernel == nil {
 		c.info.lack("goroutine migrations", "they are counted by eBPF", "see eBPF")
@@ -135,33 +138,54 @@ func kernelRelease() string {
 func (c *collect) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
-	drain, snap := time.NewTicker(drainEvery), time.NewTicker(c.o.SnapshotEvery)
-	threads, sweep := time.NewTicker(threadsEvery), time.NewTicker(sweepEvery)
-	defer drain.Stop()
-	defer snap.Stop()
-	defer threads.Stop()
-	defer sweep.Stop()
+	// One timer for all, because every wake-up costs, also that of the runtime's own monitor: what is due is done together, and between two snapshots
+	// the agent wakes only while the ring fills quickly.
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	begun := time.Now()
+	snap, threads, sweep := begun, begun.Add(threadsEvery), begun.Add(sweepEvery)
 	for {
 		select {
 		case <-ctx.Done():
 			wg.Wait()
 			c.shutdown()
 			return nil
-		case <-drain.C:
-			c.drain()
-		case <-snap.C:
-			c.drain()
+		case <-timer.C:
+		}
+		now := time.Now()
+		quickly := c.drain()
+		if due(&snap, now, c.o.SnapshotEvery) {
 			c.snapshots()
-		case <-threads.C:
+		}
+		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
 			}
-		case <-sweep.C:
+		}
+		if due(&sweep, now, sweepEvery) {
 			c.sweepThreads()
 		}
+		wait := time.Until(snap)
+		if quickly || wait > drainMost {
+			wait = min(wait, drainEvery)
+		}
+		timer.Reset(max(wait, time.Millisecond))
 	}
+}
+
+// due says whether something is to be done now, and when it is next. What has fallen behind is left out, not made up for.
+func due(next *time.Time, now time.Time, every time.Duration) bool {
+	// What is due within a moment is done together with what is due now.
+	if now.Before(next.Add(-every / 10)) {
+		return false
+	}
+	*next = next.Add(every)
+	if next.Before(now) {
+		*next = now.Add(every)
+	}
+	return true
 }
 
 func (c *collect) shutdown() {
@@ -174,29 +198,11 @@ func (c *collect) shutdown() {
 	}
 }
 
-// all lists the observed targets by pid.
-func (c *collect) all() []*observed {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]*observed, 0, len(c.observed))
-	for _, o := range c.observed {
-		out = append(out, o)
-	}
-	slices.SortFunc(out, func(a, b *observed) int { return cmp.Compare(a.info.PID, b.info.PID) })
-	return out
-}
-
-// indexed lists the targets in the kernel's table by their place in it, those included whose observation is just beginning or ending.
-func (c *collect) indexed() map[uint32]*observed {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return maps.Clone(c.byIndex)
-}
-
 // expect makes events of a target find it; they may come before it is listed as observed.
 func (c *collect) expect(o *observed) {
 	c.mu.Lock()
 	c.byIndex[o.index] = o
+	c.rosterChanged()
 	c.mu.Unlock()
 }
 
@@ -204,6 +210,7 @@ func (c *collect) unexpect(o *observed) {
 	c.mu.Lock()
 	if c.byIndex[o.index] == o {
 		delete(c.byIndex, o.index)
+		c.rosterChanged()
 	}
 	c.mu.Unlock()
 }
@@ -214,6 +221,7 @@ func (c *collect) snapshots() {
 			c.ended(o, err)
 		}
 	}
+	c.sampleAsNeeded(time.Now())
 }
 
 // ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any more.
@@ -232,6 +240,7 @@ func (c *collect) forget(o *observed) {
 	listed := c.observed[o.info.Key] == o
 	if listed {
 		delete(c.observed, o.info.Key)
+		c.rosterChanged()
 	}
 	c.mu.Unlock()
 	if !listed {
@@ -250,8 +259,17 @@ func (c *collect) forget(o *observed) {
 // changed makes the finder look at a process again.
 func (c *collect) changed(pid int32) { c.found.look(pid) }
 
+// watchedWithin is how close two calls of Views must be for somebody to be looking on live.
+const watchedWithin = 300 * time.Millisecond
+
+// watched says whether somebody looks on live, so that what the ring holds should not wait.
+func (c *collect) watched() bool {
+	return time.Now().UnixNano()-c.viewedBefore.Load() < int64(2*watchedWithin)
+}
+
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
+	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {

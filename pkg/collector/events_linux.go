@@ -17,17 +17,22 @@ import (
 // maxDrain bounds how many events one drain takes, so that a flood can't keep the agent from its snapshots.
 const maxDrain = 200_000
 
-// drain takes what the ring buffer holds and refills the budgets. The kernel side never wakes the agent; this is called on a clock.
-func (c *collect) drain() {
+// quickRing is how many events in one drain call for the next one to come sooner: a small part of the smallest sensible ring.
+const quickRing = 1000
+
+// drain takes what the ring buffer holds and refills the budgets. The kernel side never wakes the agent; this is called on a clock, and says whether
+// it should be called sooner the next time.
+func (c *collect) drain() (quickly bool) {
 	k := c.kernel
 	if k == nil {
-		return
+		return false
 	}
 	c.drainMu.Lock()
 	defer c.drainMu.Unlock()
 	byIndex := c.indexed()
 	k.ring.SetDeadline(time.Unix(1, 0))
-	for range maxDrain {
+	taken := 0
+	for ; taken < maxDrain; taken++ {
 		if err := k.ring.ReadInto(&c.record); err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ringbuf.ErrClosed) {
 				c.o.Log.Error("read the ring buffer", "err", err)
@@ -53,10 +58,13 @@ func (c *collect) drain() {
 			}
 		}
 	}
-	refill := int64(float64(c.o.IntervalBudget) * drainEvery.Seconds())
+	now := time.Now()
+	refill := uint64(float64(c.o.IntervalBudget) * min(now.Sub(c.drained), time.Second).Seconds())
+	c.drained = now
 	for _, o := range byIndex {
-		atomic.StoreInt64(&o.shared.Budget, refill)
+		atomic.StoreUint64(&o.shared.Allowance, atomic.LoadUint64(&o.shared.Sent)+max(refill, 1))
 	}
+	return taken > quickRing || c.watched()
 }
 
 // eventOf gives the event in a record, nil if it is too short.

@@ -243,6 +243,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 	case err == nil:
 		f.c.mu.Lock()
 		f.c.observed[t.Key] = o
+		f.c.rosterChanged()
 		f.c.mu.Unlock()
 		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", o.info.Layout, "source", o.info.Source)
 	case errors.Is(err, goruntime.ErrExited):

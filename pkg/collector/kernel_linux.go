@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,18 +26,18 @@ type kernelSide struct {
 	ring    *ringbuf.Reader
 	targets []kern.ScopeTarget          // index 0 is never used
 	records []kern.ScopeP_record        // chunk 0 is never used
-	hints   []uint64                    // a bit for each tgid that is a target, modulo their number
+	hints   []uint64                    // see target_hints in bpf/maps.h
 	windows []kern.ScopeMigrationWindow // of tier 2, by target; none unless it is asked for
 	starts  []kern.ScopeP_startCounts   // likewise, by P as in records
 	mapped  [][]byte
 	links   []link.Link
-	perf    []int
+	samples sampling
 
 	mu          sync.Mutex
 	freeTargets []uint32
 	freeChunks  []uint16
 	resting     []restingSlots
-	entered     map[uint32]bool // tgids in the kernel's table of targets
+	entered     map[uint32]uint32 // the kernel's table of targets: index by tgid
 }
 
 // restingSlots are given back a while after their target ended: a program that still runs on some CPU must not write into a record that
@@ -66,7 +65,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * chunkPs
 		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
 	}
-	k = &kernelSide{entered: map[uint32]bool{}}
+	k = &kernelSide{entered: map[uint32]uint32{}}
 	defer func() {
 		if err != nil {
 			k.close()
@@ -129,41 +128,6 @@ func explainLoad(err error) error {
 	return err
 }
 
-// sampleCPUs attaches the cpu-clock sample to every CPU that is online.
-func (k *kernelSide) sampleCPUs(hz int) error {
-	attr := unix.PerfEventAttr{
-		Type:        unix.PERF_TYPE_SOFTWARE,
-		Config:      unix.PERF_COUNT_SW_CPU_CLOCK,
-		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		Sample:      uint64(int(time.Second) / hz),
-		Sample_type: unix.PERF_SAMPLE_RAW,
-	}
-	online := 0
-	for cpu := 0; cpu < 8192 && online < runtime.NumCPU()*8; cpu++ {
-		if _, err := os.Stat(fmt.Sprintf("/sys/devices/system/cpu/cpu%d", cpu)); err != nil {
-			break
-		}
-		fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
-		if errors.Is(err, unix.ENODEV) {
-			continue // present but offline
-		}
-		if err != nil {
-			return fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
-		}
-		k.perf = append(k.perf, fd)
-		l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: k.objs.Sample, Attach: ebpf.AttachPerfEvent})
-		if err != nil {
-			return fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
-		}
-		k.links = append(k.links, l)
-		online++
-	}
-	if online == 0 {
-		return errors.New("no CPU is listed in /sys/devices/system/cpu: mount sysfs")
-	}
-	return nil
-}
-
 // mapped maps an array into memory.
 func mapped[T any](k *kernelSide, m *ebpf.Map) ([]T, error) {
 	var zero T
@@ -224,7 +188,7 @@ func (k *kernelSide) enter(pid int32, target uint32) error {
 	if err := k.objs.TargetIndex.Put(uint32(pid), target); err != nil {
 		return fmt.Errorf("enter it in the kernel's table of targets: %w", err)
 	}
-	k.entered[uint32(pid)] = true
+	k.entered[uint32(pid)] = target
 	k.hint(uint32(pid))
 	return nil
 }
@@ -250,25 +214,33 @@ func (k *kernelSide) wake() {
 	}
 }
 
-// hint brings the word of target_hints that a tgid falls in up to date. Several targets may share a bit.
+// The table of hints, as bpf/maps.h has it.
+const (
+	hints      = 1 << 16
+	hintShared = 0xffff
+)
+
+// hint brings the kernel side's short cut to a tgid's target up to date. Several targets may share it.
 func (k *kernelSide) hint(tgid uint32) {
-	word := func(tgid uint32) int { return int(tgid/64) % len(k.hints) }
-	var bits uint64
-	for t := range k.entered {
-		if word(t) == word(tgid) {
-			bits |= 1 << (t % 64)
+	var v uint64
+	for t, index := range k.entered {
+		switch {
+		case t%hints != tgid%hints:
+		case v == 0:
+			v = uint64(index)
+		default:
+			v = hintShared
 		}
 	}
-	atomic.StoreUint64(&k.hints[word(tgid)], bits)
+	word, shift := &k.hints[tgid%hints/4], tgid%4*16
+	atomic.StoreUint64(word, *word&^(0xffff<<shift)|v<<shift)
 }
 
 func (k *kernelSide) close() {
 	for _, l := range k.links {
 		_ = l.Close()
 	}
-	for _, fd := range k.perf {
-		_ = unix.Close(fd)
-	}
+	k.samples.close()
 	if k.ring != nil {
 		_ = k.ring.Close()
 	}

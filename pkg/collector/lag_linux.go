@@ -2,42 +2,57 @@ package collector
 
 import (
 	"sync/atomic"
+	"time"
 )
 
 // A lag is the mean time between an edge the runtime makes silently and the one the tracepoints show in its place: a thread takes a P some
 // microseconds after it came onto the CPU and gives it back some microseconds before it leaves. Thousands of bursts a second turn that into points of
-// busy share. The kernel side counts the bursts that end this way and the samples that found their thread on the CPU without a P; samples stand for a
-// period each, so that their ratio is the mean, without a probe on the target.
+// busy share. The kernel side counts the bursts that end this way and the time that the samples stand for which found their thread on the CPU
+// without a P; the ratio is the mean, without a probe on the target.
 type lag struct {
-	samples, bursts         float64 // remembered
-	seenSamples, seenBursts uint64
+	ticks, bursts         float64 // remembered
+	samples               float64 // that the ticks come from, by the period of now
+	seenTicks, seenBursts uint64
+	wanting               bool // more samples would teach something worth knowing
 }
 
 const (
-	lagRemembered = 2000 // samples after which the past is halved, so that a lag follows a target that changes
-	lagTrusted    = 10   // samples below which a lag is not applied: its error would be a third of it or more
-	lagMost       = 312  // ticks, 20 µs: what is more is no hand-over but a thread that works without a P
+	// What is assumed until a target has taught better: runtime/trace has 1.5 to 6 µs between the edges on the machines tried (bench/truth -edges).
+	lagPrior       = float64(2200*time.Nanosecond) / float64(tick)
+	lagPriorBursts = 2000
+	lagRemembered  = 2000 // samples after which the past is halved, so that a lag follows a target that changes
+	lagSettled     = 200  // samples from which on a lag is known to within a tenth
+	lagMost        = 312  // ticks, 20 µs: what is more is no hand-over but a thread that works without a P
+	lagMatters     = 300  // bursts a second below which a lag is less than a tenth of a point
 )
 
-// learn takes the kernel side's counts and gives the lag in ticks.
-func (l *lag) learn(samples, bursts, period uint64) uint32 {
-	l.samples += float64(samples - l.seenSamples)
-	l.bursts += float64(bursts - l.seenBursts)
-	l.seenSamples, l.seenBursts = samples, bursts
+func newLag() lag { return lag{ticks: lagPrior * lagPriorBursts, bursts: lagPriorBursts} }
+
+// learn takes the kernel side's counts, the time between two samples, and the time since the last call, and gives the lag in ticks.
+func (l *lag) learn(ticks, bursts uint64, period, since time.Duration) uint32 {
+	newTicks, newBursts := float64(ticks-l.seenTicks), float64(bursts-l.seenBursts)
+	l.seenTicks, l.seenBursts = ticks, bursts
+	l.ticks += newTicks
+	l.bursts += newBursts
+	l.samples += newTicks / float64(period/tick)
 	if l.samples > lagRemembered {
-		l.samples /= 2
+		l.ticks /= 2
 		l.bursts /= 2
+		l.samples /= 2
 	}
-	if l.samples < lagTrusted || l.bursts < 1 {
-		return 0
-	}
-	return uint32(min(l.samples/l.bursts*float64(period), lagMost))
+	l.wanting = l.samples < lagSettled && newBursts >= lagMatters*since.Seconds()
+	return uint32(min(l.ticks/l.bursts, lagMost))
 }
 
-// learnLags brings the kernel side's lags up to date.
-func (o *observed) learnLags() {
+// learnLags brings the kernel side's lags up to date. The caller holds mu.
+func (o *observed) learnLags(now uint64) {
+	since := time.Duration(now-o.lagsAt) * tick
+	o.lagsAt = now
+	wanting := false
 	for i := range o.lags {
-		samples, bursts := atomic.LoadUint64(&o.shared.LagSamples[i]), atomic.LoadUint64(&o.shared.LagBursts[i])
-		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].learn(samples, bursts, o.c.samplePeriod))
+		ticks, bursts := atomic.LoadUint64(&o.shared.LagTicks[i]), atomic.LoadUint64(&o.shared.LagBursts[i])
+		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].learn(ticks, bursts, o.c.kernel.samples.period, since))
+		wanting = wanting || o.lags[i].wanting
 	}
+	o.learning.Store(wanting && o.gov.level < stepSamples)
 }

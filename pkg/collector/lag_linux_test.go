@@ -3,43 +3,59 @@ package collector
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 )
 
 func TestLagIsTheMeanOfWhatWasSampled(t *testing.T) {
-	const period, truth, bursts = 157_000, 47, 20_000 // ticks: 99 Hz, 3 µs; bursts a second
-	var l lag
-	var samples, n uint64
-	rnd := rand.New(rand.NewPCG(1, 2))
-	if got := l.learn(3, 100, period); got != 0 {
-		t.Errorf("three samples give a lag of %d ticks, want none yet", got)
-	}
-	l = lag{}
-	var got uint32
-	for range 600 { // a minute
-		n += bursts / 10
-		for range bursts / 10 {
-			if rnd.Float64() < truth/float64(period) {
-				samples++
-			}
+	const bursts = 20_000 // a second
+	const since, truth = 100 * time.Millisecond, uint64(47)
+	for _, period := range []time.Duration{time.Second / 99, time.Second / learnHz} {
+		l := newLag()
+		var ticks, n uint64
+		rnd := rand.New(rand.NewPCG(1, 2))
+		if got := l.learn(0, 0, period, since); float64(got) > lagPrior || float64(got) < lagPrior-1 {
+			t.Errorf("at first the lag is %d ticks, want %.1f", got, lagPrior)
 		}
-		got = l.learn(samples, n, period)
-	}
-	if got < truth*8/10 || got > truth*12/10 {
-		t.Errorf("a lag of %d ticks was learnt as %d", truth, got)
-	}
-	// It follows a change.
-	for range 6000 {
-		n += bursts / 10
-		got = l.learn(samples, n, period)
-	}
-	if got > truth/2 {
-		t.Errorf("the lag is gone and still %d ticks", got)
+		var got uint32
+		for range 600 { // a minute
+			n += bursts / 10
+			for range bursts / 10 {
+				if rnd.Float64() < float64(truth)/float64(period/tick) {
+					ticks += uint64(period / tick)
+				}
+			}
+			got = l.learn(ticks, n, period, since)
+		}
+		if got < uint32(truth*8/10) || got > uint32(truth*12/10) {
+			t.Errorf("every %v: a lag of %d ticks was learnt as %d", period, truth, got)
+		}
+		if l.wanting {
+			t.Errorf("every %v: more is wanted after a minute", period)
+		}
+		// It follows a change.
+		for range 12000 {
+			n += bursts / 10
+			got = l.learn(ticks, n, period, since)
+		}
+		if got > uint32(truth/2) {
+			t.Errorf("every %v: the lag is gone and still %d ticks", period, got)
+		}
 	}
 }
 
 func TestLagIsBounded(t *testing.T) {
-	var l lag
-	if got := l.learn(1000, 10, 157_000); got != lagMost {
+	l := newLag()
+	if got := l.learn(1e9, 10, time.Second/99, time.Second); got != lagMost {
 		t.Errorf("got %d ticks, want %d at most", got, lagMost)
+	}
+}
+
+func TestLagIsWantedWhereItMatters(t *testing.T) {
+	l := newLag()
+	if l.learn(0, 10, time.Second/99, time.Second); l.wanting {
+		t.Error("more samples for ten bursts a second")
+	}
+	if l.learn(0, 1000, time.Second/99, time.Second); !l.wanting {
+		t.Error("no more samples for a thousand bursts a second of which nothing is known")
 	}
 }

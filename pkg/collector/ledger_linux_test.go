@@ -30,8 +30,8 @@ func TestLedgerNeverDecreasesAndSumsToWall(t *testing.T) {
 				raw[from] -= x
 				raw[to] += x
 			}
-			samples[rnd.IntN(2)] += uint64(rnd.IntN(3))
-			shown := *l.show(raw, samples, 700)
+			samples[rnd.IntN(2)] += 700 * uint64(rnd.IntN(3))
+			shown := *l.show(raw, samples)
 			for i := range shown {
 				if shown[i] < before[i] {
 					t.Fatalf("seed %d step %d: cell %d fell from %d to %d", seed, step, i, before[i], shown[i])
@@ -58,12 +58,12 @@ func TestLedgerSplitsBySamples(t *testing.T) {
 		for ; next <= raw[onCPUGo]; next += period {
 			switch rnd.IntN(6) {
 			case 0, 1:
-				samples[0]++
+				samples[0] += period
 			case 2:
-				samples[1]++
+				samples[1] += period
 			}
 		}
-		l.show(raw, samples, period)
+		l.show(raw, samples)
 	}
 	total := float64(raw[onCPUGo])
 	for i, want := range []float64{2.0 / 6, 1.0 / 6} {

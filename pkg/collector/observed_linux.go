@@ -28,6 +28,8 @@ type observed struct {
 	chunks []uint16
 	links  []link.Link // tier 1
 
+	learning atomic.Bool // samples taken more often would teach something of it
+
 	mu         sync.Mutex // guards what follows, and the snapshot
 	ps         []*observedP
 	snap       goruntime.Snapshot
@@ -37,6 +39,7 @@ type observed struct {
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
 	lags       [kern.ScopeLagLAGS]lag
+	lagsAt     uint64   // tick
 	words      []uint64 // of the Ps at the last snapshot
 	skipped    int      // snapshots left out since, because the target rests
 	received   uint64   // intervals and stops that came through the ring
@@ -88,6 +91,9 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		c: c, info: info, bin: bin, globalRunq: -1,
 		gov:   governor{budget: c.o.CostBudget, floor: c.o.CostFloor, patience: patienceLeast},
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
+	}
+	for i := range o.lags {
+		o.lags[i] = newLag()
 	}
 	defer func() {
 		if err != nil {
@@ -182,8 +188,8 @@ func (o *observed) claim() (err error) {
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
-		Intervals: 1,
-		Budget:    int64(o.c.o.IntervalBudget),
+		Intervals: 1, SampleEvery: 1,
+		Allowance: uint64(o.c.o.IntervalBudget),
 	}
 	return nil
 }
@@ -265,7 +271,7 @@ func (o *observed) enterThreads() {
 			continue // it has ended
 		}
 		th := kern.ScopeThread{
-			Word: uint64(wordOf(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Target: o.index, Tgid: uint32(o.info.PID),
+			Word: uint64(wordOf(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Tid: uint32(m.TID), Target: o.index, Tgid: uint32(o.info.PID),
 		}
 		for j := range min(len(comm), len(th.Comm)-1) {
 			th.Comm[j] = int8(comm[j])
@@ -440,7 +446,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 	r := p.rec
 	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
-	shown := p.ledger.show(raw.time, samples, o.c.samplePeriod)
+	shown := p.ledger.show(raw.time, samples)
 	since := sinceTick(raw.now, uint64(raw.word))
 	*v = pstate.PView{
 		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.c.clock.unix(since), TID: int32(raw.word.owner()),

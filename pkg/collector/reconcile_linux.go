@@ -67,7 +67,7 @@ func (o *observed) snapshot() error {
 		}
 	}
 	if o.index != 0 {
-		o.learnLags()
+		o.learnLags(now)
 	}
 	o.flush(false)
 	return nil

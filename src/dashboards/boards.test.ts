@@ -1,3 +1,4 @@
+import { createTheme, FieldType, formattedValueToString, getDisplayProcessor, type FieldConfig } from '@grafana/data';
 import type { Panel, RowPanel } from '@grafana/grafana-foundation-sdk/dashboard';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
@@ -108,6 +109,30 @@ describe('panels', () => {
       checkQuery(target);
       expect(target.datasource).toEqual(BOARD_DATASOURCE);
     }
+  });
+
+  const withZeroAndMagnitudes = ALL_PANELS.filter(
+    ([, panel]) =>
+      (panel.fieldConfig?.defaults.custom as { scaleDistribution?: { type: string } } | undefined)?.scaleDistribution
+        ?.type === 'symlog'
+  );
+
+  it.each(withZeroAndMagnitudes)('%s has no tick with a number below zero', (_, panel) => {
+    const { unit, mappings } = panel.fieldConfig?.defaults ?? {};
+    const field = { type: FieldType.number, config: { unit, mappings } as FieldConfig };
+    const tick = getDisplayProcessor({ field, theme: createTheme() });
+    expect([-100, -10, -1, 0, 1, 10].map((value) => formattedValueToString(tick(value)))).toEqual([
+      '',
+      '',
+      '',
+      '0',
+      '1',
+      '10',
+    ]);
+  });
+
+  it('has one panel whose values differ by magnitudes', () => {
+    expect(withZeroAndMagnitudes).toHaveLength(1);
   });
 
   it('only stream where the eye follows', () => {

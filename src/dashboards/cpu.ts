@@ -140,6 +140,7 @@ const cpus = [
     unit: 'hertz',
     decimals: 2,
     scheme: 'Viridis',
+    empty: NO_FREQUENCY,
     queries: { kind: 'heatmap', metric: 'cpu_frequency', target: { host: '$host' } },
   }),
   cpuWaitLanesPanel({

@@ -15,13 +15,43 @@ export const LONGEST_STOP = ((): string => {
   return `(${longest('pscope_stop_seconds', '')} or ${longest('pscope_stop_seconds_bucket', ', le')})`;
 })();
 
+/** The states in which a P has work in hand, as a matcher. */
+const BUSY = 'state=~"running|gc|syscall"';
+
 /** By how much the busiest P of a process is busier than its Ps are on average; Ps beyond GOMAXPROCS don't count. */
-export const IMBALANCE = ((): string => {
-  const busy = `sum ${PER_P} (rate(pscope_p_seconds_total{state=~"running|gc|syscall"}[1m]))`;
-  const dead = `sum ${PER_P} (rate(pscope_p_seconds_total{state="dead"}[1m])) > 0.5`;
-  const alive = `(${busy} unless (${dead}))`;
+function imbalance(selector: string, window: string): string {
+  const rate = (state: string): string =>
+    `sum ${PER_P} (rate(pscope_p_seconds_total{${selector}${selector && ','}${state}}[${window}]))`;
+  const alive = `(${rate(BUSY)} unless (${rate('state="dead"')} > 0.5))`;
   return `max ${PER_PROCESS} ${alive} - avg ${PER_PROCESS} ${alive}`;
-})();
+}
+
+/** The imbalance of all processes. */
+export const IMBALANCE = imbalance('', '1m');
+
+/** Seconds for which a process is observed before it is ranked. */
+const RANKED_AFTER = 60;
+
+/**
+ * What the processes of a selector are ranked by. On a host that starts programs all the time most processes are gone before anybody could
+ * look at them: only what has been observed for a minute counts, or is there at the end of the range. The seconds of all states of a P add
+ * up to how long it has been observed.
+ */
+export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' | 'stopped' | 'imbalance', string> {
+  const observed = `max ${PER_PROCESS} (sum ${PER_P} (pscope_p_seconds_total{${selector}}))`;
+  const there = `max ${PER_PROCESS} (pscope_target_info{${selector}} @ end())`;
+  const lasting = (expr: string): string =>
+    `(${expr}) and on (host, process, process_pid) (${observed} >= ${RANKED_AFTER} or ${there})`;
+  const ofPs = (how: 'avg' | 'max', metric: string, more = ''): string =>
+    lasting(`${how} ${PER_PROCESS} (sum ${PER_P} (rate(${metric}{${selector}${more}}[$__rate_interval])))`);
+  return {
+    busy: ofPs('avg', 'pscope_p_seconds_total', `,${BUSY}`),
+    dShare: ofPs('max', 'pscope_p_uninterruptible_seconds_total'),
+    cpuWait: ofPs('avg', 'pscope_p_thread_seconds_total', ',thread_state="runnable"'),
+    stopped: ofPs('max', 'pscope_p_stop_seconds_total'),
+    imbalance: lasting(imbalance(selector, '$__rate_interval')),
+  };
+}
 
 /** Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer can't take are meant to be. */
 export const LOSS_REASONS = 'reason!~"interval_budget|slow_reader.*"';

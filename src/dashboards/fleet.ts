@@ -1,3 +1,4 @@
+import { ranking as rankedBy } from './expressions';
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
 import { momentOfProcess } from './links';
@@ -117,21 +118,18 @@ const counts = [
   }),
 ];
 
+const RANKED = rankedBy(CHOSEN);
+
 const ranking = rows({
   id: ID.ranking,
   title: 'Processes',
-  description: 'One row per process with its course over the range shown; click a name to open its board.',
+  description:
+    'One row per process that is there at the end of the range shown or was for a minute, with its course; click a name to open its board.',
   w: 24,
   h: 8,
   sortBy: 'Busy',
   columns: rankingColumns(),
-  queries: [
-    perProcess({ metric: 'state', states: ['running', 'gc', 'syscall'] }),
-    perProcess({ metric: 'd_share', aggregation: 'max' }),
-    perProcess({ metric: 'thread', threadStates: ['runnable'] }),
-    perProcess({ metric: 'stops', aggregation: 'max' }),
-    perProcess({ metric: 'imbalance' }),
-  ],
+  queries: [RANKED.busy, RANKED.dShare, RANKED.cpuWait, RANKED.stopped, RANKED.imbalance].map((expr) => promql(expr)),
 }).transformations([
   {
     id: 'timeSeriesTable',

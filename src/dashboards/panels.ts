@@ -21,7 +21,7 @@ export interface PanelSpec {
   /** Height in grid rows of 38 px. */
   h: number;
   queries: Ask | Ask[];
-  /** What stands in the panel when there is nothing to draw, instead of "No data"; Grafana's heatmap panel does not know this option. */
+  /** What stands in the panel when there is nothing to draw, instead of "No data". */
   empty?: string;
   /** Where a click on a value leads. */
   links?: Link[];
@@ -273,6 +273,26 @@ function applyRange(
   if (spec.decimals !== undefined) {
     panel.decimals(spec.decimals);
   }
+}
+
+/** On a logarithmic axis with a place for zero, ticks are marked down to minus this. */
+const LINEAR_UP_TO = 1;
+
+/**
+ * Lines on an axis for values that differ by orders of magnitude, with a place for zero. Such an axis always has a tick below zero, drawn
+ * even where the scale begins at zero: it gets no words.
+ */
+export function magnitudes(spec: Omit<Parameters<typeof lines>[0], 'min'>): timeseries.PanelBuilder {
+  return lines({ ...spec, min: 0 })
+    .scaleDistribution(
+      new common.ScaleDistributionConfigBuilder()
+        .type(common.ScaleDistribution.Symlog)
+        .log(10)
+        .linearThreshold(LINEAR_UP_TO)
+    )
+    .mappings([
+      { type: dashboard.MappingType.RangeToText, options: { from: null, to: -LINEAR_UP_TO, result: { text: '' } } },
+    ]);
 }
 
 /** Areas on top of one another, for shares that make a whole. */

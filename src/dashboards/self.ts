@@ -1,8 +1,6 @@
-import { ScaleDistribution, ScaleDistributionConfigBuilder } from '@grafana/grafana-foundation-sdk/common';
-
 import { LOSS_REASONS } from './expressions';
 import { board, finish, type Board } from './layout';
-import { donut, figure, lines, rows } from './panels';
+import { donut, figure, lines, magnitudes, rows } from './panels';
 import { promql } from './query';
 import { agentColumns, targetColumns } from './tables';
 import * as variables from './variables';
@@ -36,9 +34,6 @@ const ID = SELF_PANELS;
 const HOST = 'host=~"$host"';
 
 const plain = [{ from: null, colour: 'text' }];
-
-/** Reasons differ by orders of magnitude; zero must have a place all the same. */
-const LOGARITHMIC = new ScaleDistributionConfigBuilder().type(ScaleDistribution.Symlog).log(10).linearThreshold(1);
 
 const figures = [
   figure({
@@ -135,7 +130,7 @@ const honesty = [
       '{{process}} {{process_pid}} @ {{host}}'
     ),
   }),
-  lines({
+  magnitudes({
     id: ID.lost,
     title: 'Events lost a second, by reason',
     description:
@@ -143,12 +138,11 @@ const honesty = [
     w: 12,
     h: 8,
     unit: 'short',
-    min: 0,
     queries: promql(
       `sum by (host, reason) (rate(pscope_lost_events_total{${HOST}}[$__rate_interval]))`,
       '{{reason}} @ {{host}}'
     ),
-  }).scaleDistribution(LOGARITHMIC),
+  }),
   lines({
     id: ID.reconciliations,
     title: 'Reconciliations, by reason',

@@ -8,6 +8,7 @@ import { promqlProblem } from '../query/promql';
 import { selectors } from '../selectors';
 import { optionId, Suggestions } from './Suggestions';
 import { useDraft } from './useDraft';
+import { useProblem } from './useProblem';
 
 interface Props {
   id: string;
@@ -38,6 +39,7 @@ export function CodeField({ id, expr, problem, onCommit, onRun, load }: Props) {
     return found && PROBLEM.expr(found.near, found.column);
   }, [typing, text, problem]);
 
+  const { around, problemId } = useProblem(shown);
   const area = useRef<HTMLTextAreaElement>(null);
   const listId = `${id}-suggestions`;
   const [caret, setCaret] = useState<number>();
@@ -84,13 +86,19 @@ export function CodeField({ id, expr, problem, onCommit, onRun, load }: Props) {
     }
   };
   return (
-    <div>
+    <div ref={around}>
       <Field
         label={EDITOR.expr}
         htmlFor={id}
         noMargin
         invalid={shown !== undefined}
-        error={shown && <span data-testid={selectors.problem('expr')}>{shown}</span>}
+        error={
+          shown && (
+            <span id={problemId} data-testid={selectors.problem('expr')}>
+              {shown}
+            </span>
+          )
+        }
       >
         <TextArea
           id={id}

@@ -1,6 +1,7 @@
-import { LoadingState, type QueryEditorProps } from '@grafana/data';
+import { CoreApp, LoadingState, type QueryEditorProps } from '@grafana/data';
 import {
   Alert,
+  Button,
   Combobox,
   InlineFieldRow,
   InlineSwitch,
@@ -49,10 +50,12 @@ import {
   type TargetSelector,
   type VariableLabel,
 } from '../query/model';
+import { sentence } from '../query/sentence';
 import { validate } from '../query/validate';
 import { selectors } from '../selectors';
 import type { ScopeOptions, ScopeQuery } from '../types';
 import { CodeField } from './CodeField';
+import { exploreUrl } from './explore';
 import { Labelled } from './Labelled';
 import { TargetPicker } from './TargetPicker';
 import { TextField } from './TextField';
@@ -75,16 +78,25 @@ export function QueryEditor(props: Props) {
       onRunQuery: () => latest.current.onRunQuery(),
       loadAll: (label) => latest.current.datasource.labelValues(label, {}, { range: latest.current.range }),
       load: (label, others) => latest.current.datasource.labelValues(label, others, { range: latest.current.range }),
+      explore: (query) => {
+        const { datasource, range } = latest.current;
+        // The panel under edit stays as it is.
+        window.open(exploreUrl(datasource, query, range), '_blank', 'noopener');
+      },
     }),
     [latest]
   );
   const state = props.data?.state;
+  const { kinds = OFFERED_KINDS, app } = props;
   return (
     <Sentence
       query={props.query}
-      kinds={props.kinds ?? OFFERED_KINDS}
+      kinds={kinds}
       actions={actions}
       loaded={state === LoadingState.Done || state === LoadingState.Streaming}
+      panel={props.data?.request?.panelPluginId}
+      // Explore draws what frames say they are for; an annotation and an alert rule have no panel.
+      drawn={kinds.length > 1 && app !== CoreApp.Explore && app !== CoreApp.UnifiedAlerting}
     />
   );
 }
@@ -94,17 +106,23 @@ interface Actions {
   onRunQuery: () => void;
   loadAll: (label: VariableLabel) => Promise<string[]>;
   load: (label: TargetField, others: TargetSelector) => Promise<string[]>;
+  explore: (query: ScopeQuery) => void;
 }
 
 interface SentenceProps {
   query: ScopeQuery;
   kinds: readonly Kind[];
   actions: Actions;
+  /** Whether there is an answer. */
   loaded: boolean;
+  /** The visualization that the answer was for, where Grafana tells it. */
+  panel: string | undefined;
+  /** Whether a panel that the user may choose draws the answer. */
+  drawn: boolean;
 }
 
-const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded }: SentenceProps) {
-  const { onChange, onRunQuery, load, loadAll } = actions;
+const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded, panel, drawn }: SentenceProps) {
+  const { onChange, onRunQuery, load, loadAll, explore } = actions;
   const query = useMemo(() => migrate(stored), [stored]);
   const id = useId();
   const problems = useMemo(() => validate(query), [query]);
@@ -126,8 +144,11 @@ const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded 
   const loadErrorText = Object.entries(loadErrors).find(([, why]) => why !== undefined);
 
   return (
-    <div data-testid={selectors.queryEditor}>
+    <div data-testid={selectors.queryEditor} role="group" aria-labelledby={`${id}-sentence`}>
       <Stack direction="column" gap={0.5}>
+        <div id={`${id}-sentence`} data-testid={selectors.sentence}>
+          <Text color="secondary">{sentence(query)}</Text>
+        </div>
         <InlineFieldRow>
           {kinds.length > 1 && (
             <Labelled field="kind" label={EDITOR.show} problems={problems}>
@@ -358,29 +379,50 @@ const Sentence = memo(function Sentence({ query: stored, kinds, actions, loaded 
           )}
         </InlineFieldRow>
 
-        <Hints query={query} loaded={loaded} />
+        <Hints query={query} />
+        {drawn && !suits(full.kind, panel, loaded) && (
+          <Stack direction="row" gap={1} alignItems="center" wrap="wrap">
+            <div data-testid={selectors.panelHint}>
+              <Text variant="bodySmall" color="secondary">
+                {EDITOR.suits(KIND_PANEL[full.kind]?.name ?? '')}
+              </Text>
+            </div>
+            <Button
+              variant="secondary"
+              fill="text"
+              size="sm"
+              icon="compass"
+              tooltip={EDITOR.exploreHelp}
+              data-testid={selectors.explore}
+              onClick={() => explore(query)}
+            >
+              {EDITOR.explore}
+            </Button>
+          </Stack>
+        )}
       </Stack>
     </div>
   );
 });
 
 /** What is no error and yet worth saying. */
-function Hints({ query, loaded }: { query: ScopeQuery; loaded: boolean }) {
-  const full = complete(query);
-  const panel = KIND_PANEL[full.kind];
-  const fast = query.live && full.rateHz > DEFAULT_RATE_HZ;
-  const text = [
-    fast && isCode(query) && EDITOR.codeRates,
-    fast && !isCode(query) && !canStreamFast(query) && EDITOR.slowMetric,
-    panel && !loaded && EDITOR.suits(panel.name),
-  ].filter(Boolean);
+function Hints({ query }: { query: ScopeQuery }) {
+  if (!query.live || complete(query).rateHz <= DEFAULT_RATE_HZ || canStreamFast(query)) {
+    return null;
+  }
   return (
-    <div data-testid={selectors.panelHint}>
+    <div data-testid={selectors.rateHint}>
       <Text variant="bodySmall" color="secondary">
-        {text.join(' ')}
+        {isCode(query) ? EDITOR.codeRates : EDITOR.slowMetric}
       </Text>
     </div>
   );
+}
+
+/** Whether a kind is in a panel made for it. Where Grafana does not tell the panel, one that shows something is taken to suit. */
+function suits(kind: Kind, panel: string | undefined, loaded: boolean): boolean {
+  const ids = KIND_PANEL[kind]?.ids;
+  return ids === undefined || (panel === undefined ? loaded : ids.includes(panel));
 }
 
 function defaultAggregationWord(metric: Metric): string {

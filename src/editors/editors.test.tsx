@@ -1,4 +1,11 @@
-import { LoadingState, type DataSourcePluginOptionsEditorProps, type PanelData } from '@grafana/data';
+import {
+  CoreApp,
+  dateTime,
+  LoadingState,
+  type DataQueryRequest,
+  type DataSourcePluginOptionsEditorProps,
+  type PanelData,
+} from '@grafana/data';
 import { act, fireEvent, render, screen, waitFor, within } from '@testing-library/react';
 import userEvent from '@testing-library/user-event';
 import React, { useState } from 'react';
@@ -37,7 +44,13 @@ beforeAll(() => {
 });
 
 const labelValues = jest.fn((_label: string, _target: object) => Promise.resolve(['api', 'c++']));
-const datasource = { labelValues } as unknown as DataSource;
+const datasource = {
+  uid: 'u1',
+  labelValues,
+  getRef: () => ({ type: 'pscope-pscope-datasource', uid: 'u1' }),
+  interpolateVariablesInQueries: (queries: ScopeQuery[]) =>
+    queries.map((query) => ({ ...query, target: { process: query.target?.process?.replace('$process', 'api') } })),
+} as unknown as DataSource;
 
 beforeEach(() => labelValues.mockClear());
 
@@ -141,11 +154,51 @@ describe('QueryEditor', () => {
     const { onRunQuery, newest } = setup({});
     await type('ps', '3-1');
     expect(screen.getByTestId(selectors.problem('ps'))).toHaveTextContent('runs backwards');
+    expect(field('ps')).toHaveAccessibleDescription(/runs backwards/);
+    expect(field('ps')).toBeInvalid();
     expect(newest().ps).toBe('3-1');
     expect(onRunQuery).not.toHaveBeenCalled();
     await type('ps', '1-3');
     expect(screen.queryByTestId(selectors.problem('ps'))).toBeNull();
+    expect(field('ps')).not.toHaveAccessibleDescription();
+    expect(field('ps')).toBeValid();
     expect(onRunQuery).toHaveBeenCalledTimes(1);
+  });
+
+  it.each([
+    ['states', { kind: 'heatmap', states: ['asleep'] }],
+    ['metric', { kind: 'timeline', metric: 'runq' }],
+    ['process', { kind: 'stops', target: { process: '(' } }],
+  ] as Array<[Field, Partial<ScopeQuery>]>)('ties the error of %s to its control', (name, query) => {
+    setup(query);
+    expect(field(name)).toHaveAccessibleDescription(screen.getByTestId(selectors.problem(name)).textContent ?? '');
+    expect(field(name)).toBeInvalid();
+  });
+
+  it('is left by the keyboard in the order in which it reads', async () => {
+    setup({ kind: 'timeline' });
+    const order: Field[] = [
+      'kind',
+      'metric',
+      'states',
+      'process',
+      'host',
+      'pod',
+      'container',
+      'pid',
+      'ps',
+      'resolution',
+    ];
+    const reached: string[] = [];
+    await user.click(field('kind'));
+    for (let i = 0; i < 60 && reached.length < order.length; i++) {
+      const id = document.activeElement?.getAttribute('data-testid');
+      if (id && order.some((name) => selectors.field(name) === id) && !reached.includes(id)) {
+        reached.push(id);
+      }
+      await user.tab();
+    }
+    expect(reached).toEqual(order.map((name) => selectors.field(name)));
   });
 
   it('runs once the user is done, not at every key', async () => {
@@ -168,12 +221,76 @@ describe('QueryEditor', () => {
 
   it('says when a metric does not stream that fast', () => {
     setup({ kind: 'series', metric: 'syscalls', live: true, rateHz: 30 });
-    expect(screen.getByTestId(selectors.panelHint)).toHaveTextContent('at most 5 frames');
+    expect(screen.getByTestId(selectors.rateHint)).toHaveTextContent('at most 5 frames');
   });
 
-  it('says which panel suits', () => {
-    setup({ kind: 'timeline' });
-    expect(screen.getByTestId(selectors.panelHint)).toHaveTextContent('State timeline');
+  it('starts with what the query says, which also names it for screen readers', () => {
+    setup({ kind: 'timeline', target: { process: 'api', host: 'web-1' } });
+    const words = 'Show P states of process api on host web-1 as a timeline';
+    expect(screen.getByTestId(selectors.sentence)).toHaveTextContent(words);
+    expect(screen.getByTestId(selectors.queryEditor)).toHaveAccessibleName(words);
+  });
+
+  describe('beside a panel', () => {
+    const range = { from: dateTime(1000), to: dateTime(61_000), raw: { from: 'now-1m', to: 'now' } };
+    const inPanel = (query: Partial<ScopeQuery>, panelPluginId: string, app = CoreApp.PanelEditor) => {
+      const request = { panelPluginId } as DataQueryRequest<ScopeQuery>;
+      const data: PanelData = { state: LoadingState.Done, series: [], timeRange: range, request };
+      const nothing = () => undefined;
+      const stored = { refId: 'A', ...query };
+      render(
+        <QueryEditor
+          datasource={datasource}
+          query={stored}
+          data={data}
+          app={app}
+          range={range}
+          onChange={nothing}
+          onRunQuery={nothing}
+        />
+      );
+    };
+    const hint = () => screen.queryByTestId(selectors.panelHint);
+
+    it('says which one suits and what to click while it is another', () => {
+      inPanel({ kind: 'timeline' }, 'timeseries');
+      expect(hint()).toHaveTextContent('State timeline panel: choose it in the list of visualizations');
+    });
+
+    it.each([
+      ['timeline', 'state-timeline', CoreApp.PanelEditor],
+      ['heatmap', 'heatmap', CoreApp.PanelEditor],
+      ['series', 'some-other-panel', CoreApp.PanelEditor],
+      ['heatmap', 'timeseries', CoreApp.Explore],
+      ['stops', 'timeseries', CoreApp.UnifiedAlerting],
+    ] as const)('says nothing where %s is in %s of %s', (kind, panel, app) => {
+      inPanel({ kind }, panel, app);
+      expect(hint()).toBeNull();
+    });
+
+    it('opens the query in Explore, which draws it with the panel that suits', async () => {
+      const open = jest.spyOn(window, 'open').mockReturnValue(null);
+      inPanel({ kind: 'heatmap', target: { process: '$process' } }, 'timeseries');
+      await user.click(screen.getByTestId(selectors.explore));
+      const url = new URL(String(open.mock.calls[0]?.[0]), 'http://localhost');
+      expect(url.pathname).toBe('/explore');
+      expect(Object.values(JSON.parse(url.searchParams.get('panes') ?? ''))).toEqual([
+        {
+          datasource: 'u1',
+          queries: [
+            {
+              refId: 'A',
+              version: 1,
+              kind: 'heatmap',
+              target: { process: 'api' },
+              datasource: { type: 'pscope-pscope-datasource', uid: 'u1' },
+            },
+          ],
+          range: { from: 'now-1m', to: 'now' },
+        },
+      ]);
+      open.mockRestore();
+    });
   });
 
   it('checks PromQL while it is typed and runs on Shift+Enter', async () => {
@@ -185,6 +302,7 @@ describe('QueryEditor', () => {
     onRunQuery.mockClear();
     fireEvent.change(field('expr'), { target: { value: 'sum(up' } });
     expect(screen.getByTestId(selectors.problem('expr'))).toHaveTextContent('column 7');
+    expect(field('expr')).toHaveAccessibleDescription(/column 7/);
     fireEvent.change(field('expr'), { target: { value: 'sum(up)' } });
     expect(screen.queryByTestId(selectors.problem('expr'))).toBeNull();
     fireEvent.keyDown(field('expr'), { key: 'Enter', shiftKey: true });
@@ -225,6 +343,15 @@ describe('QueryEditor', () => {
     const controls = document.querySelectorAll('input, textarea');
     expect(controls.length).toBeGreaterThan(12);
     controls.forEach((control) => expect(control).toHaveAccessibleName());
+  });
+
+  it('gives each word no more room than it needs', () => {
+    setup({});
+    const words = [...document.querySelectorAll('label')].filter((label) =>
+      /^(Show|of|on host|Ps)$/.test(label.textContent ?? '')
+    );
+    expect(words).toHaveLength(4);
+    words.forEach((word) => expect(word).toHaveStyle({ width: 'auto' }));
   });
 
   it('is not drawn again for every frame of a stream', () => {

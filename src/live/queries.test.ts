@@ -15,11 +15,12 @@ afterEach(() => jest.useRealTimers());
 
 const LABELS = { host: 'web-1', process: 'api', process_pid: '7', p: '0' };
 
-function request(targets: Array<Partial<ScopeQuery>>, to: 'now' | 'then' = 'now'): DataQueryRequest<ScopeQuery> {
+/** A request up to a relative time, or up to a moment that is over. */
+function request(targets: Array<Partial<ScopeQuery>>, to = 'now'): DataQueryRequest<ScopeQuery> {
   const range = {
     from: dateTime(NOW - 10_000),
     to: dateTime(NOW),
-    raw: { from: 'now-10s', to: to === 'now' ? 'now' : dateTime(NOW) },
+    raw: { from: 'now-10s', to: to.startsWith('now') ? to : dateTime(NOW) },
   };
   return {
     requestId: 'Q1',
@@ -138,11 +139,17 @@ describe('LiveQueries', () => {
     expect(opened).toEqual([]);
   });
 
-  it('asks only for history when the range is over', async () => {
+  it.each(['then', 'now-10s', 'now-1d/d'])('asks only for history when the range ends %s', async (to) => {
     const { run, asked, opened } = await harness();
-    await run(request([FAST], 'then'));
+    await run(request([FAST], to));
     expect(asked[0]?.targets[0]?.live).toBe(false);
     expect(opened).toEqual([]);
+  });
+
+  it.each(['now', 'now/d', 'now+1h'])('streams when the range ends %s', async (to) => {
+    const { run, opened } = await harness();
+    await run(request([FAST], to));
+    expect(opened).toHaveLength(1);
   });
 
   it('sends each query of a panel its own way', async () => {

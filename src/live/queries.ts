@@ -1,4 +1,4 @@
-import type { DataQueryRequest, DataQueryResponse, ScopedVars } from '@grafana/data';
+import { dateMath, type DataQueryRequest, type DataQueryResponse, type ScopedVars } from '@grafana/data';
 import { from, merge, Observable, switchMap } from 'rxjs';
 
 import type { ScopeOptions, ScopeQuery } from '../types';
@@ -68,8 +68,12 @@ function multiplexed(): boolean {
   return protocol === 'h2' || protocol === 'h3';
 }
 
-/** Whether the range of a request goes on with time. */
+/** Whether the range of a request goes on with time and reaches up to it: `now` does and so does `now/d`, `now-10s` does not. */
 function endsNow(request: DataQueryRequest<ScopeQuery>): boolean {
   const to = request.rangeRaw?.to ?? request.range.raw.to;
-  return typeof to === 'string' && to.startsWith('now');
+  if (typeof to !== 'string' || !to.startsWith('now')) {
+    return false;
+  }
+  const asked = Date.now();
+  return (dateMath.toDateTime(to, { roundUp: true })?.valueOf() ?? 0) >= asked;
 }

@@ -108,6 +108,8 @@ describe('grpcWebTransport', () => {
   });
 
   it('fails when the server is gone', async () => {
+    // jsdom's XMLHttpRequest says so on the console, too.
+    jest.spyOn(console, 'error').mockImplementation(() => undefined);
     answer = (_body, _req, res) => res.destroy();
     await expect(firstValueFrom(grpcWebTransport('u')(request, 0))).rejects.toBeInstanceOf(StreamError);
   });

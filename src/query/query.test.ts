@@ -112,15 +112,31 @@ describe('parsePs', () => {
 
 describe('sentence', () => {
   it.each([
-    [{}, 'Heatmap of P state share (running, gc and syscall)'],
+    [{}, 'Show P state share (running, gc and syscall) of the busiest process as a heatmap'],
     [
-      { kind: 'timeline', target: { process: 'api', pid: '7' }, ps: '0-3', live: true },
-      'Timeline of P states, process api, pid 7, Ps 0-3, live',
+      { kind: 'timeline', target: { process: 'api', host: 'web-1', pid: '7' }, ps: '0-3', live: true },
+      'Show P states of process api on host web-1 with PID 7 as a timeline, Ps 0-3, live',
     ],
-    [{ kind: 'series', metric: 'd_share', by: ['p'] }, 'Series of D share, average for each P'],
-    [{ kind: 'series', metric: 'wake_wait', by: [] }, 'Series of Wake wait, 99th percentile'],
+    [{ kind: 'series', metric: 'd_share', by: ['p'] }, 'Show D share of any process as series, average for each P'],
+    [{ kind: 'series', metric: 'wake_wait', by: [] }, 'Show wake wait of any process as series, 99th percentile'],
+    [
+      { kind: 'series', metric: 'cpu_frequency', by: [], target: { host: 'web-1' } },
+      'Show CPU frequency of host web-1 as series, average',
+    ],
+    [
+      { kind: 'heatmap', target: { host: 'web-1' }, metric: 'runq' },
+      'Show run queue depth of any process on host web-1 as a heatmap',
+    ],
     [{ kind: 'series', editorMode: 'code', expr: ' up ' }, 'up'],
-    [{ kind: 'targets', target: { host: 'web-.*' } }, 'Targets, host web-.*'],
+    [{ kind: 'targets', target: { host: 'web-.*' } }, 'List Go processes on host web-.*'],
+    [{ kind: 'targets', target: { process: 'api' } }, 'List Go processes named api'],
+    [{ kind: 'stops' }, 'List stops of any process'],
+    [
+      { kind: 'stops', events: ['stops', 'gomaxprocs'], target: { process: 'api' } },
+      'List stops and GOMAXPROCS of process api',
+    ],
+    [{ kind: 'blocked', target: { pod: 'api-0' } }, 'List threads that waited longest of any process in pod api-0'],
+    [{ kind: 'diagnosis' }, 'Say what is wrong with the Ps of any process'],
     [{ kind: 'flames' as never }, 'Unknown kind "flames"'],
   ] as Array<[Partial<ScopeQuery>, string]>)('says %j', (q, text) => {
     expect(sentence(query(q))).toBe(text);

@@ -42,9 +42,10 @@ type ScopeIntervalEvent struct {
 type ScopeLag uint32
 
 const (
-	ScopeLagLAG_TAKEN ScopeLag = 0
-	ScopeLagLAG_GIVEN ScopeLag = 1
-	ScopeLagLAGS      ScopeLag = 2
+	ScopeLagLAG_TAKEN  ScopeLag = 0
+	ScopeLagLAG_GIVEN  ScopeLag = 1
+	ScopeLagLAG_PASSED ScopeLag = 2
+	ScopeLagLAGS       ScopeLag = 3
 )
 
 type ScopeLayout struct {
@@ -153,21 +154,23 @@ type ScopeTarget struct {
 	Layout      ScopeLayout
 	N_ps        uint32
 	Intervals   uint32
-	Budget      int64
 	StopStart   uint64
 	StopReason  uint32
 	StopTid     uint32
 	Stops       uint64
 	EndsLate    uint32
 	SampleEvery uint32
-	Made        uint64
-	Lag         [2]uint32
-	LagBursts   [2]uint64
-	LagSamples  [2]uint64
+	Lag         [3]uint32
+	_           [4]byte
+	Allowance   uint64
+	Chunk       [128]uint16
+	Apart       [8]uint64
+	Sent        uint64
+	LagBursts   [3]uint64
+	LagTicks    [3]uint64
 	Events      uint64
 	ProbeNs     uint64
 	Lost        [8]uint64
-	Chunk       [128]uint16
 }
 
 type ScopeThread struct {
@@ -184,7 +187,9 @@ type ScopeThread struct {
 	D_slot   uint32
 	Woken    uint32
 	Unheld   uint32
-	Pad      uint32
+	Weight   uint32
+	Tid      uint32
+	Gave     uint32
 	Comm     [16]int8
 }
 
@@ -216,6 +221,7 @@ const (
 	ScopeVarKinds            = "kinds"
 	ScopeVarLags             = "lags"
 	ScopeVarReasons          = "reasons"
+	ScopeVarSamplePeriod     = "sample_period"
 	ScopeVarStops            = "stops"
 )
 
@@ -292,12 +298,13 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
-	Execs     *ebpf.VariableSpec `ebpf:"execs"`
-	Intervals *ebpf.VariableSpec `ebpf:"intervals"`
-	Kinds     *ebpf.VariableSpec `ebpf:"kinds"`
-	Lags      *ebpf.VariableSpec `ebpf:"lags"`
-	Reasons   *ebpf.VariableSpec `ebpf:"reasons"`
-	Stops     *ebpf.VariableSpec `ebpf:"stops"`
+	Execs        *ebpf.VariableSpec `ebpf:"execs"`
+	Intervals    *ebpf.VariableSpec `ebpf:"intervals"`
+	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags         *ebpf.VariableSpec `ebpf:"lags"`
+	Reasons      *ebpf.VariableSpec `ebpf:"reasons"`
+	SamplePeriod *ebpf.VariableSpec `ebpf:"sample_period"`
+	Stops        *ebpf.VariableSpec `ebpf:"stops"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -351,12 +358,13 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
-	Execs     *ebpf.Variable `ebpf:"execs"`
-	Intervals *ebpf.Variable `ebpf:"intervals"`
-	Kinds     *ebpf.Variable `ebpf:"kinds"`
-	Lags      *ebpf.Variable `ebpf:"lags"`
-	Reasons   *ebpf.Variable `ebpf:"reasons"`
-	Stops     *ebpf.Variable `ebpf:"stops"`
+	Execs        *ebpf.Variable `ebpf:"execs"`
+	Intervals    *ebpf.Variable `ebpf:"intervals"`
+	Kinds        *ebpf.Variable `ebpf:"kinds"`
+	Lags         *ebpf.Variable `ebpf:"lags"`
+	Reasons      *ebpf.Variable `ebpf:"reasons"`
+	SamplePeriod *ebpf.Variable `ebpf:"sample_period"`
+	Stops        *ebpf.Variable `ebpf:"stops"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.

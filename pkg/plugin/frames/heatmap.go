@@ -17,10 +17,13 @@ const (
 	typeCells data.FrameType = "heatmap-cells"
 )
 
+// panelHeatmap is the panel in which Explore shows a heatmap; without it Explore draws lanes as a graph.
+const panelHeatmap = "heatmap"
+
 // Lanes is a heatmap with one row a curve (usually a P) in one frame: time, then a number field per curve.
 func Lanes(curves []Curve, look Look) *data.Frame {
 	f := wide(curves, look)
-	f.Meta.Type, f.Meta.TypeVersion = typeRows, seriesVersion
+	f.Meta.Type, f.Meta.TypeVersion, f.Meta.PreferredVisualizationPluginID = typeRows, seriesVersion, panelHeatmap
 	return f
 }
 
@@ -69,7 +72,7 @@ func Rows(hists []Histogram, look Look) *data.Frame {
 	tf := data.NewField("time", nil, times)
 	tf.Config = &data.FieldConfig{Interval: float64(look.Step.Milliseconds())}
 	f := data.NewFrame("", tf)
-	f.Meta = &data.FrameMeta{Type: typeRows, TypeVersion: seriesVersion, ExecutedQueryString: look.Query}
+	f.Meta = &data.FrameMeta{Type: typeRows, TypeVersion: seriesVersion, PreferredVisualizationPluginID: panelHeatmap, ExecutedQueryString: look.Query}
 	for i, bound := range order {
 		field := data.NewField("", data.Labels{"le": strconv.FormatFloat(bound, 'g', -1, 64)}, columns[i])
 		field.Config = &data.FieldConfig{Unit: "short"}
@@ -107,6 +110,6 @@ func Cells(hists []Histogram, look Look) *data.Frame {
 	counts := data.NewField("count", nil, count)
 	counts.Config = &data.FieldConfig{Unit: "short"}
 	f := data.NewFrame("", tf, bound("yMin", yMin), bound("yMax", yMax), counts)
-	f.Meta = &data.FrameMeta{Type: typeCells, TypeVersion: seriesVersion, ExecutedQueryString: look.Query}
+	f.Meta = &data.FrameMeta{Type: typeCells, TypeVersion: seriesVersion, PreferredVisualizationPluginID: panelHeatmap, ExecutedQueryString: look.Query}
 	return f
 }

@@ -58,6 +58,16 @@ func Names(sets []data.Labels, alone string) []string {
 	return names
 }
 
+// fieldName is the name of a field in a frame that a stream continues; what is shown is its display name. When the Ps change in
+// mid-stream, Grafana finds the earlier values of each field by this name alone, so that fields which had it in common would from then
+// on be one and the same.
+func fieldName(what string, l data.Labels) string {
+	if len(l) == 0 {
+		return what
+	}
+	return what + " " + l.String()
+}
+
 func name(l data.Labels, prefix []string) string {
 	var words []string
 	for _, k := range prefix {

@@ -84,7 +84,7 @@ func wide(curves []Curve, look Look) *data.Frame {
 			}
 			values[at] = &c.Values[j]
 		}
-		field := data.NewField(look.Name, c.Labels, values)
+		field := data.NewField(fieldName(look.Name, c.Labels), c.Labels, values)
 		field.Config = look.config(names[i])
 		f.Fields = append(f.Fields, field)
 	}

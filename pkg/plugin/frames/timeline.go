@@ -20,6 +20,9 @@ type Lane struct {
 	Spans  []Span
 }
 
+// panelTimeline is the panel in which Explore shows a timeline; without it Explore knows only tables for enums.
+const panelTimeline = "state-timeline"
+
 // Timeline is one frame per P with exact bounds: time, timeEnd, and the state as an enum. There are at most limit rows a P.
 func Timeline(lanes []Lane, palette Palette, limit int) data.Frames {
 	lanes, names := sortedLanes(lanes)
@@ -34,12 +37,12 @@ func Timeline(lanes []Lane, palette Palette, limit int) data.Frames {
 		state := data.NewField("state", lane.Labels, shade)
 		state.Config = &data.FieldConfig{DisplayNameFromDS: names[i], TypeConfig: palette.config()}
 		f := data.NewFrame("", data.NewField("time", nil, start), data.NewField("timeEnd", nil, end), state)
-		f.Meta = &data.FrameMeta{}
+		f.Meta = &data.FrameMeta{PreferredVisualizationPluginID: panelTimeline}
 		out = append(out, f)
 	}
 	if len(out) == 0 {
 		f := data.NewFrame("")
-		f.Meta = &data.FrameMeta{}
+		f.Meta = &data.FrameMeta{PreferredVisualizationPluginID: panelTimeline}
 		out = append(out, f)
 	}
 	return out
@@ -54,9 +57,9 @@ func TimelineWide(lanes []Lane, palette Palette, first, last time.Time, step tim
 		grid = append(grid, t.UTC())
 	}
 	f := data.NewFrame("", data.NewField("time", nil, grid))
-	f.Meta = &data.FrameMeta{}
+	f.Meta = &data.FrameMeta{PreferredVisualizationPluginID: panelTimeline}
 	for i, lane := range lanes {
-		field := data.NewField("state", lane.Labels, sample(lane.Spans, palette, grid, step))
+		field := data.NewField(fieldName("state", lane.Labels), lane.Labels, sample(lane.Spans, palette, grid, step))
 		field.Config = &data.FieldConfig{DisplayNameFromDS: names[i], TypeConfig: palette.config()}
 		f.Fields = append(f.Fields, field)
 	}

@@ -159,7 +159,13 @@ export class LiveTimeline {
         values: pick(all.code),
       },
     ];
-    return { refId: this.query.refId, name: '', fields, length: fields[0]?.values.length ?? 0 };
+    return {
+      refId: this.query.refId,
+      name: '',
+      meta: { preferredVisualisationPluginId: 'state-timeline' },
+      fields,
+      length: fields[0]?.values.length ?? 0,
+    };
   }
 
   private lane(labels: Labels): Lane {

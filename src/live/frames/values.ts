@@ -70,7 +70,7 @@ export class LiveValues {
     const names = this.names(rows);
     return {
       refId: this.query.refId,
-      meta: { type: DataFrameType.HeatmapRows, typeVersion: [0, 1] },
+      meta: { type: DataFrameType.HeatmapRows, typeVersion: [0, 1], preferredVisualisationPluginId: 'heatmap' },
       fields: [this.time(times), ...rows.map((row, i) => this.field(row, names[i]))],
       length: times.length,
     };
