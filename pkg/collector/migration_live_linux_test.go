@@ -186,9 +186,12 @@ func TestMigrationsAgainstTrace(t *testing.T) {
 	for _, load := range []string{"sleepers", "echo", "http"} {
 		t.Run(load, func(t *testing.T) {
 			// On a machine that is too busy with other things, a trace may be over before the first window.
-			if compareWithTrace(t, load) == 0 && compareWithTrace(t, load) == 0 {
-				t.Error("there was no window")
+			for range 2 {
+				if compareWithTrace(t, load) > 0 {
+					return
+				}
 			}
+			t.Error("there was no window")
 		})
 	}
 }
