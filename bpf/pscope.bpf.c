@@ -13,6 +13,7 @@
 #include "sched_waking.bpf.c"
 #include "sample.bpf.c"
 #include "world.bpf.c"
+#include "migration.bpf.c"
 #include "exec.bpf.c"
 
 // The verifier wants a GPL-compatible licence for the helpers that read memory.

@@ -54,6 +54,7 @@ enum lost_reason {
 	LOST_CONTENDED = 4,	// a word changed under every attempt to swap it
 	LOST_NO_SLOT = 5,	// a P the agent has not made room for yet
 	LOST_BAD_MEMORY = 6,	// the target's memory made no sense there
+	LOST_LAST_P = 7,	// tier 2: where a goroutine ran last had to be forgotten
 	LOST_REASONS = 8,
 };
 
@@ -186,6 +187,35 @@ struct exec_event {
 	u8 kind;
 	u8 pad[3];
 	u32 tgid;
+};
+
+// Tier 2 (bpf/migration.bpf.c). A window in which the starts of goroutines are watched: the probe may be in the code for longer.
+struct migration_window {
+	u64 begin;	   // ns
+	u64 end;	   // may be moved to an earlier time than begin + length
+	u64 length;
+	u32 number;	   // of the window: what was learnt in another must not be found
+	u32 set_mask;	   // of last_ran
+	u32 g_goid;	   // where goid is in the runtime's g
+	u32 pad;
+	u64 stray;	   // hits of which the P is not known
+};
+
+// By how much of the window, in eighths, a goroutine's start came after its last.
+#define MIGRATION_GAPS 8
+
+struct p_start_counts {
+	u64 hits;	   // of the probe, also outside of the window
+	u64 ns;		   // in the program, from one hit in 16
+	u64 first;	   // starts in the window of goroutines that were not seen before in it
+	u64 again;	   // starts of the others
+	u64 came[MIGRATION_GAPS]; // those of them on another P than the last
+	u64 gaps[MIGRATION_GAPS]; // the time since the last start that these took together, in ns
+};
+
+#define RAN_WAYS 8
+struct ran_set {
+	u64 way[RAN_WAYS];
 };
 
 #endif

@@ -56,7 +56,10 @@ export const METRIC_WORDS: Record<Metric, Words> = {
   sched_ticks: { label: 'Scheduler ticks', description: 'Goroutines started per second' },
   syscalls: { label: 'Syscalls', description: 'System calls per second' },
   transitions: { label: 'State changes', description: 'Changes of P state per second' },
-  migrations: { label: 'Goroutine migrations', description: 'Goroutines that changed their P, per second (tier 2)' },
+  migrations: {
+    label: 'Goroutine migrations',
+    description: 'Goroutines that changed their P, per second (agent with --migrations)',
+  },
   cpu_frequency: { label: 'CPU frequency', description: 'Clock of the CPUs' },
   imbalance: { label: 'Imbalance', description: 'How unevenly the Ps of a process are loaded' },
   gomaxprocs: { label: 'GOMAXPROCS', description: 'Number of Ps a process may use' },

@@ -136,7 +136,7 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 				fmt.Fprintf(os.Stderr, "%s is left out: %v\n", v.name, err)
 				continue
 			}
-			got, err := w.window(b.window)
+			got, err := w.window(b.window * time.Duration(max(1, v.times)))
 			if err == nil && v.name == tier01 {
 				err = s.take(w, v, b.window)
 			}

@@ -12,7 +12,7 @@ import (
 )
 
 // shown are the variants in the order of the tables.
-var shown = []string{nothing, tier0, tier01, traced, naive, runqlat}
+var shown = []string{nothing, tier0, tier01, tier012, traced, naive, runqlat}
 
 func (b *bench) markdown() string {
 	var t strings.Builder
@@ -25,7 +25,7 @@ func (b *bench) markdown() string {
 	}
 	p("## Operations per CPU-second\n")
 	p("Cost against nothing attached, the neighbour in the same round: median (quartiles). Below zero: less than the noise. `runtime/trace` writes to nowhere,")
-	p("which favours it. The uprobe runs a program of two instructions. runqlat is bpftrace's script and sees all tasks of the host.\n")
+	p("which favours it. Tier 2 (`--migrations`) counts in windows and pays for them in between: its runs are ten times as long. The uprobe runs a program of two instructions. runqlat is bpftrace's script and sees all tasks of the host.\n")
 	p("| workload | operations, nothing attached | %s |", strings.Join(shown[1:], " | "))
 	p("| --- | --- |%s", strings.Repeat(" --- |", len(shown)-1))
 	for _, o := range b.Workloads {

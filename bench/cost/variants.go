@@ -28,6 +28,7 @@ const (
 	nothing = "nothing"
 	tier0   = "tier 0"
 	tier01  = "tier 0+1"
+	tier012 = "tier 0+1+2"
 	traced  = "runtime/trace"
 	naive   = "uprobe on execute+0"
 	runqlat = "runqlat"
@@ -38,6 +39,8 @@ type variant struct {
 	name string
 	// attach begins the observation of a workload; detach ends it.
 	attach func(w *workload) (detach func(), err error)
+	// times is how many windows of the bench one run takes; 0: one.
+	times int
 	// bystanders says that processes pay which are not observed.
 	bystanders bool
 	// observer is the collector in use; nil with other tools.
@@ -52,6 +55,7 @@ func variants(only string) []*variant {
 		{name: nothing, bystanders: true, attach: func(*workload) (func(), error) { return func() {}, nil }},
 		{name: tier0},
 		{name: tier01, bystanders: true},
+		{name: tier012, times: 10}, // several of its windows, and the time between them that pays for them
 		{name: traced, attach: attachTrace},
 		{name: naive, attach: attachNaive},
 		{name: runqlat, bystanders: true, attach: attachRunqlat},
@@ -66,6 +70,8 @@ func variants(only string) []*variant {
 			v.attach = func(w *workload) (func(), error) { return v.observe(w, collector.Options{NoStops: true}) }
 		case tier01:
 			v.attach = func(w *workload) (func(), error) { return v.observe(w, collector.Options{}) }
+		case tier012:
+			v.attach = func(w *workload) (func(), error) { return v.observe(w, collector.Options{Migrations: true}) }
 		}
 	}
 	return all
@@ -97,7 +103,7 @@ func (v *variant) observe(w *workload, o collector.Options) (func(), error) {
 		return detach, nil
 	}
 	for range 500 {
-		if _, ok := v.view(w); ok {
+		if t, ok := v.view(w); ok && (t.Migrations.Counted || !o.Migrations) {
 			return detach, nil
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -51,6 +51,7 @@ type collect struct {
 
 	found   *finder
 	closing sync.WaitGroup // targets whose probes are being taken off
+	windows chan struct{}  // of tier 2: an entry for each that is open
 }
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
@@ -79,6 +80,10 @@ func New(o Options) (Collector, error) {
 		c.info.lack("eBPF", "--mode is snapshot", "start the agent with --mode auto")
 	}
 	c.rosterChanged()
+	c.windows = make(chan struct{}, windowsAtOnce)
+	if o.Migrations && c.kernel == nil {
+		c.info.lack("goroutine migrations", "they are counted by eBPF", "see eBPF")
+	}
 	c.found = newFinder(c)
 	return c, nil
 }

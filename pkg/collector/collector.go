@@ -84,6 +84,9 @@ type Options struct {
 	CostBudget float64
 	// CostFloor is the share of one CPU below which what observing costs never matters. 0: a thousandth; negative: 0.
 	CostFloor float64
+	// Migrations asks for tier 2: goroutine migrations, counted in short windows at random times within what tiers 0 and 1 leave of CostBudget
+	// (2 % if that has no limit).
+	Migrations bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }

@@ -11,17 +11,17 @@ import (
 // The steps by which less is observed of a target that observing costs too much. Each includes those before it; the order is that of what they save
 // against what they take away.
 const (
-	stepNone      = iota
-	_             // the number kept for tier 2, which there is not yet
-	stepIntervals // no raw intervals; the totals go on, the timeline shows shares
-	stepSamples   // one cpu-clock sample in five
-	stepStops     // tier 1 off: no uprobe is left in the target's code
-	stepSnapshots // tier 0 off: the kernel side no longer sees the target
-	stepLast      = stepSnapshots
+	stepNone       = iota
+	stepMigrations // tier 2 off
+	stepIntervals  // no raw intervals; the totals go on, the timeline shows shares
+	stepSamples    // one cpu-clock sample in five
+	stepStops      // tier 1 off: no uprobe is left in the target's code
+	stepSnapshots  // tier 0 off: the kernel side no longer sees the target
+	stepLast       = stepSnapshots
 )
 
 // leftOut names what each step takes away, for people.
-var leftOut = [...]string{"", "", "raw intervals", "four of five samples", "stops", "everything but snapshots"}
+var leftOut = [...]string{"", "goroutine migrations", "raw intervals", "four of five samples", "stops", "everything but snapshots"}
 
 // sparseSamples is one in how many samples counts from stepSamples on.
 const sparseSamples = 5
@@ -142,7 +142,7 @@ func (o *observed) step(to int) {
 		return
 	}
 	// A step that would change nothing here is not taken.
-	for to != stepNone && leftOut[to] == "" || to == stepStops && o.c.o.NoStops {
+	for to == stepMigrations && !o.c.o.Migrations || to == stepStops && o.c.o.NoStops {
 		to += (to - from) / max(to-from, from-to)
 	}
 	g.level = to
@@ -193,9 +193,18 @@ func (o *observed) describeLevel() {
 		if level == stepSnapshots {
 			parts = leftOut[level:]
 		} else {
-			parts = leftOut[stepIntervals : level+1]
+			parts = leftOut[stepMigrations : level+1]
+			if !o.c.o.Migrations {
+				parts = leftOut[stepIntervals : level+1]
+			}
 		}
 		reason = "left out, because observing costs it more of its CPU time than --cost-budget allows: " + strings.Join(parts, ", ")
+	}
+	if m := o.migrations; m != nil && m.off != "" && o.gov.level < stepMigrations {
+		if reason != "" {
+			reason += "; "
+		}
+		reason += "goroutine migrations are not counted: " + m.off
 	}
 	o.c.mu.Lock()
 	o.info.Source, o.info.Reason = source, reason

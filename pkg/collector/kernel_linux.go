@@ -24,9 +24,11 @@ const chunkPs = 8
 type kernelSide struct {
 	objs    kern.ScopeObjects
 	ring    *ringbuf.Reader
-	targets []kern.ScopeTarget   // index 0 is never used
-	records []kern.ScopeP_record // chunk 0 is never used
-	hints   []uint64             // see target_hints in bpf/maps.h
+	targets []kern.ScopeTarget          // index 0 is never used
+	records []kern.ScopeP_record        // chunk 0 is never used
+	hints   []uint64                    // see target_hints in bpf/maps.h
+	windows []kern.ScopeMigrationWindow // of tier 2, by target; none unless it is asked for
+	starts  []kern.ScopeP_startCounts   // likewise, by P as in records
 	mapped  [][]byte
 	links   []link.Link
 	samples sampling
@@ -58,6 +60,11 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
 	spec.Maps[kern.ScopeMapThreads].MaxEntries = uint32(o.MaxThreads)
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
+	if o.Migrations {
+		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
+		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * chunkPs
+		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
+	}
 	k = &kernelSide{entered: map[uint32]uint32{}}
 	defer func() {
 		if err != nil {
@@ -76,6 +83,14 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	}
 	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
 		return k, err
+	}
+	if o.Migrations {
+		if k.windows, err = mapped[kern.ScopeMigrationWindow](k, k.objs.MigrationWindows); err != nil {
+			return k, err
+		}
+		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
+			return k, err
+		}
 	}
 	for i := len(k.targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
@@ -256,4 +271,5 @@ var lostReasons = [...]string{
 	kern.ScopeLostReasonLOST_CONTENDED:       "contended",
 	kern.ScopeLostReasonLOST_NO_SLOT:         "no_slot",
 	kern.ScopeLostReasonLOST_BAD_MEMORY:      "bad_memory",
+	kern.ScopeLostReasonLOST_LAST_P:          "last_p_forgotten",
 }

@@ -45,6 +45,9 @@ func TestMain(m *testing.M) {
 	if bin, err := targetBinary(); err == nil {
 		os.RemoveAll(filepath.Dir(bin))
 	}
+	if workloadDir != "" {
+		os.RemoveAll(workloadDir)
+	}
 	os.Exit(code)
 }
 

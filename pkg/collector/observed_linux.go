@@ -46,8 +46,9 @@ type observed struct {
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
 	gov        governor
-	fullReason string // info.Reason while the governor leaves nothing out
-	blind      bool   // the governor leaves nothing but snapshots
+	fullReason string      // info.Reason while the governor leaves nothing out
+	migrations *migrations // tier 2; nil unless it is asked for
+	blind      bool        // the governor leaves nothing but snapshots
 	closed     bool
 }
 
@@ -99,7 +100,9 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 			o.silence()
 			o.close()
 			o = nil
+			return
 		}
+		o.watchMigrations()
 	}()
 	if o.proc, err = goruntime.OpenProcess(int(info.PID), bin); err != nil {
 		return o, err
@@ -324,16 +327,11 @@ func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs +
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
 	k := o.c.kernel
-	file, err := o.proc.OpenExecutable()
+	exe, done, err := o.openExecutable()
 	if err != nil {
 		return err
 	}
-	defer file.Close()
-	// By the descriptor: a path through the process would be followed anew, perhaps into another program (see OpenExecutable).
-	exe, err := link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
-	if err != nil {
-		return err
-	}
+	defer done()
 	for _, probe := range []struct {
 		name     string
 		prog     *ebpf.Program
@@ -362,6 +360,21 @@ func (o *observed) probeWorld() error {
 	return nil
 }
 
+// openExecutable gives the program that the process runs, for probes. done is to be called after the last one is attached.
+func (o *observed) openExecutable() (exe *link.Executable, done func(), err error) {
+	file, err := o.proc.OpenExecutable()
+	if err != nil {
+		return nil, nil, err
+	}
+	// By the descriptor: a path through the process would be followed anew, perhaps into another program (see OpenExecutable).
+	exe, err = link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	return exe, func() { file.Close() }, nil
+}
+
 // unprobeWorld takes the tier 1 probes out of the target's code.
 func (o *observed) unprobeWorld() {
 	for _, l := range o.links {
@@ -384,6 +397,7 @@ func (o *observed) silence() {
 
 // close ends the observation; silence comes first. The process may still live. It takes a while: the kernel waits until no CPU can be in a probe any more.
 func (o *observed) close() {
+	o.endMigrations()
 	o.mu.Lock()
 	o.closed = true
 	links := o.links
@@ -440,6 +454,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		raw.now = at
 		o.viewP(p, &v.Ps[i], raw)
 	}
+	o.viewMigrations(&v)
 	v.At = o.c.clock.unix(at)
 	return v, true
 }

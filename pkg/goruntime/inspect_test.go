@@ -223,6 +223,7 @@ func checkProbes(t *testing.T, exe string, b *Binary) {
 			}
 		}
 	}
+	checkStarted(t, exe, b)
 	for _, fn := range append([]string{WorldStarted}, probeFuncs...) {
 		if !names[fn] {
 			t.Errorf("no site for %s", fn)

@@ -65,6 +65,11 @@ func (b *Binary) findProbes(im *image, syms map[string]symbol) {
 		b.Probes = append(b.Probes, site)
 	}
 	b.HotProbes = probeSites(im, syms, hotProbeFuncs)
+	for i := range b.HotProbes {
+		if b.HotProbes[i].Func == Started {
+			b.HotProbes[i] = emulatedSite(im, b.HotProbes[i])
+		}
+	}
 }
 
 func probeSites(im *image, syms map[string]symbol, names []string) []ProbeSite {

@@ -124,10 +124,22 @@ var families = []family{
 				}
 			}
 		}},
-	{Family: Family{"pscope_goroutine_migrations_total", "Goroutines that came to the P from another P's queue; counted in tier 2 only.", "", Counter},
-		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
-			if p.Migrations > 0 {
+	{Family: Family{"pscope_goroutine_migrations_total", "Goroutines that started to run on the P after they had run on another, extrapolated from windows; with --migrations only.", "", Counter},
+		p: func(w *walk, v *pstate.TargetView, p *pstate.PView, s *pSlots) {
+			if v.Migrations.Counted {
 				w.float(&s.migrations, s, float64(p.Migrations), "", nil)
+			}
+		}},
+	{Family: Family{"pscope_migration_windows_seconds_total", "Seconds in which goroutine migrations were watched; the rest is extrapolated.", "seconds", Counter},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.Migrations.Watched > 0 {
+				w.seconds(&t.watched, t, v.Migrations.Watched, "", nil)
+			}
+		}},
+	{Family: Family{"pscope_migration_known_ratio", "Share of the goroutines that started in the last window of which it was known where they had run last.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.Migrations.Counted {
+				w.float(&t.knownStarts, t, v.Migrations.Known, "", nil)
 			}
 		}},
 	{Family: Family{"pscope_cpu_frequency_hertz", "Present frequency of each CPU.", "hertz", Gauge},

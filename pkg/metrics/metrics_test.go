@@ -82,6 +82,11 @@ func rich() *viewtest.Source {
 		v.Lost["ring_full"] = 7
 		v.Reconciled["status"] = 2
 	})
+	// Migrations of target 1 are counted, none of its P 2; those of target 0 are not.
+	src.Change(1, func(v *pstate.TargetView) {
+		v.Migrations = pstate.Migrations{Counted: true, Watched: 1500 * time.Millisecond, Known: 0.75}
+		v.Ps[0].Migrations, v.Ps[1].Migrations = 1200, 7
+	})
 	return src
 }
 
@@ -98,6 +103,7 @@ func TestOpenMetricsIsReadByPrometheus(t *testing.T) {
 	}
 	got := parsed(t, ct, body)
 	base := `cgroup="/system.slice/server-0.service", host="h1"`
+	other := `cgroup="/system.slice/server-1.service", host="h1"`
 	for series, want := range map[string]float64{
 		`{__name__="pscope_p_seconds_total", ` + base + `, p="1", process="server-0", process_pid="1000", state="idle"}`:                                                                    50,
 		`{__name__="pscope_p_thread_seconds_total", ` + base + `, p="0", process="server-0", process_pid="1000", thread_state="runnable"}`:                                                  5,
@@ -116,6 +122,10 @@ func TestOpenMetricsIsReadByPrometheus(t *testing.T) {
 		`{__name__="go_runtime_p_status", ` + base + `, pid="2", process="server-0", process_pid="1000", status="0"}`:                                                                       0,
 		`{__name__="pscope_p_transitions_total", cgroup="/system.slice/server-0.service", from="running", host="h1", p="0", process="server-0", process_pid="1000", to="idle"}`:             100_000,
 		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base + `, le="0.0", p="0", process="server-0", process_pid="1000"}`:                                                       500,
+		`{__name__="pscope_goroutine_migrations_total", ` + other + `, p="0", process="server-1", process_pid="1001"}`:                                                                      1200,
+		`{__name__="pscope_goroutine_migrations_total", ` + other + `, p="2", process="server-1", process_pid="1001"}`:                                                                      0,
+		`{__name__="pscope_migration_windows_seconds_total", ` + other + `, process="server-1", process_pid="1001"}`:                                                                        1.5,
+		`{__name__="pscope_migration_known_ratio", ` + other + `, process="server-1", process_pid="1001"}`:                                                                                  0.75,
 		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base + `, le="2.0", p="0", process="server-0", process_pid="1000"}`:                                                       833,
 	} {
 		if v, ok := got[series]; !ok || math.Abs(v-want) > 1e-9 {
@@ -123,7 +133,7 @@ func TestOpenMetricsIsReadByPrometheus(t *testing.T) {
 		}
 	}
 	for series := range got {
-		if strings.Contains(series, "runq_depth_distribution_sum") || strings.Contains(series, "migrations") || strings.Contains(series, "cpu_frequency") {
+		if strings.Contains(series, "runq_depth_distribution_sum") || strings.Contains(series, "migration") && !strings.Contains(series, "server-1") || strings.Contains(series, "cpu_frequency") {
 			t.Errorf("%s was never measured and must be absent", series)
 		}
 	}

@@ -50,6 +50,7 @@ type targetSlots struct {
 
 	globalRunq, gomaxprocs, targetInfo *slot
 	governor, probeCost                *slot
+	watched, knownStarts               *slot
 	stops, lost, reconciled, probe     map[string]*slot
 }
 

@@ -88,7 +88,7 @@ type PView struct {
 	WakeWait        Histogram
 	StopTime        time.Duration // time this P spent halted in stops
 	RunqHist        [RunqBuckets]uint64
-	Migrations      uint64 // tier 2 only
+	Migrations      uint64 // see TargetView.Migrations
 	FirstSeen       int64  // Unix nanoseconds
 }
 
@@ -155,6 +155,15 @@ type TargetView struct {
 	Reconciled map[string]uint64        // by reason
 	ProbeTime  map[string]time.Duration // by tier, measured
 	Governor   Governor
+	Migrations Migrations
+}
+
+// Migrations says how PView.Migrations came to be: goroutines that started to run on the P after they had run on another, counted in windows and
+// extrapolated (tier 2).
+type Migrations struct {
+	Counted bool          // false: PView.Migrations means nothing
+	Watched time.Duration // the windows' sum
+	Known   float64       // part of the starts in the last window of which it was known where the goroutine had run last
 }
 
 // Governor says how much of a target is left out so that observing it stays within its budget.

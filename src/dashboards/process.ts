@@ -39,9 +39,14 @@ export const PROCESS_PANELS = {
   schedTicks: 60,
   syscalls: 61,
   gomaxprocs: 62,
+  migrations: 63,
 } as const;
 
 const ID = PROCESS_PANELS;
+
+/** What the panel of migrations says when there are none to draw. */
+const NO_MIGRATIONS =
+  'Goroutine migrations are not counted. They are with "pscope agent --migrations"; if it has that already, "pscope doctor" and the reason in pscope_target_info say what is in the way, and the first number comes within seconds.';
 
 const overview = [
   figure({
@@ -296,17 +301,29 @@ const scheduler = [
     id: ID.schedTicks,
     title: 'Scheduling ticks by P',
     description: 'How often each P picked a goroutine to run.',
-    w: 8,
+    w: 12,
     h: 7,
     unit: 'ops',
     min: 0,
     queries: aboutPs({ kind: 'series', metric: 'sched_ticks', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
   }),
   lines({
+    id: ID.migrations,
+    title: 'Goroutine migrations by P',
+    description:
+      'Goroutines that started to run on the P after they had run on another one: work that was stolen, or woken elsewhere, and finds cold caches. Counted in short windows and extrapolated, within the budget for what observing may cost; off unless the agent is started with --migrations.',
+    w: 12,
+    h: 7,
+    unit: 'ops',
+    min: 0,
+    empty: NO_MIGRATIONS,
+    queries: aboutPs({ kind: 'series', metric: 'migrations', by: ['p'], aggregation: 'sum', legend: 'P{{p}}' }),
+  }),
+  lines({
     id: ID.syscalls,
     title: 'System calls by P',
     description: 'System and cgo calls that each P entered and left.',
-    w: 8,
+    w: 12,
     h: 7,
     unit: 'ops',
     min: 0,
@@ -316,7 +333,7 @@ const scheduler = [
     id: ID.gomaxprocs,
     title: 'GOMAXPROCS',
     description: 'The number of Ps over time: a change here redraws everything above.',
-    w: 8,
+    w: 12,
     h: 7,
     unit: 'short',
     min: 0,
@@ -361,6 +378,7 @@ export function processBoard(): Board {
             ID.globalRunq,
             ID.schedTicks,
             ID.syscalls,
+            ID.migrations,
           ])
         )
         .target(ask(aboutPs({ kind: 'stops', limit: 20 }), 'Anno'))

@@ -15,6 +15,8 @@ export const METRIC_NAMES = [
   'pscope_p_stop_seconds_total',
   'pscope_p_transitions_total',
   'pscope_goroutine_migrations_total',
+  'pscope_migration_windows_seconds_total',
+  'pscope_migration_known_ratio',
   'pscope_cpu_frequency_hertz',
   'pscope_cpu_frequency_seconds_total',
   'pscope_lost_events_total',

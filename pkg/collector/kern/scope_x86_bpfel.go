@@ -82,8 +82,21 @@ const (
 	ScopeLostReasonLOST_CONTENDED       ScopeLostReason = 4
 	ScopeLostReasonLOST_NO_SLOT         ScopeLostReason = 5
 	ScopeLostReasonLOST_BAD_MEMORY      ScopeLostReason = 6
+	ScopeLostReasonLOST_LAST_P          ScopeLostReason = 7
 	ScopeLostReasonLOST_REASONS         ScopeLostReason = 8
 )
+
+type ScopeMigrationWindow struct {
+	_       structs.HostLayout
+	Begin   uint64
+	End     uint64
+	Length  uint64
+	Number  uint32
+	SetMask uint32
+	G_goid  uint32
+	Pad     uint32
+	Stray   uint64
+}
 
 type ScopeP_record struct {
 	_           structs.HostLayout
@@ -103,6 +116,21 @@ type ScopeP_record struct {
 	Wake        [64]uint64
 	Time        [36]uint64
 	Moves       [36]uint64
+}
+
+type ScopeP_startCounts struct {
+	_     structs.HostLayout
+	Hits  uint64
+	Ns    uint64
+	First uint64
+	Again uint64
+	Came  [8]uint64
+	Gaps  [8]uint64
+}
+
+type ScopeRanSet struct {
+	_   structs.HostLayout
+	Way [8]uint64
 }
 
 type ScopeStopEvent struct {
@@ -169,28 +197,32 @@ type ScopeThread struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ScopeMapEvents        = "events"
-	ScopeMapLostGlobal    = "lost_global"
-	ScopeMapP_records     = "p_records"
-	ScopeMapTargetHints   = "target_hints"
-	ScopeMapTargetIndex   = "target_index"
-	ScopeMapTargets       = "targets"
-	ScopeMapThreads       = "threads"
-	ScopeProgExec         = "exec"
-	ScopeProgProcessExit  = "process_exit"
-	ScopeProgSample       = "sample"
-	ScopeProgSchedSwitch  = "sched_switch"
-	ScopeProgSchedWaking  = "sched_waking"
-	ScopeProgStartWorld   = "start_world"
-	ScopeProgStopWorld    = "stop_world"
-	ScopeProgWorldStarted = "world_started"
-	ScopeVarExecs         = "execs"
-	ScopeVarIntervals     = "intervals"
-	ScopeVarKinds         = "kinds"
-	ScopeVarLags          = "lags"
-	ScopeVarReasons       = "reasons"
-	ScopeVarSamplePeriod  = "sample_period"
-	ScopeVarStops         = "stops"
+	ScopeMapEvents           = "events"
+	ScopeMapLastRan          = "last_ran"
+	ScopeMapLostGlobal       = "lost_global"
+	ScopeMapMigrationWindows = "migration_windows"
+	ScopeMapP_records        = "p_records"
+	ScopeMapP_starts         = "p_starts"
+	ScopeMapTargetHints      = "target_hints"
+	ScopeMapTargetIndex      = "target_index"
+	ScopeMapTargets          = "targets"
+	ScopeMapThreads          = "threads"
+	ScopeProgExec            = "exec"
+	ScopeProgExecute         = "execute"
+	ScopeProgProcessExit     = "process_exit"
+	ScopeProgSample          = "sample"
+	ScopeProgSchedSwitch     = "sched_switch"
+	ScopeProgSchedWaking     = "sched_waking"
+	ScopeProgStartWorld      = "start_world"
+	ScopeProgStopWorld       = "stop_world"
+	ScopeProgWorldStarted    = "world_started"
+	ScopeVarExecs            = "execs"
+	ScopeVarIntervals        = "intervals"
+	ScopeVarKinds            = "kinds"
+	ScopeVarLags             = "lags"
+	ScopeVarReasons          = "reasons"
+	ScopeVarSamplePeriod     = "sample_period"
+	ScopeVarStops            = "stops"
 )
 
 // LoadScope returns the embedded CollectionSpec for Scope.
@@ -236,6 +268,7 @@ type ScopeSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeProgramSpecs struct {
 	Exec         *ebpf.ProgramSpec `ebpf:"exec"`
+	Execute      *ebpf.ProgramSpec `ebpf:"execute"`
 	ProcessExit  *ebpf.ProgramSpec `ebpf:"process_exit"`
 	Sample       *ebpf.ProgramSpec `ebpf:"sample"`
 	SchedSwitch  *ebpf.ProgramSpec `ebpf:"sched_switch"`
@@ -249,13 +282,16 @@ type ScopeProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeMapSpecs struct {
-	Events      *ebpf.MapSpec `ebpf:"events"`
-	LostGlobal  *ebpf.MapSpec `ebpf:"lost_global"`
-	P_records   *ebpf.MapSpec `ebpf:"p_records"`
-	TargetHints *ebpf.MapSpec `ebpf:"target_hints"`
-	TargetIndex *ebpf.MapSpec `ebpf:"target_index"`
-	Targets     *ebpf.MapSpec `ebpf:"targets"`
-	Threads     *ebpf.MapSpec `ebpf:"threads"`
+	Events           *ebpf.MapSpec `ebpf:"events"`
+	LastRan          *ebpf.MapSpec `ebpf:"last_ran"`
+	LostGlobal       *ebpf.MapSpec `ebpf:"lost_global"`
+	MigrationWindows *ebpf.MapSpec `ebpf:"migration_windows"`
+	P_records        *ebpf.MapSpec `ebpf:"p_records"`
+	P_starts         *ebpf.MapSpec `ebpf:"p_starts"`
+	TargetHints      *ebpf.MapSpec `ebpf:"target_hints"`
+	TargetIndex      *ebpf.MapSpec `ebpf:"target_index"`
+	Targets          *ebpf.MapSpec `ebpf:"targets"`
+	Threads          *ebpf.MapSpec `ebpf:"threads"`
 }
 
 // ScopeVariableSpecs contains global variables before they are loaded into the kernel.
@@ -291,20 +327,26 @@ func (o *ScopeObjects) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeMaps struct {
-	Events      *ebpf.Map `ebpf:"events"`
-	LostGlobal  *ebpf.Map `ebpf:"lost_global"`
-	P_records   *ebpf.Map `ebpf:"p_records"`
-	TargetHints *ebpf.Map `ebpf:"target_hints"`
-	TargetIndex *ebpf.Map `ebpf:"target_index"`
-	Targets     *ebpf.Map `ebpf:"targets"`
-	Threads     *ebpf.Map `ebpf:"threads"`
+	Events           *ebpf.Map `ebpf:"events"`
+	LastRan          *ebpf.Map `ebpf:"last_ran"`
+	LostGlobal       *ebpf.Map `ebpf:"lost_global"`
+	MigrationWindows *ebpf.Map `ebpf:"migration_windows"`
+	P_records        *ebpf.Map `ebpf:"p_records"`
+	P_starts         *ebpf.Map `ebpf:"p_starts"`
+	TargetHints      *ebpf.Map `ebpf:"target_hints"`
+	TargetIndex      *ebpf.Map `ebpf:"target_index"`
+	Targets          *ebpf.Map `ebpf:"targets"`
+	Threads          *ebpf.Map `ebpf:"threads"`
 }
 
 func (m *ScopeMaps) Close() error {
 	return _ScopeClose(
 		m.Events,
+		m.LastRan,
 		m.LostGlobal,
+		m.MigrationWindows,
 		m.P_records,
+		m.P_starts,
 		m.TargetHints,
 		m.TargetIndex,
 		m.Targets,
@@ -330,6 +372,7 @@ type ScopeVariables struct {
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopePrograms struct {
 	Exec         *ebpf.Program `ebpf:"exec"`
+	Execute      *ebpf.Program `ebpf:"execute"`
 	ProcessExit  *ebpf.Program `ebpf:"process_exit"`
 	Sample       *ebpf.Program `ebpf:"sample"`
 	SchedSwitch  *ebpf.Program `ebpf:"sched_switch"`
@@ -342,6 +385,7 @@ type ScopePrograms struct {
 func (p *ScopePrograms) Close() error {
 	return _ScopeClose(
 		p.Exec,
+		p.Execute,
 		p.ProcessExit,
 		p.Sample,
 		p.SchedSwitch,

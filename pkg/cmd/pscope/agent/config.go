@@ -44,6 +44,7 @@ type Config struct {
 	SnapshotEvery  time.Duration
 	SampleHz       int
 	CostBudget     float64 // percent of a target's CPU time; 0: no limit
+	Migrations     bool    // count goroutine migrations
 
 	TokenFile    string // bearer token every request over TCP must carry
 	TLSCert      string // PEM files
@@ -154,6 +155,7 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "soft limit of the agent's own memory; 0 for none; the environment variable GOMEMLIMIT wins")
 	fs.IntVar(&c.SampleHz, "sample-hz", 99, "samples a second on each CPU")
 	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what would pass it is left out step by step; 0 for no limit")
+	fs.BoolVar(&c.Migrations, "migrations", false, "count goroutines that move from P to P: for short windows a probe is where goroutines start, as often as cost-budget allows")
 	fs.StringVar(&c.TokenFile, "token-file", "", "file with the token that every request over TCP must carry")
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate for TCP, PEM")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")

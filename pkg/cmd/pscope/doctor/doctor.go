@@ -217,6 +217,9 @@ func (r *Report) print(w io.Writer) {
 		if p.Fix != "" {
 			fmt.Fprintf(w, "           fix: %s\n", p.Fix)
 		}
+		if p.Migrations != "" {
+			fmt.Fprintf(w, "           with --migrations nothing would be counted: %s\n", p.Migrations)
+		}
 	}
 	if r.Hidden > 0 {
 		advice := "run this as root to see more"

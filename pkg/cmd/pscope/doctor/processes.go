@@ -24,6 +24,8 @@ type Process struct {
 	// Observable is how an agent started the same way would observe it: ebpf, snapshot, or empty when it can't.
 	Observable string `json:"observable,omitempty"`
 	Reason     string `json:"reason,omitempty"`
+	// Migrations says why goroutine migrations could not be counted in it, if an agent were asked to; empty: they could.
+	Migrations string `json:"no_migrations,omitempty"`
 	Fix        string `json:"fix,omitempty"`
 }
 
@@ -100,6 +102,9 @@ func examineProcess(pid int, ebpf bool, inspected map[string]inspection) (p Proc
 	p.Observable = string(pstate.SourceSnapshot)
 	if ebpf {
 		p.Observable = string(pstate.SourceEBPF)
+		if _, err := in.binary.StartedProbe(); err != nil {
+			p.Migrations = err.Error()
+		}
 	}
 	return p, true, nil
 }

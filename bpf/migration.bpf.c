@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// Tier 2: goroutines that start to run on another P than the one they ran on last (runtime/proc.go, execute). The probe is in the target's code for
+// short windows only, and the agent decides when (pkg/collector/migration_linux.go).
+
+// One for each target.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); // the agent sets these three when migrations are asked for
+	__type(key, u32);
+	__type(value, struct migration_window);
+} migration_windows SEC(".maps");
+
+// One for each P, by its slot.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct p_start_counts);
+} p_starts SEC(".maps");
+
+// Where each goroutine ran last. An entry is one word, so that it is written at once: which goroutine (22 bits of a hash, besides those that chose the
+// set), on which P, and when in units of 4 µs. The least recently used of a set makes room, as in the kernel's own LRU table; but that one takes a
+// lock and allocates where a goroutine is new, and does not tell what it forgot.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, u32);
+	__type(value, struct ran_set);
+} last_ran SEC(".maps");
+
+#define STAMP_SHIFT 12
+#define STAMP_MASK 0xffffffffULL
+#define RAN_P_SHIFT 32
+#define RAN_TAG_SHIFT 42
+
+static __always_inline u64 mixed(u64 h)
+{
+	h = (h ^ (h >> 32)) * 0x9e3779b97f4a7c15ULL;
+	h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9ULL;
+	return h ^ (h >> 32);
+}
+
+// Notes that a goroutine starts on P p now and gives the word for where it ran before in this window; 0 if that is not known.
+static __noinline u64 ran_before(struct target *t, struct migration_window *w, u64 hash, u64 now, u32 p)
+{
+	u32 stamp = now >> STAMP_SHIFT, window, age, oldest = 0;
+	u64 tag = hash >> RAN_TAG_SHIFT, v, new, *way, *victim = 0;
+	u32 set;
+	struct ran_set *s;
+
+	if (!t || !w)
+		return 0;
+	set = hash & w->set_mask;
+	s = bpf_map_lookup_elem(&last_ran, &set);
+	if (!s)
+		return 0;
+	new = (tag << RAN_TAG_SHIFT) | ((u64)(p & (MAX_PS - 1)) << RAN_P_SHIFT) | stamp;
+	window = stamp - (u32)(w->begin >> STAMP_SHIFT);
+	for (int i = 0; i < RAN_WAYS; i++) {
+		way = &s->way[i];
+		v = load(way);
+		age = stamp - (u32)v;
+		// The window's number is in the hash: what is older can only be there by chance.
+		if (v && v >> RAN_TAG_SHIFT == tag && age <= window) {
+			*(volatile u64 *)way = new;
+			return v;
+		}
+		if (!v)
+			age = ~0U;
+		if (!victim || age > oldest) {
+			victim = way;
+			oldest = age;
+		}
+	}
+	if (!victim)
+		return 0;
+	// What is forgotten now may still have been needed.
+	if (oldest <= window)
+		lose(t, LOST_LAST_P);
+	v = load(victim);
+	if (__sync_val_compare_and_swap(victim, v, new) != v)
+		lose(t, LOST_LAST_P);
+	return 0;
+}
+
+static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
+{
+	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
+	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
+	struct migration_window *w = bpf_map_lookup_elem(&migration_windows, &index);
+	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
+	u64 m, goid = 0, before, gap, i;
+	struct p_start_counts *s;
+	struct m_view mv = {};
+	struct p_view p;
+
+	if (!t || !w)
+		return;
+	// It came onto its CPU as a thread of the target, so that it is in the table unless that is full.
+	if (!th || th->target != index || th->tgid != t->tgid)
+		goto stray;
+	m = th->m;
+	if (!m || read_m(t, m, th, task, &mv)) {
+		m = current_m(t, task);
+		if (!m || read_m(t, m, th, task, &mv))
+			goto stray;
+	}
+	if (!mv.p || read_p(t, mv.p, &p) || !record_of(t, p.id, &slot))
+		goto stray;
+	s = bpf_map_lookup_elem(&p_starts, &slot);
+	if (!s)
+		goto stray;
+	__sync_fetch_and_add(&s->hits, 1);
+	if (now >= load(&w->begin) && now < load(&w->end)) {
+		if (read_user64(g + w->g_goid, &goid)) {
+			lose(t, LOST_READ_FAULT);
+		} else if (!goid) {
+			lose(t, LOST_BAD_MEMORY); // a g that runs the scheduler, or no g at all
+		} else {
+			before = ran_before(t, w, mixed(goid ^ mixed(((u64)w->number << 16) | index)), now, p.id);
+			if (before)
+				__sync_fetch_and_add(&s->again, 1);
+			else
+				__sync_fetch_and_add(&s->first, 1);
+			if (before && ((before >> RAN_P_SHIFT) & (MAX_PS - 1)) != p.id) {
+				gap = (u64)(u32)((u32)(now >> STAMP_SHIFT) - (u32)before) << STAMP_SHIFT;
+				i = gap * MIGRATION_GAPS / w->length;
+				if (i >= MIGRATION_GAPS)
+					i = MIGRATION_GAPS - 1;
+				i &= MIGRATION_GAPS - 1;
+				__sync_fetch_and_add(&s->came[i], 1);
+				__sync_fetch_and_add(&s->gaps[i], gap);
+			}
+		}
+	}
+	// As in measured: one in 16 is enough. The counts are a P's own, which no two CPUs share.
+	if (!((now * 0x9e3779b97f4a7c15ULL) >> 60))
+		__sync_fetch_and_add(&s->ns, (bpf_ktime_get_ns() - now) * 16);
+	return;
+stray:
+	__sync_fetch_and_add(&w->stray, 1);
+}
+
+// g is execute's first argument. It is on no P's queue any more, and its M has the P that it will run on.
+SEC("uprobe/execute")
+int execute(struct pt_regs *ctx)
+{
+	u64 now = bpf_ktime_get_ns();
+	u32 index = 0;
+	struct target *t = target_of(bpf_get_current_pid_tgid() >> 32, &index);
+
+	if (t)
+		started(t, index, first_argument(ctx), now);
+	return 0;
+}
