@@ -14,12 +14,17 @@ static __always_inline bool chosen(u64 now)
 	return !((now * 0x9e3779b97f4a7c15ULL) >> 60);
 }
 
-static __always_inline void measured(struct target *t, u64 began)
+static __always_inline void measured_from(struct target *t, u64 event, u64 began)
 {
-	if (!chosen(began))
+	if (!chosen(event))
 		return;
 	__sync_fetch_and_add(&t->events, CHOSEN);
 	__sync_fetch_and_add(&t->probe_ns, (bpf_ktime_get_ns() - began) * CHOSEN);
+}
+
+static __always_inline void measured(struct target *t, u64 began)
+{
+	measured_from(t, began, began);
 }
 
 static __always_inline struct target *target_of(u32 tgid, u32 *index)

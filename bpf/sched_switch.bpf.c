@@ -78,7 +78,7 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *prev = (struct task_struct *)ctx->args[1];
 	struct task_struct *next = (struct task_struct *)ctx->args[2];
 	u32 index = 0;
-	u64 began = 0, ids = bpf_get_current_pid_tgid();
+	u64 began = 0, from, ids = bpf_get_current_pid_tgid();
 	struct target *t;
 
 	// prev is still the current task, whose number is cheaper to have than by a read.
@@ -95,9 +95,12 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	ids = ids_of(next);
 	t = target_of(ids >> 32, &index);
 	if (t) {
-		began = bpf_ktime_get_ns();
+		// One thread leaves and the other comes at the same instant, or the time this program takes would be nobody's.
+		from = began && chosen(began) ? bpf_ktime_get_ns() : 0;
+		if (!began)
+			began = bpf_ktime_get_ns();
 		switched_in(t, index, next, began, ids);
-		measured(t, began);
+		measured_from(t, began, from ? from : began);
 	}
 	return 0;
 }

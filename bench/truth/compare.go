@@ -183,7 +183,7 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	r := &result{Workload: name, Ps: procs, Reconciled: last.Reconciled, Lost: last.Lost}
 	r.compareShares(t, growth(seen, t.from, t.to))
 	r.compareStops(t, stops, own.PauseNs)
-	r.compareThreads(t, seen, threads)
+	r.compareThreads(t, seen, offset, threads)
 	return r, nil
 }
 
@@ -255,19 +255,20 @@ func (r *result) compareStops(t *traced, seen []pstate.Stop, pause int64) {
 	}
 }
 
-func (r *result) compareThreads(t *traced, seen []sighting, kernel []threadTimes) {
-	a := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= t.from })
-	b := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= t.to })
-	if a < 0 || b <= a {
+func (r *result) compareThreads(t *traced, seen []sighting, offset int64, kernel []threadTimes) {
+	begin, end := threadWindow(seen, offset, t.from, t.to)
+	a := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= begin })
+	b := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= end })
+	if begin == 0 || end == 0 || a < 0 || b <= a {
 		r.OnCPUError, r.Unexplained, r.WaitError = -1, -1, -1
 		return
 	}
 	from, to := kernel[a], kernel[b]
 	on, wait := float64(to.onCPU-from.onCPU), float64(to.waiting-from.waiting)
-	off := threadGrowth(seen, from.mono, to.mono, pstate.OnCPU) - on
+	off := threadGrowth(seen, offset, from.mono, to.mono, pstate.OnCPU) - on
 	r.OnCPUError = 100 * math.Abs(off) / max(1, on)
 	// What interrupts and the hypervisor took while a thread had the CPU is in P-Scope's time and not in schedstat's; how much of it fell on these threads
 	// nobody knows, at most all.
 	r.Unexplained = 100 * max(off-float64(to.taken-from.taken), -off, 0) / max(1, on)
-	r.WaitError = 100 * math.Abs(threadGrowth(seen, from.mono, to.mono, pstate.Runnable)-wait) / max(1, on+wait)
+	r.WaitError = 100 * math.Abs(threadGrowth(seen, offset, from.mono, to.mono, pstate.Runnable)-wait) / max(1, on+wait)
 }

@@ -110,10 +110,19 @@ func growth(seen []sighting, from, to int64) map[int32]*seenP {
 // held says whether an M has the P.
 func held(s pstate.State) bool { return s == pstate.Running || s == pstate.Syscall || s == pstate.GC }
 
-// threadGrowth is the growth of all threads' time in one state between two instants.
-func threadGrowth(seen []sighting, from, to int64, state pstate.ThreadState) float64 {
+// threadGrowth is the growth of all threads' time in one state between two instants. Threads are told less often than Ps.
+func threadGrowth(seen []sighting, offset, from, to int64, state pstate.ThreadState) float64 {
+	var told []sighting
+	for _, s := range seen {
+		if at := s.view.ThreadsAt - offset; s.view.ThreadsAt != 0 && (len(told) == 0 || at > told[len(told)-1].mono) {
+			told = append(told, sighting{at, s.view})
+		}
+	}
+	if len(told) < 2 {
+		return 0
+	}
 	at := func(t int64) float64 {
-		a, b, f := around(seen, t)
+		a, b, f := around(told, t)
 		var x, y float64
 		for i := range a.Threads {
 			x += float64(a.Threads[i].Time[state])
@@ -124,4 +133,18 @@ func threadGrowth(seen []sighting, from, to int64, state pstate.ThreadState) flo
 		return x + (y-x)*f
 	}
 	return at(to) - at(from)
+}
+
+// threadWindow is the widest window within another at whose ends the threads were told, so that nothing is interpolated.
+func threadWindow(seen []sighting, offset, from, to int64) (a, b int64) {
+	for _, s := range seen {
+		switch at := s.view.ThreadsAt - offset; {
+		case at < from || at > to:
+		case a == 0:
+			a = at
+		default:
+			b = at
+		}
+	}
+	return a, b
 }

@@ -45,6 +45,7 @@ type observed struct {
 	received   uint64   // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
+	threadsAt  int64 // Unix ns
 	gov        governor
 	fullReason string      // info.Reason while the governor leaves nothing out
 	migrations *migrations // tier 2; nil unless it is asked for
@@ -425,8 +426,8 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	}
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
-		Ps:       make([]pstate.PView, len(o.ps)),
-		Threads:  o.threads,
+		Ps:      make([]pstate.PView, len(o.ps)),
+		Threads: o.threads, ThreadsAt: o.threadsAt,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {

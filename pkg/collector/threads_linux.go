@@ -78,7 +78,7 @@ func (c *collect) readThreads() {
 	}
 	for i, o := range byIndex {
 		o.mu.Lock()
-		o.threads = threads[i]
+		o.threads, o.threadsAt = threads[i], c.clock.unix(now)
 		o.mu.Unlock()
 	}
 	for _, s := range stuck {

@@ -148,6 +148,7 @@ type TargetView struct {
 	GlobalRunq int32 // -1: not known
 	Ps         []PView
 	Threads    []ThreadView // the threads seen so far, bounded
+	ThreadsAt  int64        // Unix ns up to which Threads are told, up to about a second before At
 	// StopHist counts finished stops by reason.
 	StopHist map[string]Histogram
 	// Lost, Reconciled and ProbeTime account for the observation itself.
