@@ -134,8 +134,11 @@ struct move {
 
 enum { MOVED = 1, NOT_MINE = 0, CONTENDED = -1 };
 
+// The three functions that swap a word are global, and the verifier looks at each of them once: it would follow static ones from every place they are called
+// from and in every state, which took sched_switch to two thirds of what a kernel accepts.
+
 // Moves a P to m->state, carried by m->owner in m->thread, and accounts what came before.
-static __noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct move *m)
+__noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct move *m)
 {
 	u64 old, new, now, gone, ran;
 	u32 state, thread;
@@ -182,17 +185,17 @@ static __noinline int p_move(struct target *t, struct p_record *r, u32 slot, str
 }
 
 // D: how many threads of a P are in uninterruptible sleep, and since when at least one is. The word is since | count << 36.
-static __noinline void d_change(struct target *t, struct p_record *r, u64 now, int by)
+__noinline int d_change(struct target *t, struct p_record *r, u64 now, int by)
 {
 	u64 old, new, n, gone;
 
 	if (!r)
-		return;
+		return 0;
 	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
 		old = load(&r->d_word);
 		n = old >> SINCE_BITS;
 		if (by < 0 && n == 0)
-			return;
+			return 0;
 		gone = n ? elapsed(now, old) : 0;
 		if (n && by > 0) // already counting: since stays
 			new = old + (1ULL << SINCE_BITS);
@@ -203,14 +206,15 @@ static __noinline void d_change(struct target *t, struct p_record *r, u64 now, i
 		if (__sync_val_compare_and_swap(&r->d_word, old, new) == old) {
 			if (n == 1 && by < 0)
 				__sync_fetch_and_add(&r->d_time, gone);
-			return;
+			return 0;
 		}
 	}
 	lose(t, LOST_CONTENDED);
+	return 0;
 }
 
 // Moves a thread to a new state and accounts the time in the one before. Gives the state before.
-static __noinline u32 thread_move(struct target *t, struct thread *th, u64 now, u32 to)
+__noinline u32 thread_move(struct target *t, struct thread *th, u64 now, u32 to)
 {
 	u64 old, new, gone;
 	u32 from;
