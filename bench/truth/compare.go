@@ -46,6 +46,7 @@ type result struct {
 	PauseError                                   float64       // GC pause of the window against the runtime's own sum, in percent; NaN: no GC
 
 	OnCPUError, WaitError float64 // all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU time
+	Unexplained           float64 // the part of OnCPUError that interrupts and stolen time can't explain
 
 	Reconciled, Lost map[string]uint64
 	PerP             []pair `json:"perP"`
@@ -258,11 +259,15 @@ func (r *result) compareThreads(t *traced, seen []sighting, kernel []threadTimes
 	a := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= t.from })
 	b := slices.IndexFunc(kernel, func(k threadTimes) bool { return k.mono >= t.to })
 	if a < 0 || b <= a {
-		r.OnCPUError, r.WaitError = -1, -1
+		r.OnCPUError, r.Unexplained, r.WaitError = -1, -1, -1
 		return
 	}
 	from, to := kernel[a], kernel[b]
 	on, wait := float64(to.onCPU-from.onCPU), float64(to.waiting-from.waiting)
-	r.OnCPUError = 100 * math.Abs(threadGrowth(seen, from.mono, to.mono, pstate.OnCPU)-on) / max(1, on)
+	off := threadGrowth(seen, from.mono, to.mono, pstate.OnCPU) - on
+	r.OnCPUError = 100 * math.Abs(off) / max(1, on)
+	// What interrupts and the hypervisor took while a thread had the CPU is in P-Scope's time and not in schedstat's; how much of it fell on these threads
+	// nobody knows, at most all.
+	r.Unexplained = 100 * max(off-float64(to.taken-from.taken), -off, 0) / max(1, on)
 	r.WaitError = 100 * math.Abs(threadGrowth(seen, from.mono, to.mono, pstate.Runnable)-wait) / max(1, on+wait)
 }

@@ -65,8 +65,8 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 }
 
 func header(w io.Writer) {
-	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC pause | on CPU | waiting |")
-	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC pause | on CPU | unexplained | waiting |")
+	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 }
 
 func (r *result) print(w io.Writer, verbose bool) {
@@ -74,9 +74,9 @@ func (r *result) print(w io.Writer, verbose bool) {
 	if r.PauseError >= 0 {
 		pause = fmt.Sprintf("%.1f %%", r.PauseError)
 	}
-	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %s | %.2f %% | %.2f %% |\n",
+	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %s | %.2f %% | %.2f %% | %.2f %% |\n",
 		r.Workload, r.Ps, r.Busy, r.BusySeen, r.Mean, r.Worst, r.WorstClass, r.SumError, 100*r.Moves,
-		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), pause, r.OnCPUError, r.WaitError)
+		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), pause, r.OnCPUError, r.Unexplained, r.WaitError)
 	if !verbose {
 		return
 	}
@@ -93,13 +93,16 @@ func (r *result) print(w io.Writer, verbose bool) {
 // summary says how many runs met which bar.
 func summary(w io.Writer, all []*result) {
 	var mean, worst, class float64
-	within, stops, missed, off, wrong := 0, 0, 0, 0, 0
+	threads, within, stops, missed, off, wrong := 0, 0, 0, 0, 0, 0
 	for _, r := range all {
 		mean += r.Mean / float64(len(all))
 		worst = max(worst, r.Worst)
 		class = max(class, r.WorstClass)
 		if r.Worst <= 1 {
 			within++
+		}
+		if r.Unexplained >= 0 && r.Unexplained <= 1 {
+			threads++
 		}
 		stops += r.Stops
 		missed += r.StopsMissed
@@ -108,6 +111,7 @@ func summary(w io.Writer, all []*result) {
 	}
 	fmt.Fprintf(w, "\n%d runs. Busy share: mean error %.2f points, worst P %.2f, every P within 1 point in %d runs; any state of any P: worst %.2f.\n",
 		len(all), mean, worst, within, class)
+	fmt.Fprintf(w, "Threads' time on a CPU: within 1 %% of schedstat, beyond what interrupts and the hypervisor took, in %d runs.\n", threads)
 	fmt.Fprintf(w, "%d stops: %d missed, %d off by more than 5 %% and 20 µs, %d with another reason.\n", stops, missed, off, wrong)
 }
 

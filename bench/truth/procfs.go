@@ -13,6 +13,7 @@ import (
 type threadTimes struct {
 	mono           int64
 	onCPU, waiting time.Duration
+	taken          time.Duration // by interrupts and the hypervisor from all CPUs: schedstat leaves it out of the threads they interrupt
 }
 
 // readThreads sums /proc/<pid>/task/*/schedstat.
@@ -43,5 +44,28 @@ func readThreads(pid int) (t threadTimes, err error) {
 		t.waiting += time.Duration(wait)
 	}
 	t.mono = (begun + mono()) / 2
-	return t, nil
+	t.taken, err = readTaken()
+	return t, err
+}
+
+// readTaken sums irq, softirq and steal of /proc/stat, in steps of 10 ms.
+func readTaken() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	line, _, _ := strings.Cut(string(b), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("/proc/stat begins with %q", line)
+	}
+	var ticks int64
+	for _, f := range fields[6:9] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
 }

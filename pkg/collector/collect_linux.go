@@ -23,7 +23,7 @@ import (
 
 const (
 	drainEvery   = 50 * time.Millisecond  // while events come quickly
-	drainMost    = 100 * time.Millisecond // the longest the ring is left alone
+	restMost     = 200 * time.Millisecond // between two looks at targets that all rest, and the longest the ring is left alone
 	scanEvery    = time.Second
 	threadsEvery = time.Second
 	sweepEvery   = 30 * time.Second
@@ -138,7 +138,7 @@ func (c *collect) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	begun := time.Now()
-	snap, threads, sweep := begun, begun.Add(threadsEvery), begun.Add(sweepEvery)
+	snap, looked, threads, sweep := begun, begun, begun.Add(threadsEvery), begun.Add(sweepEvery)
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,7 +150,11 @@ func (c *collect) Run(ctx context.Context) error {
 		now := time.Now()
 		quickly := c.drain()
 		if due(&snap, now, c.o.SnapshotEvery) {
-			c.snapshots()
+			n := max(1, int((now.Sub(looked)+c.o.SnapshotEvery/2)/c.o.SnapshotEvery))
+			looked = now
+			if c.snapshots(n) && !c.watched() {
+				snap = now.Add(max(c.o.SnapshotEvery, min(2*c.o.SnapshotEvery, restMost)))
+			}
 		}
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
@@ -163,7 +167,7 @@ func (c *collect) Run(ctx context.Context) error {
 			c.sweepThreads()
 		}
 		wait := time.Until(snap)
-		if quickly || wait > drainMost {
+		if quickly || wait > restMost {
 			wait = min(wait, drainEvery)
 		}
 		timer.Reset(max(wait, time.Millisecond))
@@ -210,13 +214,17 @@ func (c *collect) unexpect(o *observed) {
 	c.mu.Unlock()
 }
 
-func (c *collect) snapshots() {
+// snapshots reads the memory of all targets, n periods after the last time, and says whether all of them rest.
+func (c *collect) snapshots(n int) (rest bool) {
+	rest = true
 	for _, o := range c.all() {
-		if err := o.snapshot(); err != nil {
+		if err := o.snapshot(n); err != nil {
 			c.ended(o, err)
 		}
+		rest = rest && o.skipped > 0
 	}
 	c.sampleAsNeeded(time.Now())
+	return rest
 }
 
 // ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any more.

@@ -154,10 +154,14 @@ func (f *finder) drop(pid int32, startTime uint64) {
 // check looks at one process and starts or ends its observation.
 func (f *finder) check(ctx context.Context, pid int32) {
 	stat, err := f.c.o.readStat(pid)
-	if err != nil || stat.flags&kernelThread != 0 || stat.state == 'Z' {
+	if err != nil || stat.state == 'Z' {
 		return
 	}
 	id := procID{startTime: stat.startTime}
+	if stat.flags&kernelThread != 0 {
+		f.known[pid] = id // most processes of an idle host are kernel threads: they are not looked at again every second
+		return
+	}
 	exe := filepath.Join(f.c.o.ProcRoot, strconv.Itoa(int(pid)), "exe")
 	info, err := os.Stat(exe)
 	if err == nil {

@@ -282,9 +282,12 @@ func (o *observed) enterThreads() {
 		if p != nil {
 			th.Slot = uint32(o.slot(p.id)) + 1
 			th.LastSlot = th.Slot
-			if state == pstate.Uninterruptible {
-				th.D_slot = th.Slot
-			}
+		} else if last := o.lastP(m); last != nil {
+			th.LastSlot = uint32(o.slot(last.id)) + 1
+			p = last
+		}
+		if p != nil && state == pstate.Uninterruptible {
+			th.D_slot = th.LastSlot
 		}
 		// An entry of a target that had this process's number before is not one the kernel side has made since.
 		if old, ok := o.c.kernel.threadEntry(uint32(m.TID)); ok && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
@@ -301,6 +304,19 @@ func (o *observed) enterThreads() {
 			o.lost["threads_full"]++
 		}
 	}
+}
+
+// lastP is the P that an M without one had when it entered the call it is in; nil if it is in none.
+func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
+	if m.OldP == 0 || !m.InSyscall() {
+		return nil
+	}
+	for _, p := range o.ps {
+		if p.rec.Addr == m.OldP {
+			return p
+		}
+	}
+	return nil
 }
 
 func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs + int(p%chunkPs) }

@@ -9,21 +9,21 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// snapshot reads the runtime's own structures and repairs the records that disagree with them. An error means that the target can no longer
+// snapshot reads the runtime's own structures, n periods after the last time, and repairs the records that disagree with them. An error means that the target can no longer
 // be observed.
-func (o *observed) snapshot() error {
+func (o *observed) snapshot(n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return nil
 	}
 	before, rests := o.restingWords()
-	if rests && o.skipped < restingSkips {
-		o.skipped++
+	if rests && o.skipped+n <= restingSkips {
+		o.skipped += n
 		o.flush(false)
 		return nil
 	}
-	skipped := o.skipped
+	skipped := o.skipped + n - 1
 	o.skipped = 0
 	if err := o.proc.Snapshot(&o.snap, false); err != nil {
 		if errors.Is(err, goruntime.ErrTorn) {

@@ -68,6 +68,9 @@ type MSnapshot struct {
 	Blocked  bool
 }
 
+// InSyscall says whether the M's goroutine is in a system call.
+func (m *MSnapshot) InSyscall() bool { return m.GStatus == gSyscall }
+
 // Values of g.atomicstatus (runtime/runtime2.go).
 const (
 	gSyscall = 3

@@ -48,15 +48,10 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 	}
 }
 
-// limitSelf keeps the agent small beside what it observes. The environment's GOMAXPROCS, GOGC and GOMEMLIMIT win.
+// limitSelf keeps the agent small beside what it observes. The environment's GOMAXPROCS and GOMEMLIMIT win.
 func limitSelf(memory int64) {
 	if os.Getenv("GOMAXPROCS") == "" {
 		runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	}
-	if os.Getenv("GOGC") == "" {
-		// Most of the heap is history that stays: letting it double before a collection would be paid in memory all the time, and a collection is rare
-		// and short.
-		debug.SetGCPercent(50)
 	}
 	if os.Getenv("GOMEMLIMIT") == "" && memory > 0 {
 		debug.SetMemoryLimit(memory)

@@ -137,7 +137,7 @@ func (d *driver) log(e event) {
 func (d *driver) run(ctx context.Context) error {
 	var slow *slowFile
 	var noSlow string // why there is no slow file
-	if d.wants("d") {
+	if d.wants("d") || d.wants("dcall") {
 		switch sf, err := startSlowFile(); {
 		case d.o.procs < 2:
 			noSlow = "phase d needs a second P to go on with; run with --gomaxprocs 2 or more"
@@ -155,10 +155,10 @@ func (d *driver) run(ctx context.Context) error {
 	for round := 1; ; round++ {
 		for _, p := range d.o.phases {
 			length := d.o.seconds
-			if p.name == "d" {
+			if p.run == nil {
 				length = d.o.dHold
 				if slow == nil {
-					d.log(event{Event: "skip", Phase: "d", Round: round, Reason: noSlow})
+					d.log(event{Event: "skip", Phase: p.name, Round: round, Reason: noSlow})
 					fmt.Fprintln(os.Stderr, "pscope demo: phase d is skipped:", noSlow)
 					if len(d.o.phases) == 1 {
 						return fmt.Errorf("nothing to do: %s", noSlow)
@@ -171,8 +171,8 @@ func (d *driver) run(ctx context.Context) error {
 			d.log(begin)
 			phaseCtx, cancel := context.WithTimeout(ctx, length)
 			var err error
-			if p.name == "d" {
-				err = d.runD(phaseCtx, slow, length, round)
+			if p.run == nil {
+				err = d.runD(phaseCtx, slow, length, round, p.name)
 			} else {
 				p.run(phaseCtx, d.o.procs)
 				<-phaseCtx.Done()

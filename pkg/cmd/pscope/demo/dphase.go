@@ -16,7 +16,8 @@ import (
 
 // runD pins one P in uninterruptible sleep for hold: a goroutine touches a mapped page of the slow file, and its thread waits for the
 // page with the P in hand. The other Ps work lightly, so that the picture shows what is wrong with one and right with the rest.
-func (d *driver) runD(ctx context.Context, slow *slowFile, hold time.Duration, round int) error {
+// In phase dcall it is a system call that touches the page: the runtime gives its P to others, and only the thread is stuck.
+func (d *driver) runD(ctx context.Context, slow *slowFile, hold time.Duration, round int, phase string) error {
 	// A garbage collection would stop the world and wait for the pinned P, and with it the whole process.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	release := context.AfterFunc(ctx, slow.release)
@@ -39,16 +40,17 @@ func (d *driver) runD(ctx context.Context, slow *slowFile, hold time.Duration, r
 			}
 		})
 	}
-	err := touch(slow.path, func(tid int) {
-		d.log(event{Event: "touch", Phase: "d", Round: round, TID: tid})
+	err := touch(slow.path, phase == "dcall", func(tid int) {
+		d.log(event{Event: "touch", Phase: phase, Round: round, TID: tid})
 	})
 	<-ctx.Done()
 	wg.Wait()
 	return err
 }
 
-// touch maps the file and reads one byte of it; it returns when the page has come. before is called with the thread's id.
-func touch(path string, before func(tid int)) (err error) {
+// touch maps the file and reads one byte of it, itself or through a system call that is given the byte to write; it returns when the page has come.
+// before is called with the thread's id.
+func touch(path string, call bool, before func(tid int)) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("can't open the slow file: %w; is its server, a child of this process, still running?", err)
@@ -70,6 +72,17 @@ func touch(path string, before func(tid int)) (err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	before(unix.Gettid())
-	sink.Store(uint64(page[0]))
+	if !call {
+		sink.Store(uint64(page[0]))
+		return nil
+	}
+	mem, err := unix.MemfdCreate("pscope-demo", unix.MFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("can't make a file in memory: %w", err)
+	}
+	defer func() { _ = unix.Close(mem) }()
+	if _, err := unix.Write(mem, page[:1]); err != nil {
+		return fmt.Errorf("the slow file's page never came: %w", err)
+	}
 	return nil
 }

@@ -24,7 +24,7 @@ type phase struct {
 	run    func(ctx context.Context, procs int)
 }
 
-// allPhases lists the phases in the order of the script. Phase d is run by the driver: it needs the slow file.
+// allPhases lists the phases in the order of the script. Phases d and dcall are run by the driver: they need the slow file.
 func allPhases() []phase {
 	return []phase{
 		{"busy", "every P runs Go code all the time", runBusy},
@@ -36,6 +36,7 @@ func allPhases() []phase {
 		{"echo", "16 TCP connections echo over loopback: short bursts on every P, netpoller wakes", runEcho},
 		{"chan", "two goroutines hand a value to and fro over a channel", runChan},
 		{"d", "one P says running while its thread waits in uninterruptible sleep (D) for a page of a slow file; the others work", nil},
+		{"dcall", "a thread waits in D inside a system call for a page of a slow file: the runtime has taken its P away, which works on, and still has a D share of 1", nil},
 	}
 }
 
