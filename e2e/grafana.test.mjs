@@ -231,6 +231,10 @@ describe('Grafana in Chromium', { skip }, () => {
           await page.keyboard.press('Enter');
           await page.getByRole('button', { name: 'Save', exact: true }).click();
           await page.waitForURL((url) => /\/alerting\/grafana\/[^/]+\/view/.test(url.pathname));
+          // What the editor showed is what the rule asks for, though nobody changed it.
+          const { body: stored } = await api('GET', '/api/v1/provisioning/alert-rules');
+          const { model } = stored.find((r) => r.title === name).data[0];
+          assert.deepEqual([model.kind, model.metric], ['series', 'd_share']);
           await until('one P of the demo fires', async () => (await states()).some((state) => /alerting|firing/i.test(state)), 75);
           await page.reload();
           await page.getByText('Firing', { exact: true }).first().waitFor();
