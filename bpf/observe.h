@@ -104,8 +104,10 @@ static __always_inline void d_enter(struct target *t, struct thread *th, u64 now
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	if (!r)
 		return;
-	th->d_slot = slot + 1;
+	// It may be woken meanwhile, on another CPU: who finds d_slot set must find it counted, or the count never comes down again. What
+	// is set too late for that, its switch onto a CPU takes back.
 	d_change(t, r, now, 1);
+	th->d_slot = slot + 1;
 }
 
 // Where the P of a slot is in the target's memory.

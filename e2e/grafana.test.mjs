@@ -1,10 +1,13 @@
 // The same in a real Grafana: runs when GRAFANA_URL names one that has the plugin and P-Scope's provisioning, and whose admin's password
 // is "admin". A Go program must run beside its agent; the first process the agent lists is taken.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
 import { launch, openPage, shoot, testIds } from './lib/browser.mjs';
-import { until } from './lib/stack.mjs';
+import { Program, until } from './lib/stack.mjs';
 
 const base = process.env.GRAFANA_URL?.replace(/\/$/, '');
 const auth = { Authorization: `Basic ${Buffer.from('admin:admin').toString('base64')}`, 'Content-Type': 'application/json' };
@@ -185,6 +188,71 @@ describe('Grafana in Chromium', { skip }, () => {
         return end - from === 60_000 && from >= to - 180_000 && end <= to + 60_000;
       }, 20);
     });
+  });
+
+  const stuckSkip = process.getuid?.() === 0 ? false : 'only root may mount the slow file that a thread waits for';
+
+  test('an alert rule made by hand fires for each P that is stuck in D, and resolves', { skip: stuckSkip }, async () => {
+    const name = `D share by hand ${Date.now()}`;
+    const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'pscope-e2e-'));
+    const demo = new Program('demo', ['demo', '--phases', 'd,idle', '--once', '--d-seconds', '75', '--phase-seconds', '60', '--gomaxprocs', '2'], dir);
+    const rule = async () => {
+      const { body } = await api('GET', '/api/prometheus/grafana/api/v1/rules');
+      return body.data.groups.flatMap((group) => group.rules).find((r) => r.name === name);
+    };
+    /** The states of the rule's alerts about the demo. */
+    const states = async () => {
+      const found = await rule();
+      const alerts = found?.alerts ?? [];
+      const labels = alerts.map((alert) => JSON.stringify(alert.labels));
+      assert.equal(new Set(labels).size, labels.length, 'no two alerts have the same labels');
+      assert.deepEqual(alerts.filter((alert) => /nodata|error/i.test(alert.state)), []);
+      assert.notEqual(found?.health, 'error', found?.lastError);
+      return alerts.filter((alert) => alert.labels.process_pid === String(demo.pid)).map((alert) => alert.state);
+    };
+    try {
+      await withPage(
+        '/alerting/new/alerting',
+        async (page) => {
+          await page.locator('input[name="name"]').fill(name);
+          // The editor begins with what alerts are made of most: D share by P.
+          await page.getByTestId(ids.queryEditor).waitFor();
+          assert.match(await page.getByTestId(ids.sentence).innerText(), /D share of any process as series.*host, process, pid and P/);
+          await page.locator('input[type="number"]').first().fill('0.95');
+          await page.getByText('Select folder', { exact: true }).first().click();
+          await page.getByText('P-Scope', { exact: true }).last().click();
+          await page.getByRole('button', { name: 'New evaluation group' }).click();
+          const dialog = page.getByRole('dialog');
+          await dialog.locator('input').nth(0).fill(name);
+          await dialog.locator('input').nth(1).fill('10s');
+          await dialog.getByRole('button', { name: 'Create' }).click();
+          await page.locator('#evaluateFor, input[name="evaluateFor"]').first().fill('30s');
+          await page.getByTestId('contact-point-picker').or(page.getByPlaceholder(/contact point/i)).first().click();
+          await page.keyboard.press('Enter');
+          await page.getByRole('button', { name: 'Save', exact: true }).click();
+          await page.waitForURL((url) => /\/alerting\/grafana\/[^/]+\/view/.test(url.pathname));
+          // What the editor showed is what the rule asks for, though nobody changed it.
+          const { body: stored } = await api('GET', '/api/v1/provisioning/alert-rules');
+          const { model } = stored.find((r) => r.title === name).data[0];
+          assert.deepEqual([model.kind, model.metric], ['series', 'd_share']);
+          await until('one P of the demo fires', async () => (await states()).some((state) => /alerting|firing/i.test(state)), 75);
+          await page.reload();
+          await page.getByText('Firing', { exact: true }).first().waitFor();
+          await shoot(page, 'grafana-alert-firing');
+          await until('it is normal again', async () => (await states()).every((state) => /^normal/i.test(state)), 75);
+          await page.reload();
+          await page.getByText('Query and conditions').first().waitFor();
+          await shoot(page, 'grafana-alert-normal');
+        },
+        { width: 1440, height: 1400 }
+      );
+    } finally {
+      const made = await api('GET', '/api/v1/provisioning/alert-rules');
+      const uids = made.body.filter((r) => r.title === name).map((r) => r.uid);
+      await Promise.all(uids.map((ruleUid) => api('DELETE', `/api/v1/provisioning/alert-rules/${ruleUid}`)));
+      await demo.stop();
+      fs.rmSync(dir, { recursive: true });
+    }
   });
 
   test('Explore: the editor renders and a live heatmap streams', async () => {

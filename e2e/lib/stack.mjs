@@ -55,7 +55,7 @@ export function freePort() {
 }
 
 /** One program with its output; `lines` are those of its standard output. */
-class Program {
+export class Program {
   constructor(name, args, logDir) {
     this.name = name;
     this.lines = [];

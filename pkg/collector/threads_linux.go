@@ -114,10 +114,8 @@ func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 		if w.owner() == tid {
 			th.Slot = slot
 		}
-		// The entry is replaced whole. Should the thread wake in this very moment, its next switch corrects what is then wrong.
-		if o.c.kernel.objs.Threads.Update(tid, &th, ebpf.UpdateExist) != nil {
-			return
-		}
+		// It is counted before its entry says so: who finds the entry saying so takes it back. The entry is replaced whole; should the
+		// thread wake in this very moment, its next switch corrects what is then wrong.
 		for {
 			d := atomic.LoadUint64(&p.rec.D_word)
 			next := d + 1<<36
@@ -127,6 +125,11 @@ func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 			if atomic.CompareAndSwapUint64(&p.rec.D_word, d, next) {
 				break
 			}
+		}
+		if o.c.kernel.objs.Threads.Update(tid, &th, ebpf.UpdateExist) != nil {
+			// It is gone. Adding all ones takes one away: the count is above 0.
+			atomic.AddUint64(&p.rec.D_word, ^uint64(1<<36-1))
+			return
 		}
 		if w.owner() == tid && w.thread() != pstate.Uninterruptible {
 			closed, _ := swap(p.rec, w, now, tid, w.state(), pstate.Uninterruptible, 0)

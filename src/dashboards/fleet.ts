@@ -34,13 +34,8 @@ const TARGET = { host: '$host', process: '$process' };
 /** The chosen targets as a PromQL selector. The data source escapes the values. */
 const CHOSEN = 'host=~"$host",process=~"$process"';
 
-const perProcess = (query: Ask): Ask => ({
-  kind: 'series',
-  target: TARGET,
-  by: ['host', 'process', 'pid'],
-  legend: '{{process}} {{pid}} @ {{host}}',
-  ...query,
-});
+/** The courses list the processes that the ranking lists. */
+const course = (expr: string): Ask => promql(expr, '{{process}} {{pid}} @ {{host}}');
 
 const counts = [
   figure({
@@ -161,7 +156,7 @@ const courses = [
     min: 0,
     max: 1,
     marks: [{ from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible }],
-    queries: perProcess({ metric: 'd_share', aggregation: 'max' }),
+    queries: course(RANKED.dShare),
   }),
   lines({
     id: ID.cpuWait,
@@ -174,7 +169,7 @@ const courses = [
     unit: 'percentunit',
     min: 0,
     marks: [{ from: LEVELS.cpuWait, colour: 'orange' }],
-    queries: perProcess({ metric: 'thread', threadStates: ['runnable'] }),
+    queries: course(RANKED.cpuWait),
   }),
   lines({
     id: ID.stopShare,
@@ -186,7 +181,7 @@ const courses = [
     unit: 'percentunit',
     min: 0,
     marks: [{ from: LEVELS.stopShare, colour: P_STATE_COLORS.gcstop }],
-    queries: perProcess({ metric: 'stops', aggregation: 'max' }),
+    queries: course(RANKED.stopped),
   }),
   lines({
     id: ID.busy,
@@ -198,7 +193,7 @@ const courses = [
     unit: 'percentunit',
     min: 0,
     max: 1,
-    queries: perProcess({ metric: 'state', states: ['running', 'gc', 'syscall'] }),
+    queries: course(RANKED.busy),
   }),
 ];
 

@@ -10,7 +10,7 @@ import {
   Stack,
   Text,
 } from '@grafana/ui';
-import React, { memo, useId, useMemo, useState } from 'react';
+import React, { memo, useEffect, useId, useMemo, useState } from 'react';
 
 import type { DataSource } from '../datasource';
 import {
@@ -26,7 +26,7 @@ import {
   THREAD_STATE_WORDS,
 } from '../labels';
 import { canStreamFast } from '../live/plan';
-import { complete, defaultAggregation, DEFAULT_LIMIT, DEFAULT_RATE_HZ } from '../query/defaults';
+import { complete, defaultAggregation, defaultQuery, DEFAULT_LIMIT, DEFAULT_RATE_HZ } from '../query/defaults';
 import { migrate } from '../query/migrate';
 import {
   AGGREGATIONS,
@@ -86,6 +86,7 @@ export function QueryEditor(props: Props) {
     }),
     [latest]
   );
+  useStoredDefault(latest);
   const state = props.data?.state;
   const { kinds = OFFERED_KINDS, app } = props;
   return (
@@ -99,6 +100,20 @@ export function QueryEditor(props: Props) {
       drawn={kinds.length > 1 && app !== CoreApp.Explore && app !== CoreApp.UnifiedAlerting}
     />
   );
+}
+
+/** Grafana's rule editor shows the default query but stores it only when somebody changes it: the rule would ask for something else. */
+function useStoredDefault(latest: { readonly current: Props }) {
+  useEffect(() => {
+    const { app, query, onChange } = latest.current;
+    if (app !== CoreApp.UnifiedAlerting) {
+      return;
+    }
+    const initial = defaultQuery(app);
+    if (query.kind === initial.kind && query.metric === initial.metric) {
+      onChange({ ...initial, ...query });
+    }
+  }, [latest]);
 }
 
 interface Actions {

@@ -12,6 +12,7 @@ import React, { useState } from 'react';
 
 import type { DataSource } from '../datasource';
 import { CONFIG } from '../labels';
+import { defaultQuery } from '../query/defaults';
 import { KINDS, type Field } from '../query/model';
 import { selectors } from '../selectors';
 import type { ScopeOptions, ScopeQuery, ScopeSecureOptions, ScopeVariableQuery } from '../types';
@@ -291,6 +292,23 @@ describe('QueryEditor', () => {
       ]);
       open.mockRestore();
     });
+  });
+
+  it.each([
+    ['stores what an alert rule begins with, since Grafana does not', defaultQuery(CoreApp.UnifiedAlerting), true],
+    ['leaves an alert rule alone that asks for something else', { version: 1, kind: 'series', metric: 'runq' }, false],
+  ] as const)('%s', (_, query, stores) => {
+    const onChange = jest.fn();
+    render(
+      <QueryEditor
+        datasource={datasource}
+        query={{ refId: 'A', ...query }}
+        app={CoreApp.UnifiedAlerting}
+        onChange={onChange}
+        onRunQuery={jest.fn()}
+      />
+    );
+    expect(onChange.mock.calls).toEqual(stores ? [[{ refId: 'A', ...query }]] : []);
   });
 
   it('checks PromQL while it is typed and runs on Shift+Enter', async () => {

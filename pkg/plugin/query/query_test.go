@@ -158,3 +158,16 @@ func TestMacros(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+func TestEmptyAlertAsksForDShare(t *testing.T) {
+	for raw, want := range map[string][2]string{
+		`{}`:                 {"series", "d_share"},
+		`{"metric":"runq"}`:  {"series", "runq"},
+		`{"kind":"heatmap"}`: {"heatmap", "state"},
+	} {
+		q, err := Parse(backend.DataQuery{JSON: []byte(raw), MaxDataPoints: 100, TimeRange: backend.TimeRange{From: time.Unix(0, 0), To: time.Unix(600, 0)}}, true)
+		if err != nil || string(q.Kind) != want[0] || string(q.Metric) != want[1] {
+			t.Errorf("%s: %s of %s, %v; want %s", raw, q.Kind, q.Metric, err, want)
+		}
+	}
+}
