@@ -62,7 +62,8 @@ type observedP struct {
 	schedTick   wide
 	syscallTick wide
 	ledger      ledger
-	disagreed   bool // the last snapshot saw something else than the record
+	disagreed   bool   // the last snapshot saw something else than the record
+	overcounted uint64 // d_word when its count was last found higher than the threads say; 0: it was not
 
 	pending   []segment // closed, not yet handed to the sink
 	lastEnd   uint64    // tick up to which the sink has intervals
@@ -298,8 +299,8 @@ func (o *observed) enterThreads() {
 			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
 		}
 		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
-		if err == nil && th.D_slot != 0 && p.rec.D_word>>36 == 0 {
-			p.rec.D_word = 1<<36 | now&sinceMask
+		if err == nil && th.D_slot != 0 {
+			countD(p.rec, now)
 		}
 		if errors.Is(err, ebpf.ErrKeyExist) {
 			continue

@@ -61,6 +61,7 @@ func (c *collect) readThreads() {
 	byIndex := c.indexed()
 	var stuck []stuckThread
 	threads := make(map[uint32][]pstate.ThreadView, len(byIndex))
+	counted := map[uint32]uint64{} // threads in uninterruptible sleep by the slot, plus one, of the P whose count they are in
 	now := nowTick()
 	err := c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
 		o := byIndex[th.Target]
@@ -68,6 +69,9 @@ func (c *collect) readThreads() {
 			return
 		}
 		threads[th.Target] = append(threads[th.Target], c.threadView(tid, th, now))
+		if th.D_slot != 0 {
+			counted[th.D_slot]++
+		}
 		if th.D_slot == 0 && word(th.Word).thread() == pstate.Uninterruptible && elapsed(now, th.Word) > settled {
 			stuck = append(stuck, stuckThread{o, tid, *th})
 		}
@@ -79,10 +83,55 @@ func (c *collect) readThreads() {
 	for i, o := range byIndex {
 		o.mu.Lock()
 		o.threads, o.threadsAt = threads[i], c.clock.unix(now)
+		if !o.closed {
+			o.recount(counted, now)
+		}
 		o.mu.Unlock()
 	}
 	for _, s := range stuck {
 		s.o.countStuck(s.tid, s.th, now)
+	}
+}
+
+// countD enters one more thread into a P's count of those in uninterruptible sleep. since is the tick from which on it counts if it is the only one.
+func countD(r *kern.ScopeP_record, since uint64) {
+	for {
+		d := atomic.LoadUint64(&r.D_word)
+		next := d + 1<<36
+		if d>>36 == 0 {
+			next = 1<<36 | since&sinceMask
+		}
+		if atomic.CompareAndSwapUint64(&r.D_word, d, next) {
+			return
+		}
+	}
+}
+
+// recount corrects a P's count of threads in uninterruptible sleep that has been higher than the threads say, and the same, for two reads: an event of
+// one of them was missed, and the count would never come down again. The caller holds mu.
+func (o *observed) recount(counted map[uint32]uint64, now uint64) {
+	for _, p := range o.ps {
+		d := atomic.LoadUint64(&p.rec.D_word)
+		n := counted[uint32(o.slot(p.id))+1]
+		if d>>36 <= n {
+			p.overcounted = 0
+			continue
+		}
+		if p.overcounted != d {
+			p.overcounted = d
+			continue
+		}
+		p.overcounted = 0
+		next := n<<36 | d&sinceMask
+		if n == 0 {
+			next = now & sinceMask
+		}
+		if atomic.CompareAndSwapUint64(&p.rec.D_word, d, next) {
+			if n == 0 {
+				atomic.AddUint64(&p.rec.D_time, elapsed(now, d)) // it has been exported already, and what is exported never decreases
+			}
+			o.repaired["overcounted_uninterruptible"]++
+		}
 	}
 }
 
@@ -116,16 +165,7 @@ func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back. The entry is replaced whole; should the
 		// thread wake in this very moment, its next switch corrects what is then wrong.
-		for {
-			d := atomic.LoadUint64(&p.rec.D_word)
-			next := d + 1<<36
-			if d>>36 == 0 {
-				next = 1<<36 | th.Word&sinceMask
-			}
-			if atomic.CompareAndSwapUint64(&p.rec.D_word, d, next) {
-				break
-			}
-		}
+		countD(p.rec, th.Word)
 		if o.c.kernel.objs.Threads.Update(tid, &th, ebpf.UpdateExist) != nil {
 			// It is gone. Adding all ones takes one away: the count is above 0.
 			atomic.AddUint64(&p.rec.D_word, ^uint64(1<<36-1))
