@@ -130,6 +130,7 @@ describe('boards', () => {
   const mayBeEmpty = new Set([
     ...['Events lost a second, by reason', 'Reconciliations, by reason', 'Lost events', 'Diagnosis', 'What stands out', 'Global run queue', 'D share by P'],
     ...['Clock', 'CPU frequency, by CPU', 'CPU time by frequency band', 'CPU frequency: slowest, average and fastest CPU'],
+    'Goroutine migrations by P', // not asked for
   ]);
 
   for (const board of boards) {
