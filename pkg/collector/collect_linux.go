@@ -226,7 +226,7 @@ func (c *collect) snapshots(n int) (rest bool) {
 		if err := o.snapshot(n); err != nil {
 			c.ended(o, err)
 		}
-		rest = rest && o.skipped > 0
+		rest = rest && o.resting.untouched
 	}
 	c.sampleAsNeeded(time.Now())
 	return rest

@@ -39,10 +39,9 @@ type observed struct {
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
 	lags       [kern.ScopeLagLAGS]lag
-	lagsAt     uint64   // tick
-	words      []uint64 // of the Ps at the last snapshot
-	skipped    int      // snapshots left out since, because the target rests
-	received   uint64   // intervals and stops that came through the ring
+	lagsAt     uint64 // tick
+	resting    resting
+	received   uint64 // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
 	threadsAt  int64 // Unix ns
@@ -425,6 +424,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	if o.closed {
 		return v, false
 	}
+	o.bringUp()
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),
