@@ -24,7 +24,6 @@ import (
 const (
 	drainEvery   = 50 * time.Millisecond  // while events come quickly
 	restMost     = 200 * time.Millisecond // between two looks at targets that all rest, and the longest the ring is left alone
-	scanEvery    = time.Second
 	threadsEvery = time.Second
 	sweepEvery   = 30 * time.Second
 )
@@ -39,6 +38,7 @@ type collect struct {
 	drainMu sync.Mutex // guards record, and that events are taken in order
 	record  ringbuf.Record
 	drained time.Time     // when the ring was read last
+	untold  uint64        // events of no target that did not fit into the ring
 	orphans atomic.Uint64 // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
@@ -164,6 +164,7 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
+			c.seeWhetherToldOfAll()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
 			}
@@ -176,6 +177,17 @@ func (c *collect) Run(ctx context.Context) error {
 			wait = min(wait, drainEvery)
 		}
 		timer.Reset(max(wait, time.Millisecond))
+	}
+}
+
+// seeWhetherToldOfAll makes the finder look for itself if an exec may be among the events that did not fit into the ring.
+func (c *collect) seeWhetherToldOfAll() {
+	if c.kernel == nil {
+		return
+	}
+	if n := c.kernel.lostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.untold {
+		c.untold = n
+		c.found.fellBehind()
 	}
 }
 

@@ -111,12 +111,25 @@ func (c *collect) govern() {
 		return
 	}
 	for _, o := range c.all() {
+		if !o.governDue() {
+			continue
+		}
 		stat, err := c.o.readStat(o.info.PID)
 		if err != nil {
 			continue // it is ending
 		}
 		o.govern(stat.cpu)
 	}
+}
+
+// governDue says whether it is worth while to read how much CPU time the target has used: not as long as nothing is left out and observing it costs so
+// little that this cannot change.
+func (o *observed) governDue() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g := &o.gov
+	wall := time.Duration(nowTick()-g.lastAt) * tick
+	return g.level != stepNone || g.lastAt == 0 || wall >= governLongest || float64(o.probeCost()-g.lastCost) > g.floor*float64(wall)
 }
 
 func (o *observed) govern(cpu time.Duration) {
