@@ -230,10 +230,12 @@ func (r *result) compareStops(t *traced, seen []pstate.Stop, pause int64) {
 			r.StopsMissed++
 			continue
 		}
-		d := (seen[i].Duration() - time.Duration(s.end-s.start)).Abs()
-		off = append(off, d)
-		if d > 20*time.Microsecond && float64(d) > 0.05*float64(s.end-s.start) {
-			r.StopsWrong++
+		// The stop in which the trace was started is in it from its middle on.
+		if d := (seen[i].Duration() - time.Duration(s.end-s.start)).Abs(); s.reason != "start trace" {
+			off = append(off, d)
+			if d > 20*time.Microsecond && float64(d) > 0.05*float64(s.end-s.start) {
+				r.StopsWrong++
+			}
 		}
 		if seen[i].Reason != s.reason {
 			r.ReasonsWrong++

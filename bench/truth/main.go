@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const allLoads = "cpu,channel,echo,http,sleepers,writes,gc,allocwait,procs,cgo,locked,oversubscribed,mixed"
+const allLoads = "cpu,channel,echo,http,sleepers,writes,reads,gc,allocwait,procs,cgo,locked,oversubscribed,mixed"
 
 func main() {
 	loads := flag.String("workloads", allLoads, "comma-separated")
