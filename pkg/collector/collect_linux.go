@@ -35,11 +35,12 @@ type collect struct {
 	kernel *kernelSide // nil in snapshot mode
 	info   agentInfo
 
-	drainMu sync.Mutex // guards record, and that events are taken in order
-	record  ringbuf.Record
-	drained time.Time     // when the ring was read last
-	untold  uint64        // events of no target that did not fit into the ring
-	orphans atomic.Uint64 // events of targets that are no more
+	drainMu  sync.Mutex // guards record, and that events are taken in order
+	record   ringbuf.Record
+	refilled time.Time     // when the budgets of intervals were refilled last
+	wanted   []float64     // scratch of refill
+	untold   uint64        // events of no target that did not fit into the ring
+	orphans  atomic.Uint64 // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 

@@ -28,6 +28,7 @@ type observed struct {
 	chunks []uint16
 	links  []link.Link // tier 1
 
+	wanted   uint64      // raw intervals it had or would have had, when the budgets were refilled last; c.drainMu guards it
 	learning atomic.Bool // samples taken more often would teach something of it
 
 	mu         sync.Mutex // guards what follows, and the snapshot
