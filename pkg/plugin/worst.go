@@ -20,12 +20,12 @@ const (
 
 // standing is why a value comes before others.
 type standing struct {
-	stuck   float64 // seconds for which the worst P was in D
+	stuck   float64 // D share of the worst P in its worst half minute
 	present bool    // something of the value is there at the end of the range
 	busy    float64 // Ps' worth of work
 }
 
-// worstFirst orders values of a label by what somebody who was woken by an alert wants to see: first what had a P stuck in D, the longest
+// worstFirst orders values of a label by what somebody who was woken by an alert wants to see: first what had a P stuck in D, the worst
 // first; then what is there by how busy it is; then what has ended. A dashboard opens on the first value of a list. Values must be in the
 // order of their names, which decides between equals, and stands where the sources don't answer.
 func (d *Datasource) worstFirst(ctx context.Context, q *query.Query, label string, values []string) {
@@ -65,10 +65,9 @@ func (d *Datasource) worstFirst(ctx context.Context, q *query.Query, label strin
 			}
 		}
 	}
-	enough := q.StuckFor().Seconds()
 	rank := func(s *standing) int {
 		switch {
-		case s.stuck >= enough:
+		case s.stuck >= query.StuckFrom:
 			return 0
 		case s.present:
 			return 1
@@ -82,7 +81,9 @@ func (d *Datasource) worstFirst(ctx context.Context, q *query.Query, label strin
 			return c
 		}
 		if rank(x) == 0 {
-			return cmp.Compare(y.stuck, x.stuck)
+			if c := cmp.Compare(y.stuck, x.stuck); c != 0 {
+				return c
+			}
 		}
 		return cmp.Compare(y.busy, x.busy)
 	})

@@ -189,27 +189,26 @@ func (q *Query) stretch(d Dialect) time.Duration {
 
 // Standing are the questions whose answers order the values of a label, each with one number a value.
 type Standing struct {
-	Stuck   string // seconds for which the worst P was in D over the last stretch of the range
+	Stuck   string // D share of the worst P in its worst half minute of the last stretch of the range
 	Present string // there is one for what is there at the end of the range
 	Busy    string // Ps' worth of work over the last stretch
 }
 
+// StuckFrom is the D share of half a minute from which a P counts as stuck in the comparison of targets. Over the whole stretch every
+// program with a slow disk would come before all others, though none of its waits is long.
+const StuckFrom = 0.5
+
 // StandingExprs ask how the values of a label stand.
 func (q *Query) StandingExprs(d Dialect, label string) Standing {
-	window := seconds(q.stretch(d))
+	window, moment := seconds(q.stretch(d)), max(30*time.Second, 4*d.Sample)
 	by := " by (" + label + ") ("
 	return Standing{
-		Stuck: "max" + by + "increase(pscope_p_uninterruptible_seconds_total" + q.selector() + "[" + window + "]))",
+		Stuck: "max" + by + "max_over_time(rate(pscope_p_uninterruptible_seconds_total" + q.selector() + "[" + seconds(moment) + "])[" + window + ":" +
+			seconds(moment/2) + "]))",
 		// Every P that is there has such a series.
 		Present: "group" + by + "pscope_p_uninterruptible_seconds_total" + q.selector() + ")",
 		Busy:    "sum" + by + "rate(pscope_p_seconds_total" + q.selector(anyOf("state", Busy())) + "[" + window + "]))",
 	}
-}
-
-// StuckFor is how long a P must have been in D to count as stuck in the comparison of targets: a slow disk keeps every program waiting
-// now and then.
-func (q *Query) StuckFor() time.Duration {
-	return min(30*time.Second, q.To.Sub(q.From)/2)
 }
 
 // PresentExpr asks which of the query's processes, and which agents, are there at an instant: a series for each process, and one with the
