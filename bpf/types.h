@@ -140,6 +140,8 @@ struct thread {
 	u64 m;		   // address of the runtime's m; 0: not known
 	u64 switch_in;	   // tick of the last switch onto a CPU
 	u64 handed;	   // tick at which a P was handed to it; 0: none or it has run since
+	u64 held;	   // tick at which it was last seen on a CPU with the P it carries
+	u64 lost;	   // tick at which it was last known to be without its P: that was taken from it in a call, or given back
 	u64 time[T_STATES];
 	u32 target;
 	u32 tgid;

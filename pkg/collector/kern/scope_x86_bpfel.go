@@ -179,6 +179,8 @@ type ScopeThread struct {
 	M        uint64
 	SwitchIn uint64
 	Handed   uint64
+	Held     uint64
+	Lost     uint64
 	Time     [6]uint64
 	Target   uint32
 	Tgid     uint32
