@@ -91,7 +91,7 @@ func (w *wide) see(v uint32) {
 func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observed, err error) {
 	o = &observed{
 		c: c, info: info, bin: bin, globalRunq: -1,
-		gov:   governor{budget: c.o.CostBudget, floor: c.o.CostFloor, patience: patienceLeast},
+		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
 	}
 	for i := range o.lags {
