@@ -155,6 +155,9 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 // wordsOfM is M_WORDS of bpf/walk.h.
 const wordsOfM = 21
 
+// schedWordsOfM is M_SCHED_WORDS there.
+const schedWordsOfM = 6
+
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
 	k := o.c.kernel
@@ -174,10 +177,8 @@ func (o *observed) claim() (err error) {
 	if o.bin.TLSGKnown {
 		tlsG = int32(o.bin.TLSG)
 	}
-	var nested uint16
-	if o.c.o.nestedPID(o.info.PID) {
-		nested = 1
-	}
+	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
+	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*schedWordsOfM))
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
 		Layout: kern.ScopeLayout{
@@ -186,7 +187,7 @@ func (o *observed) claim() (err error) {
 			M_syscalltick: uint16(l.M.SyscallTick),
 			P_status:      uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
 			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
-			Nested:     nested,
+			KeepsM: keepsM, Nested: uint16(flag(o.c.o.nestedPID(o.info.PID))),
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
