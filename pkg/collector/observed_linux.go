@@ -380,14 +380,30 @@ func (o *observed) openExecutable() (exe *link.Executable, done func(), err erro
 
 // unprobeWorld takes the tier 1 probes out of the target's code.
 func (o *observed) unprobeWorld() {
-	for _, l := range o.links {
-		_ = l.Close()
-	}
+	o.c.unprobe(o.links)
 	o.links = nil
 	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
 	atomic.StoreUint64(&o.shared.StopStart, 0)
 	atomic.StoreUint32(&o.shared.StopTid, 0)
 	atomic.StoreUint32(&o.shared.EndsLate, 0)
+}
+
+// unprobesAtOnce bounds how many threads of the agent wait for the kernel to let go of a probe.
+const unprobesAtOnce = 16
+
+// unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more: a grace period of Tasks Trace RCU
+// (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and half a second on a busy machine, in uninterruptible sleep. Those who
+// wait at the same time share it, and so the probes are not taken out one after the other.
+func (c *collect) unprobe(links []link.Link) {
+	var wg sync.WaitGroup
+	for _, l := range links {
+		wg.Go(func() {
+			c.unprobing <- struct{}{}
+			_ = l.Close()
+			<-c.unprobing
+		})
+	}
+	wg.Wait()
 }
 
 // silence ends what the kernel side says of the target, and takes in what it has said until now.
@@ -410,9 +426,7 @@ func (o *observed) close() {
 		o.proc = nil
 	}
 	o.mu.Unlock()
-	for _, l := range links {
-		_ = l.Close()
-	}
+	o.c.unprobe(links)
 	if o.index != 0 {
 		o.c.unexpect(o)
 		o.c.kernel.giveBack(o.index, o.chunks)
