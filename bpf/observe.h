@@ -6,6 +6,10 @@
 // How many Ps from the head of the idle list are looked at when an M has given one back.
 #define IDLE_LIST_LOOK 2
 
+// What an event is taken to cost at most, in ns. Where it takes longer the CPU was not there, by the hypervisor's choice or, in a uprobe, the scheduler's; and
+// once in 16 times that would count 16 times.
+#define COSTS_MOST 20000
+
 // Counts the cost of one event in 16, times 16. Which ones: those whose time of beginning hashes to it, because a counter that two CPUs share costs as
 // much as a good part of the event. A hash, because clocks may tick in steps of which a power of two picks too many or too few.
 #define CHOSEN 16
@@ -16,10 +20,13 @@ static __always_inline bool chosen(u64 now)
 
 static __always_inline void measured_from(struct target *t, u64 event, u64 began)
 {
+	u64 ns;
+
 	if (!chosen(event))
 		return;
+	ns = bpf_ktime_get_ns() - began;
 	__sync_fetch_and_add(&t->events, CHOSEN);
-	__sync_fetch_and_add(&t->probe_ns, (bpf_ktime_get_ns() - began) * CHOSEN);
+	__sync_fetch_and_add(&t->probe_ns, (ns < COSTS_MOST ? ns : COSTS_MOST) * CHOSEN);
 }
 
 static __always_inline void measured(struct target *t, u64 began)
@@ -308,6 +315,7 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		return;
 	tid = th->tid;
 	if (!th->m || read_m(t, th->m, th, task, &m)) {
+		th->named = 0;
 		th->m = current_m(t, task);
 		if (!th->m)
 			return;

@@ -50,9 +50,10 @@ type collect struct {
 	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
 	roster   atomic.Pointer[roster]
 
-	found   *finder
-	closing sync.WaitGroup // targets whose probes are being taken off
-	windows chan struct{}  // of tier 2: an entry for each that is open
+	found     *finder
+	closing   sync.WaitGroup // targets whose probes are being taken off
+	windows   chan struct{}  // of tier 2: an entry for each that is open
+	unprobing chan struct{}  // an entry for each probe that is being taken off
 }
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
@@ -82,6 +83,7 @@ func New(o Options) (Collector, error) {
 	}
 	c.rosterChanged()
 	c.windows = make(chan struct{}, windowsAtOnce)
+	c.unprobing = make(chan struct{}, unprobesAtOnce)
 	if o.Migrations && c.kernel == nil {
 		c.info.lack("goroutine migrations", "they are counted by eBPF", "see eBPF")
 	}
