@@ -208,5 +208,5 @@ func attachRunqlat(*workload) (func(), error) {
 		said = lines.Text()
 	}
 	detach()
-	return nil, fmt.Errorf("bpftrace did not start: %s", said)
+	return nil, fmt.Errorf("bpftrace did not start: %s. It needs tracefs: mount -t debugfs debugfs /sys/kernel/debug", said)
 }
