@@ -6,6 +6,10 @@
 // How many Ps from the head of the idle list are looked at when an M has given one back.
 #define IDLE_LIST_LOOK 2
 
+// What an event is taken to cost at most, in ns. Where it takes longer the CPU was not there, by the hypervisor's choice or, in a uprobe, the scheduler's; and
+// once in 16 times that would count 16 times.
+#define COSTS_MOST 20000
+
 // Counts the cost of one event in 16, times 16. Which ones: those whose time of beginning hashes to it, because a counter that two CPUs share costs as
 // much as a good part of the event. A hash, because clocks may tick in steps of which a power of two picks too many or too few.
 #define CHOSEN 16
@@ -16,10 +20,13 @@ static __always_inline bool chosen(u64 now)
 
 static __always_inline void measured_from(struct target *t, u64 event, u64 began)
 {
+	u64 ns;
+
 	if (!chosen(event))
 		return;
+	ns = bpf_ktime_get_ns() - began;
 	__sync_fetch_and_add(&t->events, CHOSEN);
-	__sync_fetch_and_add(&t->probe_ns, (bpf_ktime_get_ns() - began) * CHOSEN);
+	__sync_fetch_and_add(&t->probe_ns, (ns < COSTS_MOST ? ns : COSTS_MOST) * CHOSEN);
 }
 
 static __always_inline void measured(struct target *t, u64 began)
@@ -147,6 +154,39 @@ static __always_inline u64 given_back(struct target *t, struct thread *th, u64 n
 	return now - (lag < on ? lag : on);
 }
 
+// A P was moved away from the thread that carried it, by another one: the runtime takes it from an M in a call (runtime/proc.go, retake and forEachP).
+// That M stays on its CPU and will silently take another one.
+static __always_inline void deprived(u64 word, u64 now)
+{
+	u32 tid = word_owner(word);
+	struct thread *th;
+
+	if (!tid || tid == (u32)bpf_get_current_pid_tgid())
+		return;
+	th = bpf_map_lookup_elem(&threads, &tid);
+	if (th)
+		th->lost = now;
+}
+
+// When, in this burst, the thread took the P that it is now found with and that was not known to be its own: at the beginning of the burst, unless it had
+// another or none since. Between the sight of the one and that of the other nothing says when it changed over; the middle is right on average.
+static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now, bool other)
+{
+	u64 at = th->switch_in, held = th->held;
+
+	if (!at)
+		return 0;
+	at += load(&t->lag[LAG_TAKEN]);
+	if (th->lost > at && th->lost > held)
+		return th->lost;
+	if (other) {
+		if (held < at)
+			held = at;
+		return now > held ? now - (now - held) / 2 : now;
+	}
+	return at;
+}
+
 // The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle now.
 static __noinline int released(struct target *t, struct thread *th, u64 now)
 {
@@ -225,7 +265,10 @@ static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now
 				}
 			}
 		} else if (word_thread(w) != T_RUNNABLE || word_state(w) != P_IDLE) {
-			given |= p_move(t, r, slot, &mv) == MOVED && word_thread(mv.word) == T_ON_CPU;
+			if (p_move(t, r, slot, &mv) == MOVED && word_thread(mv.word) == T_ON_CPU) {
+				deprived(mv.word, now);
+				given = 1;
+			}
 		}
 		seen(r, &p);
 		addr = p.link;
@@ -272,6 +315,7 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		return;
 	tid = th->tid;
 	if (!th->m || read_m(t, th->m, th, task, &m)) {
+		th->named = 0;
 		th->m = current_m(t, task);
 		if (!th->m)
 			return;
@@ -287,6 +331,8 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 			slot = th->slot;
 			if (released(t, th, now))
 				th->gave = slot;
+			if (slot)
+				th->lost = now;
 			th->unheld += th->weight;
 			return;
 		}
@@ -307,12 +353,11 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	r = record_of(t, p.id, &slot);
 	if (!r)
 		return;
-	// Rule 1: the P its M names is its P; another one it had has been given back meanwhile.
-	if (th->slot && th->slot != slot + 1)
-		released(t, th, now);
-	struct move mv = {.now = now, .owner = tid, .thread = thread};
-	if (th->switch_in)
-		mv.took_at = th->switch_in + load(&t->lag[LAG_TAKEN]);
+	// Rule 1: the P its M names is its P; another one it had was given up when it took this one.
+	bool other = th->slot && th->slot != slot + 1;
+	struct move mv = {.now = now, .owner = tid, .thread = thread, .took_at = taken_at(t, th, now, other)};
+	if (other)
+		released(t, th, mv.took_at ? mv.took_at : now);
 	if (p.status == P_GCSTOP) {
 		// The M that stops the world keeps its P and runs on; every other one has been halted. It is still that M when the world has
 		// been started but its P not yet marked as running.
@@ -334,6 +379,7 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	seen(r, &p);
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;
+	th->held = now;
 }
 
 #endif

@@ -78,10 +78,10 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *prev = (struct task_struct *)ctx->args[1];
 	struct task_struct *next = (struct task_struct *)ctx->args[2];
 	u32 index = 0;
-	u64 began = 0, from, ids = bpf_get_current_pid_tgid();
+	u64 began = 0, from, ids = current_ids(prev);
 	struct target *t;
 
-	// prev is still the current task, whose number is cheaper to have than by a read.
+	// prev is still the current task.
 	t = target_of(ids >> 32, &index);
 	if (t) {
 		began = bpf_ktime_get_ns();

@@ -11,6 +11,7 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 	struct thread *waker;
 	u32 slot = 0, tid, from = bpf_get_current_pid_tgid();
 	u64 w, since = now;
+	bool own;
 
 	if (!t || !th || !th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
 		return;
@@ -23,16 +24,20 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
 	w = load(&r->word);
 	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? bpf_map_lookup_elem(&threads, &from) : 0;
-	if (waker && (word_owner(w) == from || waker->gave == slot + 1)) {
+	own = waker && (word_owner(w) == from || waker->gave == slot + 1);
+	if (own) {
 		since = given_back(t, waker, now, LAG_PASSED);
 		lagged(t, waker, LAG_PASSED, now);
 		waker->slot = 0;
 		waker->gave = 0;
 		waker->unheld = 0;
+		waker->lost = since;
 	}
 	struct move mv = {.now = since, .owner = tid, .state = stays ? P_RUNNING : P_IDLE, .thread = stays ? T_ON_CPU : T_RUNNABLE};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return;
+	if (!own && word_thread(mv.word) == T_ON_CPU)
+		deprived(mv.word, since);
 	seen(r, &p);
 	th->slot = slot + 1;
 	if (!stays)

@@ -85,6 +85,7 @@ struct layout {
 	u16 p_schedtick;
 	u16 p_syscalltick;
 	u16 p_m;
+	u16 keeps_m;	   // a thread's m is its own for life: no cgo (runtime/proc.go, needm)
 	u16 nested;	   // the process lives in a PID namespace of its own: m.procid is the thread's number in there
 	u32 p_gcmode;	   // gcMarkWorkerMode
 	u64 sched_pidle;   // address of sched.pidle in this process
@@ -116,6 +117,7 @@ struct target {
 	u64 lost[LOST_REASONS];
 };
 
+// What one event touches lies together, in lines of 64 bytes from the start: each line that another CPU wrote last costs as much as dozens of instructions.
 struct p_record {
 	u64 word;
 	u64 birth;	   // tick at which the record began: the sum of time[][] is word.since - birth at any instant
@@ -127,31 +129,40 @@ struct p_record {
 	u64 arrived;	   // tick at which it came to rest in the present stop
 	u64 stop_time;	   // ticks halted in finished stops
 	u64 d_word;	   // threads in uninterruptible sleep: since (36 bits) and how many (low bits above)
+	u64 time[P_STATES * T_STATES]; // ticks
 	u64 d_time;	   // ticks with at least one
 	u64 samples[3];	   // ticks that on-CPU samples stand for which found it running, in a syscall, in a GC worker
+	u64 moves[P_STATES * P_STATES];
 	u64 wake_sum;	   // ns
 	u64 wake[WAKE_BUCKETS];
-	u64 time[P_STATES * T_STATES]; // ticks
-	u64 moves[P_STATES * P_STATES];
+	u64 apart[3];	   // up to the next line
 };
 
+// The kernel's hash table puts 56 bytes of its own before it.
 struct thread {
 	u64 word;	   // since and thread state; the owner bits are unused
+
 	u64 m;		   // address of the runtime's m; 0: not known
 	u64 switch_in;	   // tick of the last switch onto a CPU
 	u64 handed;	   // tick at which a P was handed to it; 0: none or it has run since
-	u64 time[T_STATES];
+	u64 held;	   // tick at which it was last seen on a CPU with the P it carries
+	u64 lost;	   // tick at which it was last known to be without its P: that was taken from it in a call, or given back
 	u32 target;
 	u32 tgid;
 	u32 slot;	   // of the P it carries, plus one
 	u32 last_slot;	   // of the P it last carried, plus one
 	u32 d_slot;	   // of the P whose D count it is in, plus one
-	u32 woken;	   // it slept before it became runnable: it was not preempted
+	u16 woken;	   // it slept before it became runnable: it was not preempted
+	u16 named;	   // its m has been seen to name it
+
+	u64 time[T_STATES];
 	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P
 	u32 weight;	   // ticks that the present sample stands for
 	u32 tid;
 	u32 gave;	   // slot of the P, plus one, that a sample of this burst found given back
+
 	char comm[16];
+	u64 apart[6];	   // up to the next line
 };
 
 enum event_kind {

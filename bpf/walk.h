@@ -45,17 +45,30 @@ static __always_inline int read_user64(u64 addr, u64 *v)
 	return bpf_probe_read_user(v, sizeof(*v), (void *)addr);
 }
 
-// A thread's number and its process's, as bpf_get_current_pid_tgid gives those of the current one. They are neighbours in every known kernel, and
-// each read costs as much as several map look-ups.
+// Since Linux 6.2: lets a program load from kernel memory like from its own, where a read by a helper costs as much as several map look-ups.
+extern void *bpf_rdonly_cast(const void *obj, u32 btf_id) __ksym __weak;
+
+// A thread's number and its process's, as bpf_get_current_pid_tgid gives those of the current one. They are neighbours in every known kernel.
 static __always_inline u64 ids_of(struct task_struct *task)
 {
 	u64 ids = 0;
 
+	if (bpf_rdonly_cast) {
+		struct task_struct *known = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
+
+		return (u64)(u32)known->tgid << 32 | (u32)known->pid;
+	}
 	if (bpf_core_field_offset(task->tgid) == bpf_core_field_offset(task->pid) + sizeof(u32))
 		bpf_core_read(&ids, sizeof(ids), &task->pid);
 	else
 		ids = (u64)BPF_CORE_READ(task, tgid) << 32 | (u32)BPF_CORE_READ(task, pid);
 	return ids;
+}
+
+// Those of the current task. Where ids_of needs a helper, this one is cheaper.
+static __always_inline u64 current_ids(struct task_struct *current)
+{
+	return bpf_rdonly_cast ? ids_of(current) : bpf_get_current_pid_tgid();
 }
 
 // A thread's number as a process sees it that lives in a PID namespace of its own, which is what the runtime keeps in m.procid.
@@ -74,12 +87,34 @@ static __noinline u32 tid_inside(struct task_struct *task)
 // pkg/collector/observed_linux.go).
 #define M_WORDS 21
 
-static __always_inline u64 word_from(const u64 *w, u64 bytes)
+// How many from curg on, where that is enough: the agent sets keeps_m only then.
+#define M_SCHED_WORDS 6
+
+static __always_inline u64 word_from(const u64 *w, u64 bytes, u64 words)
 {
 	u64 i = bytes >> 3;
 
 	asm volatile("" : "+r"(i)); // keeps the compiler from checking another form of it than it uses, which the verifier can't follow
-	return i < M_WORDS ? w[i] : 0;
+	return i < words ? w[i] : 0;
+}
+
+// Reads of an m that is known to be this thread's: what lies before curg is cold, and takes longer than all the rest.
+static __noinline int read_own_m(struct target *t, u64 m, struct m_view *v)
+{
+	u64 w[M_SCHED_WORDS], from;
+
+	if (!t || !v)
+		return -1;
+	from = t->layout.m_curg;
+	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + from))) {
+		lose(t, LOST_READ_FAULT);
+		return -1;
+	}
+	v->curg = w[0];
+	v->p = word_from(w, t->layout.m_p - from, M_SCHED_WORDS);
+	v->nextp = word_from(w, t->layout.m_nextp - from, M_SCHED_WORDS);
+	v->oldp = word_from(w, t->layout.m_p - from + 16, M_SCHED_WORDS);
+	return 0;
 }
 
 // Reads the m at an address, if it is the m of this thread.
@@ -89,16 +124,19 @@ static __noinline int read_m(struct target *t, u64 m, struct thread *th, struct 
 
 	if (!t || !th || !v)
 		return -1;
+	if (th->named && th->m == m && t->layout.keeps_m)
+		return read_own_m(t, m, v);
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + t->layout.m_procid))) {
 		lose(t, LOST_READ_FAULT);
 		return -1;
 	}
 	if (w[0] != (t->layout.nested ? tid_inside(task) : th->tid))
 		return -1;
-	v->curg = word_from(w, t->layout.m_curg - t->layout.m_procid);
-	v->p = word_from(w, t->layout.m_p - t->layout.m_procid);
-	v->nextp = word_from(w, t->layout.m_nextp - t->layout.m_procid);
-	v->oldp = word_from(w, t->layout.m_p - t->layout.m_procid + 16); // p, nextp and oldp are neighbours in every known version
+	th->named = th->m == m;
+	v->curg = word_from(w, t->layout.m_curg - t->layout.m_procid, M_WORDS);
+	v->p = word_from(w, t->layout.m_p - t->layout.m_procid, M_WORDS);
+	v->nextp = word_from(w, t->layout.m_nextp - t->layout.m_procid, M_WORDS);
+	v->oldp = word_from(w, t->layout.m_p - t->layout.m_procid + 16, M_WORDS); // p, nextp and oldp are neighbours in every known version
 	return 0;
 }
 

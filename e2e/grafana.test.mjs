@@ -195,7 +195,8 @@ describe('Grafana in Chromium', { skip }, () => {
   test('an alert rule made by hand fires for each P that is stuck in D, and resolves', { skip: stuckSkip }, async () => {
     const name = `D share by hand ${Date.now()}`;
     const dir = fs.mkdtempSync(path.join(os.tmpdir(), 'pscope-e2e-'));
-    const demo = new Program('demo', ['demo', '--phases', 'd,idle', '--once', '--d-seconds', '75', '--phase-seconds', '60', '--gomaxprocs', '2'], dir);
+    const start = (...args) => new Program('demo', ['demo', '--once', '--gomaxprocs', '2', ...args], dir);
+    let demo = start('--phases', 'd,idle', '--d-seconds', '75', '--phase-seconds', '60');
     const rule = async () => {
       const { body } = await api('GET', '/api/prometheus/grafana/api/v1/rules');
       return body.data.groups.flatMap((group) => group.rules).find((r) => r.name === name);
@@ -243,6 +244,12 @@ describe('Grafana in Chromium', { skip }, () => {
           await page.reload();
           await page.getByText('Query and conditions').first().waitFor();
           await shoot(page, 'grafana-alert-normal');
+          // A process that ends in D takes its alert with it, though the last value of the last ten minutes is D.
+          await demo.stop();
+          demo = start('--phases', 'd', '--d-seconds', '300');
+          await until('one P of the second demo fires', async () => (await states()).some((state) => /alerting|firing/i.test(state)), 90);
+          await demo.stop();
+          await until('its alert has resolved', async () => (await states()).every((state) => /^normal/i.test(state)), 60);
         },
         { width: 1440, height: 1400 }
       );

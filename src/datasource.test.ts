@@ -178,6 +178,14 @@ describe('variables', () => {
     expect(sent[0]?.params).toMatchObject({ label: 'process', host: 'web' });
   });
 
+  it('asks for the order chosen', async () => {
+    answer = ['db', 'api'];
+    await expect(ask({ label: 'process', order: 'worst' })).resolves.toMatchObject({
+      data: [{ text: 'db' }, { text: 'api' }],
+    });
+    expect(sent[0]?.params).toMatchObject({ label: 'process', order: 'worst' });
+  });
+
   it('lists processes when nothing is chosen', async () => {
     answer = [];
     await ask({});

@@ -17,7 +17,7 @@ import { defaultQuery } from './query/defaults';
 import { withoutEmptyHeatmaps } from './query/emptyHeatmaps';
 import { interpolate } from './query/interpolate';
 import { migrate } from './query/migrate';
-import { isCode, type TargetSelector, type VariableLabel } from './query/model';
+import { isCode, type TargetSelector, type VariableLabel, type VariableOrder } from './query/model';
 import { sentence } from './query/sentence';
 import type { ScopeOptions, ScopeQuery, TargetInfo } from './types';
 import { VariableSupport } from './variables';
@@ -26,6 +26,11 @@ import { VariableSupport } from './variables';
 interface Asked {
   range?: TimeRange;
   scopedVars?: ScopedVars;
+}
+
+/** The same for a list whose order matters. */
+interface AskedInOrder extends Asked {
+  order?: VariableOrder;
 }
 
 /** The data source: history through the backend plugin, live data through Grafana Live or, above 5 Hz, gRPC-Web. */
@@ -82,10 +87,14 @@ export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> 
    * The values a label had in a time range (the last hour unless told) among the targets a selector chooses. Variables in the selector
    * are replaced.
    */
-  labelValues(label: VariableLabel, target: TargetSelector = {}, { range, scopedVars }: Asked = {}): Promise<string[]> {
+  labelValues(
+    label: VariableLabel,
+    target: TargetSelector = {},
+    { range, scopedVars, order }: AskedInOrder = {}
+  ): Promise<string[]> {
     const chosen = this.applyTemplateVariables({ refId: 'label-values', target }, scopedVars ?? {}).target;
     const span = range && { from: range.from.valueOf(), to: range.to.valueOf() };
-    return this.getResource('label-values', { label, ...chosen, ...span });
+    return this.getResource('label-values', { label, ...chosen, ...span, ...(order ? { order } : {}) });
   }
 
   override async metricFindQuery(label: VariableLabel, options?: Asked): Promise<MetricFindValue[]> {

@@ -8,6 +8,7 @@ import type {
   TargetField,
   ThreadState,
   VariableLabel,
+  VariableOrder,
 } from './query/model';
 import type { Mode } from './types';
 
@@ -262,7 +263,16 @@ export const CONFIG = {
 } as const;
 
 /** Words of the variable editor. */
-export const VARIABLE = { list: 'List', of: 'of' } as const;
+export const VARIABLE = {
+  list: 'List',
+  order: 'Order',
+  orderTip: "Takes effect where the variable's own sort is disabled. A dashboard opens on the first value.",
+} as const;
+
+export const ORDER_WORDS: Record<VariableOrder, Words> = {
+  name: { label: 'By name', description: 'Numbers by their value' },
+  worst: { label: 'Worst first', description: 'Those with a P stuck in state D, then the busiest, then what has ended' },
+};
 
 /** Words for what went wrong; each names what failed, why, and what to do next. */
 export const PROBLEM = {

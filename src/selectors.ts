@@ -14,6 +14,7 @@ export const selectors = {
   annotationEditor: 'pscope-annotation-editor',
   variableEditor: 'pscope-variable-editor',
   variableLabel: 'pscope-variable-label',
+  variableOrder: 'pscope-variable-order',
   configEditor: 'pscope-config-editor',
   config: (field: string) => `pscope-config-${field}`,
   privilegesCommand: 'pscope-privileges-command',

@@ -20,7 +20,13 @@ export class VariableSupport extends CustomVariableSupport<DataSource, ScopeVari
 
   override query(request: DataQueryRequest<ScopeVariableQuery>): Observable<DataQueryResponse> {
     const query = request.targets[0];
-    return from(this.datasource.labelValues(query?.label ?? 'process', query?.target, request)).pipe(
+    return from(
+      this.datasource.labelValues(query?.label ?? 'process', query?.target, {
+        range: request.range,
+        scopedVars: request.scopedVars,
+        order: query?.order,
+      })
+    ).pipe(
       map((values) => ({ data: values.map((text) => ({ text, value: text })) }))
     );
   }

@@ -23,7 +23,8 @@ type scenario struct {
 	Processes int    `json:"processes"`
 	Procs     int    `json:"gomaxprocs"`
 	Load      string `json:"load"`
-	Churn     int    `json:"started_a_second"` // further processes that live for a moment
+	Churn     int    `json:"started_a_second"`      // further processes that live for a moment
+	Budget    string `json:"cost_budget,omitempty"` // what the agent is told of how much observing may cost; empty: nothing
 	CPUBar    float64
 	RSSBar    int64
 }
@@ -31,6 +32,7 @@ type scenario struct {
 var scenarios = []scenario{
 	{Name: "10 × 8 Ps, idle", Processes: 10, Procs: 8, Load: "idle", CPUBar: 0.01, RSSBar: 100 << 20},
 	{Name: "10 × 8 Ps, busy", Processes: 10, Procs: 8, Load: "sleepers", CPUBar: 0.01, RSSBar: 100 << 20},
+	{Name: "10 × 8 Ps, busy, all of it observed", Processes: 10, Procs: 8, Load: "sleepers", Budget: "0", CPUBar: 0.01, RSSBar: 100 << 20},
 	{Name: "100 × 8 Ps, idle", Processes: 100, Procs: 8, Load: "idle", RSSBar: 250 << 20},
 	{Name: "1 × 256 Ps, busy", Processes: 1, Procs: 256, Load: "sleepers"},
 	{Name: "churn", Processes: 2, Procs: 8, Load: "idle", Churn: 10},
@@ -131,7 +133,7 @@ func watch(dir string, s scenario, run time.Duration, log string) (*curve, error
 			return nil, err
 		}
 	}
-	a, err := startAgent(dir, log)
+	a, err := startAgent(dir, log, s.Budget)
 	if err != nil {
 		return nil, err
 	}
@@ -193,7 +195,8 @@ func (r *results) markdown() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "# What the agent itself needs\n\n%s. Each watched for %s, once all processes are observed.\n", r.Machine, r.Run)
 	fmt.Fprintf(&t, "Made by `go run ./bench/agent -out bench/results`, as root.\n\n")
-	fmt.Fprintf(&t, "CPU time as a share of one core: over the whole run, and median (quartiles) by second. Busy: 64 sleepers in each process. Churn: ten further processes\n")
+	fmt.Fprintf(&t, "CPU time as a share of one core: over the whole run, and median (quartiles) by second. Busy: 64 sleepers in each process; observing that many switches\n")
+	fmt.Fprintf(&t, "of threads would pass the governor's budget, so that it leaves out much, unless it has none (all of it observed). Churn: ten further processes\n")
 	fmt.Fprintf(&t, "a second that live 0.5 s. The curves are in `agent.json`.\n\n")
 	fmt.Fprintf(&t, "| processes | CPU, mean | by second | RSS at first | RSS, most | PSS at the end | anonymous | bar |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, c := range r.Curves {

@@ -32,13 +32,17 @@ type use struct {
 	rss, pss, anon int64
 }
 
-func startAgent(dir, log string) (*agent, error) {
+func startAgent(dir, log, budget string) (*agent, error) {
 	socket := filepath.Join(dir, "agent.sock")
 	data, err := os.MkdirTemp(dir, "data")
 	if err != nil {
 		return nil, err
 	}
-	a := &agent{cmd: exec.Command(filepath.Join(dir, "pscope"), "agent", "--socket", socket, "--listen", "", "--data-dir", data, "--include", "^workload$")}
+	args := []string{"agent", "--socket", socket, "--listen", "", "--data-dir", data, "--include", "^workload$"}
+	if budget != "" {
+		args = append(args, "--cost-budget", budget)
+	}
+	a := &agent{cmd: exec.Command(filepath.Join(dir, "pscope"), args...)}
 	a.cmd.Stderr = io.Discard
 	if log != "" {
 		f, err := os.OpenFile(log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)

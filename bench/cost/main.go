@@ -5,18 +5,23 @@
 // that is no target.
 //
 // Every round runs every variant once, in turn, on the same process, so that each ratio is of neighbours in time; the result is the
-// median over the rounds. Run it as root on a machine that does nothing else.
+// median over the rounds. Nothing attached runs twice a round: how far the two lie apart is the noise. Run it as root on a machine that does nothing else;
+// where it can't be had for so long, in pieces (-workloads, -merge).
 package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,19 +29,26 @@ import (
 )
 
 func main() {
-	loads := flag.String("workloads", "cpu,channel,echo,http,sleepers,writes,gc,mixed", "comma-separated")
+	loads := flag.String("workloads", strings.Join(allLoads, ","), "comma-separated; "+bystander+" is a process that is no target")
 	procs := flag.Int("procs", 2, "GOMAXPROCS of the workloads")
 	rounds := flag.Int("rounds", 7, "how often each variant runs")
 	window := flag.Duration("window", time.Second, "length of each run")
 	only := flag.String("variants", "", "comma-separated; empty for all")
 	out := flag.String("out", "", "directory for the results; empty: print only")
+	merge := flag.Bool("merge", false, "keep what the results' files have of other workloads")
 	name := flag.String("name", "cost", "name of the results' files, without .md and .json")
 	flag.Parse()
 	b := &bench{Machine: report.ThisMachine(), Procs: *procs, Rounds: *rounds, Window: window.String(), window: *window}
-	text, err := b.run(strings.Split(*loads, ","), *only)
-	fmt.Print(text)
-	if err == nil && *out != "" {
-		err = report.Write(*out, *name, text, b)
+	err := b.run(strings.Split(*loads, ","), *only)
+	if err == nil && *merge {
+		err = b.merge(filepath.Join(*out, *name+".json"))
+	}
+	if err == nil {
+		text := b.markdown()
+		fmt.Print(text)
+		if *out != "" {
+			err = report.Write(*out, *name, text, b)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "cost:", err)
@@ -52,8 +64,7 @@ type bench struct {
 	Window    string         `json:"window"`
 	Workloads []*outcome     `json:"workloads"`
 	// NonTarget is what a process pays that is not observed.
-	NonTarget *outcome          `json:"non_target"`
-	Absent    map[string]string `json:"absent,omitempty"` // variants that could not run, and why
+	NonTarget *outcome `json:"non_target"`
 
 	window time.Duration
 }
@@ -62,55 +73,93 @@ type bench struct {
 type outcome struct {
 	Workload string                   `json:"workload"`
 	OpsPerS  map[string]report.Spread `json:"ops_per_cpu_second"` // by variant
-	Cost     map[string]report.Spread `json:"cost"`               // by variant: 1 - ratio to nothing attached
+	Cost     map[string]report.Spread `json:"cost"`               // by variant: 1 - ratio to nothing attached; of that itself: between its two runs
+	Absent   map[string]string        `json:"absent,omitempty"`   // variants that could not run, and why
 	BPF      bpfShare                 `json:"bpf"`
 	Switches float64                  `json:"switches_per_cpu_second"`
 }
 
 // bpfShare is the time in BPF programs, by the kernel's run-time statistics, with tier 0+1 attached.
 type bpfShare struct {
-	Share    report.Spread            `json:"share_of_target_cpu"` // of the target's CPU time, programs of the whole host
-	Own      report.Spread            `json:"own_share"`           // the same by pscope_probe_seconds_total: this target's alone
-	NsPerRun map[string]report.Spread `json:"ns_per_run"`          // by program
+	Share    report.Spread            `json:"share_of_target_cpu"`     // of the target's CPU time, programs of the whole host
+	Net      report.Spread            `json:"net_share_of_target_cpu"` // the same less Floor a run: nobody pays the statistics who has not switched them on
+	Own      report.Spread            `json:"own_share"`               // the same by pscope_probe_seconds_total: this target's alone
+	NsPerRun map[string]report.Spread `json:"ns_per_run"`              // by program
 	RunsPerS map[string]float64       `json:"runs_per_cpu_second"`
 	Switch   report.Spread            `json:"ns_per_switch"` // sched_switch and sched_waking together, a context switch
 	Floor    report.Spread            `json:"ns_floor"`      // of an empty program: what the statistics cost themselves
 }
 
-func (b *bench) run(loads []string, only string) (string, error) {
+// allLoads are the workloads, in the order of the tables.
+var allLoads = []string{"cpu", "channel", "echo", "http", "sleepers", "writes", "gc", "mixed", bystander}
+
+// bystander is the process that is no target.
+const bystander = "bystander"
+
+func (b *bench) run(loads []string, only string) error {
 	dir, err := os.MkdirTemp("", "pscope-cost")
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer os.RemoveAll(dir)
 	bin := filepath.Join(dir, targetName)
 	if out, err := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the workload: %w\n%s", err, out)
+		return fmt.Errorf("build the workload: %w\n%s", err, out)
 	}
-	bystander := filepath.Join(dir, "bystander")
-	if err := os.Link(bin, bystander); err != nil {
-		return "", err
+	other := filepath.Join(dir, bystander)
+	if err := os.Link(bin, other); err != nil {
+		return err
 	}
 	all := variants(only)
-	b.Absent = map[string]string{}
 	for _, l := range loads {
+		if l == bystander {
+			host := slices.DeleteFunc(slices.Clone(all), func(v *variant) bool { return !v.bystanders })
+			if b.NonTarget, err = b.measure(other, "pipes", host); err != nil {
+				return fmt.Errorf("a process that is no target: %w", err)
+			}
+			continue
+		}
 		o, err := b.measure(bin, l, all)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", l, err)
+			return fmt.Errorf("%s: %w", l, err)
 		}
 		b.Workloads = append(b.Workloads, o)
 		fmt.Fprintln(os.Stderr, b.row(o))
 	}
-	var host []*variant
-	for _, v := range all {
-		if v.bystanders {
-			host = append(host, v)
+	return nil
+}
+
+// merge adds what an earlier run on this machine, with the same settings, measured of other workloads.
+func (b *bench) merge(path string) error {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var before bench
+	if err := json.Unmarshal(text, &before); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	then, now := before.Machine, b.Machine
+	then.Date = now.Date
+	if then != now || before.Procs != b.Procs || before.Rounds != b.Rounds || before.Window != b.Window {
+		return fmt.Errorf("%s is of another machine or of runs of another length: leave out -merge, or measure with -procs %d -rounds %d -window %s there",
+			path, before.Procs, before.Rounds, before.Window)
+	}
+	for _, o := range before.Workloads {
+		if !slices.ContainsFunc(b.Workloads, func(n *outcome) bool { return n.Workload == o.Workload }) {
+			b.Workloads = append(b.Workloads, o)
 		}
 	}
-	if b.NonTarget, err = b.measure(bystander, "pipes", host); err != nil {
-		return "", fmt.Errorf("a process that is no target: %w", err)
+	slices.SortStableFunc(b.Workloads, func(x, y *outcome) int {
+		return cmp.Compare(slices.Index(allLoads, x.Workload), slices.Index(allLoads, y.Workload))
+	})
+	if b.NonTarget == nil {
+		b.NonTarget = before.NonTarget
 	}
-	return b.markdown(), nil
+	return nil
 }
 
 // measure runs one workload under every variant, round by round.
@@ -121,19 +170,20 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 	}
 	defer w.close()
 	ops, cost := map[string][]float64{}, map[string][]float64{}
+	absent := map[string]string{}
 	var s sums
 	var switches []float64
 	for round := range b.Rounds {
 		rates := map[string]float64{}
 		for i := range all {
 			v := all[(i+round)%len(all)]
-			if _, absent := b.Absent[v.name]; absent {
+			if absent[v.name] != "" {
 				continue
 			}
 			detach, err := v.attach(w)
 			if err != nil {
-				b.Absent[v.name] = err.Error()
-				fmt.Fprintf(os.Stderr, "%s is left out: %v\n", v.name, err)
+				absent[v.name] = err.Error()
+				fmt.Fprintf(os.Stderr, "%s: %s is left out: %v\n", load, v.name, err)
 				continue
 			}
 			got, err := w.window(b.window * time.Duration(max(1, v.times)))
@@ -150,13 +200,18 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 				switches = append(switches, float64(got.Switches)/got.CPU.Seconds())
 			}
 		}
+		base := (rates[nothing] + rates[again]) / 2
 		for name, r := range rates {
-			if name != nothing && rates[nothing] > 0 {
+			switch name {
+			case nothing:
+			case again:
 				cost[name] = append(cost[name], 1-r/rates[nothing])
+			default:
+				cost[name] = append(cost[name], 1-r/base)
 			}
 		}
 	}
-	o := &outcome{Workload: load, OpsPerS: spreads(ops), Cost: spreads(cost), BPF: s.result(), Switches: report.SpreadOf(switches).Median}
+	o := &outcome{Workload: load, OpsPerS: spreads(ops), Cost: spreads(cost), Absent: absent, BPF: s.result(), Switches: report.SpreadOf(switches).Median}
 	return o, nil
 }
 

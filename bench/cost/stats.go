@@ -25,7 +25,7 @@ type program struct {
 // scopePrograms are the programs of bpf/, by the names the kernel knows them by.
 var scopePrograms = map[string]bool{
 	"sched_switch": true, "sched_waking": true, "sample": true, "stop_world": true, "start_world": true, "world_started": true, "exec": true,
-	"execute": true, floorName: true,
+	"process_exit": true, "execute": true, floorName: true,
 }
 
 // floorName is a program that does nothing: what the statistics say of it is what they cost themselves.
@@ -77,18 +77,18 @@ func programs(foreign map[ebpf.ProgramID]program) (map[ebpf.ProgramID]program, e
 
 // sums collects what the rounds measured of BPF programs.
 type sums struct {
-	share, own, perSwitch, floor []float64
-	perRun, runs                 map[string][]float64
+	share, net, own, perSwitch, floor []float64
+	perRun, runs                      map[string][]float64
 }
 
 // take runs one more window with the kernel's statistics on. They cost a few tens of nanoseconds a run themselves, which is why operations are
 // counted in a window without.
 func (s *sums) take(w *workload, v *variant, d time.Duration) error {
-	floor, err := attachFloor()
+	detach, err := attachFloor()
 	if err != nil {
 		return err
 	}
-	defer floor()
+	defer detach()
 	stats, err := ebpf.EnableStats(uint32(unix.BPF_STATS_RUN_TIME))
 	if err != nil {
 		return fmt.Errorf("BPF run-time statistics: %w", err)
@@ -115,7 +115,8 @@ func (s *sums) take(w *workload, v *variant, d time.Duration) error {
 		s.perRun, s.runs = map[string][]float64{}, map[string][]float64{}
 	}
 	var total, scheduling time.Duration
-	var switches uint64
+	var switches, runs uint64
+	var floorNs float64
 	for id, a := range after {
 		b := before[id]
 		n, t := a.runs-b.runs, a.time-b.time
@@ -123,10 +124,12 @@ func (s *sums) take(w *workload, v *variant, d time.Duration) error {
 			continue
 		}
 		if a.name == floorName {
-			s.floor = append(s.floor, float64(t)/float64(n))
+			floorNs = float64(t) / float64(n)
+			s.floor = append(s.floor, floorNs)
 			continue
 		}
 		total += t
+		runs += n
 		s.perRun[a.name] = append(s.perRun[a.name], float64(t)/float64(n))
 		s.runs[a.name] = append(s.runs[a.name], float64(n)/got.CPU.Seconds())
 		switch a.name {
@@ -138,6 +141,7 @@ func (s *sums) take(w *workload, v *variant, d time.Duration) error {
 		}
 	}
 	s.share = append(s.share, float64(total)/float64(got.CPU))
+	s.net = append(s.net, (float64(total)-float64(runs)*floorNs)/float64(got.CPU))
 	s.own = append(s.own, float64(own()-ownBefore)/float64(got.CPU))
 	if switches > 0 {
 		s.perSwitch = append(s.perSwitch, float64(scheduling)/float64(switches))
@@ -147,7 +151,7 @@ func (s *sums) take(w *workload, v *variant, d time.Duration) error {
 
 func (s *sums) result() bpfShare {
 	out := bpfShare{
-		Share: report.SpreadOf(s.share), Own: report.SpreadOf(s.own), Switch: report.SpreadOf(s.perSwitch), Floor: report.SpreadOf(s.floor),
+		Share: report.SpreadOf(s.share), Net: report.SpreadOf(s.net), Own: report.SpreadOf(s.own), Switch: report.SpreadOf(s.perSwitch), Floor: report.SpreadOf(s.floor),
 		NsPerRun: spreads(s.perRun), RunsPerS: map[string]float64{},
 	}
 	for name, n := range s.runs {

@@ -26,6 +26,7 @@ import (
 // The names of the variants as results have them.
 const (
 	nothing = "nothing"
+	again   = "nothing, again"
 	tier0   = "tier 0"
 	tier01  = "tier 0+1"
 	tier012 = "tier 0+1+2"
@@ -53,6 +54,7 @@ type variant struct {
 func variants(only string) []*variant {
 	all := []*variant{
 		{name: nothing, bystanders: true, attach: func(*workload) (func(), error) { return func() {}, nil }},
+		{name: again, bystanders: true, attach: func(*workload) (func(), error) { return func() {}, nil }},
 		{name: tier0},
 		{name: tier01, bystanders: true},
 		{name: tier012, times: 10}, // several of its windows, and the time between them that pays for them
@@ -62,7 +64,7 @@ func variants(only string) []*variant {
 	}
 	if only != "" {
 		wanted := strings.Split(only, ",")
-		all = slices.DeleteFunc(all, func(v *variant) bool { return v.name != nothing && !slices.Contains(wanted, v.name) })
+		all = slices.DeleteFunc(all, func(v *variant) bool { return v.name != nothing && v.name != again && !slices.Contains(wanted, v.name) })
 	}
 	for _, v := range all {
 		switch v.name {
@@ -76,6 +78,12 @@ func variants(only string) []*variant {
 	}
 	return all
 }
+
+const (
+	seenWithin   = 5 * time.Second
+	windowWithin = 10 * time.Second
+	noWindow     = "no window" // how the reason begins that tier 2 could not be measured
+)
 
 // observe runs a collector, and waits until it has the workload under observation. A workload of another name is no target: then it waits for
 // the collector alone.
@@ -102,11 +110,20 @@ func (v *variant) observe(w *workload, o collector.Options) (func(), error) {
 	if !strings.HasSuffix(w.bin, "/"+targetName) {
 		return detach, nil
 	}
-	for range 500 {
-		if t, ok := v.view(w); ok && (t.Migrations.Counted || !o.Migrations) {
+	wait := seenWithin
+	if o.Migrations {
+		wait = windowWithin
+	}
+	found := false
+	for deadline := time.Now().Add(wait); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		t, ok := v.view(w)
+		if found = found || ok; ok && (t.Migrations.Counted || !o.Migrations) {
 			return detach, nil
 		}
-		time.Sleep(10 * time.Millisecond)
+	}
+	if found {
+		detach()
+		return nil, fmt.Errorf("%s within %v: the budget does not allow one", noWindow, wait)
 	}
 	detach()
 	return nil, fmt.Errorf("the workload is not observed: %+v", c.Targets())

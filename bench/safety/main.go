@@ -52,9 +52,9 @@ func run(n int, what []string, out string) error {
 		var line string
 		switch w {
 		case "attach":
-			line, err = withChecker(dir, n, "attached and detached", attach)
+			line, err = withCheckers(dir, n, atOnce, "attached and detached", attach)
 		case "kill":
-			line, err = withChecker(dir, n, "attached, and the agent killed by SIGKILL,", kill)
+			line, err = withCheckers(dir, n, 1, "attached, and the agent killed by SIGKILL,", kill)
 		case "exec":
 			line, err = execs(dir, n)
 		default:
@@ -85,19 +85,24 @@ func observing() (c collector.Collector, stop func(), err error) {
 	return c, func() { cancel(); wg.Wait() }, nil
 }
 
-func waitUntilSeen(c collector.Collector) error {
-	for deadline := time.Now().Add(30 * time.Second); len(c.Views(time.Now())) == 0; time.Sleep(time.Millisecond) {
-		if time.Now().After(deadline) {
-			return fmt.Errorf("nothing was observed: %+v", c.Targets())
+// atOnce is to how many programs an agent attaches at once where it is not killed: most of the time goes into loading its own programs.
+const atOnce = 4
+
+func waitUntilSeen(c collector.Collector, programs int) error {
+	// Looks are counted and not time: this process may be halted in between.
+	for range 30_000 {
+		if len(c.Views(time.Now())) >= programs {
+			return nil
 		}
+		time.Sleep(time.Millisecond)
 	}
-	return nil
+	return fmt.Errorf("fewer than %d programs were observed: %+v", programs, c.Targets())
 }
 
 func beAgent() {
 	c, _, err := observing()
 	if err == nil {
-		err = waitUntilSeen(c)
+		err = waitUntilSeen(c, 1)
 	}
 	if err != nil {
 		fmt.Println(err)
@@ -113,7 +118,7 @@ func attach(int) error {
 		return err
 	}
 	defer stop()
-	return waitUntilSeen(c)
+	return waitUntilSeen(c, atOnce)
 }
 
 func kill(i int) error {
@@ -148,49 +153,95 @@ func build(source, out string, env []string, flags ...string) error {
 	return nil
 }
 
-// withChecker does something n times to a program that checks itself, and asks it each time whether it has gone on.
-func withChecker(dir string, n int, done string, do func(i int) error) (line string, err error) {
+// checker is a program that checks itself.
+type checker struct {
+	cmd    *exec.Cmd
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	rounds int
+}
+
+func startChecker(bin string) (*checker, error) {
+	c := &checker{cmd: exec.Command(bin)}
+	var err error
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	pipe, err := c.cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	c.cmd.Stderr = os.Stderr
+	if err := c.cmd.Start(); err != nil {
+		return nil, err
+	}
+	c.out = bufio.NewScanner(pipe)
+	c.out.Scan() // that it is ready
+	return c, nil
+}
+
+// goesOn waits until it has made another round.
+func (c *checker) goesOn() error {
+	for last := c.rounds; c.rounds == last; {
+		if _, err := io.WriteString(c.in, "\n"); err != nil {
+			return fmt.Errorf("the program is gone: %w", err)
+		}
+		if !c.out.Scan() {
+			return fmt.Errorf("the program is gone: %w", c.cmd.Wait())
+		}
+		var err error
+		if c.rounds, err = strconv.Atoi(strings.TrimPrefix(c.out.Text(), "rounds ")); err != nil {
+			return fmt.Errorf("the program says %q", c.out.Text())
+		}
+	}
+	return nil
+}
+
+func (c *checker) end() error {
+	c.in.Close()
+	return c.cmd.Wait()
+}
+
+// withCheckers does something to programs that check themselves, so often that it makes n times one of them, and asks each every time whether it has gone on.
+func withCheckers(dir string, n, programs int, done string, do func(i int) error) (line string, err error) {
 	bin := filepath.Join(dir, "safety-checker")
 	if err := build("checker", bin, nil); err != nil {
 		return "", err
 	}
-	cmd := exec.Command(bin)
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		return "", err
-	}
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", err
-	}
-	cmd.Stderr = os.Stderr
-	if err := cmd.Start(); err != nil {
-		return "", err
-	}
+	var checkers []*checker
 	defer func() {
-		in.Close()
-		err = errors.Join(err, cmd.Wait())
+		for _, c := range checkers {
+			err = errors.Join(err, c.end())
+		}
 	}()
-	out := bufio.NewScanner(pipe)
-	out.Scan() // that it is ready
-	rounds := 0
-	for i := range n {
+	for range programs {
+		c, err := startChecker(bin)
+		if err != nil {
+			return "", err
+		}
+		checkers = append(checkers, c)
+	}
+	turns := (n + programs - 1) / programs
+	for i := range turns {
 		if err := do(i); err != nil {
 			return "", fmt.Errorf("time %d: %w", i+1, err)
 		}
-		for last := rounds; rounds == last; {
-			if _, err := io.WriteString(in, "\n"); err != nil {
-				return "", fmt.Errorf("after time %d the program is gone: %w", i+1, err)
-			}
-			if !out.Scan() {
-				return "", fmt.Errorf("after time %d the program is gone: %w", i+1, cmd.Wait())
-			}
-			if rounds, err = strconv.Atoi(strings.TrimPrefix(out.Text(), "rounds ")); err != nil {
-				return "", fmt.Errorf("after time %d the program says %q", i+1, out.Text())
+		for _, c := range checkers {
+			if err := c.goesOn(); err != nil {
+				return "", fmt.Errorf("after time %d: %w", i+1, err)
 			}
 		}
 	}
-	return fmt.Sprintf("%s %d times: the program made %d rounds of checks meanwhile, all right", done, n, rounds), nil
+	rounds := 0
+	for _, c := range checkers {
+		rounds += c.rounds
+	}
+	by, who := "", "the program"
+	if programs > 1 {
+		who = "they"
+		by = fmt.Sprintf(" (%d agents, %d programs each)", turns, programs)
+	}
+	return fmt.Sprintf("%s %d times%s: %s made %d rounds of checks meanwhile, all right", done, turns*programs, by, who, rounds), nil
 }
 
 // execs lets programs with different code at the same places execute one another n times in each of four processes, while an agent attaches to whatever it meets.

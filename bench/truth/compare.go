@@ -45,8 +45,9 @@ type result struct {
 	StopMedian                                   time.Duration // difference in length
 	PauseError                                   float64       // GC pause of the window against the runtime's own sum, in percent; NaN: no GC
 
-	OnCPUError, WaitError float64 // all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU time
-	Unexplained           float64 // the part of OnCPUError that interrupts and stolen time can't explain
+	OnCPUError, WaitError float64       // all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU time
+	Unexplained           float64       // the part of OnCPUError that interrupts and stolen time can't explain
+	PerBurst              time.Duration // by how much P-Scope's bursts on a CPU are longer than schedstat's, on average
 
 	Reconciled, Lost map[string]uint64
 	PerP             []pair `json:"perP"`
@@ -230,10 +231,12 @@ func (r *result) compareStops(t *traced, seen []pstate.Stop, pause int64) {
 			r.StopsMissed++
 			continue
 		}
-		d := (seen[i].Duration() - time.Duration(s.end-s.start)).Abs()
-		off = append(off, d)
-		if d > 20*time.Microsecond && float64(d) > 0.05*float64(s.end-s.start) {
-			r.StopsWrong++
+		// The stop in which the trace was started is in it from its middle on.
+		if d := (seen[i].Duration() - time.Duration(s.end-s.start)).Abs(); s.reason != "start trace" {
+			off = append(off, d)
+			if d > 20*time.Microsecond && float64(d) > 0.05*float64(s.end-s.start) {
+				r.StopsWrong++
+			}
 		}
 		if seen[i].Reason != s.reason {
 			r.ReasonsWrong++
@@ -267,6 +270,7 @@ func (r *result) compareThreads(t *traced, seen []sighting, offset int64, kernel
 	on, wait := float64(to.onCPU-from.onCPU), float64(to.waiting-from.waiting)
 	off := threadGrowth(seen, offset, from.mono, to.mono, pstate.OnCPU) - on
 	r.OnCPUError = 100 * math.Abs(off) / max(1, on)
+	r.PerBurst = time.Duration(off / max(1, float64(to.bursts-from.bursts)))
 	// What interrupts and the hypervisor took while a thread had the CPU is in P-Scope's time and not in schedstat's; how much of it fell on these threads
 	// nobody knows, at most all.
 	r.Unexplained = 100 * max(off-float64(to.taken-from.taken), -off, 0) / max(1, on)

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-const allLoads = "cpu,channel,echo,http,sleepers,writes,gc,allocwait,procs,cgo,locked,oversubscribed,mixed"
+const allLoads = "cpu,channel,echo,http,sleepers,writes,reads,gc,allocwait,procs,cgo,locked,oversubscribed,mixed"
 
 func main() {
 	loads := flag.String("workloads", allLoads, "comma-separated")
@@ -65,8 +65,8 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 }
 
 func header(w io.Writer) {
-	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC pause | on CPU | unexplained | waiting |")
-	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC pause | on CPU | a burst | unexplained | waiting |")
+	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 }
 
 func (r *result) print(w io.Writer, verbose bool) {
@@ -74,9 +74,9 @@ func (r *result) print(w io.Writer, verbose bool) {
 	if r.PauseError >= 0 {
 		pause = fmt.Sprintf("%.1f %%", r.PauseError)
 	}
-	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %s | %.2f %% | %.2f %% | %.2f %% |\n",
+	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %s | %.2f %% | %v | %.2f %% | %.2f %% |\n",
 		r.Workload, r.Ps, r.Busy, r.BusySeen, r.Mean, r.Worst, r.WorstClass, r.SumError, 100*r.Moves,
-		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), pause, r.OnCPUError, r.Unexplained, r.WaitError)
+		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError)
 	if !verbose {
 		return
 	}

@@ -13,6 +13,7 @@ import (
 type threadTimes struct {
 	mono           int64
 	onCPU, waiting time.Duration
+	bursts         int64         // how often they came onto a CPU
 	taken          time.Duration // by interrupts and the hypervisor from all CPUs: schedstat leaves it out of the threads they interrupt
 }
 
@@ -29,7 +30,7 @@ func readThreads(pid int) (t threadTimes, err error) {
 			continue // it ended
 		}
 		fields := strings.Fields(string(b))
-		if len(fields) < 2 {
+		if len(fields) < 3 {
 			return t, fmt.Errorf("%s has too few fields", f)
 		}
 		on, err := strconv.ParseInt(fields[0], 10, 64)
@@ -40,6 +41,11 @@ func readThreads(pid int) (t threadTimes, err error) {
 		if err != nil {
 			return t, err
 		}
+		bursts, err := strconv.ParseInt(fields[2], 10, 64)
+		if err != nil {
+			return t, err
+		}
+		t.bursts += bursts
 		t.onCPU += time.Duration(on)
 		t.waiting += time.Duration(wait)
 	}

@@ -24,7 +24,6 @@ import (
 const (
 	drainEvery   = 50 * time.Millisecond  // while events come quickly
 	restMost     = 200 * time.Millisecond // between two looks at targets that all rest, and the longest the ring is left alone
-	scanEvery    = time.Second
 	threadsEvery = time.Second
 	sweepEvery   = 30 * time.Second
 )
@@ -36,10 +35,12 @@ type collect struct {
 	kernel *kernelSide // nil in snapshot mode
 	info   agentInfo
 
-	drainMu sync.Mutex // guards record, and that events are taken in order
-	record  ringbuf.Record
-	drained time.Time     // when the ring was read last
-	orphans atomic.Uint64 // events of targets that are no more
+	drainMu  sync.Mutex // guards record, and that events are taken in order
+	record   ringbuf.Record
+	refilled time.Time     // when the budgets of intervals were refilled last
+	wanted   []float64     // scratch of refill
+	untold   uint64        // events of no target that did not fit into the ring
+	orphans  atomic.Uint64 // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 
@@ -49,9 +50,10 @@ type collect struct {
 	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
 	roster   atomic.Pointer[roster]
 
-	found   *finder
-	closing sync.WaitGroup // targets whose probes are being taken off
-	windows chan struct{}  // of tier 2: an entry for each that is open
+	found     *finder
+	closing   sync.WaitGroup // targets whose probes are being taken off
+	windows   chan struct{}  // of tier 2: an entry for each that is open
+	unprobing chan struct{}  // an entry for each probe that is being taken off
 }
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
@@ -81,6 +83,7 @@ func New(o Options) (Collector, error) {
 	}
 	c.rosterChanged()
 	c.windows = make(chan struct{}, windowsAtOnce)
+	c.unprobing = make(chan struct{}, unprobesAtOnce)
 	if o.Migrations && c.kernel == nil {
 		c.info.lack("goroutine migrations", "they are counted by eBPF", "see eBPF")
 	}
@@ -164,6 +167,7 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
+			c.seeWhetherToldOfAll()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
 			}
@@ -176,6 +180,17 @@ func (c *collect) Run(ctx context.Context) error {
 			wait = min(wait, drainEvery)
 		}
 		timer.Reset(max(wait, time.Millisecond))
+	}
+}
+
+// seeWhetherToldOfAll makes the finder look for itself if an exec may be among the events that did not fit into the ring.
+func (c *collect) seeWhetherToldOfAll() {
+	if c.kernel == nil {
+		return
+	}
+	if n := c.kernel.lostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.untold {
+		c.untold = n
+		c.found.fellBehind()
 	}
 }
 
@@ -226,7 +241,7 @@ func (c *collect) snapshots(n int) (rest bool) {
 		if err := o.snapshot(n); err != nil {
 			c.ended(o, err)
 		}
-		rest = rest && o.skipped > 0
+		rest = rest && o.resting.untouched
 	}
 	c.sampleAsNeeded(time.Now())
 	return rest

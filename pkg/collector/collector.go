@@ -78,7 +78,9 @@ type Options struct {
 	// IntervalBudget is how many raw intervals a second one target may send; above it only the totals go on, and the loss is counted.
 	// Default 5000.
 	IntervalBudget int
-	ProcRoot       string // default /proc
+	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than IntervalBudget.
+	HostIntervalBudget int
+	ProcRoot           string // default /proc
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
 	// no limit.
 	CostBudget float64
@@ -119,6 +121,10 @@ func (o *Options) defaults() {
 	if o.IntervalBudget <= 0 {
 		o.IntervalBudget = 5000
 	}
+	if o.HostIntervalBudget <= 0 {
+		o.HostIntervalBudget = 10_000
+	}
+	o.HostIntervalBudget = max(o.HostIntervalBudget, o.IntervalBudget)
 	if o.CostBudget == 0 {
 		o.CostBudget = 0.02
 	}

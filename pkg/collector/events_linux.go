@@ -3,7 +3,6 @@ package collector
 import (
 	"errors"
 	"os"
-	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -58,12 +57,7 @@ func (c *collect) drain() (quickly bool) {
 			}
 		}
 	}
-	now := time.Now()
-	refill := uint64(float64(c.o.IntervalBudget) * min(now.Sub(c.drained), time.Second).Seconds())
-	c.drained = now
-	for _, o := range byIndex {
-		atomic.StoreUint64(&o.shared.Allowance, atomic.LoadUint64(&o.shared.Sent)+max(refill, 1))
-	}
+	c.refill(byIndex, time.Now())
 	return taken > quickRing || c.watched()
 }
 

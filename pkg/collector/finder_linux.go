@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -15,12 +13,14 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// finder looks for Go processes: every second through /proc, and at once when the kernel side reports an exec. Only its own goroutine
-// touches its fields.
+// finder looks for Go processes: at once when the kernel side reports an exec, and now and then through /proc. Only its own goroutine touches its
+// fields.
 type finder struct {
-	c     *collect
-	asked chan int32
-	scans int
+	c      *collect
+	asked  chan int32
+	behind chan struct{} // an exec may not have been told of
+
+	checked time.Time // when known pids were looked at again last
 
 	known    map[int32]procID
 	starting map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
@@ -46,18 +46,22 @@ type inspected struct {
 
 const (
 	maxBinaries   = 512 // programs remembered
-	recheckEvery  = 5   // scans after which known pids are looked at again for a missed exec or a reused pid
 	settleRetries = 8   // a Go process that has just started has no Ps yet
+
+	scanEvery     = time.Second
+	scanEveryTold = 5 * time.Second  // where each exec is told of: what is left to find is what has ended
+	recheckEvery  = 30 * time.Second // likewise, for another program in known processes, or another process of the same number
 )
 
 func newFinder(c *collect) *finder {
-	return &finder{c: c, asked: make(chan int32, 1024), known: map[int32]procID{}, starting: map[int32]procID{}, binaries: map[fileID]*inspected{}}
+	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{}, starting: map[int32]procID{}, binaries: map[fileID]*inspected{}}
 }
 
 func (f *finder) run(ctx context.Context) {
-	f.scan(ctx)
-	t := time.NewTicker(scanEvery)
-	defer t.Stop()
+	f.scan(ctx, true)
+	scanned, all := time.Now(), false
+	timer := time.NewTimer(f.every())
+	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -67,10 +71,30 @@ func (f *finder) run(ctx context.Context) {
 				delete(f.known, pid)
 			}
 			f.check(ctx, pid)
-		case <-t.C:
-			f.scan(ctx)
+		case <-f.behind:
+			all = true
+		case <-timer.C:
 		}
+		every := f.every()
+		if all {
+			every = scanEvery
+		}
+		wait := every - time.Since(scanned)
+		if wait <= 0 {
+			f.scan(ctx, all)
+			scanned, all = time.Now(), false
+			wait = f.every()
+		}
+		timer.Reset(wait)
 	}
+}
+
+// every is the time between two scans.
+func (f *finder) every() time.Duration {
+	if f.c.kernel == nil || len(f.starting) > 0 {
+		return scanEvery
+	}
+	return scanEveryTold
 }
 
 // look asks for a process to be looked at again. When too many are asked for at once, the next scan finds them.
@@ -78,10 +102,20 @@ func (f *finder) look(pid int32) {
 	select {
 	case f.asked <- pid:
 	default:
+		f.fellBehind()
 	}
 }
 
-func (f *finder) scan(ctx context.Context) {
+// fellBehind makes the finder look at all processes soon.
+func (f *finder) fellBehind() {
+	select {
+	case f.behind <- struct{}{}:
+	default:
+	}
+}
+
+// scan goes through all processes: those that are not known, and with all the others, too.
+func (f *finder) scan(ctx context.Context, all bool) {
 	pids, err := f.c.o.pids()
 	if err != nil {
 		f.c.o.Log.Error("list processes", "dir", f.c.o.ProcRoot, "err", err)
@@ -91,7 +125,10 @@ func (f *finder) scan(ctx context.Context) {
 	for _, pid := range pids {
 		alive[pid] = true
 	}
-	f.scans++
+	now := time.Now()
+	if all = all || f.c.kernel == nil || now.Sub(f.checked) >= recheckEvery; all {
+		f.checked = now
+	}
 	for pid := range f.known {
 		if !alive[pid] {
 			delete(f.known, pid)
@@ -105,7 +142,7 @@ func (f *finder) scan(ctx context.Context) {
 		}
 	}
 	for _, pid := range pids {
-		if _, ok := f.known[pid]; ok && f.scans%recheckEvery != 0 && f.c.kernel != nil {
+		if _, ok := f.known[pid]; ok && !all {
 			continue
 		}
 		f.check(ctx, pid)
@@ -162,7 +199,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 		f.known[pid] = id // most processes of an idle host are kernel threads: they are not looked at again every second
 		return
 	}
-	exe := filepath.Join(f.c.o.ProcRoot, strconv.Itoa(int(pid)), "exe")
+	exe := f.c.o.procPath(pid, "exe")
 	info, err := os.Stat(exe)
 	if err == nil {
 		id.exe = identify(info)
@@ -180,7 +217,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	}
 	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime})
 	// Names first: a large program takes a while to read, and nobody should wait for those that are not asked for.
-	target := f.c.o.describe(pid, stat)
+	target := f.c.o.named(pid, stat)
 	if !f.wanted(&target) {
 		return
 	}
@@ -192,6 +229,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	if found == nil {
 		return
 	}
+	f.c.o.describe(&target)
 	if found.err != nil {
 		target.Source, target.Reason = pstate.SourceRefused, found.err.Error()
 		f.refuse(target)
@@ -264,7 +302,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 
 // executes says whether a process runs another program than the one it was found with.
 func (f *finder) executes(pid int32) bool {
-	info, err := os.Stat(filepath.Join(f.c.o.ProcRoot, strconv.Itoa(int(pid)), "exe"))
+	info, err := os.Stat(f.c.o.procPath(pid, "exe"))
 	return err == nil && identify(info) != f.known[pid].exe
 }
 

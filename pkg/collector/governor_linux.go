@@ -38,24 +38,39 @@ const (
 	governLongest  = 10 * time.Second       // a window ends after this long, however little the target ran
 	governHeadroom = 0.9                    // of the budget, from where on less is observed, so that the budget itself is not passed
 	governCalm     = 0.5                    // of the budget, below which more is tried again
+	governHot      = 2                      // windows in a row over the headroom make a step; one may be a hiccup of the machine
 	patienceLeast  = 10                     // calm windows after which more is tried again
-	patienceMost   = 300                    // likewise, when trying failed over and over
+	patienceMost   = 1800                   // likewise, when trying failed over and over
+	patienceProven = 10                     // times its patience that a level must have been kept for its failures to be forgotten
 )
 
 // governor decides how much of one target is observed.
+//
+// It must neither pass the budget nor swing: on a busy machine what observing costs changes from second to second, and each change of level is a gap in
+// what is shown. So a step takes windows in a row; between the shares that make it leave out more and those that make it try more lies almost half of the budget;
+// and each level has a patience of its own, which doubles whenever the level proves too dear and is forgotten only after the level was kept for long. At worst a
+// level is left once in patienceProven times its patience.
 type governor struct {
 	budget, floor float64 // shares of the target's CPU time, and of one CPU
 
 	level     int
-	share     float64 // of the target's CPU time, in the last window
-	hot, calm int     // windows in a row over the headroom, below calm
-	patience  int
-	tried     int // windows since more was tried last
+	share     float64       // of the target's CPU time, in the last window
+	hot, calm int           // windows in a row over the headroom, below calm
+	kept      int           // windows since the level was reached
+	patience  [stepLast]int // by level: calm windows above it before it is tried again; doubled each time it proves too dear
 
 	cost, cpu, wall time.Duration // of the window so far
 	lastCost        time.Duration // readings of counters
 	lastCPU         time.Duration
 	lastAt          uint64
+}
+
+func newGovernor(budget, floor float64) governor {
+	g := governor{budget: budget, floor: floor}
+	for i := range g.patience {
+		g.patience[i] = patienceLeast
+	}
+	return g
 }
 
 // judge takes what observing cost, the target's CPU time, and the time that passed, and says whether less (+1) or more (-1) should be observed.
@@ -67,31 +82,33 @@ func (g *governor) judge(cost, cpu, wall time.Duration) int {
 	rate := float64(g.cost) / float64(g.wall)
 	g.share = float64(g.cost) / float64(max(g.cpu, time.Millisecond))
 	g.cost, g.cpu, g.wall = 0, 0, 0
-	g.tried++
+	g.kept++
 	switch {
 	case g.share > g.budget*governHeadroom && rate > g.floor:
 		g.calm = 0
-		g.hot++
-		if g.hot < 2 && g.share < 2*g.budget || g.level == stepLast {
+		if g.hot++; g.hot < governHot || g.level == stepLast {
 			return 0
 		}
-		g.hot = 0
-		if g.tried <= g.patience {
-			g.patience = min(2*g.patience, patienceMost)
+		if w := &g.patience[g.level]; g.kept > patienceProven**w {
+			*w = patienceLeast
 		} else {
-			g.patience = patienceLeast
+			*w = min(2**w, patienceMost)
 		}
 		return +1
 	case g.level > stepNone && (g.share < g.budget*governCalm || rate < g.floor*governCalm):
 		g.hot = 0
-		if g.calm++; g.calm < g.patience {
+		if g.calm++; g.calm < g.patience[g.level-1] {
 			return 0
 		}
-		g.calm, g.tried = 0, 0
 		return -1
 	}
 	g.hot, g.calm = 0, 0
 	return 0
+}
+
+// reach notes that a level has been reached: what was seen on another says nothing of it.
+func (g *governor) reach(level int) {
+	g.level, g.hot, g.calm, g.kept = level, 0, 0, 0
 }
 
 // probeCost is what observing has cost the target so far, in CPU time.
@@ -111,12 +128,25 @@ func (c *collect) govern() {
 		return
 	}
 	for _, o := range c.all() {
+		if !o.governDue() {
+			continue
+		}
 		stat, err := c.o.readStat(o.info.PID)
 		if err != nil {
 			continue // it is ending
 		}
 		o.govern(stat.cpu)
 	}
+}
+
+// governDue says whether it is worth while to read how much CPU time the target has used: not as long as nothing is left out and observing it costs so
+// little that this cannot change.
+func (o *observed) governDue() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	g := &o.gov
+	wall := time.Duration(nowTick()-g.lastAt) * tick
+	return g.level != stepNone || g.lastAt == 0 || wall >= governLongest || float64(o.probeCost()-g.lastCost) > g.floor*float64(wall)
 }
 
 func (o *observed) govern(cpu time.Duration) {
@@ -145,7 +175,7 @@ func (o *observed) step(to int) {
 	for to == stepMigrations && !o.c.o.Migrations || to == stepStops && o.c.o.NoStops {
 		to += (to - from) / max(to-from, from-to)
 	}
-	g.level = to
+	g.reach(to)
 	k := o.c.kernel
 	atomic.StoreUint32(&o.shared.Intervals, flag(to < stepIntervals))
 	every := uint32(1)
@@ -167,7 +197,7 @@ func (o *observed) step(to int) {
 		k.forgetThreads(o.index)
 	case to < stepSnapshots && o.blind:
 		if err = o.proc.Snapshot(&o.snap, true); err != nil {
-			g.level = stepSnapshots // it is ending, or will be tried again
+			g.reach(stepSnapshots) // it is ending, or will be tried again
 			return
 		}
 		o.blind = false

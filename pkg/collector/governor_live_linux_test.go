@@ -41,7 +41,10 @@ func TestGovernorOnARealTarget(t *testing.T) {
 	}
 	o := all[i]
 	o.mu.Lock()
-	o.gov.budget, o.gov.patience = 1e9, 1
+	o.gov.budget = 1e9
+	for i := range o.gov.patience {
+		o.gov.patience[i] = 1
+	}
 	o.mu.Unlock()
 	waitFor(t, "nothing is left out any more", func() bool { return level() == stepNone })
 	v = view(c, pid)

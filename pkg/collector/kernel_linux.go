@@ -32,6 +32,7 @@ type kernelSide struct {
 	mapped  [][]byte
 	links   []link.Link
 	samples sampling
+	threads threadReader
 
 	mu          sync.Mutex
 	freeTargets []uint32
@@ -254,12 +255,17 @@ func (k *kernelSide) close() {
 func (k *kernelSide) globalLost() map[string]uint64 {
 	out := map[string]uint64{}
 	for i, name := range lostReasons {
-		var n uint64
-		if k.objs.LostGlobal.Lookup(uint32(i), &n) == nil && n > 0 {
+		if n := k.lostOf(kern.ScopeLostReason(i)); n > 0 {
 			out[name] = n
 		}
 	}
 	return out
+}
+
+// lostOf is one of them.
+func (k *kernelSide) lostOf(reason kern.ScopeLostReason) (n uint64) {
+	_ = k.objs.LostGlobal.Lookup(uint32(reason), &n) // an element of an array is always there
+	return n
 }
 
 // lostReasons names enum lost_reason of bpf/types.h for the label `reason` of pscope_lost_events_total.

@@ -247,6 +247,18 @@ func TestBusyAndIdlePs(t *testing.T) {
 	})
 }
 
+// threadsOnCPU is the kernel's account of how long all threads of a process have been on a CPU.
+func threadsOnCPU(pid int) (d time.Duration) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	for _, f := range files {
+		var ns int64
+		b, _ := os.ReadFile(f)
+		fmt.Sscan(string(b), &ns)
+		d += time.Duration(ns)
+	}
+	return d
+}
+
 // The kernel's own accounting of the process's CPU time is an independent witness of the time its Ps spent on a CPU.
 func TestOnCPUTimeAgainstTheKernels(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, nil)
@@ -255,16 +267,7 @@ func TestOnCPUTimeAgainstTheKernels(t *testing.T) {
 	seen(t, c, pid)
 	p.say("busy 2")
 	time.Sleep(200 * time.Millisecond)
-	cpu := func() (d time.Duration) {
-		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-		for _, f := range files {
-			var ns int64
-			b, _ := os.ReadFile(f)
-			fmt.Sscan(string(b), &ns)
-			d += time.Duration(ns)
-		}
-		return d
-	}
+	cpu := func() time.Duration { return threadsOnCPU(pid) }
 	onCPU := func() (d time.Duration) {
 		v := view(c, pid)
 		for i := range v.Ps {
@@ -278,6 +281,31 @@ func TestOnCPUTimeAgainstTheKernels(t *testing.T) {
 	// A running thread's schedstat lags by up to a tick; sysmon and threads without a P are in it as well.
 	if got, want := p1-p0, c1-c0; (got - want).Abs() > want/50+20*time.Millisecond {
 		t.Errorf("Ps were on a CPU for %v, the threads for %v", got, want)
+	}
+}
+
+// A thread has one P at a time. One that has lost its P in a call and takes another when it comes back, without leaving its CPU, must not be counted
+// with both: then Ps would be on a CPU for longer than there are threads on one.
+func TestPLostInACall(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, nil)
+	p := start(t, "GOMAXPROCS=2")
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	p.say("calls")
+	time.Sleep(200 * time.Millisecond)
+	ps := func() (d time.Duration) {
+		v := view(c, pid)
+		for i := range v.Ps {
+			d += v.Ps[i].ThreadTime(pstate.OnCPU)
+		}
+		return d
+	}
+	c0, p0 := threadsOnCPU(pid), ps()
+	time.Sleep(3 * time.Second)
+	c1, p1 := threadsOnCPU(pid), ps()
+	t.Logf("Ps were on a CPU for %v, the threads for %v", p1-p0, c1-c0)
+	if got, most := p1-p0, c1-c0; got > most+most/50+20*time.Millisecond {
+		t.Errorf("Ps were on a CPU for %v, the threads for %v only", got, most)
 	}
 }
 

@@ -226,13 +226,15 @@ const migrationGaps = 8 // MIGRATION_GAPS of bpf/types.h
 
 // watchMigrations begins tier 2, if it is asked for and can be.
 func (o *observed) watchMigrations() {
-	if o.c.kernel == nil || !o.c.o.Migrations {
-		return
+	if o.c.kernel != nil && o.c.o.Migrations {
+		o.watchMigrationsAt(o.bin.StartedProbe())
 	}
+}
+
+// watchMigrationsAt begins tier 2 with the probe's place, or notes why there is none.
+func (o *observed) watchMigrationsAt(site goruntime.ProbeSite, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	m := &migrations{end: cancel, done: make(chan struct{}), lastAt: monoNow()}
-	var err error
-	m.site, err = o.bin.StartedProbe()
+	m := &migrations{end: cancel, done: make(chan struct{}), lastAt: monoNow(), site: site}
 	o.mu.Lock()
 	o.migrations = m
 	o.mu.Unlock()

@@ -504,8 +504,7 @@ func TestMigrationsAreAbsentWithAReason(t *testing.T) {
 			break
 		}
 	}
-	o.bin = &bin
-	o.watchMigrations()
+	o.watchMigrationsAt(bin.StartedProbe())
 	v := view(c, p.cmd.Process.Pid)
 	if v.Migrations.Counted || !strings.Contains(v.Reason, "migrations are not counted: runtime.execute is not in the program") || v.Source != pstate.SourceEBPF {
 		t.Errorf("%+v, %q", v.Migrations, v.Reason)

@@ -28,6 +28,7 @@ type observed struct {
 	chunks []uint16
 	links  []link.Link // tier 1
 
+	wanted   uint64      // raw intervals it had or would have had, when the budgets were refilled last; c.drainMu guards it
 	learning atomic.Bool // samples taken more often would teach something of it
 
 	mu         sync.Mutex // guards what follows, and the snapshot
@@ -39,10 +40,9 @@ type observed struct {
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
 	lags       [kern.ScopeLagLAGS]lag
-	lagsAt     uint64   // tick
-	words      []uint64 // of the Ps at the last snapshot
-	skipped    int      // snapshots left out since, because the target rests
-	received   uint64   // intervals and stops that came through the ring
+	lagsAt     uint64 // tick
+	resting    resting
+	received   uint64 // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
 	threadsAt  int64 // Unix ns
@@ -91,7 +91,7 @@ func (w *wide) see(v uint32) {
 func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observed, err error) {
 	o = &observed{
 		c: c, info: info, bin: bin, globalRunq: -1,
-		gov:   governor{budget: c.o.CostBudget, floor: c.o.CostFloor, patience: patienceLeast},
+		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
 	}
 	for i := range o.lags {
@@ -152,6 +152,9 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	return o, nil
 }
 
+// schedWordsOfM is M_SCHED_WORDS of bpf/walk.h.
+const schedWordsOfM = 6
+
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
 	k := o.c.kernel
@@ -169,10 +172,8 @@ func (o *observed) claim() (err error) {
 	if o.bin.TLSGKnown {
 		tlsG = int32(o.bin.TLSG)
 	}
-	var nested uint16
-	if o.c.o.nestedPID(o.info.PID) {
-		nested = 1
-	}
+	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
+	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*schedWordsOfM))
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
 		Layout: kern.ScopeLayout{
@@ -181,7 +182,7 @@ func (o *observed) claim() (err error) {
 			M_syscalltick: uint16(l.M.SyscallTick),
 			P_status:      uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
 			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
-			Nested:     nested,
+			KeepsM: keepsM, Nested: uint16(flag(o.c.o.nestedPID(o.info.PID))),
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
@@ -374,14 +375,30 @@ func (o *observed) openExecutable() (exe *link.Executable, done func(), err erro
 
 // unprobeWorld takes the tier 1 probes out of the target's code.
 func (o *observed) unprobeWorld() {
-	for _, l := range o.links {
-		_ = l.Close()
-	}
+	o.c.unprobe(o.links)
 	o.links = nil
 	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
 	atomic.StoreUint64(&o.shared.StopStart, 0)
 	atomic.StoreUint32(&o.shared.StopTid, 0)
 	atomic.StoreUint32(&o.shared.EndsLate, 0)
+}
+
+// unprobesAtOnce bounds how many threads of the agent wait for the kernel to let go of a probe.
+const unprobesAtOnce = 16
+
+// unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more: a grace period of Tasks Trace RCU
+// (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and half a second on a busy machine, in uninterruptible sleep. Those who
+// wait at the same time share it, and so the probes are not taken out one after the other.
+func (c *collect) unprobe(links []link.Link) {
+	var wg sync.WaitGroup
+	for _, l := range links {
+		wg.Go(func() {
+			c.unprobing <- struct{}{}
+			_ = l.Close()
+			<-c.unprobing
+		})
+	}
+	wg.Wait()
 }
 
 // silence ends what the kernel side says of the target, and takes in what it has said until now.
@@ -404,9 +421,7 @@ func (o *observed) close() {
 		o.proc = nil
 	}
 	o.mu.Unlock()
-	for _, l := range links {
-		_ = l.Close()
-	}
+	o.c.unprobe(links)
 	if o.index != 0 {
 		o.c.unexpect(o)
 		o.c.kernel.giveBack(o.index, o.chunks)
@@ -420,6 +435,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	if o.closed {
 		return v, false
 	}
+	o.bringUp()
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),

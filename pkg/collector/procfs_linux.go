@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -37,25 +39,75 @@ func parseStat(b []byte) (procStat, error) {
 	if open < 0 || shut < open {
 		return procStat{}, errStat
 	}
-	f := bytes.Fields(b[shut+1:])
-	if len(f) < 20 || len(f[0]) != 1 {
-		return procStat{}, errStat
+	s := procStat{comm: string(b[open+1 : shut])}
+	n := 0
+	var user, system uint64
+	for f := range bytes.FieldsSeq(b[shut+1:]) {
+		ok := true
+		switch n {
+		case 0:
+			ok, s.state = len(f) == 1, f[0]
+		case 6:
+			s.flags, ok = parseUint(f)
+		case 11:
+			user, ok = parseUint(f)
+		case 12:
+			system, ok = parseUint(f)
+		case 19:
+			s.startTime, ok = parseUint(f)
+		}
+		if !ok {
+			return procStat{}, errStat
+		}
+		if n++; n == 20 {
+			s.cpu = time.Duration(user+system) * (time.Second / userHz)
+			return s, nil
+		}
 	}
-	s := procStat{comm: string(b[open+1 : shut]), state: f[0][0]}
-	var err1, err2 error
-	s.flags, err1 = strconv.ParseUint(string(f[6]), 10, 64)
-	s.startTime, err2 = strconv.ParseUint(string(f[19]), 10, 64)
-	user, err3 := strconv.ParseInt(string(f[11]), 10, 64)
-	system, err4 := strconv.ParseInt(string(f[12]), 10, 64)
-	s.cpu = time.Duration(user+system) * (time.Second / userHz)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
-		return procStat{}, errStat
+	return procStat{}, errStat
+}
+
+func parseUint(b []byte) (uint64, bool) {
+	n, err := strconv.ParseUint(string(b), 10, 64)
+	return n, err == nil
+}
+
+// mostOfProc bounds what is read of a file in /proc; none of those read here is longer, or is of use beyond it.
+const mostOfProc = 4096
+
+// procFile reads a file of a process. It is what most of the agent's system calls would otherwise be for: package os asks of each file, in four more
+// calls, whether it can be waited for.
+func (o *Options) procFile(buf *[mostOfProc]byte, pid int32, name string) ([]byte, error) {
+	fd, err := unix.Open(o.procPath(pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
 	}
-	return s, nil
+	defer unix.Close(fd)
+	n := 0
+	for n < len(buf) {
+		m, err := unix.Read(fd, buf[n:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if m == 0 {
+			break
+		}
+		n += m
+	}
+	return buf[:n], nil
+}
+
+// procPath is the path of a file of a process.
+func (o *Options) procPath(pid int32, name string) string {
+	return o.ProcRoot + "/" + strconv.Itoa(int(pid)) + "/" + name
 }
 
 func (o *Options) readStat(pid int32) (procStat, error) {
-	b, err := os.ReadFile(filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)), "stat"))
+	var buf [mostOfProc]byte
+	b, err := o.procFile(&buf, pid, "stat")
 	if err != nil {
 		return procStat{}, err
 	}
@@ -64,7 +116,8 @@ func (o *Options) readStat(pid int32) (procStat, error) {
 
 // threadState reads the state of one thread; a thread that the kernel calls R is taken to be on a CPU.
 func (o *Options) threadState(pid, tid int32) (pstate.ThreadState, string, error) {
-	b, err := os.ReadFile(filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)), "task", strconv.Itoa(int(tid)), "stat"))
+	var buf [mostOfProc]byte
+	b, err := o.procFile(&buf, pid, "task/"+strconv.Itoa(int(tid))+"/stat")
 	if err != nil {
 		return pstate.NoThread, "", err
 	}
@@ -119,25 +172,28 @@ func (o *Options) pids() ([]int32, error) {
 
 const maxCmdline = 1024
 
-// describe fills what /proc says of a process.
-func (o *Options) describe(pid int32, stat procStat) pstate.Target {
-	dir := filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)))
+// named is a process with the names that it is asked for by. Nothing else is read of most processes of a host.
+func (o *Options) named(pid int32, stat procStat) pstate.Target {
 	t := pstate.Target{Key: pstate.Key{PID: pid, StartTime: stat.startTime}, Process: stat.comm}
-	if exe, err := os.Readlink(filepath.Join(dir, "exe")); err == nil {
+	if exe, err := os.Readlink(o.procPath(pid, "exe")); err == nil {
 		t.Exe = strings.TrimSuffix(exe, " (deleted)")
 		t.Process = filepath.Base(t.Exe)
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, "cmdline")); err == nil {
+	return t
+}
+
+// describe fills what else /proc says of a process.
+func (o *Options) describe(t *pstate.Target) {
+	if b, err := os.ReadFile(o.procPath(t.PID, "cmdline")); err == nil {
 		if len(b) > maxCmdline {
 			b = b[:maxCmdline]
 		}
 		t.Cmdline = strings.ToValidUTF8(strings.TrimSpace(string(bytes.ReplaceAll(b, []byte{0}, []byte{' '}))), "?")
 	}
-	if b, err := os.ReadFile(filepath.Join(dir, "cgroup")); err == nil {
+	if b, err := os.ReadFile(o.procPath(t.PID, "cgroup")); err == nil {
 		t.Cgroup, t.Container, t.Pod = parseCgroup(string(b))
 	}
-	t.Started = startedAt(stat.startTime)
-	return t
+	t.Started = startedAt(t.StartTime)
 }
 
 // clockTick is USER_HZ, the unit of a start time; it is 100 on every architecture Go runs on.

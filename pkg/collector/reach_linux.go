@@ -21,6 +21,9 @@ func outOfReach(l *goruntime.Layout) (field string) {
 			return f.name
 		}
 	}
+	if l.M.NextP != l.M.P+8 {
+		return "m.nextp"
+	}
 	if l.M.OldP != l.M.P+16 {
 		return "m.oldp"
 	}

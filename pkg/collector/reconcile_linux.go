@@ -17,14 +17,11 @@ func (o *observed) snapshot(n int) error {
 	if o.closed {
 		return nil
 	}
-	before, rests := o.restingWords()
-	if rests && o.skipped+n <= restingSkips {
-		o.skipped += n
+	if o.leaveOut(n) {
 		o.flush(false)
 		return nil
 	}
-	skipped := o.skipped + n - 1
-	o.skipped = 0
+	before := o.resting.words
 	if err := o.proc.Snapshot(&o.snap, false); err != nil {
 		if errors.Is(err, goruntime.ErrTorn) {
 			o.lost["torn_snapshot"]++
@@ -33,6 +30,8 @@ func (o *observed) snapshot(n int) error {
 		return err
 	}
 	now := nowTick()
+	o.countUncounted()
+	o.resting.since, o.resting.stale, o.resting.snapAt = 0, false, now
 	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
 	if len(o.snap.Ps) > len(o.ps) {
 		if err := o.grow(); err != nil {
@@ -50,12 +49,7 @@ func (o *observed) snapshot(n int) error {
 			o.lost["unreadable_p"]++
 			continue
 		}
-		if rests && seen.State == pstate.Idle && p.schedTick.begun && p.schedTick.low == seen.SchedTick {
-			p.runqHist[pstate.RunqBucket(0)] += uint64(skipped) // nothing ran there in between
-		}
-		p.schedTick.see(seen.SchedTick)
-		p.syscallTick.see(seen.SyscallTick)
-		p.runqDepth = seen.RunqDepth
+		p.see(seen)
 		if seen.RunqDepth >= 0 {
 			p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
 		}
@@ -71,25 +65,6 @@ func (o *observed) snapshot(n int) error {
 	}
 	o.flush(false)
 	return nil
-}
-
-// restingSkips is how many snapshots in a row are left out while a target rests: one a second remains.
-const restingSkips = 9
-
-// restingWords reads the words of all Ps and says whether all are idle, and untouched since the last time: then there is nothing that a snapshot
-// could show, because whatever begins in the target is a switch of one of its threads, which moves a word.
-func (o *observed) restingWords() (words []uint64, rests bool) {
-	words, rests = o.words[:0], o.index != 0 && !o.blind && len(o.words) == len(o.ps)
-	for i, p := range o.ps {
-		w := atomic.LoadUint64(&p.rec.Word)
-		if rests {
-			state := word(w).state()
-			rests = w == o.words[i] && (state == pstate.Idle || state == pstate.Dead) && word(w).thread() == pstate.NoThread
-		}
-		words = append(words, w)
-	}
-	o.words = words
-	return words, rests
 }
 
 // bury marks a P that is beyond GOMAXPROCS.
@@ -212,7 +187,11 @@ func (o *observed) flush(last bool) {
 		o.lost["interval_budget"] += uint64(len(o.ps)) // the budget is nothing: one for each P and snapshot
 	}
 	out := o.scratch[:0]
+	now := nowTick()
 	for _, p := range o.ps {
+		if len(p.pending) == 0 && !last && now <= p.lastEnd+openFor {
+			continue // there is nothing to tell
+		}
 		raw, _ := read(p.rec)
 		out = o.take(out, p, raw, last)
 	}

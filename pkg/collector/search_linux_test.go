@@ -82,9 +82,9 @@ func TestOutOfReach(t *testing.T) {
 	}
 	for want, move := range map[string]func(l *goruntime.Layout){
 		"m.curg":        func(l *goruntime.Layout) { l.M.CurG = 56 },
-		"m.p":           func(l *goruntime.Layout) { l.M.P, l.M.OldP = 240, 256 },
+		"m.p":           func(l *goruntime.Layout) { l.M.P, l.M.NextP, l.M.OldP = 40, 48, 56 },
 		"m.nextp":       func(l *goruntime.Layout) { l.M.NextP = 64 + 8*wordsOfM },
-		"m.oldp":        func(l *goruntime.Layout) { l.M.OldP += 8; l.M.NextP += 8 },
+		"m.oldp":        func(l *goruntime.Layout) { l.M.OldP += 8 },
 		"p.id":          func(l *goruntime.Layout) { l.P.ID = 24 },
 		"p.status":      func(l *goruntime.Layout) { l.P.Status = 64 },
 		"p.link":        func(l *goruntime.Layout) { l.P.Link = 12 },

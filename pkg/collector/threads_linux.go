@@ -2,6 +2,7 @@ package collector
 
 import (
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -16,10 +17,22 @@ import (
 // threadBatch is how many entries of the thread table one system call brings.
 const threadBatch = 1024
 
-// eachThread calls fn for every entry of the thread table.
+// threadReader holds what eachThread reads into, which is too much to be made anew every second.
+type threadReader struct {
+	mu     sync.Mutex
+	keys   []uint32
+	values []kern.ScopeThread
+}
+
+// eachThread calls fn for every entry of the thread table. fn must not keep what it is given, nor call eachThread.
 func (k *kernelSide) eachThread(fn func(tid uint32, th *kern.ScopeThread)) error {
+	k.threads.mu.Lock()
+	defer k.threads.mu.Unlock()
+	if k.threads.keys == nil {
+		k.threads.keys, k.threads.values = make([]uint32, threadBatch), make([]kern.ScopeThread, threadBatch)
+	}
+	keys, values := k.threads.keys, k.threads.values
 	var cursor ebpf.MapBatchCursor
-	keys, values := make([]uint32, threadBatch), make([]kern.ScopeThread, threadBatch)
 	for {
 		n, err := k.objs.Threads.BatchLookup(&cursor, keys, values, nil)
 		for i := range n {

@@ -42,6 +42,9 @@ func (b *batch) add(addr uint64, size int) int {
 	return len(b.at) - 1
 }
 
+// pieces is how many were asked for.
+func (b *batch) pieces() int { return len(b.at) }
+
 // read fills all pieces. A piece that is not mapped is marked bad; others are still read.
 func (b *batch) read(pid int) error {
 	for i := 0; i < len(b.remote); {

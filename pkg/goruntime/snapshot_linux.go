@@ -1,7 +1,9 @@
 package goruntime
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -12,8 +14,11 @@ type reader struct {
 	batch batch
 	poll  [1]unix.PollFd
 
-	allp   sliceHeader // as last read, so that the array can be fetched together with the header
-	pAddrs []uint64
+	spans   []span            // where the runtime's variables are
+	places  [globalVars]place // of each of them
+	allp    sliceHeader       // as last read, so that the array, and what it names, can be fetched together with the header
+	pAddrs  []uint64
+	handing bool // the last reading found Ps that are neither in use nor on the idle list
 
 	mAddrs []uint64         // the Ms to read; after a full walk, the list of all Ms in its order
 	mIndex map[uint64]int32 // address of an M to its place in Snapshot.Ms
@@ -28,9 +33,9 @@ type sliceHeader struct{ ptr, len, cap uint64 }
 
 // Snapshot reads the state of all Ps and of the threads that carry them; withMs asks for all threads. It fills s, whose slices it reuses.
 //
-// It takes four system calls of process_vm_readv plus one poll, whatever the number of Ps up to 256. The process is not stopped: the values are
-// from slightly different instants, and what contradicts itself is counted in s. Errors are [*RefusedError]: [ErrExited], [ErrExeced],
-// [ErrNoPrivilege], [ErrNotStarted], [ErrTorn] (try again), or one of [ReasonMemory].
+// It takes three system calls of process_vm_readv, one if all Ps are idle, plus one poll, whatever the number of Ps up to some hundreds. The process is
+// not stopped: the values are from slightly different instants, and what contradicts itself is counted in s. Errors are [*RefusedError]: [ErrExited],
+// [ErrExeced], [ErrNoPrivilege], [ErrNotStarted], [ErrTorn] (try again), or one of [ReasonMemory].
 func (p *Process) Snapshot(s *Snapshot, withMs bool) error {
 	begin := time.Now()
 	*s = Snapshot{At: begin.UnixNano(), Ps: s.Ps[:0], Ms: s.Ms[:0]}
@@ -47,14 +52,14 @@ func (p *Process) Snapshot(s *Snapshot, withMs bool) error {
 }
 
 func (p *Process) snapshot(s *Snapshot, withMs bool) error {
-	allm, err := p.readGlobals(s)
+	allm, err := p.readPs(s)
 	if err != nil {
 		return err
 	}
-	if err := p.readPs(s); err != nil {
+	if err := p.readMs(s, allm, withMs); err != nil {
 		return err
 	}
-	if err := p.readMs(s, allm, withMs); err != nil {
+	if err := p.checkPs(s); err != nil {
 		return err
 	}
 	if err := p.readGs(s); err != nil {
@@ -62,6 +67,32 @@ func (p *Process) snapshot(s *Snapshot, withMs bool) error {
 	}
 	p.link(s)
 	return nil
+}
+
+// AllIdle reports whether there are ps Ps and all of them are on the idle list, by the runtime's own count, so that nothing runs and no P has a queue;
+// and the length of the global run queue. It takes one system call and a tenth of the time of Snapshot. False says nothing, nor what is wrong with the
+// process: take a snapshot.
+func (p *Process) AllIdle(ps int) (globalRunq int32, idle bool) {
+	b := &p.batch
+	b.faults = 0
+	p.locate()
+	b.reset()
+	at := [2]place{p.places[varGOMAXPROCS], p.places[varSched]}
+	for i, v := range at {
+		if i > 0 && v.span == at[0].span {
+			at[i].span = 0
+			continue
+		}
+		at[i].span = b.add(p.spans[v.span].addr, p.spans[v.span].size)
+	}
+	if b.read(p.pid) != nil || b.faults > 0 {
+		return 0, false
+	}
+	l := &p.bin.Layout.Sched
+	sched := b.piece(at[1].span)[at[1].off:]
+	procs := int(u32(b.piece(at[0].span), at[0].off))
+	idle = procs == ps && int(u32(sched, l.NPIdle)) == ps && sched[l.GCWaiting] == 0
+	return int32(u32(sched, l.RunqSize)), idle
 }
 
 // diagnose finds out what is behind a failed reading: memory that looks wrong is normal for a process that has exited or executed another program.
@@ -78,21 +109,91 @@ func (p *Process) diagnose(err error) error {
 	return p.explain(err)
 }
 
-// readGlobals reads runtime.sched, allp, gomaxprocs, gcphase and allm. The array behind allp moves only when GOMAXPROCS grows, so that it is
-// read where it was the last time and again only if it has moved.
-func (p *Process) readGlobals(s *Snapshot) (allm uint64, err error) {
-	v, l := &p.bin.Vars, &p.bin.Layout.Sched
-	b := &p.batch
-	for range 3 {
-		b.reset()
-		allpPiece := b.add(p.Addr(v.AllP), 24)
-		procsPiece := b.add(p.Addr(v.GOMAXPROCS), 4)
-		allmPiece := b.add(p.Addr(v.AllM), 8)
-		phasePiece := -1
-		if v.GCPhase != 0 {
-			phasePiece = b.add(p.Addr(v.GCPhase), 4)
+// The variables of the runtime that are read each time.
+const (
+	varAllP = iota
+	varGOMAXPROCS
+	varAllM
+	varGCPhase
+	varSched
+	globalVars
+)
+
+// span is a stretch of memory that is read in one piece.
+type span struct {
+	addr uint64
+	size int
+}
+
+// place is where a variable lies: how far into which span. Of one that is not known the span is -1.
+type place struct {
+	span int
+	off  int32
+}
+
+// closeBy is up to how many bytes apart variables are read in one piece: the kernel looks up the page for each piece anew, which takes longer than
+// to copy what is between.
+const closeBy = 512
+
+// locate works out once what to read to have all variables.
+func (p *Process) locate() {
+	if p.spans != nil {
+		return
+	}
+	v := &p.bin.Vars
+	vars := [globalVars]struct {
+		addr uint64
+		size int
+	}{
+		varAllP: {p.Addr(v.AllP), 24}, varGOMAXPROCS: {p.Addr(v.GOMAXPROCS), 4}, varAllM: {p.Addr(v.AllM), 8}, varGCPhase: {p.Addr(v.GCPhase), 4},
+		varSched: {p.Addr(v.Sched), p.bin.Layout.schedWindow()},
+	}
+	order := [globalVars]int{varAllP, varGOMAXPROCS, varAllM, varGCPhase, varSched}
+	slices.SortFunc(order[:], func(a, b int) int { return cmp.Compare(vars[a].addr, vars[b].addr) })
+	for _, i := range order {
+		at := vars[i]
+		if at.addr == 0 {
+			p.places[i].span = -1
+			continue
 		}
-		schedPiece := b.add(p.Addr(v.Sched), p.bin.Layout.schedWindow())
+		if n := len(p.spans); n > 0 {
+			last := &p.spans[n-1]
+			if gap := at.addr - last.addr; gap <= uint64(last.size+closeBy) {
+				p.places[i] = place{n - 1, int32(gap)}
+				last.size = max(last.size, int(gap)+at.size)
+				continue
+			}
+		}
+		p.places[i] = place{len(p.spans), 0}
+		p.spans = append(p.spans, span{at.addr, at.size})
+	}
+}
+
+// global is a variable's value in what was read of the spans, which are the first pieces of the batch; nil if it could not be read.
+func (p *Process) global(i int) []byte {
+	at := p.places[i]
+	if at.span < 0 {
+		return nil
+	}
+	piece := p.batch.piece(at.span)
+	if piece == nil {
+		return nil
+	}
+	return piece[at.off:]
+}
+
+// readPs reads runtime.sched, allp, gomaxprocs, gcphase and allm, and all Ps. The array behind allp moves only when GOMAXPROCS grows, and what is in it
+// never changes, so that it and the Ps are read where they were the last time and again only if that was wrong.
+func (p *Process) readPs(s *Snapshot) (allm uint64, err error) {
+	l := &p.bin.Layout.Sched
+	b := &p.batch
+	p.locate()
+	window := p.bin.Layout.pWindow()
+	for range 4 {
+		b.reset()
+		for _, at := range p.spans {
+			b.add(at.addr, at.size)
+		}
 		arrayPiece := -1
 		if p.allp.len > 0 {
 			arrayPiece = b.add(p.allp.ptr, int(p.allp.len)*8)
@@ -101,21 +202,25 @@ func (p *Process) readGlobals(s *Snapshot) (allm uint64, err error) {
 		if p.canary != 0 {
 			canaryPiece = b.add(p.canary, 8)
 		}
+		first := b.pieces()
+		for _, addr := range p.pAddrs {
+			if plausible(addr) {
+				b.add(addr, window)
+			}
+		}
 		if err := b.read(p.pid); err != nil {
 			return 0, err
 		}
 		if canaryPiece >= 0 && b.piece(canaryPiece) == nil {
 			return 0, ErrExeced // the initial stack is gone; its address is random in every new image
 		}
-		header, procs, allmBytes, sched := b.piece(allpPiece), b.piece(procsPiece), b.piece(allmPiece), b.piece(schedPiece)
+		header, procs, allmBytes, sched := p.global(varAllP), p.global(varGOMAXPROCS), p.global(varAllM), p.global(varSched)
 		if header == nil || procs == nil || allmBytes == nil || sched == nil {
 			return 0, refuse(ReasonMemory, nil, "the runtime's variables of process %d are not mapped", p.pid)
 		}
 		s.GOMAXPROCS = int32(u32(procs, 0))
-		if phasePiece >= 0 {
-			if phase := b.piece(phasePiece); phase != nil {
-				s.GCPhase = u32(phase, 0)
-			}
+		if phase := p.global(varGCPhase); phase != nil {
+			s.GCPhase = u32(phase, 0)
 		}
 		s.Sched = SchedSnapshot{
 			NPIdle:     int32(u32(sched, l.NPIdle)),
@@ -138,83 +243,73 @@ func (p *Process) readGlobals(s *Snapshot) (allm uint64, err error) {
 		case s.GOMAXPROCS < 1 || s.GOMAXPROCS > maxPs:
 			return 0, refuse(ReasonMemory, nil, "runtime.gomaxprocs of process %d is %d", p.pid, s.GOMAXPROCS)
 		}
-		if now == p.allp && arrayPiece >= 0 {
-			array := b.piece(arrayPiece)
-			if array == nil {
-				return 0, refuse(ReasonMemory, nil, "runtime.allp of process %d is not mapped", p.pid)
-			}
-			p.pAddrs = p.pAddrs[:0]
-			for i := range int32(now.len) {
-				p.pAddrs = append(p.pAddrs, u64(array, i*8))
-			}
-			return u64(allmBytes, 0), nil
+		if now != p.allp || arrayPiece < 0 {
+			p.allp, p.pAddrs = now, p.pAddrs[:0]
+			continue
 		}
-		p.allp = now
+		array := b.piece(arrayPiece)
+		if array == nil {
+			return 0, refuse(ReasonMemory, nil, "runtime.allp of process %d is not mapped", p.pid)
+		}
+		if p.renewAddrs(array) {
+			continue
+		}
+		p.decodePs(s, first)
+		return u64(allmBytes, 0), nil
 	}
 	return 0, refuse(ReasonTorn, nil, "GOMAXPROCS of process %d keeps changing", p.pid)
 }
 
-// The pieces read of each P.
-const (
-	pieceHead  = iota // from the beginning to runqtail
-	pieceNext         // runnext
-	pieceMode         // gcMarkWorkerMode
-	pieceAgain        // runqhead once more
-	piecesPerP
-)
-
-// readPs reads all Ps in one call.
-func (p *Process) readPs(s *Snapshot) error {
-	l := &p.bin.Layout.P
-	b := &p.batch
-	b.reset()
-	window := p.bin.Layout.pWindow()
-	for _, addr := range p.pAddrs {
-		if !plausible(addr) {
-			continue
+// renewAddrs takes the addresses of the Ps from the array behind allp and reports whether they were others.
+func (p *Process) renewAddrs(array []byte) bool {
+	n := len(array) / 8
+	changed := len(p.pAddrs) != n
+	for i := range n {
+		addr := u64(array, int32(i)*8)
+		if i == len(p.pAddrs) {
+			p.pAddrs = append(p.pAddrs, addr)
+		} else if p.pAddrs[i] != addr {
+			p.pAddrs[i], changed = addr, true
 		}
-		b.add(addr, window)
-		b.add(addr+uint64(l.RunNext), 8)
-		b.add(addr+uint64(l.GCMarkWorkerMode), 4)
-		b.add(addr+uint64(l.RunqHead), 4)
 	}
-	if err := b.read(p.pid); err != nil {
-		return err
-	}
-	first, wrong := 0, 0
+	p.pAddrs = p.pAddrs[:n]
+	return changed
+}
+
+// decodePs makes the Ps from the pieces beginning at number first.
+func (p *Process) decodePs(s *Snapshot, first int) {
+	idle := int32(0)
 	for i, addr := range p.pAddrs {
 		ps := PSnapshot{Addr: addr, ID: int32(i), MIndex: -1, RunqDepth: -1}
 		if plausible(addr) {
-			p.decodeP(s, &ps, first)
-			first += piecesPerP
+			p.decodeP(s, &ps, p.batch.piece(first))
+			first++
 		}
-		if !ps.OK {
-			s.Errors++
-			wrong++
+		if ps.OK && ps.Status == pIdle {
+			idle++
 		}
 		s.Ps = append(s.Ps, ps)
 	}
-	if wrong > len(s.Ps)/2 {
-		return refuse(ReasonMemory, nil, "%d of the %d Ps of process %d do not look like Ps", wrong, len(s.Ps), p.pid)
+	p.handing = idle != s.Sched.NPIdle
+	for i := range s.Ps {
+		if ps := &s.Ps[i]; ps.OK && !p.mayQueue(ps) {
+			ps.RunqDepth = 0
+		}
 	}
-	return nil
 }
 
-// decodeP fills ps from the pieces beginning at number first.
-func (p *Process) decodeP(s *Snapshot, ps *PSnapshot, first int) {
+// decodeP fills ps from its beginning.
+func (p *Process) decodeP(s *Snapshot, ps *PSnapshot, head []byte) {
 	l := &p.bin.Layout.P
-	b := &p.batch
-	head, next, mode, again := b.piece(first+pieceHead), b.piece(first+pieceNext), b.piece(first+pieceMode), b.piece(first+pieceAgain)
-	if head == nil || next == nil || mode == nil || again == nil {
+	if head == nil {
 		return
 	}
-	status, gcMode := u32(head, l.Status), u32(mode, 0)
-	if int32(u32(head, l.ID)) != ps.ID || status > pDead || gcMode > 16 {
+	status := u32(head, l.Status)
+	if int32(u32(head, l.ID)) != ps.ID || status > pDead {
 		return
 	}
 	ps.OK = true
 	ps.Status = status
-	ps.GCMarkWorkerMode = gcMode
 	ps.SchedTick = u32(head, l.SchedTick)
 	ps.SyscallTick = u32(head, l.SyscallTick)
 	ps.Link = u64(head, l.Link)
@@ -223,7 +318,45 @@ func (p *Process) decodeP(s *Snapshot, ps *PSnapshot, first int) {
 	} else {
 		s.Errors++
 	}
-	depth, torn := runqDepth(u32(head, l.RunqHead), u32(head, l.RunqTail), u32(again, 0))
+}
+
+// mayQueue reports whether there may be something in the P's queue. There is nothing in that of a P on the idle list, runnext included (runtime/proc.go,
+// pidleput), but a P that is being handed to an M has the status of an idle one, too (handoffp, procresize), and is not on the list.
+func (p *Process) mayQueue(ps *PSnapshot) bool {
+	return ps.OK && ps.Status != pDead && (ps.Status != pIdle || p.handing)
+}
+
+// The further pieces read of each P that may have a queue.
+const (
+	pieceQueue = iota // runqhead and runqtail
+	pieceNext         // runnext
+	pieceMode         // gcMarkWorkerMode
+	pieceAgain        // runqhead once more
+	piecesPerP
+)
+
+// addQueue asks for a P's queue.
+func (p *Process) addQueue(addr uint64) {
+	l := &p.bin.Layout.P
+	low := min(l.RunqHead, l.RunqTail)
+	p.batch.add(addr+uint64(low), int(max(l.RunqHead, l.RunqTail)-low)+4)
+	p.batch.add(addr+uint64(l.RunNext), 8)
+	p.batch.add(addr+uint64(l.GCMarkWorkerMode), 4)
+	p.batch.add(addr+uint64(l.RunqHead), 4)
+}
+
+// decodeQueue fills ps from the pieces beginning at number first.
+func (p *Process) decodeQueue(s *Snapshot, ps *PSnapshot, first int) {
+	l := &p.bin.Layout.P
+	b := &p.batch
+	queue, next, mode, again := b.piece(first+pieceQueue), b.piece(first+pieceNext), b.piece(first+pieceMode), b.piece(first+pieceAgain)
+	if queue == nil || next == nil || mode == nil || again == nil || u32(mode, 0) > 16 {
+		ps.OK = false
+		return
+	}
+	ps.GCMarkWorkerMode = u32(mode, 0)
+	low := min(l.RunqHead, l.RunqTail)
+	depth, torn := runqDepth(u32(queue, l.RunqHead-low), u32(queue, l.RunqTail-low), u32(again, 0))
 	if torn {
 		s.Torn++
 	}
@@ -231,6 +364,21 @@ func (p *Process) decodeP(s *Snapshot, ps *PSnapshot, first int) {
 		depth++
 	}
 	ps.RunqDepth = depth
+}
+
+// checkPs counts the Ps that could not be read.
+func (p *Process) checkPs(s *Snapshot) error {
+	wrong := 0
+	for i := range s.Ps {
+		if !s.Ps[i].OK {
+			wrong++
+		}
+	}
+	s.Errors += wrong
+	if wrong > len(s.Ps)/2 {
+		return refuse(ReasonMemory, nil, "%d of the %d Ps of process %d do not look like Ps", wrong, len(s.Ps), p.pid)
+	}
+	return nil
 }
 
 // runqDepth is tail minus head. Both only grow, modulo 2^32; other Ps advance the head at any time and only the owner the tail, so that a head that
@@ -267,7 +415,7 @@ func (p *Process) readMs(s *Snapshot, allm uint64, withMs bool) error {
 		}
 	}
 	p.links = p.links[:0]
-	if err := p.readMBatch(s, p.mAddrs); err != nil {
+	if err := p.readMBatch(s, p.mAddrs, true); err != nil {
 		return err
 	}
 	if !withMs {
@@ -291,7 +439,7 @@ func (p *Process) readMs(s *Snapshot, allm uint64, withMs bool) error {
 			p.mIndex[addr] = i
 			p.tids.renew() // a new thread may have taken the id of one that has ended
 			p.mAddrs = append(p.mAddrs, addr)
-			if err := p.readMBatch(s, p.mAddrs[len(p.mAddrs)-1:]); err != nil {
+			if err := p.readMBatch(s, p.mAddrs[len(p.mAddrs)-1:], false); err != nil {
 				return err
 			}
 		}
@@ -331,11 +479,19 @@ func (p *Process) wantM(addr uint64) {
 	}
 }
 
-// readMBatch appends one MSnapshot for each address; Addr is 0 in those that could not be read.
-func (p *Process) readMBatch(s *Snapshot, addrs []uint64) error {
+// readMBatch appends one MSnapshot for each address; Addr is 0 in those that could not be read. With queues it reads those of the Ps, too.
+func (p *Process) readMBatch(s *Snapshot, addrs []uint64, queues bool) error {
 	l := &p.bin.Layout.M
 	b := &p.batch
 	b.reset()
+	if queues {
+		for i := range s.Ps {
+			if p.mayQueue(&s.Ps[i]) {
+				p.addQueue(s.Ps[i].Addr)
+			}
+		}
+	}
+	first := b.pieces()
 	window := p.bin.Layout.mWindow()
 	for _, addr := range addrs {
 		b.add(addr, window)
@@ -343,8 +499,17 @@ func (p *Process) readMBatch(s *Snapshot, addrs []uint64) error {
 	if err := b.read(p.pid); err != nil {
 		return err
 	}
+	if first > 0 {
+		n := 0
+		for i := range s.Ps {
+			if ps := &s.Ps[i]; p.mayQueue(ps) {
+				p.decodeQueue(s, ps, n)
+				n += piecesPerP
+			}
+		}
+	}
 	for i, addr := range addrs {
-		m := b.piece(i)
+		m := b.piece(first + i)
 		if m == nil {
 			s.Errors++
 			s.Ms = append(s.Ms, MSnapshot{})

@@ -296,6 +296,39 @@ func TestTargetThatLearnsItsPod(t *testing.T) {
 	}
 }
 
+// TestTargetThatIsObservedInAnotherWay: only the series that says so is another one then.
+func TestTargetThatIsObservedInAnotherWay(t *testing.T) {
+	src := viewtest.New(1, 2, start)
+	e := NewExposition("h", "1", func() Snapshot { return snapshot(src, start.Add(time.Minute)) })
+	scrape(t, e, "text/plain")
+	before := map[*slot]bool{}
+	for _, s := range e.set.all {
+		before[s] = true
+	}
+	src.Change(0, func(v *pstate.TargetView) { v.Reason = "left out: stops" })
+	_, body := scrape(t, e, "text/plain")
+	made := 0
+	for _, s := range e.set.all {
+		if !before[s] {
+			made++
+		}
+	}
+	if made != 1 || len(e.set.all) != len(before) {
+		t.Errorf("%d of %d series are new", made, len(e.set.all))
+	}
+	info := 0
+	for line := range strings.Lines(string(body)) {
+		if strings.HasPrefix(line, "pscope_target_info{") {
+			if info++; !strings.Contains(line, `reason="left out: stops"`) {
+				t.Errorf("the old reason: %s", line)
+			}
+		}
+	}
+	if info != 1 {
+		t.Errorf("%d infos of one target", info)
+	}
+}
+
 func TestEveryFamilyOfTheContract(t *testing.T) {
 	want := strings.Fields(`pscope_p_seconds_total pscope_p_thread_seconds_total pscope_p_uninterruptible_seconds_total pscope_p_runq_depth
 		pscope_p_runq_depth_distribution pscope_runq_depth pscope_p_sched_ticks_total pscope_p_syscalls_total pscope_p_wake_wait_seconds

@@ -3,6 +3,7 @@ package metrics
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strconv"
 	"time"
 
@@ -182,9 +183,15 @@ const infoName = "pscope_target_info"
 func (s *set) slotsOf(t *pstate.Target, ps []pstate.PView) *targetSlots {
 	ts := s.targets[t.Key]
 	if ts == nil || ts.target != *t {
-		// A target that changes (its pod becomes known) is a new set of series.
-		ts = &targetSlots{target: *t, labels: targetLabels(s.host, t)}
-		s.targets[t.Key] = ts
+		labels := targetLabels(s.host, t)
+		if ts != nil && slices.Equal(labels, ts.labels) {
+			// The way it is observed has changed, which only one series tells of.
+			ts.target, ts.targetInfo = *t, nil
+		} else {
+			// A target that changes (its pod becomes known) is a new set of series.
+			ts = &targetSlots{target: *t, labels: labels}
+			s.targets[t.Key] = ts
+		}
 	}
 	ts.round = s.round
 	for i := range ps {

@@ -31,6 +31,13 @@ type liveAgent struct {
 // startAgent runs an agent with targets that are a minute old and whose history is in the store.
 func startAgent(t testing.TB, host string, targets, ps int) *liveAgent {
 	t.Helper()
+	return startAgentAfter(t, host, targets, ps, func(*viewtest.Source, time.Duration) {})
+}
+
+// startAgentAfter is startAgent for targets to which things have happened: before each second of the minute is stored, happen is told how
+// long ago it was.
+func startAgentAfter(t testing.TB, host string, targets, ps int, happen func(s *viewtest.Source, ago time.Duration)) *liveAgent {
+	t.Helper()
 	began := time.Now().Add(-time.Minute)
 	a := &liveAgent{source: viewtest.New(targets, ps, began), ring: timeline.New(timeline.Options{}), socket: filepath.Join(t.TempDir(), "pscope.sock")}
 	db, err := store.Open(store.Options{Dir: t.TempDir(), Host: host, Version: "1.2.3"})
@@ -38,6 +45,7 @@ func startAgent(t testing.TB, host string, targets, ps int) *liveAgent {
 		t.Fatal(err)
 	}
 	for at := began.Add(time.Second).Truncate(time.Second); at.Before(time.Now()); at = at.Add(time.Second) {
+		happen(a.source, time.Since(at))
 		if err := db.Append(at, &metrics.Snapshot{Views: a.source.Views(at), Targets: a.source.Targets(), Mode: "ebpf"}); err != nil {
 			t.Fatal(err)
 		}

@@ -113,7 +113,7 @@ func (d *Datasource) engineTargets(ctx context.Context, q *query.Query) ([]targe
 const labelMetric = "pscope_p_seconds_total"
 
 // serveLabelValues lists the values a label has among the targets that the selector fields choose, over the time range from–to in
-// Unix milliseconds, or else the last hour.
+// Unix milliseconds, or else the last hour: by name, or with order=worst by what needs a look first.
 func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 	if d.broken != nil {
 		writeError(w, d.broken)
@@ -124,6 +124,11 @@ func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 	label, ok := labels[name]
 	if !ok {
 		writeError(w, &query.Error{Field: "label", What: "there is no label " + strconv.Quote(name), Next: "Choose one of " + strings.Join(sortedKeys(labels), ", ")})
+		return
+	}
+	order := cmp.Or(r.URL.Query().Get("order"), orderName)
+	if order != orderName && order != orderWorst {
+		writeError(w, &query.Error{Field: "order", What: "there is no order " + strconv.Quote(order), Next: "Choose " + orderName + " or " + orderWorst})
 		return
 	}
 	q, err := selection(r)
@@ -152,7 +157,11 @@ func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 		}
 		return cmp.Compare(a, b)
 	})
-	writeJSON(w, slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" }))
+	values = slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
+	if order == orderWorst {
+		d.worstFirst(r.Context(), &q, label, values)
+	}
+	writeJSON(w, values)
 }
 
 // selection reads the selector fields of a request.

@@ -11,7 +11,6 @@ import (
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
-	"github.com/p-scope/p-scope/pkg/plugin/frames"
 	"github.com/p-scope/p-scope/pkg/plugin/live"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
@@ -59,14 +58,45 @@ func (d *Datasource) RunStream(ctx context.Context, req *backend.RunStreamReques
 	defer stop()
 	out := &sink{sender: sender, path: req.Path, channels: d.channels}
 	defer d.channels.forget(req.Path)
+	past := d.past(ctx, ch)
 	if live.Watchable(&ch.Query) && len(d.set.Agents) > 0 {
-		return d.follow(ctx, ch.Query, out)
+		return d.follow(ctx, ch.Query, past, out)
 	}
-	return d.poll(ctx, ch.Query, out)
+	return d.poll(ctx, ch.Query, past, out)
 }
 
+// past finds the lanes that the viewers of a channel have in their history. Those of processes that are no more don't come with the
+// stream, and Grafana drops what a stream's frame has no field for.
+func (d *Datasource) past(ctx context.Context, ch query.Channel) *live.Past {
+	past := live.NewPast(ch.Stretch)
+	q := ch.Query
+	if q.Kind == query.KindTimeline && q.Metric != query.MetricThread {
+		q.Metric = query.MetricState
+	}
+	if q.Kind != query.KindSeries {
+		q = q.Lanes()
+	}
+	q.To = time.Now()
+	q.From = q.To.Add(-ch.Stretch)
+	// Which lanes there were is told by few points as well as by many: each looks back over a whole step.
+	q.Step = max(q.Step, (ch.Stretch / pastPoints).Truncate(time.Second))
+	a := answer{}
+	curves, _, err := d.curves(ctx, &a, q)
+	if err != nil {
+		// The stream itself meets the same trouble and says it; without the past it is only poorer.
+		log.DefaultLogger.Debug("the past of a live channel is not known", "error", err)
+	}
+	for _, c := range curves {
+		past.Saw(c.Labels, c.Times[len(c.Times)-1])
+	}
+	return past
+}
+
+// pastPoints are how many points of history are asked for to find the lanes in it.
+const pastPoints = 100
+
 // follow makes rows of the agents' Watches.
-func (d *Datasource) follow(ctx context.Context, q query.Query, out *sink) error {
+func (d *Datasource) follow(ctx context.Context, q query.Query, past *live.Past, out *sink) error {
 	newest := make([]*live.Snapshot, len(d.set.Agents))
 	arrived := make(chan arrival)
 	var wg sync.WaitGroup
@@ -76,7 +106,7 @@ func (d *Datasource) follow(ctx context.Context, q query.Query, out *sink) error
 	for i, ag := range d.set.Agents {
 		wg.Go(func() { d.followOne(ctx, i, ag, q, arrived) })
 	}
-	rows := live.NewRows(q)
+	rows := live.NewRows(q, past)
 	pause := time.Duration(float64(time.Second) / q.RateHz)
 	var next time.Time
 	due := time.NewTimer(0)
@@ -152,7 +182,7 @@ func (d *Datasource) followOne(ctx context.Context, i int, ag *agent.Agent, q qu
 }
 
 // poll asks the store again and again, for queries that Watch doesn't answer.
-func (d *Datasource) poll(ctx context.Context, q query.Query, out *sink) error {
+func (d *Datasource) poll(ctx context.Context, q query.Query, past *live.Past, out *sink) error {
 	every := time.Second
 	for _, h := range d.set.Histories() {
 		every = max(every, h.Sample)
@@ -174,13 +204,9 @@ func (d *Datasource) poll(ctx context.Context, q query.Query, out *sink) error {
 		case err != nil:
 			out.notices = []data.Notice{{Severity: data.NoticeSeverityWarning, Text: err.Error()}}
 			err = out.send(nil)
-		case len(curves) > 0:
+		default:
 			out.notices = a.notices
-			f := frames.Wide(curves, live.LookOf(&q))
-			if q.Kind == query.KindHeatmap {
-				f = frames.Lanes(curves, live.LookOf(&q))
-			}
-			err = out.send(f)
+			err = out.send(live.Row(&q, curves, past, now))
 		}
 		if err != nil {
 			return err

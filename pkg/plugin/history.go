@@ -67,6 +67,9 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		a.note(data.NoticeSeverityWarning, "%d histograms can't be drawn as lines: wrap the expression in histogram_quantile(), histogram_sum() or histogram_count(), or use kind heatmap", m.histograms)
 	}
 	curves = m.curves()
+	if q.FromAlert {
+		curves = d.withoutEnded(ctx, &q, curves)
+	}
 	if len(curves) == 0 && len(failures) > 0 && q.FromAlert {
 		// "No data" would be said of hosts that were not even asked.
 		return nil, "", failures[0]

@@ -13,6 +13,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/frames"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // selectorFor is the query's target in the service's words. It is nil when the agent has no process that the pid expression matches.
@@ -144,6 +145,17 @@ func (d *Datasource) diagnosis(ctx context.Context, q query.Query) (answer, erro
 	slices.SortStableFunc(findings, func(x, y *pscopev1.Finding) int {
 		return cmp.Or(cmp.Compare(grave[x.GetSeverity()], grave[y.GetSeverity()]), -cmp.Compare(x.GetValue(), y.GetValue()))
 	})
+	if len(findings) == 0 && len(a.notices) == 0 {
+		// An empty table could as well be one that is still loading, or about nothing.
+		targets, err := d.listTargets(ctx, &a, &q)
+		if err != nil {
+			return a, err
+		}
+		observed := func(t *pscopev1.Target) bool { return t.GetSource() != string(pstate.SourceRefused) }
+		if slices.ContainsFunc(targets, observed) {
+			findings = []*pscopev1.Finding{{Severity: "none", Kind: "none", Evidence: "Nothing stands out in this range", Advice: "There is nothing to do"}}
+		}
+	}
 	a.frames = data.Frames{frames.Diagnosis(findings)}
 	return a, nil
 }

@@ -231,7 +231,14 @@ func TestStopsAndTables(t *testing.T) {
 		t.Errorf("got\n%s", describe(r))
 	}
 	must(t, ask(t, d, `{"kind":"blocked"}`, 10*time.Second, nil))
-	must(t, ask(t, d, `{"kind":"diagnosis"}`, 10*time.Second, nil))
+	// What the table says of Ps of which nothing is to be said, and of none at all.
+	r = must(t, ask(t, d, `{"kind":"diagnosis","target":{"process":"server-0"}}`, 10*time.Second, nil))
+	if f := r.Frames[0]; f.Rows() != 1 || !strings.Contains(describe(r), "Nothing stands out") {
+		t.Errorf("got\n%s", describe(r))
+	}
+	if r = must(t, ask(t, d, `{"kind":"diagnosis","target":{"process":"nobody"}}`, 10*time.Second, nil)); r.Frames[0].Rows() != 0 {
+		t.Errorf("a diagnosis of nobody: got\n%s", describe(r))
+	}
 }
 
 func TestAlertRules(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 )
 
 // viewer gathers what a stream sends.
@@ -192,8 +194,62 @@ func TestStreamSurvivesTheAgent(t *testing.T) {
 	})
 	n := v.count()
 	v.await(t, "more rows of the agent that stayed", func() bool { return v.count() > n+3 })
-	if s := v.schemas(); strings.Count(s[len(s)-1], `"p":`) != 2 {
-		t.Errorf("the last schema is %s", s[len(s)-1])
+	if s := v.schemas(); strings.Count(s[len(s)-1], `"p":`) != 4 {
+		t.Errorf("the past of the other agent is lost: the last schema is %s", s[len(s)-1])
+	}
+}
+
+// row is the newest row a viewer got: its values without the time.
+func (v *viewer) row(t *testing.T) []any {
+	t.Helper()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var d struct{ Values [][]any }
+	if err := json.Unmarshal(v.raw[len(v.raw)-1]["data"], &d); err != nil {
+		t.Fatal(err)
+	}
+	var row []any
+	for _, column := range d.Values[1:] {
+		row = append(row, column[len(column)-1])
+	}
+	return row
+}
+
+func TestEndedLanesStayInTheStream(t *testing.T) {
+	for _, query := range []string{
+		`{"kind":"heatmap","target":{"process":"server-.*"},"live":true}`,
+		`{"kind":"timeline","target":{"process":"server-.*"},"live":true}`,
+		`{"kind":"series","metric":"d_share","live":true}`,
+		`{"kind":"series","metric":"syscalls","live":true}`, // comes from the store
+	} {
+		// server-0 ended while nobody watched.
+		a := startAgentAfter(t, "web-1", 2, 2, func(s *viewtest.Source, ago time.Duration) {
+			if ago < 10*time.Second {
+				s.End(0)
+			}
+		})
+		a.fill(0, 2, time.Now().Add(-15*time.Second), time.Now().Add(-10*time.Second))
+		a.fill(1, 2, time.Now().Add(-15*time.Second), time.Now())
+		d := newDatasource(t, agentsJSON(a.url))
+		path, history := channelOf(t, d, query)
+		if n := len(history.Fields); n != 5 {
+			t.Fatalf("%s: history has %d fields, want the time and four lanes", query, n)
+		}
+		v, _ := d.view(t, path)
+		v.await(t, "a row of "+query, func() bool { return v.count() > 1 })
+		if row := v.row(t); len(row) != 4 || row[0] != nil || row[1] != nil || row[2] == nil || row[3] == nil {
+			t.Errorf("%s: the row is %v, want nothing for the two lanes that ended and values for the others", query, row)
+		}
+		// Then the other ends, too, while somebody watches.
+		a.source.End(1)
+		v.await(t, "an empty row of "+query, func() bool {
+			return !slices.ContainsFunc(v.row(t), func(value any) bool { return value != nil })
+		})
+		n := v.count()
+		v.await(t, "time going on in "+query, func() bool { return v.count() > n })
+		if s := v.schemas(); len(s) != 1 {
+			t.Errorf("%s: the schema changed when processes ended: sent %d times, the last %s", query, len(s), s[len(s)-1])
+		}
 	}
 }
 

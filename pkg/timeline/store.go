@@ -75,7 +75,7 @@ type ring struct {
 	bytes    atomic.Int64
 	// heldFrom is the end of the newest record given up; 0: nothing was.
 	heldFrom int64
-	lastEnd  map[int32]int64
+	lastEnd  []int64 // by P
 
 	stops         []pstate.Stop
 	firstStop     uint64
@@ -111,7 +111,7 @@ func (s *Store) ring(key pstate.Key) *ring {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r = s.targets[key]; r == nil {
-		r = &ring{firstSeq: 1, nextSeq: 1, firstStop: 1, nextStop: 1, lastEnd: make(map[int32]int64)}
+		r = &ring{firstSeq: 1, nextSeq: 1, firstStop: 1, nextStop: 1}
 		r.bytes.Store(targetOverhead)
 		s.bytes.Add(targetOverhead)
 		s.targets[key] = r
@@ -130,10 +130,15 @@ func (s *Store) Append(key pstate.Key, ivs []pstate.Interval) {
 	before := r.bytes.Load()
 	for _, iv := range ivs {
 		start, end := iv.Start, iv.End
-		if last := r.lastEnd[iv.P]; start < last {
-			start = last
+		if iv.P < 0 || iv.P > maxP {
+			bad++
+			continue
 		}
-		if end <= start || iv.P < 0 || iv.P > maxP || iv.State >= pstate.NumStates || iv.Thread >= pstate.NumThreadStates {
+		if missing := int(iv.P) + 1 - len(r.lastEnd); missing > 0 {
+			r.lastEnd = append(r.lastEnd, make([]int64, missing)...)
+		}
+		start = max(start, r.lastEnd[iv.P])
+		if end <= start || iv.State >= pstate.NumStates || iv.Thread >= pstate.NumThreadStates {
 			bad++
 			continue
 		}
@@ -309,7 +314,7 @@ func (s *Store) End(key pstate.Key, at int64) {
 	}
 	r.mu.Lock()
 	r.ended = at
-	r.lastEnd = map[int32]int64{}
+	r.lastEnd = nil
 	r.mu.Unlock()
 }
 

@@ -1,4 +1,4 @@
-import { AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
+import { AnnotationPanelFilterBuilder, AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
 
 import { P_STATE_COLORS } from '../colors';
 import { board, finish, type Board } from './layout';
@@ -223,6 +223,8 @@ export function cpuBoard(): Board {
         .datasource(BOARD_DATASOURCE)
         .enable(true)
         .iconColor(P_STATE_COLORS.syscall)
+        // Lanes show by themselves where processes begin and end.
+        .filter(new AnnotationPanelFilterBuilder().exclude(true).ids([ID.lanes, ID.cpuWaitLanes]))
         .target(ask({ kind: 'stops', events: ['gomaxprocs', 'restarts'], target: CHOSEN_TARGET, limit: 50 }, 'Changes'))
     );
   return finish(builder, [

@@ -14,6 +14,7 @@ export function diagnosisColumns(options: { process: boolean; advice: boolean })
       title: 'Severity',
       width: 74,
       words: {
+        none: P_STATE_COLORS.idle,
         info: P_STATE_COLORS.syscall,
         warning: P_STATE_COLORS.gcstop,
         critical: THREAD_STATE_COLORS.uninterruptible,

@@ -6,7 +6,7 @@ import {
   VariableSort,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import type { ScopeVariableQuery } from '../query/model';
+import type { ScopeVariableQuery, VariableOrder } from '../query/model';
 import { BOARD_DATASOURCE, PLUGIN_ID } from './query';
 
 /** Chooses among the data sources of this plugin. */
@@ -42,17 +42,25 @@ export const host = (): QueryVariableBuilder =>
   several(choice('host', { label: 'Host', description: 'Hosts on which an agent runs', query: { label: 'host' } }));
 
 /** Names of processes on the chosen hosts. */
-const processes = (): QueryVariableBuilder =>
+const processes = (order?: VariableOrder): QueryVariableBuilder =>
   choice('process', {
     label: 'Process',
-    description: 'Names of the Go executables on the chosen hosts',
-    query: { label: 'process', target: { host: '$host' } },
+    description:
+      order === 'worst'
+        ? 'Names of the Go executables on the chosen hosts: first those with a P stuck in state D, then by how busy they are'
+        : 'Names of the Go executables on the chosen hosts',
+    query: { label: 'process', target: { host: '$host' }, ...(order ? { order } : {}) },
+    sort: order === 'worst' ? VariableSort.Disabled : VariableSort.NaturalAsc,
   });
 
-/** One process name: a board about a process shows the Ps of one, or lanes of different processes would share a row. */
-export const oneProcess = processes;
+/**
+ * One process name: a board about a process shows the Ps of one, or lanes of different processes would share a row. A board that is opened
+ * without one shows the first of the list, and the first name of the alphabet is nobody's business at three in the morning: so the order
+ * is the query's (what had a P stuck in D, then what is busiest), and Grafana must not sort it.
+ */
+export const oneProcess = (): QueryVariableBuilder => processes('worst');
 
-/** Any number of process names. */
+/** Any number of process names, all at first. */
 export const manyProcesses = (): QueryVariableBuilder => several(processes());
 
 /** Process ids of the chosen process, all at first. */

@@ -3,8 +3,8 @@ import { Combobox, InlineField, InlineFieldRow } from '@grafana/ui';
 import React, { useId } from 'react';
 
 import type { DataSource } from '../datasource';
-import { TARGET_WORDS, VARIABLE, VARIABLE_WORDS } from '../labels';
-import { TARGET_FIELDS, VARIABLE_LABELS } from '../query/model';
+import { ORDER_WORDS, TARGET_WORDS, VARIABLE, VARIABLE_WORDS } from '../labels';
+import { TARGET_FIELDS, VARIABLE_LABELS, VARIABLE_ORDERS } from '../query/model';
 import { validate } from '../query/validate';
 import { selectors } from '../selectors';
 import type { ScopeOptions, ScopeQuery, ScopeVariableQuery } from '../types';
@@ -33,6 +33,16 @@ export function VariableQueryEditor({ datasource, query, range, onChange }: Prop
             value={label}
             onChange={({ value }) => change({ label: value })}
             width={24}
+          />
+        </InlineField>
+        <InlineField label={VARIABLE.order} htmlFor={`${id}-order`} tooltip={VARIABLE.orderTip}>
+          <Combobox
+            id={`${id}-order`}
+            data-testid={selectors.variableOrder}
+            options={VARIABLE_ORDERS.map((value) => ({ value, ...ORDER_WORDS[value] }))}
+            value={query.order ?? 'name'}
+            onChange={({ value }) => change({ order: value })}
+            width={20}
           />
         </InlineField>
       </InlineFieldRow>

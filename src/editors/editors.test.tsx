@@ -11,7 +11,7 @@ import userEvent from '@testing-library/user-event';
 import React, { useState } from 'react';
 
 import type { DataSource } from '../datasource';
-import { CONFIG } from '../labels';
+import { CONFIG, ORDER_WORDS } from '../labels';
 import { defaultQuery } from '../query/defaults';
 import { KINDS, type Field } from '../query/model';
 import { selectors } from '../selectors';
@@ -410,6 +410,16 @@ describe('VariableQueryEditor', () => {
     await user.click(screen.getByTestId(selectors.variableLabel));
     await user.click(await findOption(/^Ps/));
     expect(onChange).toHaveBeenCalledWith({ refId: 'variable', label: 'p' });
+  });
+
+  it('takes the order, which is by name unless told', async () => {
+    const onChange = jest.fn();
+    const query: ScopeVariableQuery = { refId: 'V', label: 'process' };
+    render(<VariableQueryEditor datasource={datasource} query={query} onChange={onChange} onRunQuery={() => {}} />);
+    expect(screen.getByTestId(selectors.variableOrder)).toHaveValue(ORDER_WORDS.name.label);
+    await user.click(screen.getByTestId(selectors.variableOrder));
+    await user.click(await findOption(/^Worst first/));
+    expect(onChange).toHaveBeenCalledWith({ refId: 'V', label: 'process', order: 'worst' });
   });
 });
 

@@ -1,7 +1,14 @@
 import { create } from '@bufbuild/protobuf';
 import { Observable, ReplaySubject, Subject, Subscription } from 'rxjs';
 
-import { WatchRequestSchema, type Target, type TargetUpdate, type WatchResponse } from '../gen/pscope/v1/scope_pb';
+import {
+  TargetUpdateSchema,
+  WatchRequestSchema,
+  type Target,
+  type TargetKey,
+  type TargetUpdate,
+  type WatchResponse,
+} from '../gen/pscope/v1/scope_pb';
 import { keepWatching, type ResilientOptions } from './resilient';
 import { toSelector, union, type Demand } from './selector';
 import type { OpenWatch, Received } from './transport';
@@ -139,7 +146,7 @@ export class LiveHub {
       if (!news.target || !key) {
         continue;
       }
-      const id = `${agent}/${key.pid}@${key.startTime}`;
+      const id = idOf(agent, key);
       // A target is described in full at its first mention and when something changes; else only its key is set.
       if (news.target.process !== '' || !this.targets.has(id)) {
         this.targets.set(id, news.target);
@@ -149,8 +156,24 @@ export class LiveHub {
         this.targets.delete(id);
       }
     }
+    if (message.resync) {
+      updates.push(...this.unheardOf(agent, message));
+    }
     const lost = message.lost.reduce((sum, loss) => sum + Number(loss.count), 0);
     this.events.next({ type: 'update', at: message.atUnixNano, updates, lost });
+  }
+
+  /** The ends of targets that an agent which has lost the thread of the stream knows no more: it can't tell of them. */
+  private unheardOf(agent: number, message: WatchResponse): Update[] {
+    const here = new Set(message.targets.map((news) => idOf(agent, news.target?.key)));
+    const ended: Update[] = [];
+    for (const [id, target] of this.targets) {
+      if (id.startsWith(`${agent}/`) && !here.has(id)) {
+        this.targets.delete(id);
+        ended.push({ target, news: create(TargetUpdateSchema, { target, globalRunqDepth: -1, ended: true }) });
+      }
+    }
+    return ended;
   }
 
   private close() {
@@ -161,4 +184,9 @@ export class LiveHub {
     this.streams.unsubscribe();
     this.asks = undefined;
   }
+}
+
+/** What tells targets apart: those of two agents may have the same key. */
+function idOf(agent: number, key: TargetKey | undefined): string {
+  return `${agent}/${key?.pid}@${key?.startTime}`;
 }

@@ -315,6 +315,37 @@ describe('a fast timeline', () => {
     expect(newest()?.data[0].fields[2].config.displayNameFromDS).toBe('P0');
   });
 
+  it('ends with its process, whatever that did last, and stays in view', async () => {
+    const { run, say, newest } = await harness({}, () => of({ data: [] }));
+    await run(request([{ ...TIMELINE, target: { process: 'api|db' } }]));
+    const stuck = { threadState: ThreadState.UNINTERRUPTIBLE, sinceUnixNano: BigInt(NOW - 100) * BigInt(1e6) };
+    await say(1, NOW, [update(target(), [p(0, 0, 0, stuck)]), update(target('db', 8), [p(0, 0, 0, stuck)])]);
+    await say(2, NOW + 200, [
+      update(target(), [], { ended: true }),
+      update(target('db', 8), [], {
+        ended: true,
+        transitions: [transitions(0, [[NOW - 100, NOW + 150, PState.RUNNING, ThreadState.UNINTERRUPTIBLE]])],
+      }),
+    ]);
+    await say(3, NOW + 1000, []);
+    expect(newest()?.data.map(words)).toEqual([
+      [[NOW - 100, NOW, 'uninterruptible']],
+      [[NOW - 100, NOW + 150, 'uninterruptible']],
+    ]);
+  });
+
+  it('does not go on while the agent is silent', async () => {
+    const { run, say, newest, opened } = await harness({}, () => of({ data: [] }));
+    await run(request([TIMELINE]));
+    await say(1, NOW, [update(target(), [p(0, 0, 0, { sinceUnixNano: BigInt(NOW - 100) * BigInt(1e6) })])]);
+    for (let attempt = 0; attempt < 5; attempt++) {
+      opened[opened.length - 1]?.stream.error(new StreamError(14, 'gone'));
+      await jest.advanceTimersByTimeAsync(60_000);
+    }
+    expect(opened.length).toBeGreaterThan(5);
+    expect(words(newest()?.data[0])).toEqual([[NOW - 100, NOW + 2000, 'running']]);
+  });
+
   it('shows only the states chosen, and uninterruptible sleep always', async () => {
     const { run, say, newest } = await harness({}, () => of({ data: [] }));
     await run(request([{ ...TIMELINE, states: ['gcstop'] }]));

@@ -246,6 +246,29 @@ describe('LiveHub', () => {
     expect(opened[1]?.request.resumeAfterSeq).toBe(BigInt(41));
   });
 
+  it('tells the end of what an agent knows no more after it was started anew', () => {
+    const { hub, last } = harness();
+    const events: HubEvent[] = [];
+    hub.watch(demand('.*')).subscribe((event) => events.push(event));
+    jest.advanceTimersByTime(50);
+    const say = (seq: number, ...args: Parameters<typeof message> extends [number, ...infer R] ? R : never) =>
+      last()?.stream.next({ message: message(seq, ...args), size: 1 });
+    say(1, 1000, [update(target('api', 7), []), update(target('db', 8), [])]);
+    say(2, 2000, [update(target('api', 7), [])], { resync: true });
+    expect(
+      events.map((event) => event.type === 'update' && event.updates.map((u) => [u.target.process, u.news.ended]))
+    ).toEqual([
+      [
+        ['api', false],
+        ['db', false],
+      ],
+      [
+        ['api', false],
+        ['db', true],
+      ],
+    ]);
+  });
+
   it('survives a refresh, and closes when nobody comes back', () => {
     const { hub, opened } = harness();
     const first = hub.watch(demand('a')).subscribe();

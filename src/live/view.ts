@@ -31,6 +31,8 @@ export class View {
   private busiest: ReadonlySet<string> | undefined;
   /** The agent's clock minus the browser's, so that open states end where the agent's last word was. */
   private skewMs = 0;
+  /** The agents' time of the newest message. */
+  private toldMs = Infinity;
 
   constructor(
     private readonly query: CompleteQuery,
@@ -73,12 +75,9 @@ export class View {
         }
         this.down.clear();
         this.lost += event.lost;
-        this.skewMs = millis(event.at) - Date.now();
-        if (this.builder instanceof LiveTimeline) {
-          this.builder.apply(event.updates);
-        } else {
-          this.builder.apply(event.at, event.updates);
-        }
+        this.toldMs = millis(event.at);
+        this.skewMs = this.toldMs - Date.now();
+        this.builder.apply(event.at, event.updates);
         return;
       }
       case 'down':
@@ -91,7 +90,8 @@ export class View {
 
   response(): DataQueryResponse {
     const { refId } = this.query;
-    const frames = this.builder.frames(Date.now() + this.skewMs);
+    // While no agent says anything, nobody knows that a state lasts.
+    const frames = this.builder.frames(Math.min(Date.now() + this.skewMs, this.toldMs + SILENT_MS));
     const notices: QueryResultMetaNotice[] = [
       ...this.said,
       ...[...this.down.values()].map((text): QueryResultMetaNotice => ({ severity: 'warning', text })),
@@ -119,6 +119,9 @@ export class View {
     );
   }
 }
+
+/** For how long after the last message states are drawn as lasting. */
+const SILENT_MS = 2000;
 
 /** Messages kept until history is there; at 60 Hz that is some seconds. */
 const MAX_WAITING = 600;

@@ -105,7 +105,13 @@ export interface ScopeQuery extends DataQuery {
 export interface ScopeVariableQuery extends DataQuery {
   label?: VariableLabel;
   target?: TargetSelector;
+  /** Default: by name. */
+  order?: VariableOrder;
 }
+
+/** How a list is ordered: by name, or what needs a look first (a P stuck in D, then the busiest, then what has ended). */
+export const VARIABLE_ORDERS = ['name', 'worst'] as const;
+export type VariableOrder = (typeof VARIABLE_ORDERS)[number];
 
 /** Labels whose values a variable can list. */
 export const VARIABLE_LABELS = ['host', 'process', 'pid', 'p', 'container', 'pod'] as const;

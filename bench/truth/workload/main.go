@@ -27,6 +27,7 @@ var loads = map[string]func(context.Context){
 	"http":      serve,
 	"sleepers":  sleepers,
 	"writes":    writes,
+	"reads":     reads,
 	"gc":        garbage,
 	"locked":    locked,
 	"procs":     procs,
@@ -200,6 +201,23 @@ func writes(ctx context.Context) {
 	var n tally
 	for ctx.Err() == nil {
 		_, _ = f.Write(b)
+		n.add()
+	}
+}
+
+// reads makes calls that take some microseconds each: long enough for what tracing a call costs not to matter, short enough to stay with the same P.
+func reads(ctx context.Context) {
+	f, err := os.Open("/dev/zero")
+	if err != nil {
+		panic(err)
+	}
+	b := make([]byte, 256<<10)
+	var n tally
+	for ctx.Err() == nil {
+		_, _ = f.Read(b)
+		for _, x := range b[:8<<10] {
+			sink += int(x)
+		}
 		n.add()
 	}
 }

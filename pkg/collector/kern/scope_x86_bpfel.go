@@ -64,9 +64,10 @@ type ScopeLayout struct {
 	P_schedtick    uint16
 	P_syscalltick  uint16
 	P_m            uint16
+	KeepsM         uint16
 	Nested         uint16
+	_              [2]byte
 	P_gcmode       uint32
-	_              [4]byte
 	SchedPidle     uint64
 	WorkerFrom     uint64
 	WorkerTo       uint64
@@ -110,12 +111,13 @@ type ScopeP_record struct {
 	Arrived     uint64
 	StopTime    uint64
 	D_word      uint64
+	Time        [36]uint64
 	D_time      uint64
 	Samples     [3]uint64
+	Moves       [36]uint64
 	WakeSum     uint64
 	Wake        [64]uint64
-	Time        [36]uint64
-	Moves       [36]uint64
+	Apart       [3]uint64
 }
 
 type ScopeP_startCounts struct {
@@ -179,18 +181,22 @@ type ScopeThread struct {
 	M        uint64
 	SwitchIn uint64
 	Handed   uint64
-	Time     [6]uint64
+	Held     uint64
+	Lost     uint64
 	Target   uint32
 	Tgid     uint32
 	Slot     uint32
 	LastSlot uint32
 	D_slot   uint32
-	Woken    uint32
+	Woken    uint16
+	Named    uint16
+	Time     [6]uint64
 	Unheld   uint32
 	Weight   uint32
 	Tid      uint32
 	Gave     uint32
 	Comm     [16]int8
+	Apart    [6]uint64
 }
 
 // Names of all BPF objects in the ELF.

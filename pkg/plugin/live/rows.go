@@ -33,6 +33,7 @@ type Rows struct {
 	q       query.Query
 	palette frames.Palette
 	before  map[pKey]totals
+	past    *Past
 }
 
 type pKey struct {
@@ -47,8 +48,8 @@ type totals struct {
 	wall int64
 }
 
-// NewRows prepares the rows of a query, in the shape in which QueryData answered its history.
-func NewRows(q query.Query) *Rows {
+// NewRows prepares the rows of a query, in the shape in which QueryData answered its history. past are the lanes it had.
+func NewRows(q query.Query, past *Past) *Rows {
 	palette := frames.StatePalette()
 	if q.Kind == query.KindTimeline && q.Metric == query.MetricThread {
 		palette = frames.ThreadPalette()
@@ -56,11 +57,11 @@ func NewRows(q query.Query) *Rows {
 	if q.Kind == query.KindHeatmap {
 		q = q.Lanes()
 	}
-	return &Rows{q: q, palette: palette, before: map[pKey]totals{}}
+	return &Rows{q: q, palette: palette, before: map[pKey]totals{}, past: past}
 }
 
 // Next makes the row for the newest snapshots, one per agent; those of agents that are away are nil. It is nil as long as there is
-// nothing to compare with.
+// nothing to compare with. Lanes that have ended are in it, empty, for as long as their past is in view.
 func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
 	var at time.Time
 	for _, s := range snapshots {
@@ -77,14 +78,36 @@ func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
 		return r.timeline(snapshots, at)
 	}
 	curves := r.curves(snapshots, at)
-	if len(curves) == 0 {
+	if len(curves) == 0 && len(r.before) > 0 {
 		return nil
 	}
-	look := LookOf(&r.q)
-	if r.q.Kind == query.KindHeatmap {
-		return frames.Lanes(curves, look)
+	return Row(&r.q, curves, r.past, at)
+}
+
+// Row is the row of a moment with the newest values, and with nothing for the lanes that had some in the past. It is nil when there
+// are neither.
+func Row(q *query.Query, curves []frames.Curve, past *Past, at time.Time) *data.Frame {
+	labels := make([]data.Labels, len(curves))
+	for i, c := range curves {
+		labels[i] = c.Labels
 	}
-	return frames.Wide(curves, look)
+	ended, left := past.Ended(at, labels)
+	if len(curves)+len(ended) == 0 && !left {
+		return nil
+	}
+	for _, l := range ended {
+		curves = append(curves, frames.Curve{Labels: l})
+	}
+	f := frames.Wide(curves, LookOf(q))
+	if q.Kind == query.KindHeatmap {
+		f = frames.Lanes(curves, LookOf(q))
+	}
+	if f.Rows() == 0 {
+		// Nobody has a value now, and still time goes on: what was leaves the view.
+		f.Extend(1)
+		f.Fields[0].Set(0, at.UTC())
+	}
+	return f
 }
 
 // LookOf is how the numbers of a query are shown; history and live rows must agree in it.
@@ -258,8 +281,19 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 		}
 		lanes = append(lanes, lane)
 	})
-	if len(lanes) == 0 {
+	if len(lanes) == 0 && len(r.before) > 0 {
 		return nil
+	}
+	labels := make([]data.Labels, len(lanes))
+	for i, l := range lanes {
+		labels[i] = l.Labels
+	}
+	ended, left := r.past.Ended(at, labels)
+	if len(lanes)+len(ended) == 0 && !left {
+		return nil
+	}
+	for _, l := range ended {
+		lanes = append(lanes, frames.Lane{Labels: l})
 	}
 	return frames.TimelineWide(lanes, r.palette, at.UTC(), at.UTC(), time.Nanosecond)
 }

@@ -49,12 +49,15 @@ type channelPayload struct {
 	Expr        string   `json:"e,omitempty"`
 	Legend      string   `json:"l,omitempty"`
 	RateHz      float64  `json:"r,omitempty"`
+	Stretch     int64    `json:"w,omitempty"` // seconds
 }
 
 // Channel is what the path of a live channel says: the whole query and the organisation that may read it.
 type Channel struct {
 	Org   int64
 	Query Query
+	// Stretch is how far back its viewers look, 0 where the path doesn't say: what ended longer ago nobody sees any more.
+	Stretch time.Duration
 }
 
 // ChannelID is the id under which Grafana Live continues the query for one organisation: "ds/<uid>/<path>". A query too long for an
@@ -77,6 +80,7 @@ func (q *Query) channelPath(org int64) (string, error) {
 		Org: org, Kind: q.Kind, StepSeconds: int64(q.Step / time.Second), Process: q.Target.Process, Host: q.Target.Host,
 		Container: q.Target.Container, Pod: q.Target.Pod, PID: q.Target.PID, Ps: FormatPs(q.PList), Metric: q.Metric, States: q.States,
 		Threads: q.Model.ThreadStates, By: q.By, Aggregation: q.Aggregation, Legend: q.Legend, RateHz: q.RateHz,
+		Stretch: int64(roundUp(q.To.Sub(q.From)) / time.Second),
 	}
 	if q.Metric == MetricState {
 		p.Metric = ""
@@ -107,6 +111,16 @@ func (q *Query) channelPath(org int64) (string, error) {
 	return channelVersion + "/" + base64.RawURLEncoding.EncodeToString(packed.Bytes()), nil
 }
 
+// roundUp makes a stretch of time longer by a thirty-second at most. A range that grows, such as "today so far", keeps its channel for a
+// while so: with each new one the panel would begin anew.
+func roundUp(stretch time.Duration) time.Duration {
+	unit := time.Second
+	for unit*64 <= stretch {
+		unit *= 2
+	}
+	return (stretch + unit - 1) / unit * unit
+}
+
 // ParseChannel reads the path of a live channel. Its query is checked like any other: paths come from browsers.
 func ParseChannel(path string) (Channel, error) {
 	bad := func(why string) (Channel, error) {
@@ -131,8 +145,12 @@ func ParseChannel(path string) (Channel, error) {
 	if err := json.Unmarshal(text, &p); err != nil {
 		return bad(err.Error())
 	}
-	if p.StepSeconds < 0 || p.StepSeconds > int64(24*time.Hour/time.Second)*366 {
+	const longest = int64(24*time.Hour/time.Second) * 366
+	if p.StepSeconds < 0 || p.StepSeconds > longest {
 		return bad("its step is out of range")
+	}
+	if p.Stretch < 0 || p.Stretch > 10*longest {
+		return bad("its stretch is out of range")
 	}
 	q := Query{Model: Model{
 		Version: Version, Kind: p.Kind, Target: Target{Host: p.Host, Process: p.Process, Container: p.Container, Pod: p.Pod, PID: p.PID},
@@ -147,5 +165,5 @@ func ParseChannel(path string) (Channel, error) {
 	}
 	q.Step = max(time.Second, time.Duration(p.StepSeconds)*time.Second)
 	q.MaxPoints = defaultPoints
-	return Channel{Org: p.Org, Query: q}, nil
+	return Channel{Org: p.Org, Query: q, Stretch: time.Duration(p.Stretch) * time.Second}, nil
 }

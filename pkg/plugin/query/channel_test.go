@@ -44,6 +44,9 @@ func TestChannelRoundTrip(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", js, err)
 		}
+		if got.Stretch != 10*time.Minute+8*time.Second {
+			t.Errorf("%s: ten minutes came back as %s, want them rounded up to a multiple of 16 s", js, got.Stretch)
+		}
 		if got.Org != 7 {
 			t.Errorf("%s: org %d", js, got.Org)
 		}

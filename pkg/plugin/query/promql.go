@@ -176,11 +176,49 @@ func (q *Query) ThreadShareExpr(d Dialect) string {
 		"[" + seconds(q.Window(d)) + "]))"
 }
 
-// BusiestExpr asks for the process whose Ps worked most over the last stretch of the range, at most a quarter of an hour of it.
+// BusiestExpr asks for the process whose Ps worked most over the last stretch of the range.
 func (q *Query) BusiestExpr(d Dialect) string {
-	stretch := max(min(q.To.Sub(q.From), 15*time.Minute), 4*d.Sample)
 	return "topk(1, sum by (host, process, process_pid) (rate(pscope_p_seconds_total" + q.selector(anyOf("state", Busy())) +
-		"[" + seconds(stretch) + "])))"
+		"[" + seconds(q.stretch(d)) + "])))"
+}
+
+// stretch is the part of the range by which targets are compared: its last quarter of an hour at most.
+func (q *Query) stretch(d Dialect) time.Duration {
+	return max(min(q.To.Sub(q.From), 15*time.Minute), 4*d.Sample)
+}
+
+// Standing are the questions whose answers order the values of a label, each with one number a value.
+type Standing struct {
+	Stuck   string // D share of the worst P in its worst half minute of the last stretch of the range
+	Present string // there is one for what is there at the end of the range
+	Busy    string // Ps' worth of work over the last stretch
+}
+
+// StuckFrom is the D share of half a minute from which a P counts as stuck in the comparison of targets. Over the whole stretch every
+// program with a slow disk would come before all others, though none of its waits is long.
+const StuckFrom = 0.5
+
+// StandingExprs ask how the values of a label stand.
+func (q *Query) StandingExprs(d Dialect, label string) Standing {
+	window, moment := seconds(q.stretch(d)), max(30*time.Second, 4*d.Sample)
+	by := " by (" + label + ") ("
+	return Standing{
+		Stuck: "max" + by + "max_over_time(rate(pscope_p_uninterruptible_seconds_total" + q.selector() + "[" + seconds(moment) + "])[" + window + ":" +
+			seconds(moment/2) + "]))",
+		// Every P that is there has such a series.
+		Present: "group" + by + "pscope_p_uninterruptible_seconds_total" + q.selector() + ")",
+		Busy:    "sum" + by + "rate(pscope_p_seconds_total" + q.selector(anyOf("state", Busy())) + "[" + window + "]))",
+	}
+}
+
+// PresentExpr asks which of the query's processes, and which agents, are there at an instant: a series for each process, and one with the
+// host alone for each agent. Refused processes are among them.
+func (q *Query) PresentExpr() string {
+	targets := Query{Model: Model{Metric: MetricGOMAXPROCS}}
+	if !q.Code() {
+		targets.Target = q.Target
+	}
+	return "group by (host, process, process_pid, container, pod) (pscope_target_info" + targets.selector() + ") or group by (host) (pscope_build_info)"
 }
 
 // imbalance is by how much the busiest P of a process is busier than its Ps are on average, 0 to 1. Ps beyond GOMAXPROCS don't count.

@@ -20,6 +20,8 @@ export interface Window {
 
 /** A lane keeps this many times what is shown before it is thinned out. */
 const SLACK = 4;
+/** The labels by which processes are told apart. */
+const IDENTITY = ['host', 'process', 'process_pid'];
 const NS_PER_US = 1000;
 const US_PER_MS = 1000;
 
@@ -28,8 +30,8 @@ interface Lane {
   /** From the backend; counts up to the first live interval. */
   history: Intervals;
   live: Intervals;
-  /** The state that lasts, not yet in `live`. */
-  open?: { since: number; code: number };
+  /** The state that lasts, not yet in `live`, and when it was last told. */
+  open?: { since: number; told: number; code: number };
 }
 
 /** One frame for each P with exact intervals, from history and the transitions of a stream. */
@@ -77,8 +79,9 @@ export class LiveTimeline {
     }
   }
 
-  /** Adds what a message says. */
-  apply(updates: readonly Update[]) {
+  /** Adds what a message of an instant says. */
+  apply(atUnixNano: bigint, updates: readonly Update[]) {
+    const at = millis(atUnixNano);
     for (const { target, news } of updates) {
       if (!this.matcher.target(target)) {
         continue;
@@ -91,8 +94,25 @@ export class LiveTimeline {
       }
       for (const now of news.ps) {
         if (this.matcher.p(now.p)) {
-          this.addPresent(this.lane({ ...labels, p: String(now.p) }), now, news.ended);
+          this.addPresent(this.lane({ ...labels, p: String(now.p) }), now, at);
         }
+      }
+      if (news.ended) {
+        this.end(labels);
+      }
+    }
+  }
+
+  /** Closes the lanes of a process that is no more: nothing lasts beyond its end. The last message about it holds no present states. */
+  private end(target: Labels) {
+    for (const lane of this.lanes.values()) {
+      const { open, labels, live } = lane;
+      if (!open || IDENTITY.some((label) => labels[label] !== target[label])) {
+        continue;
+      }
+      lane.open = undefined;
+      if ((live.end[live.end.length - 1] ?? -Infinity) <= open.since) {
+        append(live, open.since, open.told, open.code);
       }
     }
   }
@@ -106,10 +126,9 @@ export class LiveTimeline {
     });
   }
 
-  private addPresent(lane: Lane, now: PNow, ended: boolean) {
+  private addPresent(lane: Lane, now: PNow, told: number) {
     const code = this.palette.shade(now.state, now.threadState);
-    const since = millis(now.sinceUnixNano);
-    lane.open = ended || code === undefined ? undefined : { since, code };
+    lane.open = code === undefined ? undefined : { since: millis(now.sinceUnixNano), told, code };
   }
 
   private append(lane: Lane, start: number, end: number, code: number | undefined) {

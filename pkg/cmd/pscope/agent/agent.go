@@ -32,6 +32,9 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
 		limitSelf(c.MemoryLimit)
+		if err := relaxTimers(); err != nil {
+			log.Debug("timers are as exact as they come", "why", err)
+		}
 		if c.UntilStdinCloses {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithCancel(ctx)

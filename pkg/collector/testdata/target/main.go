@@ -4,8 +4,10 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
+	"runtime/trace"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -40,6 +42,21 @@ func main() {
 					}
 				}()
 			}
+		case "calls": // short system calls, one after another; the trace that is made of them sees to it that the P is often taken away in one
+			null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+			if err != nil {
+				panic(err)
+			}
+			if err := trace.Start(io.Discard); err != nil {
+				panic(err)
+			}
+			go func() {
+				for b := make([]byte, 16); ; {
+					if _, err := syscall.Write(int(null.Fd()), b); err != nil {
+						panic(err)
+					}
+				}
+			}()
 		case "threads": // n threads asleep in system calls
 			for range n {
 				go func() {

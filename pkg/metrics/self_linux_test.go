@@ -1,0 +1,42 @@
+package metrics
+
+import (
+	"math"
+	"os"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+)
+
+// TestSelfAgreesWithTheClientLibrary compares what is read here with what every other exporter says of itself.
+func TestSelfAgreesWithTheClientLibrary(t *testing.T) {
+	r := prometheus.NewRegistry()
+	r.MustRegister(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	// Both look at the process as it is: a file more must be a file more.
+	before := Self()
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	got := Self()
+	if got[selfFiles] != before[selfFiles]+1 {
+		t.Errorf("%v files open after %v and one more", got[selfFiles], before[selfFiles])
+	}
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			want[f.GetName()] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+	}
+	for name, within := range map[string]float64{selfCPU: 0.2, selfMemory: 8 << 20, selfFiles: 2, selfStart: 1} {
+		if d := math.Abs(got[name] - want[name]); got[name] <= 0 || d > within {
+			t.Errorf("%s is %v here and %v there", name, got[name], want[name])
+		}
+	}
+}
