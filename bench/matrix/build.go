@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
@@ -144,10 +145,45 @@ func checkFile(path, twin string) (b *goruntime.Binary, complaints []string, err
 	if x, y := bare.Vars, full.Vars; x.AllP != y.AllP || x.AllM != y.AllM || x.Sched != y.Sched || x.GOMAXPROCS != y.GOMAXPROCS {
 		say("without symbols the runtime's variables are elsewhere: %+v, with them %+v", x, y)
 	}
+	complaints = append(complaints, checkSearch(program, full)...)
 	for _, site := range full.Probes {
 		if s, ok := bare.Probe(site.Func); !ok || s.FileOffset != site.FileOffset {
 			say("without symbols the place to probe %s is not the same", site.Func)
 		}
 	}
 	return b, complaints, nil
+}
+
+// checkSearch lets the program, which has no symbols, say that it was built with a Go that nobody knows: what is then found in its code must be what its debugging
+// information says.
+func checkSearch(program []byte, full *goruntime.Binary) (complaints []string) {
+	say := func(format string, args ...any) { complaints = append(complaints, fmt.Sprintf(format, args...)) }
+	newer := bytes.ReplaceAll(program, []byte(full.GoVersion), []byte("go1.99"+full.GoVersion[len("go1.2x"):]))
+	b, err := goruntime.Inspect(bytes.NewReader(newer))
+	if err != nil {
+		say("as an unknown Go it is refused: %v", err)
+		return complaints
+	}
+	if b.LayoutSource != pstate.LayoutSearch {
+		say("as an unknown Go its layout comes from %q", b.LayoutSource)
+	}
+	if x, y := b.Vars, full.Vars; x.AllP != y.AllP || x.AllM != y.AllM || x.GOMAXPROCS != y.GOMAXPROCS {
+		say("as an unknown Go its variables are elsewhere: %+v, with symbols %+v", x, y)
+	}
+	found, truth := reflect.ValueOf(b.Layout), reflect.ValueOf(full.Layout)
+	for i := range found.NumField() {
+		typ := found.Type().Field(i).Name
+		shift := int64(0) // the scheduler's fields count from the first that was found
+		if typ == "Sched" {
+			shift = int64(b.Vars.Sched - full.Vars.Sched)
+		}
+		for j := range found.Field(i).NumField() {
+			name := found.Field(i).Type().Field(j).Name
+			got, want := found.Field(i).Field(j).Int(), truth.Field(i).Field(j).Int()
+			if name != "Size" && got != int64(goruntime.Absent) && got+shift != want {
+				say("as an unknown Go its %s.%s is found at %d, and lies at %d", typ, name, got+shift, want)
+			}
+		}
+	}
+	return complaints
 }

@@ -152,10 +152,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	return o, nil
 }
 
-// wordsOfM is M_WORDS of bpf/walk.h.
-const wordsOfM = 21
-
-// schedWordsOfM is M_SCHED_WORDS there.
+// schedWordsOfM is M_SCHED_WORDS of bpf/walk.h.
 const schedWordsOfM = 6
 
 // claim takes a place in the kernel's table and fills in where things are.
@@ -166,10 +163,8 @@ func (o *observed) claim() (err error) {
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
-	for _, off := range []int32{l.M.CurG, l.M.P, l.M.NextP, l.M.P + 16} {
-		if d := off - l.M.ProcID; d < 0 || d%8 != 0 || d >= 8*wordsOfM {
-			return fmt.Errorf("a field of the runtime's m lies %d bytes from procid, where the kernel side does not look: use a newer P-Scope for %s", d, o.bin.GoVersion)
-		}
+	if field := outOfReach(l); field != "" {
+		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, o.bin.GoVersion)
 	}
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
 	// this way must name the thread.

@@ -25,6 +25,7 @@ type build struct {
 	cgo       bool
 	flags     []string
 	goexp     string
+	root      string // GOROOT of a toolchain of our own, of that release; empty for the release's
 }
 
 var (
@@ -39,6 +40,9 @@ func (b build) String() string {
 	}
 	if b.goexp != "" {
 		s = append(s, b.goexp)
+	}
+	if b.root != "" {
+		s = append(s, filepath.Base(b.root))
 	}
 	return strings.Join(strings.Fields(strings.Join(s, " ")), " ")
 }
@@ -60,7 +64,11 @@ func program(t testing.TB, b build) string {
 	}
 	exe := filepath.Join(programDir, strings.NewReplacer(" ", "_", "/", "_", "=", "_").Replace(key))
 	args := append([]string{"build", "-buildvcs=false", "-o", exe}, b.flags...)
-	cmd := exec.Command("go", append(args, ".")...)
+	command := "go"
+	if b.root != "" {
+		command = filepath.Join(b.root, "bin", "go")
+	}
+	cmd := exec.Command(command, append(args, ".")...)
 	cmd.Dir = filepath.Join("testdata", b.source)
 	cgo := "CGO_ENABLED=0"
 	if b.cgo {
@@ -70,9 +78,12 @@ func program(t testing.TB, b build) string {
 	if b.cgo && b.arch == "arm64" && runtime.GOARCH != "arm64" {
 		cmd.Env = append(cmd.Env, "CC="+crossCC)
 	}
-	if b.toolchain != "" {
+	switch {
+	case b.root != "":
+		cmd.Env = append(cmd.Env, "GOTOOLCHAIN=local", "GOROOT="+b.root)
+	case b.toolchain != "":
 		cmd.Env = append(cmd.Env, "GOTOOLCHAIN=go"+b.toolchain)
-	} else {
+	default:
 		cmd.Env = append(cmd.Env, "GOTOOLCHAIN=local")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {

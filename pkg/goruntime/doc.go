@@ -5,7 +5,8 @@
 // [OpenProcess] binds a Binary to a live process, [Process.Validate] checks the two against each other, and [Process.Snapshot] reads every P
 // with a handful of process_vm_readv calls.
 //
-// Offsets come from the binary's own DWARF, else from the embedded table of Go releases (layouts_gen.go, written by tools/gen-layouts). What
-// cannot be answered is refused with a [RefusedError]; nothing is guessed. Neither ELF bytes nor target memory are trusted: every size, count
-// and pointer is bounded, and malformed input is an error, never a panic.
+// Offsets come from the binary's own DWARF, else from the embedded table of Go releases (layouts_gen.go, written by tools/gen-layouts), else from
+// the code of its runtime (search.go), of which at least two functions must agree on each field; Validate then proves those against the process's
+// memory. What cannot be answered is refused with a [RefusedError]; nothing is guessed. Neither ELF bytes nor target memory are trusted: every
+// size, count and pointer is bounded, and malformed input is an error, never a panic.
 package goruntime

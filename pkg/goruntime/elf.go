@@ -163,3 +163,17 @@ func (im *image) writable(va, size uint64) bool {
 	p := im.segment(va)
 	return p != nil && p.Flags&elf.PF_W != 0 && size <= p.Memsz-(va-p.Vaddr)
 }
+
+// textRange is the range of link-time addresses that is mapped executable.
+func (im *image) textRange() (text [2]uint64) {
+	for _, p := range im.f.Progs {
+		if p.Type != elf.PT_LOAD || p.Flags&elf.PF_X == 0 || p.Memsz > math.MaxUint64-p.Vaddr {
+			continue
+		}
+		if text[1] == 0 || p.Vaddr < text[0] {
+			text[0] = p.Vaddr
+		}
+		text[1] = max(text[1], p.Vaddr+p.Memsz)
+	}
+	return text
+}

@@ -9,7 +9,7 @@ type Reason string
 const (
 	ReasonNotGo       Reason = "not_go"        // no Go build information: not Go, or packed
 	ReasonGoTooOld    Reason = "go_too_old"    // before Go 1.21
-	ReasonGoUnknown   Reason = "go_unknown"    // newer than the table (or a modified runtime) and without DWARF to tell the layout
+	ReasonGoUnknown   Reason = "go_unknown"    // newer than the table (or a modified runtime), without DWARF to tell the layout, and the search of its code failed
 	ReasonArch        Reason = "arch"          // neither amd64 nor arm64
 	ReasonMalformed   Reason = "malformed_elf" // not an ELF executable, or one that contradicts itself
 	ReasonNoVariables Reason = "no_variables"  // the runtime's variables could not be located

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 	"unsafe"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // arena is memory of this process that plays the target's. It stays at one address, so that pointers into it can be written down.
@@ -176,6 +178,37 @@ func FuzzSnapshot(f *testing.F) {
 			if at := s.Ps[i].MIndex; int(at) >= len(s.Ms) || s.Ps[i].RunqDepth > 257 {
 				t.Errorf("%+v with %d Ms", s.Ps[i], len(s.Ms))
 			}
+		}
+	})
+}
+
+// FuzzProof proves a layout on memory in which words have been replaced, as FuzzSnapshot has them: whatever it says, it must say it soon.
+func FuzzProof(f *testing.F) {
+	f.Add([]byte{})
+	f.Add([]byte{0, 1, 0, 255, 255, 255, 255, 255, 255, 255, 255}) // len(allp)
+	f.Add([]byte{8, 0, 1, 0, 64, 0, 0, 0, 0, 0, 0, 0, 8, 1, 0, 64, 0, 0, 0, 0, 0, 0})
+	p := arenaProcess()
+	p.bin.LayoutSource = pstate.LayoutSearch
+	f.Fuzz(func(t *testing.T, input []byte) {
+		healthyArena(&p.bin.Layout)
+		for ; len(input) >= 11; input = input[11:] {
+			off := int(binary.LittleEndian.Uint16(input)) * 8 % (len(arena) - 8)
+			v := binary.LittleEndian.Uint64(input[3:])
+			switch input[2] % 3 {
+			case 1:
+				v = ref(int(v % uint64(len(arena))))
+			case 2:
+				v %= 5000
+			}
+			put(off, v)
+		}
+		begin := time.Now()
+		err := p.prove()
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("took %v", took)
+		}
+		if err != nil && err.Error() == "" {
+			t.Error("refused without a word")
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"testing"
+	"time"
 )
 
 // maxFuzzInput bounds the inputs: what goes wrong with large ones goes wrong with small ones.
@@ -62,8 +63,12 @@ func FuzzInspect(f *testing.F) {
 	}
 	load := sync.OnceValues(func() ([]base, error) {
 		var bases []base
-		for _, b := range []build{{}, {flags: []string{"-ldflags=-s -w", "-buildmode=pie"}}} {
-			data, err := os.ReadFile(program(f, b))
+		for _, b := range []build{{}, {flags: []string{"-ldflags=-s -w", "-buildmode=pie"}}, {flags: []string{"-ldflags=-s -w"}}} {
+			exe := program(f, b)
+			if len(bases) == 2 {
+				exe = renamed(f, exe, buildVersionOf(f, exe)) // the layout is searched for
+			}
+			data, err := os.ReadFile(exe)
 			if err != nil {
 				return nil, err
 			}
@@ -78,21 +83,20 @@ func FuzzInspect(f *testing.F) {
 	if _, err := load(); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(false, []byte{})
-	f.Add(true, []byte{})
-	f.Add(false, []byte{0, 0, 0, 18, 2, 183, 0})                                        // another architecture
-	f.Add(true, []byte{1, 0, 0, 32, 8, 255, 255, 255, 255, 255, 255, 255, 127})         // a segment of nearly endless size
-	f.Add(false, []byte{2, 0, 0, 96, 8, 255, 255, 255, 255, 255, 255, 255, 127})        // a section of nearly endless size
-	f.Add(false, []byte{3, 0, 0, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 4, 255, 255, 255, 255}) // broken contents
-	f.Fuzz(func(t *testing.T, stripped bool, input []byte) {
+	f.Add(uint8(0), []byte{})
+	f.Add(uint8(1), []byte{})
+	f.Add(uint8(2), []byte{})
+	f.Add(uint8(0), []byte{0, 0, 0, 18, 2, 183, 0})                                        // another architecture
+	f.Add(uint8(1), []byte{1, 0, 0, 32, 8, 255, 255, 255, 255, 255, 255, 255, 127})        // a segment of nearly endless size
+	f.Add(uint8(0), []byte{2, 0, 0, 96, 8, 255, 255, 255, 255, 255, 255, 255, 127})        // a section of nearly endless size
+	f.Add(uint8(0), []byte{3, 0, 0, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 4, 255, 255, 255, 255}) // broken contents
+	f.Add(uint8(2), []byte{3, 1, 0, 0, 4, 235, 254, 235, 254, 3, 1, 0, 64, 2, 235, 252})   // code that jumps to itself
+	f.Fuzz(func(t *testing.T, which uint8, input []byte) {
 		bases, err := load()
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := bases[0]
-		if stripped {
-			b = bases[1]
-		}
+		b := bases[int(which)%len(bases)]
 		p := &patched{base: bytes.NewReader(b.data)}
 		for len(input) > 5 && len(p.patches) < 64 {
 			region := b.regions[int(input[0])%len(b.regions)]
@@ -211,6 +215,40 @@ func FuzzCode(f *testing.F) {
 			}
 			if off, ok := use(im, block, code, addr); ok && !plausibleTLS(off) {
 				t.Errorf("%s: slot at %d", arch, off)
+			}
+		}
+	})
+}
+
+// FuzzWalk feeds arbitrary bytes to the walk through a function's code: it must end, and note nothing beyond its bounds.
+func FuzzWalk(f *testing.F) {
+	f.Add([]byte("\x49\x8b\x46\x30\x48\x89\x98\xd0\x00\x00\x00\xc3"), uint64(0x401000))                     // MOVQ 48(R14), AX; MOVQ BX, 208(AX); RET
+	f.Add([]byte("\x48\x81\xec\x00\x01\x00\x00\x48\x89\x04\x24\xeb\xf3"), uint64(0x401000))                 // a loop that moves the stack pointer
+	f.Add([]byte("\x74\xfe\x75\xfc\x74\xfa\xeb\xf8"), uint64(0x401000))                                     // jumps only
+	f.Add([]byte("\xf0\x0f\xb1\x98\x90\x00\x00\x00\xff\x44\x88\x10\xe8\x00\x00\x00\x00"), uint64(0x401000)) // CMPXCHG, INC, CALL
+	f.Add([]byte("\x81\x1b\x40\xf9\x40\x68\x00\xf9\xc0\x03\x5f\xd6"), uint64(0x11000))                      // MOVD 48(R28), R1; MOVD R0, 208(R2); RET
+	f.Add([]byte("\xff\xc3\x04\xd1\xe0\x03\x00\xf9\xfe\xff\xff\x17"), uint64(0x11000))                      // a loop that moves the stack pointer
+	f.Add([]byte("\x45\xfc\x5f\x88\xa5\x04\x00\x11\x45\xfc\x1b\x88\xbb\xff\xff\xb5"), uint64(0x11000))      // LDAXR, ADD, STLXR, CBNZ
+	f.Fuzz(func(t *testing.T, code []byte, addr uint64) {
+		if len(code) > maxCode {
+			return
+		}
+		odd := func(callee uint64) bool { return callee&1 == 1 }
+		for _, arch := range []string{"amd64", "arm64"} {
+			begin := time.Now()
+			facts, _ := walkCode(arch, code, addr, odd, odd)
+			if took := time.Since(begin); took > 20*time.Second {
+				t.Errorf("%s: took %v", arch, took)
+			}
+			if len(facts) > maxFacts+8 {
+				t.Errorf("%s: %d facts", arch, len(facts))
+			}
+			for _, x := range facts {
+				for _, v := range []value{x.addr, x.val, x.old} {
+					if v.depth < 0 || v.depth > maxDeref || v.off < -maxTypeSize || v.off > maxTypeSize {
+						t.Errorf("%s: %+v", arch, v)
+					}
+				}
 			}
 		}
 	})

@@ -40,8 +40,10 @@ type Binary struct {
 	// GCWorkers is the link-time range of code that starts the GC's mark workers; a goroutine whose gopc lies in it is one. Both are 0 if unknown.
 	GCWorkers [2]uint64
 
-	entry  uint64  // link-time address of the entry point
-	checks []check // what a process that runs this program has in its memory
+	found  *search   // what the search for the layout found besides it, while the program is inspected
+	text   [2]uint64 // link-time range of executable code
+	entry  uint64    // link-time address of the entry point
+	checks []check   // what a process that runs this program has in its memory
 }
 
 // check is a piece of the file's read-only contents at a link-time address.
@@ -122,6 +124,7 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 		Arch:      im.arch,
 		PIE:       im.f.Type == elf.ET_DYN,
 		BuildID:   im.buildID(),
+		text:      im.textRange(),
 		entry:     im.f.Entry,
 		checks:    im.checks(),
 	}
@@ -140,6 +143,7 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.found = nil
 	b.findTLS(im, syms)
 	b.findProbes(im, syms)
 	if s, ok := syms[gcWorkerStarter]; ok && im.executable(s.value) {
@@ -195,6 +199,12 @@ func (b *Binary) locate(im *image) (map[string]symbol, error) {
 	if missing := b.Vars.missing(); missing != "" {
 		return nil, refuse(ReasonNoVariables, nil, "the program's symbol table lacks %s", missing)
 	}
+	if b.found != nil {
+		if differs := b.found.contradicts(&b.Vars, syms["runtime.sched"].size); differs != "" {
+			return nil, refuse(ReasonGoUnknown, nil, "the program's code and its symbol table disagree on where runtime.%s lies: it was built with a modified runtime", differs)
+		}
+		b.Vars.Sched = b.found.vars.Sched // from which the layout's offsets count
+	}
 	b.Cgo = im.byteAt(b.Vars.IsCgo) == 1
 	return syms, nil
 }
@@ -209,8 +219,12 @@ func (b *Binary) locateStripped(im *image, wanted map[string]bool) (map[string]s
 	if err != nil {
 		return nil, refuse(ReasonNoVariables, err, "the program is stripped and its table of functions is broken")
 	}
-	finder := varFinder{im: im, funcs: funcs}
-	finder.find(&b.Vars, &b.Layout)
+	if b.found != nil {
+		b.Vars = b.found.vars
+	} else {
+		finder := varFinder{im: im, funcs: funcs}
+		finder.find(&b.Vars, &b.Layout)
+	}
 	if missing := b.Vars.missing(); missing != "" {
 		return nil, refuse(ReasonNoVariables, nil, "the program is stripped and %s could not be located by the functions that use it", missing)
 	}
@@ -243,22 +257,27 @@ func (im *image) byteAt(va uint64) byte {
 	return v[0]
 }
 
-// findLayout takes the layout from DWARF, else from the table.
+// findLayout takes the layout from DWARF, else from the table, else from the program's code.
 func (b *Binary) findLayout(im *image, version goVersion) error {
 	l, dwarfErr := layoutFromDWARF(im)
 	if dwarfErr == nil {
-		if missing := l.check(); missing == "" {
-			b.Layout, b.LayoutSource = *l, pstate.LayoutDWARF
-			return nil
-		} else {
-			dwarfErr = fmt.Errorf("its debugging information lacks %s", missing)
+		// What it says is so: a table, or a search, could only be wrong where it differs.
+		if missing := l.check(); missing != "" {
+			return refuse(ReasonGoUnknown, nil, "the program's debugging information describes a modified runtime, without %s", missing)
 		}
+		b.Layout, b.LayoutSource = *l, pstate.LayoutDWARF
+		return nil
 	}
 	l, problem := tableLayout(version, im.arch)
-	if l == nil {
-		return refuse(ReasonGoUnknown, dwarfErr, "%s, and it has no debugging information to learn the layout from", problem)
+	if l != nil {
+		b.Layout, b.LayoutSource = *l, pstate.LayoutTable
+		return nil
 	}
-	b.Layout, b.LayoutSource = *l, pstate.LayoutTable
+	found, err := searchLayout(im)
+	if err != nil {
+		return refuse(ReasonGoUnknown, err, "%s, it has no debugging information to learn the layout from (%v), and the search of its code failed", problem, dwarfErr)
+	}
+	b.found, b.Layout, b.LayoutSource = found, found.l, pstate.LayoutSearch
 	return nil
 }
 

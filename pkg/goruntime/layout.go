@@ -11,7 +11,8 @@ const Absent int32 = -1
 // Layout holds the byte offset of every runtime field P-Scope reads. A field that the Go version lacks is [Absent].
 //
 // The tag of a field is its path inside the runtime's struct, as the runtime's source has it; alternatives for other versions follow after a
-// bar. Without a tagged field marked required, no snapshot is possible. Filled from DWARF and by tools/gen-layouts alike.
+// bar. Without a tagged field marked required, no snapshot is possible. Filled from DWARF and by tools/gen-layouts alike. A layout that was searched
+// for has those fields only that are read, sizes that end with the last of them, and a schedt that begins with the first.
 type Layout struct {
 	G     GLayout     `type:"runtime.g"`
 	M     MLayout     `type:"runtime.m"`
@@ -22,8 +23,8 @@ type Layout struct {
 // GLayout locates fields of type g, a goroutine (runtime/runtime2.go).
 type GLayout struct {
 	Size         int32
-	StackLo      int32 `field:"stack.lo,required"`
-	StackHi      int32 `field:"stack.hi,required"`
+	StackLo      int32 `field:"stack.lo"`
+	StackHi      int32 `field:"stack.hi"`
 	M            int32 `field:"m,required"`
 	SchedSP      int32 `field:"sched.sp"`
 	SchedPC      int32 `field:"sched.pc"`
@@ -45,7 +46,7 @@ type GLayout struct {
 // MLayout locates fields of type m, a thread (runtime/runtime2.go).
 type MLayout struct {
 	Size        int32
-	G0          int32 `field:"g0,required"`
+	G0          int32 `field:"g0"`
 	ProcID      int32 `field:"procid,required"`
 	GSignal     int32 `field:"gsignal"`
 	TLS         int32 `field:"tls"`
@@ -80,7 +81,7 @@ type PLayout struct {
 	OldM              int32 `field:"oldm"` // a weak pointer; since Go 1.26
 	RunqHead          int32 `field:"runqhead,required"`
 	RunqTail          int32 `field:"runqtail,required"`
-	Runq              int32 `field:"runq,required"`
+	Runq              int32 `field:"runq"`
 	RunNext           int32 `field:"runnext,required"`
 	GCMarkWorkerMode  int32 `field:"gcMarkWorkerMode,required"`
 	StatsSeq          int32 `field:"statsSeq"`
@@ -103,8 +104,8 @@ type SchedLayout struct {
 	PIdle                int32 `field:"pidle,required"`
 	NPIdle               int32 `field:"npidle,required"`
 	NMSpinning           int32 `field:"nmspinning,required"`
-	RunqHead             int32 `field:"runq.head,required"`
-	RunqTail             int32 `field:"runq.tail,required"`
+	RunqHead             int32 `field:"runq.head"`
+	RunqTail             int32 `field:"runq.tail"`
 	RunqSize             int32 `field:"runqsize|runq.size,required"` // moved into gQueue by Go 1.25
 	GCWaiting            int32 `field:"gcwaiting,required"`
 	StopWait             int32 `field:"stopwait,required"`

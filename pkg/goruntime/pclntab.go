@@ -50,7 +50,7 @@ func openFuncTable(im *image) (*funcTable, error) {
 		return true
 	})
 	if found == nil {
-		return nil, errors.New("no table of functions")
+		return nil, errors.New("there is none in the format of Go 1.20 to 1.27")
 	}
 	return found, nil
 }
@@ -153,31 +153,51 @@ func (t *funcTable) lookup(wanted map[string]bool) (map[string]symbol, error) {
 	for _, name := range names {
 		unique[name] = true
 	}
-	distinct := len(unique)
+	// The runtime comes first in what Go links by itself, so that it is rare to read the list to its end.
+	err = t.walk(names, func(name string, s symbol) bool {
+		if _, dup := found[name]; !dup {
+			found[name] = s
+		}
+		return len(found) < len(unique)
+	})
+	return found, err
+}
+
+// each calls fn for every function of the names wanted, until it returns false. One name may have two: a bridge between calling conventions has the name of what it
+// leads to.
+func (t *funcTable) each(wanted map[string]bool, fn func(name string, s symbol) bool) error {
+	names, err := t.nameOffsets(wanted)
+	if err != nil {
+		return err
+	}
+	return t.walk(names, fn)
+}
+
+// walk goes through the list of functions.
+func (t *funcTable) walk(names map[uint32]string, fn func(name string, s symbol) bool) error {
 	// The list has pairs of 32-bit offsets, of the function from the text and of its record from the list; a record begins with the former again
 	// and the offset of its name (runtime/symtab.go, functab and runtime/runtime2.go, _func). Records lie in the order of the list.
 	list := newWindow(t.im, t.addr+t.funcs)
 	records := newWindow(t.im, t.addr+t.funcs)
-	// The runtime comes first in what Go links by itself, so that it is rare to read the list to its end.
-	for i := uint64(0); i < t.nfunc && len(found) < distinct; i++ {
+	for i := uint64(0); i < t.nfunc; i++ {
 		entry, err := list.bytes(i*8, 12)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		start, record, end := t.im.le.Uint32(entry), t.im.le.Uint32(entry[4:]), t.im.le.Uint32(entry[8:])
 		head, err := records.bytes(uint64(record), 8)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		name, ok := names[t.im.le.Uint32(head[4:])]
 		if !ok || t.im.le.Uint32(head) != start || end < start {
 			continue
 		}
-		if _, dup := found[name]; !dup {
-			found[name] = symbol{value: t.text + uint64(start), size: uint64(end - start), typ: elf.STT_FUNC}
+		if !fn(name, symbol{value: t.text + uint64(start), size: uint64(end - start), typ: elf.STT_FUNC}) {
+			return nil
 		}
 	}
-	return found, nil
+	return nil
 }
 
 // nameOffsets finds the wanted names in the table of names.

@@ -3,11 +3,13 @@ package goruntime
 import (
 	"errors"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // Validate checks that what Inspect found makes sense in the live process: the version string is the one in the file, there are between 1 and 4096
 // Ps, as many as GOMAXPROCS, each with its own number and a known status, and each M that carries a P says so itself. It guards against a wrong
-// layout, which would otherwise yield plausible nonsense. A process that is starting up gives [ErrNotStarted]: try again later.
+// layout, which would otherwise yield plausible nonsense. A layout that was searched for is checked field by field besides. A process that is starting up gives [ErrNotStarted]: try again later.
 func (p *Process) Validate() error {
 	var s Snapshot
 	var last error
@@ -21,6 +23,11 @@ func (p *Process) Validate() error {
 			err = p.plausible(&s)
 		}
 		if err == nil {
+			if p.bin.LayoutSource == pstate.LayoutSearch {
+				if err := p.prove(); err != nil {
+					return err
+				}
+			}
 			// Not before: the string's pointer is not relocated until the dynamic linker has run.
 			return p.validateVersion()
 		}

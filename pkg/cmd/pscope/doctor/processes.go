@@ -99,6 +99,13 @@ func examineProcess(pid int, ebpf bool, inspected map[string]inspection) (p Proc
 		return p, true, nil
 	}
 	_ = mem.Close()
+	if in.binary.LayoutSource == pstate.LayoutSearch {
+		// What a search has found in the program holds only if this process's memory agrees.
+		if err := prove(pid, in.binary); err != nil {
+			p.Reason, p.Fix = err.Error(), fixFor(err)
+			return p, true, nil
+		}
+	}
 	p.Observable = string(pstate.SourceSnapshot)
 	if ebpf {
 		p.Observable = string(pstate.SourceEBPF)
@@ -107,6 +114,16 @@ func examineProcess(pid int, ebpf bool, inspected map[string]inspection) (p Proc
 		}
 	}
 	return p, true, nil
+}
+
+// prove checks a layout against the memory of one process.
+func prove(pid int, b *goruntime.Binary) error {
+	p, err := goruntime.OpenProcess(pid, b)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	return p.Validate()
 }
 
 // fixFor says what to do about a binary that is refused.
@@ -120,6 +137,8 @@ func fixFor(err error) string {
 		return "build the program with Go 1.21 or later"
 	case goruntime.ReasonGoUnknown:
 		return "update P-Scope, or build the program with debugging information (without -ldflags=-w)"
+	case goruntime.ReasonMemory:
+		return "report this program, with its Go version; with debugging information (without -ldflags=-w) it needs no search"
 	case goruntime.ReasonNoVariables:
 		return "build the program with its symbol table (without -ldflags=-s)"
 	case goruntime.ReasonArch:

@@ -1,0 +1,108 @@
+package goruntime
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// TestLiveSearch reads running programs that say they were built with Go 1.99 and have neither symbols nor debugging information: those of every release, and such with a
+// modified runtime.
+func TestLiveSearch(t *testing.T) {
+	run := func(t *testing.T, b build) {
+		exe := program(t, b)
+		exe = renamed(t, exe, buildVersionOf(t, exe))
+		bin := inspectFile(t, exe)
+		if bin.LayoutSource != pstate.LayoutSearch || !bin.Stripped || !strings.HasPrefix(bin.GoVersion, "go1.99") {
+			t.Fatalf("%s: layout from %q, stripped: %v", bin.GoVersion, bin.LayoutSource, bin.Stripped)
+		}
+		testLive(t, exe, bin)
+	}
+	eachToolchain(t, func(t *testing.T, toolchain string) {
+		run(t, build{toolchain: toolchain, flags: []string{"-ldflags=-s -w"}})
+	})
+	for _, c := range modifications() {
+		t.Run(fmt.Sprintf("modified-go%s-%d-%v", c.toolchain, c.seed, c.shuffle), func(t *testing.T) {
+			run(t, build{toolchain: c.toolchain, root: modifiedRuntime(t, c.toolchain, c.seed, c.shuffle), flags: []string{"-ldflags=-s -w"}})
+		})
+	}
+}
+
+// TestLiveSearchWithSymbols is for programs that have symbols but no debugging information, as -ldflags=-w makes them.
+func TestLiveSearchWithSymbols(t *testing.T) {
+	exe := program(t, build{flags: []string{"-ldflags=-w"}})
+	exe = renamed(t, exe, buildVersionOf(t, exe))
+	bin := inspectFile(t, exe)
+	if bin.LayoutSource != pstate.LayoutSearch || bin.Stripped {
+		t.Fatalf("layout from %q, stripped: %v", bin.LayoutSource, bin.Stripped)
+	}
+	testLive(t, exe, bin)
+}
+
+// TestProofRefuses moves one field after the other to where it is not, as a search that is wrong would have it: memory must refuse it, naming a field. The fields in which
+// memory has nothing to show are those that are zero nearly always.
+func TestProofRefuses(t *testing.T) {
+	exe := program(t, build{flags: []string{"-ldflags=-s -w"}})
+	exe = renamed(t, exe, buildVersionOf(t, exe))
+	right := inspectFile(t, exe)
+	quiet, busy := start(t, exe, nil, "GOMAXPROCS=4"), start(t, exe, nil, "GOMAXPROCS=4")
+	quiet.do("4t") // with threads in system calls
+	busy.do("4b")  // with threads that carry Ps
+	quiet.open(right)
+	busy.open(right)
+	for _, wrong := range []struct {
+		name string
+		move func(l *Layout)
+	}{
+		{"m.p in the busy one", func(l *Layout) { l.M.P -= 8 }},
+		{"m.p in the busy one", func(l *Layout) { l.M.P += 8 }},
+		{"p.runnext in the busy one", func(l *Layout) { l.P.RunNext = l.P.Link - 8 }},
+		{"g.m", func(l *Layout) { l.G.M += 8 }},
+		{"g.m", func(l *Layout) { l.G.M -= 8 }},
+		{"g.atomicstatus", func(l *Layout) { l.G.AtomicStatus -= 8 }},
+		{"g.goid", func(l *Layout) { l.G.GoID -= 8 }},
+		{"g.goid", func(l *Layout) { l.G.GoID += 8 }},
+		{"g.gopc", func(l *Layout) { l.G.GoPC -= 8 }},
+		{"g.gopc", func(l *Layout) { l.G.GoPC += 8 }},
+		{"m.procid", func(l *Layout) { l.M.ProcID += 8 }},
+		{"m.procid", func(l *Layout) { l.M.ProcID -= 8 }},
+		{"m.curg", func(l *Layout) { l.M.CurG += 8 }},
+		{"m.curg", func(l *Layout) { l.M.CurG -= 8 }},
+		{"m.oldp", func(l *Layout) { l.M.OldP += 8 }},
+		{"m.id", func(l *Layout) { l.M.ID += 8 }},
+		{"m.alllink", func(l *Layout) { l.M.AllLink += 8 }},
+		{"m.alllink", func(l *Layout) { l.M.AllLink -= 8 }},
+		{"p.id", func(l *Layout) { l.P.ID += 4 }},
+		{"p.status", func(l *Layout) { l.P.Status += 4 }},
+		{"p.link", func(l *Layout) { l.P.Link += 8 }},
+		{"p.m", func(l *Layout) { l.P.M += 8 }},
+		{"p.m", func(l *Layout) { l.P.M -= 8 }},
+		{"p.runqhead", func(l *Layout) { l.P.RunqHead += 8 }},
+		{"sched.pidle", func(l *Layout) { l.Sched.PIdle += 8 }},
+		{"sched.npidle", func(l *Layout) { l.Sched.NPIdle += 8 }},
+	} {
+		b := *right
+		wrong.move(&b.Layout)
+		c := quiet
+		if strings.HasSuffix(wrong.name, "busy one") {
+			c = busy
+		}
+		p, err := OpenProcess(c.cmd.Process.Pid, &b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Validate()
+		p.Close()
+		switch {
+		case err == nil:
+			t.Errorf("%s in the wrong place was accepted", wrong.name)
+		case !errors.Is(err, &RefusedError{Reason: ReasonMemory}) && !errors.Is(err, ErrTorn) && !errors.Is(err, ErrNotStarted):
+			t.Errorf("%s in the wrong place: %v", wrong.name, err)
+		default:
+			t.Logf("%s: %v", wrong.name, err)
+		}
+	}
+}
