@@ -40,8 +40,9 @@ const RANKED_AFTER = 60;
 export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' | 'stopped' | 'imbalance', string> {
   const observed = `max ${PER_PROCESS} (sum ${PER_P} (pscope_p_seconds_total{${selector}}))`;
   const there = `max ${PER_PROCESS} (pscope_target_info{${selector}} @ end())`;
+  // All are shares; a rate reaches beyond the first and the last sample, for a process of a few seconds to more than the whole.
   const lasting = (expr: string): string =>
-    `(${expr}) and on (host, process, process_pid) (${observed} >= ${RANKED_AFTER} or ${there})`;
+    `clamp_max((${expr}) and on (host, process, process_pid) (${observed} >= ${RANKED_AFTER} or ${there}), 1)`;
   const ofPs = (how: 'avg' | 'max', metric: string, more = ''): string =>
     lasting(`${how} ${PER_PROCESS} (sum ${PER_P} (rate(${metric}{${selector}${more}}[$__rate_interval])))`);
   return {

@@ -420,6 +420,9 @@ function columnProperties(column: Column): dashboard.DynamicConfigValue[] {
   }
   if (column.colour !== undefined) {
     set('color', { mode: dashboard.FieldColorModeId.Fixed, fixedColor: column.colour });
+    // Left to itself the table looks at the first row: where that has no course, it writes all others out as "[object Object]".
+    set('custom.cellOptions', { type: common.TableCellDisplayMode.Sparkline });
+    set('noValue', '–');
   }
   if (column.bar !== undefined) {
     set('min', 0);
