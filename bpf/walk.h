@@ -84,7 +84,7 @@ static __noinline u32 tid_inside(struct task_struct *task)
 }
 
 // How many words of an m are read at once, from procid on: curg, p and nextp lie within them, or the agent refuses the target (claim in
-// pkg/collector/observed_linux.go).
+// pkg/collector/reach_linux.go).
 #define M_WORDS 21
 
 // How many from curg on, where that is enough: the agent sets keeps_m only then.
