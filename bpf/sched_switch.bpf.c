@@ -31,6 +31,8 @@ static __noinline void switched_out(struct target *t, u32 index, struct task_str
 	observe(t, th, task, now, state);
 	if (state == T_UNINTERRUPTIBLE)
 		d_enter(t, th, now);
+	else
+		d_leave(t, th, now); // it woke without having left its CPU
 }
 
 static __noinline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began, u32 tid)

@@ -195,12 +195,14 @@ func (o *observed) step(to int) {
 		o.blind = true
 		k.leave(o.info.PID, o.index)
 		k.forgetThreads(o.index)
+		o.uncountD() // the next snapshot counts those that it sees
 	case to < stepSnapshots && o.blind:
 		if err = o.proc.Snapshot(&o.snap, true); err != nil {
 			g.reach(stepSnapshots) // it is ending, or will be tried again
 			return
 		}
 		o.blind = false
+		o.uncountD()
 		err = k.enter(o.info.PID, o.index)
 		o.enterThreads()
 	}

@@ -580,7 +580,7 @@ func pinnedInD(t *testing.T, phase string) {
 	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/pscope").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	c, _ := collectIn(t, ModeEBPF, nil)
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget = -1 })
 	demo := exec.Command(bin, "demo", "-phases", phase, "-phase-seconds", "1", "-d-seconds", "20", "-once")
 	out, err := demo.StdoutPipe()
 	if err != nil {
@@ -612,8 +612,30 @@ func pinnedInD(t *testing.T, phase string) {
 		return err == nil && s == pstate.Uninterruptible
 	})
 	time.Sleep(300 * time.Millisecond)
+	onePinned(t, c, pid, phase)
+	if phase == "dcall" {
+		return // snapshots don't show what a thread last carried
+	}
+	// The thread goes on sleeping while less is observed, and while all is again.
+	o := observedAs(t, c, pid)
+	for _, level := range []int{stepSnapshots, stepNone} {
+		t.Logf("level %d", level)
+		o.mu.Lock()
+		o.step(level)
+		o.mu.Unlock()
+		time.Sleep(300 * time.Millisecond)
+		onePinned(t, c, pid, phase)
+	}
+	if v := view(c, pid); v.Reconciled["overcounted_uninterruptible"] != 0 {
+		t.Errorf("repaired: %v", v.Reconciled)
+	}
+}
+
+// onePinned tests that one P is pinned in D, all of the time.
+func onePinned(t *testing.T, c Collector, pid int, phase string) {
+	t.Helper()
 	a := view(c, pid)
-	time.Sleep(2 * time.Second)
+	time.Sleep(3 * time.Second) // the threads are counted every second, and what two counts say is believed
 	b := view(c, pid)
 	if a == nil || b == nil {
 		t.Fatal("the demo is not observed")

@@ -294,9 +294,13 @@ func (o *observed) enterThreads() {
 		if old, ok := o.c.kernel.threadEntry(uint32(m.TID)); ok && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
 			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
 		}
-		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
-		if err == nil && th.D_slot != 0 {
+		// It is counted before its entry says so: who finds the entry saying so takes it back.
+		if th.D_slot != 0 {
 			countD(p.rec, now)
+		}
+		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
+		if err != nil && th.D_slot != 0 {
+			oneLessInD(p.rec)
 		}
 		if errors.Is(err, ebpf.ErrKeyExist) {
 			continue

@@ -79,18 +79,18 @@ func (o *observed) bury(p *observedP, now uint64) {
 // settle is snapshot mode: what is seen holds from now until the next look.
 func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
 	owner, s, t := o.sight(seen)
+	switch counted := atomic.LoadUint64(&p.rec.D_word)>>36 != 0; {
+	case t == pstate.Uninterruptible && !counted:
+		countD(p.rec, now)
+	case t != pstate.Uninterruptible && counted:
+		uncountD(p.rec, now)
+	}
 	old := word(p.rec.Word)
 	if old.owner() == owner && old.state() == s && old.thread() == t {
 		return
 	}
 	closed, _ := swap(p.rec, old, now, owner, s, t, 0)
 	o.keep(p, closed[:]...)
-	if t == pstate.Uninterruptible && p.rec.D_word>>36 == 0 {
-		p.rec.D_word = 1<<36 | now&sinceMask
-	} else if t != pstate.Uninterruptible && p.rec.D_word>>36 != 0 {
-		p.rec.D_time += elapsed(now, p.rec.D_word)
-		p.rec.D_word = 0
-	}
 }
 
 // repair compares a record with a snapshot. Only a P whose word did not change while the snapshot was read can be judged, and only what holds for

@@ -96,7 +96,7 @@ func (c *collect) readThreads() {
 	for i, o := range byIndex {
 		o.mu.Lock()
 		o.threads, o.threadsAt = threads[i], c.clock.unix(now)
-		if !o.closed {
+		if !o.closed && !o.blind { // without the kernel side no thread is known, and snapshots count
 			o.recount(counted, now)
 		}
 		o.mu.Unlock()
@@ -117,6 +117,34 @@ func countD(r *kern.ScopeP_record, since uint64) {
 		if atomic.CompareAndSwapUint64(&r.D_word, d, next) {
 			return
 		}
+	}
+}
+
+// oneLessInD takes back what countD has just done.
+func oneLessInD(r *kern.ScopeP_record) {
+	atomic.AddUint64(&r.D_word, ^uint64(1<<36-1)) // all ones above the count's lowest bit: minus one
+}
+
+// uncountD ends a P's count of threads in uninterruptible sleep at the tick now.
+func uncountD(r *kern.ScopeP_record, now uint64) {
+	for {
+		d := atomic.LoadUint64(&r.D_word)
+		if d>>36 == 0 {
+			return
+		}
+		if atomic.CompareAndSwapUint64(&r.D_word, d, now&sinceMask) {
+			atomic.AddUint64(&r.D_time, elapsed(now, d))
+			return
+		}
+	}
+}
+
+// uncountD ends the counts of all Ps, before who counts is another: the kernel side or the snapshots. The caller holds mu.
+func (o *observed) uncountD() {
+	now := nowTick()
+	for _, p := range o.ps {
+		uncountD(p.rec, now)
+		p.overcounted = 0
 	}
 }
 
@@ -180,8 +208,7 @@ func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 		// thread wake in this very moment, its next switch corrects what is then wrong.
 		countD(p.rec, th.Word)
 		if o.c.kernel.objs.Threads.Update(tid, &th, ebpf.UpdateExist) != nil {
-			// It is gone. Adding all ones takes one away: the count is above 0.
-			atomic.AddUint64(&p.rec.D_word, ^uint64(1<<36-1))
+			oneLessInD(p.rec) // it is gone
 			return
 		}
 		if w.owner() == tid && w.thread() != pstate.Uninterruptible {
