@@ -141,6 +141,9 @@ func kernelRelease() string {
 func (c *collect) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
+	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
+		wg.Go(c.measureTrap)
+	}
 	// One timer for all, because every wake-up costs, also that of the runtime's own monitor: what is due is done together, and between two snapshots
 	// the agent wakes only while the ring fills quickly.
 	timer := time.NewTimer(0)
@@ -181,6 +184,16 @@ func (c *collect) Run(ctx context.Context) error {
 		}
 		timer.Reset(max(wait, time.Millisecond))
 	}
+}
+
+// measureTrap makes what is said of the cost of uprobes that of this machine.
+func (c *collect) measureTrap() {
+	d, err := measureTrap(c.kernel.objs.WorldStarted)
+	if err != nil {
+		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", usualTrap, "err", err)
+		return
+	}
+	c.kernel.trapCosts.Store(int64(d))
 }
 
 // seeWhetherToldOfAll makes the finder look for itself if an exec may be among the events that did not fit into the ring.

@@ -26,12 +26,9 @@ var leftOut = [...]string{"", "goroutine migrations", "raw intervals", "four of 
 // sparseSamples is one in how many samples counts from stepSamples on.
 const sparseSamples = 5
 
-// What an event costs a target besides the time the programs measure themselves: the tracepoint's own dispatch and the look-up of the target, and for
-// a uprobe at an emulated instruction the trap (bench/results/cost.md).
-const (
-	eventOverhead = 50 * time.Nanosecond
-	trapOverhead  = 600 * time.Nanosecond
-)
+// eventOverhead is what an event costs a target besides the time that the programs measure themselves: the tracepoint's own dispatch and the look-up of
+// the target (bench/results/cost.md).
+const eventOverhead = 50 * time.Nanosecond
 
 const (
 	governWindow   = 100 * time.Millisecond // of the target's CPU time: /proc counts in steps of 10 ms
@@ -119,7 +116,7 @@ func (o *observed) probeCost() time.Duration {
 	if atomic.LoadUint32(&s.EndsLate) != 0 {
 		traps += traps / 2
 	}
-	return cost + time.Duration(traps)*trapOverhead
+	return cost + time.Duration(traps)*o.c.kernel.trap()
 }
 
 // govern measures what observing costs each target, and steps down or up.

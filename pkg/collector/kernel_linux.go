@@ -34,6 +34,8 @@ type kernelSide struct {
 	samples sampling
 	threads threadReader
 
+	trapCosts atomic.Int64 // a hit of a uprobe, in ns; 0: not measured
+
 	mu          sync.Mutex
 	freeTargets []uint32
 	freeChunks  []uint16
@@ -115,6 +117,14 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		k.links = append(k.links, l)
 	}
 	return k, nil
+}
+
+// trap is what a hit of a uprobe costs besides the time in the program.
+func (k *kernelSide) trap() time.Duration {
+	if d := k.trapCosts.Load(); d > 0 {
+		return time.Duration(d)
+	}
+	return usualTrap
 }
 
 // explainLoad adds what the user can do to the errors that privileges and old kernels give.

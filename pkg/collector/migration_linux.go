@@ -37,9 +37,7 @@ const (
 	// would have to stand for four times as many and more.
 	mostGap = 0.75
 
-	// startTrap is what a hit costs the target besides the time in the program (bench/results/cost.md), and windowTrap what putting the probe into
-	// its code and taking it out costs, which the target's threads may have to wait for.
-	startTrap  = 550 * time.Nanosecond
+	// windowTrap is what putting the probe into the target's code and taking it out costs, which the target's threads may have to wait for.
 	windowTrap = 200 * time.Microsecond
 )
 
@@ -435,7 +433,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 		rate, came := c.rate(time.Duration(got.end-got.begin), length)
 		got.rates, got.came = append(got.rates, rate), append(got.came, came)
 	}
-	got.cost += time.Duration(got.hits) * startTrap
+	got.cost += time.Duration(got.hits) * k.trap()
 	return got, err
 }
 
@@ -444,7 +442,7 @@ func (o *observed) spent(slots []int, before []startCounts) (cost time.Duration)
 	for i, slot := range slots {
 		var c startCounts
 		c.read(&o.c.kernel.starts[slot])
-		cost += time.Duration(c.ns-before[i].ns) + time.Duration(c.hits-before[i].hits)*startTrap
+		cost += time.Duration(c.ns-before[i].ns) + time.Duration(c.hits-before[i].hits)*o.c.kernel.trap()
 	}
 	return cost
 }

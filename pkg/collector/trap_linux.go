@@ -1,0 +1,107 @@
+package collector
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+)
+
+// A hit of a uprobe costs a program more than the time in the BPF program: the trap and the way back, at an instruction that the kernel emulates. On one processor that is
+// half a microsecond, on another two, so the agent measures it on itself when it starts.
+
+// usualTrap is what is assumed until it has been measured, or where it can't be.
+const usualTrap = 600 * time.Nanosecond
+
+const (
+	trapBatches = 15
+	trapCalls   = 100 // a batch
+	// What a measurement must lie between to be believed.
+	leastTrap = 100 * time.Nanosecond
+	mostTrap  = 20 * time.Microsecond
+)
+
+// trapped is the function that is probed. It has a frame, so that it begins with an instruction the kernel emulates.
+//
+//go:noinline
+func trapped(n int) int {
+	var frame [64]int
+	frame[n&63] = n
+	return frame[(n+1)&63]
+}
+
+// measureTrap puts a probe into the agent's own code for some milliseconds and gives what a hit costs. The program must do next to nothing for a process that is no target.
+func measureTrap(prog *ebpf.Program) (time.Duration, error) {
+	offset, err := trappedOffset()
+	if err != nil {
+		return 0, err
+	}
+	exe, err := link.OpenExecutable("/proc/self/exe")
+	if err != nil {
+		return 0, err
+	}
+	without := callTrapped()
+	l, err := exe.Uprobe("trapped", prog, &link.UprobeOptions{Address: offset, PID: os.Getpid()})
+	if err != nil {
+		return 0, err
+	}
+	with := callTrapped()
+	if err := l.Close(); err != nil {
+		return 0, err
+	}
+	d := with - without
+	if d < leastTrap || d > mostTrap {
+		return 0, fmt.Errorf("a hit seems to cost %v", d)
+	}
+	return d, nil
+}
+
+// callTrapped is how long a call takes, the median of some batches: what interrupts one of them does not matter.
+func callTrapped() time.Duration {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	took := make([]time.Duration, trapBatches)
+	for i := range took {
+		begun := time.Now()
+		for n := range trapCalls {
+			trapped(n)
+		}
+		took[i] = time.Since(begun) / trapCalls
+	}
+	slices.Sort(took)
+	return took[trapBatches/2]
+}
+
+// trappedOffset is where in the program's file the probe goes.
+func trappedOffset() (uint64, error) {
+	entry := runtime.FuncForPC(reflect.ValueOf(trapped).Pointer()).Entry()
+	code := unsafe.Slice((*byte)(unsafe.Pointer(reflect.ValueOf(trapped).Pointer())), 64)
+	at, ok := goruntime.EmulatedEntry(code, uint64(entry))
+	if !ok {
+		return 0, errors.New("the function that was to be probed has no instruction that the kernel emulates")
+	}
+	f, err := os.Open("/proc/self/maps")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	pc := uint64(entry) + uint64(at)
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		var from, to, offset uint64
+		var may string
+		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s %x", &from, &to, &may, &offset); n == 4 && from <= pc && pc < to {
+			return pc - from + offset, nil
+		}
+	}
+	return 0, errors.New("the program's code is not in its own memory map")
+}
