@@ -195,10 +195,10 @@ var families = []family{
 				w.float(&t.probeCost, t, v.Governor.Share, "", nil)
 			}
 		}},
-	self(Family{selfCPU, "User and system CPU time of the agent.", "seconds", Counter}),
-	self(Family{selfMemory, "Resident memory of the agent.", "bytes", Gauge}),
-	self(Family{selfFiles, "Open file descriptors of the agent.", "", Gauge}),
-	self(Family{selfStart, "When the agent started, in seconds since the Unix epoch.", "seconds", Gauge}),
+	self(Family{"process_cpu_seconds_total", "User and system CPU time of the agent.", "seconds", Counter}),
+	self(Family{"process_resident_memory_bytes", "Resident memory of the agent.", "bytes", Gauge}),
+	self(Family{"process_open_fds", "Open file descriptors of the agent.", "", Gauge}),
+	self(Family{"process_start_time_seconds", "When the agent started, in seconds since the Unix epoch.", "seconds", Gauge}),
 	{Family: Family{"pscope_build_info", "The agent's version; always 1.", "", Gauge},
 		agent: func(w *walk, snap *Snapshot) {
 			w.agentFloat(1, "version", w.set.version, "goversion", w.set.goVersion, "goarch", w.set.goArch, "mode", snap.Mode)

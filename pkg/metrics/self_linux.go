@@ -16,16 +16,16 @@ func Self() map[string]float64 {
 	out := make(map[string]float64, 4)
 	var use unix.Rusage
 	if unix.Getrusage(unix.RUSAGE_SELF, &use) == nil {
-		out[selfCPU] = float64(use.Utime.Nano()+use.Stime.Nano()) / 1e9
+		out["process_cpu_seconds_total"] = float64(use.Utime.Nano()+use.Stime.Nano()) / 1e9
 	}
 	if pages, ok := residentPages(); ok {
-		out[selfMemory] = float64(pages * int64(os.Getpagesize()))
+		out["process_resident_memory_bytes"] = float64(pages * int64(os.Getpagesize()))
 	}
 	if n, ok := openFiles(); ok {
-		out[selfFiles] = float64(n)
+		out["process_open_fds"] = float64(n)
 	}
 	if at, ok := started(); ok {
-		out[selfStart] = at
+		out["process_start_time_seconds"] = at
 	}
 	return out
 }
