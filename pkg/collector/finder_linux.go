@@ -286,8 +286,9 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		f.c.mu.Lock()
 		f.c.observed[t.Key] = o
 		f.c.rosterChanged()
+		t = o.info // the governor and tier 2 may change it from now on
 		f.c.mu.Unlock()
-		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", o.info.Layout, "source", o.info.Source)
+		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
 	case errors.Is(err, goruntime.ErrExited):
 	default:
 		if errors.Is(err, goruntime.ErrNotStarted) || errors.Is(err, goruntime.ErrTorn) {
