@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -49,8 +50,9 @@ func TestProofRefuses(t *testing.T) {
 	exe = renamed(t, exe, buildVersionOf(t, exe))
 	right := inspectFile(t, exe)
 	quiet, busy := start(t, exe, nil, "GOMAXPROCS=4"), start(t, exe, nil, "GOMAXPROCS=4")
-	quiet.do("4t") // with threads in system calls
-	busy.do("4b")  // with threads that carry Ps
+	quiet.do("4t")                    // with threads in system calls
+	busy.do("4b")                     // with threads that carry Ps
+	time.Sleep(50 * time.Millisecond) // by now each P has had goroutines in its queue
 	quiet.open(right)
 	busy.open(right)
 	for _, wrong := range []struct {
@@ -80,7 +82,7 @@ func TestProofRefuses(t *testing.T) {
 		{"p.link", func(l *Layout) { l.P.Link += 8 }},
 		{"p.m", func(l *Layout) { l.P.M += 8 }},
 		{"p.m", func(l *Layout) { l.P.M -= 8 }},
-		{"p.runqhead", func(l *Layout) { l.P.RunqHead += 8 }},
+		{"p.runqhead in the busy one", func(l *Layout) { l.P.RunqHead += 8 }},
 		{"sched.pidle", func(l *Layout) { l.Sched.PIdle += 8 }},
 		{"sched.npidle", func(l *Layout) { l.Sched.NPIdle += 8 }},
 	} {
