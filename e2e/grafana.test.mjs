@@ -90,7 +90,7 @@ function undrawn(panels) {
     }
     const text = section.innerText.replace(title, '').trim();
     if (['heatmap', 'state-timeline', 'timeseries'].includes(type)) {
-      return [...section.querySelectorAll('canvas')].some(coloured) || /no data/i.test(text) ? '' : 'has nothing on its canvas';
+      return [...section.querySelectorAll('canvas')].some(coloured) || /no data|are not counted/i.test(text) ? '' : 'has nothing on its canvas';
     }
     return text ? '' : 'is empty';
   };
