@@ -79,11 +79,7 @@ function undrawn(panels) {
     }
     return false;
   };
-  const problem = ({ title, type }) => {
-    const section = document.querySelector(`section[data-testid="data-testid Panel header ${CSS.escape(title)}"]`) ?? [...document.querySelectorAll('section')].find((s) => s.dataset.testid?.endsWith(` ${title}`));
-    if (!section) {
-      return 'is not on the page';
-    }
+  const problem = (title, type, section) => {
     const error = section.querySelector('[data-testid="data-testid Panel status error"]');
     if (error) {
       return `says: ${error.getAttribute('aria-label')}`;
@@ -94,7 +90,13 @@ function undrawn(panels) {
     }
     return text ? '' : 'is empty';
   };
-  return panels.map((panel) => [panel.title, problem(panel)]).filter(([, why]) => why).map(([title, why]) => `${title} ${why}`);
+  // Two panels may share a title, one of them with a number and nothing coloured.
+  const problems = ({ title, type }) => {
+    const sections = [...document.querySelectorAll('section')].filter((s) => s.dataset.testid === `data-testid Panel header ${title}` || s.dataset.testid?.endsWith(` ${title}`));
+    const found = sections.map((section) => problem(title, type, section));
+    return found.includes('') ? '' : (found[0] ?? 'is not on the page');
+  };
+  return panels.map((panel) => [panel.title, problems(panel)]).filter(([, why]) => why).map(([title, why]) => `${title} ${why}`);
 }
 
 describe('Grafana in Chromium', { skip }, () => {
