@@ -105,7 +105,11 @@ async function main() {
   const agent = new Service(
     'agent',
     bin,
-    ['agent', '--socket', socket, '--listen', `127.0.0.1:${agentPort}`, '--data-dir', path.join(stateDir, 'history')],
+    [
+      ...['agent', '--socket', socket, '--listen', `127.0.0.1:${agentPort}`, '--data-dir', path.join(stateDir, 'history')],
+      // The demo switches threads as often as it can, which on a small virtual machine would pass the usual 2 %; it is to show everything.
+      ...(o.demo ? ['--cost-budget', '10'] : []),
+    ],
     { logDir }
   );
   services.push(agent);

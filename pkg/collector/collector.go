@@ -84,7 +84,7 @@ type Options struct {
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
 	// no limit.
 	CostBudget float64
-	// CostFloor is the share of one CPU below which what observing costs never matters. 0: a thousandth; negative: 0.
+	// CostFloor is the share of one CPU below which what observing costs never matters. 0: half a hundredth; negative: 0.
 	CostFloor float64
 	// Migrations asks for tier 2: goroutine migrations, counted in short windows at random times within what tiers 0 and 1 leave of CostBudget
 	// (2 % if that has no limit).
@@ -130,7 +130,7 @@ func (o *Options) defaults() {
 	}
 	switch {
 	case o.CostFloor == 0:
-		o.CostFloor = 0.001
+		o.CostFloor = 0.005
 	case o.CostFloor < 0:
 		o.CostFloor = 0
 	}
