@@ -290,7 +290,9 @@ func TestMigrationsKeepTheBudget(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes a while")
 	}
-	c, _ := collectIn(t, ModeEBPF, withMigrations)
+	// On a machine where tiers 0 and 1 take nearly the usual budget here, nothing would be left for tier 2.
+	const budget = 0.06
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { withMigrations(o); o.CostBudget = budget })
 	cmd := runWorkload(t, "-run", "10m", "-procs", "2", "channel")
 	pid := cmd.Process.Pid
 	windows := windowsOf(t, c, pid)
@@ -317,7 +319,7 @@ func TestMigrationsKeepTheBudget(t *testing.T) {
 		t.Errorf("%d windows", len(windows()))
 	}
 	// The last window is paid for afterwards.
-	if cost-most > time.Duration(0.02*float64(cpu)) {
+	if cost-most > time.Duration(budget*float64(cpu)) {
 		t.Errorf("the windows cost %v of %v CPU time", cost, cpu)
 	}
 	v := view(c, pid)
