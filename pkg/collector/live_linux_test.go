@@ -259,6 +259,15 @@ func threadsOnCPU(pid int) (d time.Duration) {
 	return d
 }
 
+// psOnCPU is P-Scope's account of how long all Ps of a process have been on a CPU.
+func psOnCPU(c Collector, pid int) (d time.Duration) {
+	v := view(c, pid)
+	for i := range v.Ps {
+		d += v.Ps[i].ThreadTime(pstate.OnCPU)
+	}
+	return d
+}
+
 // The kernel's own accounting of the process's CPU time is an independent witness of the time its Ps spent on a CPU.
 func TestOnCPUTimeAgainstTheKernels(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, nil)
@@ -267,17 +276,9 @@ func TestOnCPUTimeAgainstTheKernels(t *testing.T) {
 	seen(t, c, pid)
 	p.say("busy 2")
 	time.Sleep(200 * time.Millisecond)
-	cpu := func() time.Duration { return threadsOnCPU(pid) }
-	onCPU := func() (d time.Duration) {
-		v := view(c, pid)
-		for i := range v.Ps {
-			d += v.Ps[i].ThreadTime(pstate.OnCPU)
-		}
-		return d
-	}
-	c0, p0 := cpu(), onCPU()
+	c0, p0 := threadsOnCPU(pid), psOnCPU(c, pid)
 	time.Sleep(2 * time.Second)
-	c1, p1 := cpu(), onCPU()
+	c1, p1 := threadsOnCPU(pid), psOnCPU(c, pid)
 	// A running thread's schedstat lags by up to a tick; sysmon and threads without a P are in it as well.
 	if got, want := p1-p0, c1-c0; (got - want).Abs() > want/50+20*time.Millisecond {
 		t.Errorf("Ps were on a CPU for %v, the threads for %v", got, want)
@@ -293,16 +294,9 @@ func TestPLostInACall(t *testing.T) {
 	seen(t, c, pid)
 	p.say("calls")
 	time.Sleep(200 * time.Millisecond)
-	ps := func() (d time.Duration) {
-		v := view(c, pid)
-		for i := range v.Ps {
-			d += v.Ps[i].ThreadTime(pstate.OnCPU)
-		}
-		return d
-	}
-	c0, p0 := threadsOnCPU(pid), ps()
+	c0, p0 := threadsOnCPU(pid), psOnCPU(c, pid)
 	time.Sleep(3 * time.Second)
-	c1, p1 := threadsOnCPU(pid), ps()
+	c1, p1 := threadsOnCPU(pid), psOnCPU(c, pid)
 	t.Logf("Ps were on a CPU for %v, the threads for %v", p1-p0, c1-c0)
 	if got, most := p1-p0, c1-c0; got > most+most/50+20*time.Millisecond {
 		t.Errorf("Ps were on a CPU for %v, the threads for %v only", got, most)

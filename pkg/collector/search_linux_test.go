@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"bufio"
 	"bytes"
 	"os"
 	"os/exec"
@@ -37,27 +36,7 @@ func TestUnknownGoIsObserved(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.Include = regexp.MustCompile("^pscope-test-target$") })
-	cmd := exec.Command(bin)
-	cmd.Env = append(os.Environ(), "GOMAXPROCS=3")
-	in, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	if _, err := in.Write([]byte("b")); err != nil { // goroutines that keep all Ps busy
-		t.Fatal(err)
-	}
-	if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ok\n" {
-		t.Fatalf("it said %q", line)
-	}
-	pid := cmd.Process.Pid
+	pid := startTold(t, bin, "b") // goroutines that keep all Ps busy
 	seen(t, c, pid)
 	v := view(c, pid)
 	if v.Layout != pstate.LayoutSearch || v.Source != pstate.SourceEBPF || !strings.HasPrefix(v.GoVersion, "go1.99") || v.Reason != "" {

@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,27 +34,7 @@ func TestBlockedCallsInEveryRuntime(t *testing.T) {
 				t.Fatalf("%v\n%s", err, out)
 			}
 			c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.Include = regexp.MustCompile("^pscope-test-target$") })
-			cmd := exec.Command(bin)
-			cmd.Env = append(os.Environ(), "GOMAXPROCS=3")
-			in, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-			pid := cmd.Process.Pid
-			if _, err := in.Write([]byte("y")); err != nil { // sleeps of 5 ms in the kernel, one after another
-				t.Fatal(err)
-			}
-			if line, _ := bufio.NewReader(out).ReadString('\n'); line != "ok\n" {
-				t.Fatalf("it said %q", line)
-			}
+			pid := startTold(t, bin, "y") // sleeps of 5 ms in the kernel, one after another
 			seen(t, c, pid)
 			time.Sleep(300 * time.Millisecond)
 			a := view(c, pid)
@@ -75,4 +54,23 @@ func TestBlockedCallsInEveryRuntime(t *testing.T) {
 			}
 		})
 	}
+}
+
+// startTold starts the target of pkg/goruntime's tests with three Ps and tells it what to do.
+func startTold(t *testing.T, bin, what string) (pid int) {
+	t.Helper()
+	cmd := exec.Command(bin)
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=3")
+	p, _ := piped(t, cmd)
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	if _, err := p.in.WriteString(what); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.in.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if p.out.Scan(); p.out.Text() != "ok" {
+		t.Fatalf("it said %q", p.out.Text())
+	}
+	return cmd.Process.Pid
 }
