@@ -42,6 +42,7 @@ type observed struct {
 	lags       [kern.ScopeLagLAGS]lag
 	lagsAt     uint64 // tick
 	resting    resting
+	roomless   int    // Ps of the target when not all of them could be observed and that was logged last; 0: it never was
 	received   uint64 // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView

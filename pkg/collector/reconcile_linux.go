@@ -36,7 +36,10 @@ func (o *observed) snapshot(n int) error {
 	if len(o.snap.Ps) > len(o.ps) {
 		if err := o.grow(); err != nil {
 			o.lost["no_room"]++
-			o.c.o.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+			if n := len(o.snap.Ps); n != o.roomless { // once for each number of Ps, not with each snapshot
+				o.roomless = n
+				o.c.o.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+			}
 		}
 	}
 	for i, p := range o.ps {
