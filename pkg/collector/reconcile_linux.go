@@ -56,7 +56,15 @@ func (o *observed) snapshot(n int) error {
 		if seen.RunqDepth >= 0 {
 			p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
 		}
-		atomic.StoreUint64(&p.rec.Addr, seen.Addr)
+		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
+			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
+			if o.index != 0 {
+				o.enterAddress(o.slot(p.id), seen.Addr)
+			}
+		}
+		if seen.State == pstate.GC {
+			o.marking(now)
+		}
 		if o.index == 0 || o.blind {
 			o.settle(p, seen, now)
 		} else if i < len(before) {
