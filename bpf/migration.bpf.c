@@ -94,7 +94,7 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 	u64 m, goid = 0, before, gap, i;
 	struct p_start_counts *s;
 	struct m_view mv = {};
-	struct p_view p;
+	struct p_record *r;
 
 	if (!t || !w)
 		return;
@@ -107,7 +107,8 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 		if (!m || read_m(t, m, th, task, &mv))
 			goto stray;
 	}
-	if (!mv.p || read_p(t, mv.p, &p) || !record_of(t, p.id, &slot))
+	r = mv.p ? record_named(t, mv.p, &slot) : 0;
+	if (!r)
 		goto stray;
 	s = bpf_map_lookup_elem(&p_starts, &slot);
 	if (!s)
@@ -119,12 +120,12 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 		} else if (!goid) {
 			lose(t, LOST_BAD_MEMORY); // a g that runs the scheduler, or no g at all
 		} else {
-			before = ran_before(t, w, mixed(goid ^ mixed(((u64)w->number << 16) | index)), now, p.id);
+			before = ran_before(t, w, mixed(goid ^ mixed(((u64)w->number << 16) | index)), now, r->id);
 			if (before)
 				__sync_fetch_and_add(&s->again, 1);
 			else
 				__sync_fetch_and_add(&s->first, 1);
-			if (before && ((before >> RAN_P_SHIFT) & (MAX_PS - 1)) != p.id) {
+			if (before && ((before >> RAN_P_SHIFT) & (MAX_PS - 1)) != r->id) {
 				gap = (u64)(u32)((u32)(now >> STAMP_SHIFT) - (u32)before) << STAMP_SHIFT;
 				i = gap * MIGRATION_GAPS / w->length;
 				if (i >= MIGRATION_GAPS)

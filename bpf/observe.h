@@ -83,7 +83,7 @@ static __noinline struct thread *thread_of(struct target *t, u32 index, struct t
 static __always_inline void seen(struct p_record *r, struct p_view *p)
 {
 	r->schedtick = p->schedtick;
-	r->syscalltick = p->syscalltick;
+	r->unread = 0;
 }
 
 static __always_inline void d_leave(struct target *t, struct thread *th, u64 now)
@@ -115,14 +115,6 @@ static __always_inline void d_enter(struct target *t, struct thread *th, u64 now
 	// is set too late for that, its switch onto a CPU takes back.
 	d_change(t, r, now, 1);
 	th->d_slot = slot + 1;
-}
-
-// Where the P of a slot is in the target's memory.
-static __always_inline u64 slot_address(u32 slot)
-{
-	struct p_record *r = bpf_map_lookup_elem(&p_records, &slot);
-
-	return r ? load(&r->addr) : 0;
 }
 
 // A P as the idle list shows it: halted, idle or gone.
@@ -222,9 +214,8 @@ static __noinline int released(struct target *t, struct thread *th, u64 now)
 }
 
 // Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
-// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
-// the address known has just been looked at.
-static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known)
+// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one.
+static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now)
 {
 	u64 addr = 0;
 	int given = 0;
@@ -235,7 +226,7 @@ static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now
 		lose(t, LOST_READ_FAULT);
 		return 0;
 	}
-	for (int i = 0; i < IDLE_LIST_LOOK && addr && addr != known; i++) {
+	for (int i = 0; i < IDLE_LIST_LOOK && addr; i++) {
 		struct p_record *r;
 		struct p_view p;
 		u32 slot = 0;
@@ -250,6 +241,10 @@ static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now
 		if (word_state(w) == P_IDLE && word_thread(w) == T_NONE) {
 			if (r->schedtick == p.schedtick)
 				return given; // nothing new here, and so nothing new behind it
+			if (r->unread) {
+				seen(r, &p); // when it ran is accounted for
+				return given;
+			}
 			// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
 			// two moves, so that each is one swap.
 			if (elapsed(now, word_of(switch_in, 0, 0, 0))) {
@@ -324,8 +319,11 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 			return;
 		}
 	}
-	if (!m.p)
+	bool in_call = false, calm = thread != T_ON_CPU && now >= load(&t->calm_from);
+	if (!m.p) {
 		m.p = left_for_call(t, th->m, m.oldp);
+		in_call = m.p;
+	}
 	if (!m.p) {
 		if (thread == T_ON_CPU) {
 			slot = th->slot;
@@ -339,44 +337,54 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		now = given_back(t, th, now, LAG_GIVEN);
 		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
 		// end the samples can measure.
-		u64 had = th->slot ? slot_address(th->slot - 1) : 0;
-		int given = released(t, th, now);
-		if (!given)
-			had = 0;
-		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had);
+		int given = !!th->gave;
+		// Where the P it had has become idle, that of this burst is found. It may have had another one before or after it; that is left to
+		// whoever looks at the list next.
+		if (released(t, th, now) || look_at_idle_list(t, th->switch_in, now))
+			given = 1;
 		if (given)
 			lagged(t, th, LAG_GIVEN, now);
 		return;
 	}
-	if (read_p(t, m.p, &p))
-		return;
-	r = record_of(t, p.id, &slot);
-	if (!r)
-		return;
+	// A P that an M has is halted or gone only where the world has stopped: else its own memory need not be asked.
+	r = calm ? record_at(t, m.p, &slot) : 0;
+	if (!r) {
+		calm = false;
+		if (read_p(t, m.p, &p))
+			return;
+		r = record_of(t, p.id, &slot);
+		if (!r)
+			return;
+		in_call |= p.status == P_SYSCALL;
+	}
 	// Rule 1: the P its M names is its P; another one it had was given up when it took this one.
 	bool other = th->slot && th->slot != slot + 1;
 	struct move mv = {.now = now, .owner = tid, .thread = thread, .took_at = taken_at(t, th, now, other)};
 	if (other)
 		released(t, th, mv.took_at ? mv.took_at : now);
-	if (p.status == P_GCSTOP) {
+	mv.state = P_SYSCALL;
+	if (!calm && p.status == P_GCSTOP) {
 		// The M that stops the world keeps its P and runs on; every other one has been halted. It is still that M when the world has
 		// been started but its P not yet marked as running.
 		if (load(&t->stop_tid) == tid) {
-			mv.state = classify(t, &p, m.curg);
+			mv.state = classify(t, m.p, m.curg, now);
 		} else {
 			mv.state = P_GCSTOP;
 			arrive(t, r, now);
 		}
-	} else if (p.status == P_IDLE || p.status == P_DEAD) {
+	} else if (!calm && (p.status == P_IDLE || p.status == P_DEAD)) {
 		mv.state = p.status; // caught between taking it and marking it
-	} else {
-		mv.state = classify(t, &p, m.curg);
+	} else if (!in_call) {
+		mv.state = classify(t, m.p, m.curg, now);
 	}
 	// Rule 3: a P that was idle or another's was taken at the start of this burst, not before its own last change.
 	mv.ran_as = mv.state == P_GC ? P_GC : P_RUNNING;
 	if (p_move(t, r, slot, &mv) == MOVED && mv.ran && thread != T_ON_CPU)
 		lagged(t, th, LAG_TAKEN, now);
-	seen(r, &p);
+	if (calm)
+		r->unread = 1;
+	else
+		seen(r, &p);
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;
 	th->held = now;

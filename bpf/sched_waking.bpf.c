@@ -1,12 +1,28 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // A thread of a target is about to be woken, on the waker's CPU and in the waker's memory.
 
+// The record of the P at an address that a waker hands over: one that it had itself or that nobody has is it, of any other its memory has to say so.
+static __noinline struct p_record *handed_over(struct target *t, u64 addr, u32 from, u32 *slot)
+{
+	struct p_record *r = record_at(t, addr, slot);
+	struct p_view p;
+	u64 w;
+
+	if (r) {
+		w = load(&r->word);
+		if (word_owner(w) == from || (word_state(w) == P_IDLE && word_thread(w) == T_NONE))
+			return r;
+	}
+	if (read_p(t, addr, &p) || p.status != P_IDLE)
+		return 0;
+	return record_of(t, p.id, slot);
+}
+
 // Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
 // that M runs is wake wait, and the P counts as idle. An M that has not left its CPU yet takes it up at once.
 static __noinline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
 	struct m_view m = {};
-	struct p_view p;
 	struct p_record *r;
 	struct thread *waker;
 	u32 slot = 0, tid, from = bpf_get_current_pid_tgid();
@@ -16,9 +32,7 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 	if (!t || !th || !th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
 		return;
 	tid = th->tid;
-	if (read_p(t, m.nextp, &p) || p.status != P_IDLE)
-		return;
-	r = record_of(t, p.id, &slot);
+	r = handed_over(t, m.nextp, from, &slot);
 	if (!r)
 		return;
 	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
@@ -38,7 +52,7 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 		return;
 	if (!own && word_thread(mv.word) == T_ON_CPU)
 		deprived(mv.word, since);
-	seen(r, &p);
+	r->unread = 1;
 	th->slot = slot + 1;
 	if (!stays)
 		th->handed = now;

@@ -45,6 +45,14 @@ enum thread_state {
 #define MAX_TARGETS 1024
 #define WAKE_BUCKETS 64
 #define STOP_ARRIVALS 64
+#define AT_SHIFT 8
+#define AT_PLACES (1 << AT_SHIFT)
+#define AT_TRIES 2
+
+// After the world has been started again an M may for a moment still have a P that is marked as halted.
+#define CALM_AFTER 15625 // ticks, 1 ms
+// A mark worker may be off the CPU when the marking ends, and is one until it has parked.
+#define MARKING_AFTER 15625000 // ticks, 1 s
 
 enum lost_reason {
 	LOST_RING_FULL = 0,	// the ring buffer was full: an interval or stop is missing from the raw record, not from the totals
@@ -107,7 +115,10 @@ struct target {
 	u32 sample_every;  // one in how many cpu-clock samples counts, as that many; at least 1
 	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
 	u64 allowance;	   // how far sent may go; the agent moves it on
+	u64 calm_from;	   // tick from which on no P that an M has is halted: all ones during a stop, and where stops aren't seen
+	u64 marking_until; // tick from which on no GC worker runs: all ones during a GC, and where it isn't known
 	u16 chunk[MAX_CHUNKS]; // the slot of P i is chunk[i / 8] * 8 + i % 8; 0: no room yet
+	u16 at[AT_PLACES]; // slots of Ps, by a hash of where the runtime's p is (place_of); not all need be here
 	u64 apart[8];	   // what follows is written all the time, by several CPUs; what comes before is not, and shares no cache line with it
 	u64 sent;	   // intervals and stops in the ring; with those counted as lost, all that came to be
 	u64 lag_bursts[LAGS]; // bursts with such an edge
@@ -125,7 +136,7 @@ struct p_record {
 	u32 target;
 	u32 id;
 	u32 schedtick;	   // as last seen
-	u32 syscalltick;
+	u32 unread;	   // it has run, as far as we know, since schedtick was read
 	u64 arrived;	   // tick at which it came to rest in the present stop
 	u64 stop_time;	   // ticks halted in finished stops
 	u64 d_word;	   // threads in uninterruptible sleep: since (36 bits) and how many (low bits above)

@@ -192,6 +192,43 @@ static __noinline struct p_record *record_of(struct target *t, u32 id, u32 *slot
 	return r;
 }
 
+static __always_inline u32 place_of(u64 addr)
+{
+	return (addr * 0x9e3779b97f4a7c15ULL) >> (64 - AT_SHIFT);
+}
+
+// The record of the P at an address, where that is in the table: a P never moves, and to read which one it is takes longer than all the rest.
+static __noinline struct p_record *record_at(struct target *t, u64 addr, u32 *slot)
+{
+	struct p_record *r;
+	u32 place = place_of(addr), s;
+
+	if (!t || !slot)
+		return 0;
+	for (int i = 0; i < AT_TRIES; i++) {
+		s = load(&t->at[(place + i) & (AT_PLACES - 1)]);
+		if (!s)
+			return 0;
+		r = bpf_map_lookup_elem(&p_records, &s);
+		if (r && load(&r->addr) == addr) {
+			*slot = s;
+			return r;
+		}
+	}
+	return 0;
+}
+
+// The record of the P at an address, from wherever that can be known.
+static __noinline struct p_record *record_named(struct target *t, u64 addr, u32 *slot)
+{
+	struct p_record *r = record_at(t, addr, slot);
+	struct p_view p;
+
+	if (r)
+		return r;
+	return read_p(t, addr, &p) ? 0 : record_of(t, p.id, slot);
+}
+
 // Where the m of the current thread is, by its g.
 static __noinline u64 current_m(struct target *t, struct task_struct *task)
 {
@@ -215,21 +252,21 @@ static __noinline u64 current_m(struct target *t, struct task_struct *task)
 	return m;
 }
 
-// What the M with this current goroutine does with a P that has status running or syscall.
-static __noinline u32 classify(struct target *t, struct p_view *p, u64 curg)
+// What the M with this current goroutine does with the P at an address, which has status running.
+static __noinline u32 classify(struct target *t, u64 p, u64 curg, u64 now)
 {
 	u32 status = 0;
 	u64 gopc = 0;
 	int mode = 0;
 
-	if (!t || !p)
+	if (!t)
 		return P_RUNNING;
-	if (p->status == P_SYSCALL)
-		return P_SYSCALL;
 	// From Go 1.26 on there is no P syscall status: the goroutine's tells (runtime/proc.go, reentersyscall).
 	if (curg && !bpf_probe_read_user(&status, sizeof(status), (void *)(curg + t->layout.g_atomicstatus)) &&
 	    (status & ~G_SCAN) == G_SYSCALL)
 		return P_SYSCALL;
+	if (now >= load(&t->marking_until))
+		return P_RUNNING;
 	// A mark worker is one to its end, also where it stops the world after the P's mode has been reset (runtime/mgc.go, gcMarkDone).
 	if (curg && t->layout.worker_from && !read_user64(curg + t->layout.g_gopc, &gopc)) {
 		if (gopc >= t->layout.worker_from && gopc < t->layout.worker_to)
@@ -237,7 +274,7 @@ static __noinline u32 classify(struct target *t, struct p_view *p, u64 curg)
 		return P_RUNNING;
 	}
 	if (t->layout.p_gcmode &&
-	    !bpf_probe_read_user(&mode, sizeof(mode), (void *)(p->addr + t->layout.p_gcmode)) && mode != GC_MODE_NONE)
+	    !bpf_probe_read_user(&mode, sizeof(mode), (void *)(p + t->layout.p_gcmode)) && mode != GC_MODE_NONE)
 		return P_GC;
 	return P_RUNNING;
 }

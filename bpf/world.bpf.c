@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). Entry probes only.
 
+// runtime.stwReason of the two stops between which the GC marks; the numbers are those of every known version (pkg/goruntime, StopReason).
+#define STOP_MARK_TERMINATION 1
+#define STOP_SWEEP_TERMINATION 2
+
 struct world_walk {
 	struct target *t;
 	struct stop_event *e;
@@ -108,6 +112,9 @@ static __noinline void tell_stop(struct target *t, u32 index, u64 now)
 	}
 	__sync_fetch_and_add(&t->stops, 1);
 	t->stop_start = 0;
+	t->calm_from = now + CALM_AFTER;
+	if (t->stop_reason == STOP_MARK_TERMINATION)
+		t->marking_until = now + MARKING_AFTER;
 }
 
 static __always_inline u64 first_argument(struct pt_regs *ctx)
@@ -130,7 +137,10 @@ int stop_world(struct pt_regs *ctx)
 	if (!t)
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
-	t->stop_reason = first_argument(ctx);
+	t->calm_from = ~0ULL;
+	t->stop_reason = (u8)first_argument(ctx);
+	if (t->stop_reason == STOP_SWEEP_TERMINATION)
+		t->marking_until = ~0ULL;
 	t->stop_tid = id;
 	bpf_loop(t->n_ps, halt_one, &w, 0);
 	t->stop_start = tick_now(); // not the time this probe takes

@@ -68,10 +68,10 @@ func main() {
 	run := flag.Duration("run", time.Minute, "how long each scenario is watched")
 	only := flag.String("only", "", "scenarios whose name has this in it")
 	out := flag.String("out", "", "directory for agent.md and agent.json; empty: print only")
-	profile := flag.String("pprof", "", "write what the agent logs to this file")
+	log := flag.String("log", "", "write what the agent logs to this file")
 	flag.Parse()
 	r := &results{Machine: report.ThisMachine(), Run: run.String()}
-	err := r.all(*run, *only, *profile)
+	err := r.all(*run, *only, *log)
 	text := r.markdown()
 	fmt.Print(text)
 	if err == nil && *out != "" {

@@ -76,7 +76,10 @@ type outcome struct {
 	Cost     map[string]report.Spread `json:"cost"`               // by variant: 1 - ratio to nothing attached; of that itself: between its two runs
 	Absent   map[string]string        `json:"absent,omitempty"`   // variants that could not run, and why
 	BPF      bpfShare                 `json:"bpf"`
-	Switches float64                  `json:"switches_per_cpu_second"`
+	// Installed is what remains of that under the usual budget, and LeftOut what the governor leaves out for it.
+	Installed bpfShare `json:"bpf_as_installed"`
+	LeftOut   string   `json:"left_out,omitempty"`
+	Switches  float64  `json:"switches_per_cpu_second"`
 }
 
 // bpfShare is the time in BPF programs, by the kernel's run-time statistics, with tier 0+1 attached.
@@ -171,13 +174,14 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 	defer w.close()
 	ops, cost := map[string][]float64{}, map[string][]float64{}
 	absent := map[string]string{}
-	var s sums
+	var s, installed sums
+	var level string
 	var switches []float64
 	for round := range b.Rounds {
 		rates := map[string]float64{}
 		for i := range all {
 			v := all[(i+round)%len(all)]
-			if absent[v.name] != "" {
+			if absent[v.name] != "" || v.once && round > 0 {
 				continue
 			}
 			detach, err := v.attach(w)
@@ -186,9 +190,15 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 				fmt.Fprintf(os.Stderr, "%s: %s is left out: %v\n", load, v.name, err)
 				continue
 			}
+			time.Sleep(v.settle)
 			got, err := w.window(b.window * time.Duration(max(1, v.times)))
 			if err == nil && v.name == tier01 {
 				err = s.take(w, v, b.window)
+			}
+			if err == nil && v.name == asIs {
+				err = installed.take(w, v, b.window)
+				t, _ := v.view(w)
+				_, level, _ = strings.Cut(t.Reason, "allows: ")
 			}
 			detach()
 			if err != nil {
@@ -211,7 +221,7 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 			}
 		}
 	}
-	o := &outcome{Workload: load, OpsPerS: spreads(ops), Cost: spreads(cost), Absent: absent, BPF: s.result(), Switches: report.SpreadOf(switches).Median}
+	o := &outcome{Workload: load, OpsPerS: spreads(ops), Cost: spreads(cost), Absent: absent, BPF: s.result(), Installed: installed.result(), LeftOut: level, Switches: report.SpreadOf(switches).Median}
 	return o, nil
 }
 

@@ -47,13 +47,14 @@ func (b *bench) markdown() string {
 // probes writes the table of what the kernel's own statistics say.
 func (b *bench) probes(p func(format string, a ...any)) {
 	p("## Time in BPF programs\n")
-	p("Tiers 0 and 1, which is the default, as a share of the target's CPU time. *Host*: all runs of P-Scope's programs on this host by the kernel's own")
+	p("Tiers 0 and 1 with nothing left out, as a share of the target's CPU time, from %v after the beginning on: in its first five seconds the observation learns,", settled)
+	p("with ten times the samples. *As installed*: what remains of *net* after %v under the usual budget, 2 %%, and what the governor leaves out for it. *Host*: all runs of P-Scope's programs on this host by the kernel's own")
 	p("run-time statistics, also those for processes that are no target, and with what the statistics cost. *Own*: `pscope_probe_seconds_total`, from")
 	p("which the governor steers. *Net*: host less what the statistics themselves cost, which is what they say of an empty program in the same window; they")
 	p("are off in production, so this is what a target pays. `runtime/trace`: what it costs the same process in operations (next table), and how many times")
 	p("that is of *host*.\n")
-	p("| workload | switches a CPU-second | net | host | empty program | own | sched_switch | sched_waking | sample | runtime/trace | times |")
-	p("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+	p("| workload | switches a CPU-second | net | as installed | host | empty program | own | sched_switch | sched_waking | sample | runtime/trace | times |")
+	p("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
 	var sum, worst, sumNet, worstNet float64
 	for _, o := range b.Workloads {
 		ns := func(name string) string {
@@ -71,7 +72,14 @@ func (b *bench) probes(p func(format string, a ...any)) {
 		if c := o.Cost[traced]; c.N > 0 {
 			times = fmt.Sprintf("%.0f", c.Median/share)
 		}
-		p("| %s | %.0f | **%.2f %%** (%.2f–%.2f) | %.2f %% | %.0f ns | %.2f %% | %s | %s | %s | %s | %s |", o.Workload, o.Switches, net.Median*100, net.Low*100, net.High*100,
+		installed := "–"
+		if i := o.Installed.Net; i.N > 0 {
+			installed = fmt.Sprintf("%.2f %%", i.Median*100)
+			if o.LeftOut != "" {
+				installed += ": " + o.LeftOut
+			}
+		}
+		p("| %s | %.0f | **%.2f %%** (%.2f–%.2f) | %s | %.2f %% | %.0f ns | %.2f %% | %s | %s | %s | %s | %s |", o.Workload, o.Switches, net.Median*100, net.Low*100, net.High*100, installed,
 			share*100, o.BPF.Floor.Median, o.BPF.Own.Median*100, ns("sched_switch"), ns("sched_waking"), ns("sample"), percent(o.Cost[traced]), times)
 	}
 	n := float64(len(b.Workloads))

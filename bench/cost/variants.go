@@ -30,6 +30,7 @@ const (
 	tier0   = "tier 0"
 	tier01  = "tier 0+1"
 	tier012 = "tier 0+1+2"
+	asIs    = "as installed"
 	traced  = "runtime/trace"
 	naive   = "uprobe on execute+0"
 	runqlat = "runqlat"
@@ -40,6 +41,11 @@ type variant struct {
 	name string
 	// attach begins the observation of a workload; detach ends it.
 	attach func(w *workload) (detach func(), err error)
+	// settle is how long the observation goes on before anything is measured: in its first seconds it learns, with ten times the samples
+	// (learnFor in pkg/collector), and asks the target's memory for what the probes will tell it later.
+	settle time.Duration
+	// once says that one round has to do.
+	once bool
 	// times is how many windows of the bench one run takes; 0: one.
 	times int
 	// bystanders says that processes pay which are not observed.
@@ -55,8 +61,9 @@ func variants(only string) []*variant {
 	all := []*variant{
 		{name: nothing, bystanders: true, attach: func(*workload) (func(), error) { return func() {}, nil }},
 		{name: again, bystanders: true, attach: func(*workload) (func(), error) { return func() {}, nil }},
-		{name: tier0},
-		{name: tier01, bystanders: true},
+		{name: tier0, settle: settled},
+		{name: tier01, settle: settled, bystanders: true},
+		{name: asIs, settle: governed, once: true},
 		{name: tier012, times: 10}, // several of its windows, and the time between them that pays for them
 		{name: traced, attach: attachTrace},
 		{name: naive, attach: attachNaive},
@@ -69,8 +76,12 @@ func variants(only string) []*variant {
 	for _, v := range all {
 		switch v.name {
 		case tier0:
-			v.attach = func(w *workload) (func(), error) { return v.observe(w, collector.Options{NoStops: true}) }
+			v.attach = func(w *workload) (func(), error) {
+				return v.observe(w, collector.Options{NoStops: true, CostBudget: -1})
+			}
 		case tier01:
+			v.attach = func(w *workload) (func(), error) { return v.observe(w, collector.Options{CostBudget: -1}) }
+		case asIs:
 			v.attach = func(w *workload) (func(), error) { return v.observe(w, collector.Options{}) }
 		case tier012:
 			v.attach = func(w *workload) (func(), error) { return v.observe(w, collector.Options{Migrations: true}) }
@@ -80,6 +91,8 @@ func variants(only string) []*variant {
 }
 
 const (
+	settled      = 6 * time.Second
+	governed     = 25 * time.Second // the governor has come to rest
 	seenWithin   = 5 * time.Second
 	windowWithin = 10 * time.Second
 	noWindow     = "no window" // how the reason begins that tier 2 could not be measured

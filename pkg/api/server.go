@@ -49,6 +49,9 @@ type Options struct {
 	SocketMode  os.FileMode // 0: 0660
 	SocketGroup string      // group that owns the socket; empty: the agent's own
 
+	// Attend is called when a request for history or states begins, and what it gives when that has been answered; nil: nobody is told.
+	Attend func() (answered func())
+
 	// Transitions leave in batches of BatchSize (0: 16) per P, or after BatchDelay (0: 200 ms).
 	BatchSize  int
 	BatchDelay time.Duration
@@ -242,14 +245,25 @@ func (s *Server) gather(now time.Time) metrics.Snapshot {
 	return snap
 }
 
+// attended tells Options.Attend of each request.
+func (s *Server) attended(h http.Handler) http.Handler {
+	if s.opts.Attend == nil {
+		return h
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer s.opts.Attend()()
+		h.ServeHTTP(w, r)
+	})
+}
+
 // routes puts everything on one mux.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
 	path, scope := pscopev1connect.NewScopeServiceHandler(s.service, connect.WithReadMaxBytes(1<<20), connect.WithCompressMinBytes(1<<10))
-	mux.Handle(path, grpcwebtext.Handler(scope))
+	mux.Handle(path, s.attended(grpcwebtext.Handler(scope)))
 	mux.Handle("GET /metrics", metrics.NewExposition(s.opts.Host, s.opts.Version, func() metrics.Snapshot { return s.gather(time.Now()) }))
 	if s.opts.Store != nil {
-		mux.Handle("/api/v1/", http.MaxBytesHandler(s.opts.Store.Handler(), 1<<20))
+		mux.Handle("/api/v1/", s.attended(http.MaxBytesHandler(s.opts.Store.Handler(), 1<<20)))
 	} else {
 		mux.HandleFunc("/api/v1/", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")

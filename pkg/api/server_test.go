@@ -16,6 +16,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -95,6 +96,49 @@ func serve(t *testing.T, change func(o *Options)) *fixture {
 		time.Sleep(10 * time.Millisecond)
 	}
 	return f
+}
+
+// TestWhoAttendsIsToldOfRequests: of those for history and states, until they have been answered, and not of scrapes.
+func TestWhoAttendsIsToldOfRequests(t *testing.T) {
+	var begun, answered atomic.Int64
+	f := serve(t, func(o *Options) {
+		o.Attend = func() func() {
+			begun.Add(1)
+			return func() { answered.Add(1) }
+		}
+	})
+	scrape, err := http.Get(f.url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	scrape.Body.Close()
+	if n := begun.Load(); n != 0 {
+		t.Errorf("a scrape and looks whether the server is ready were told of %d times", n)
+	}
+	if _, err := f.client.ListTargets(t.Context(), connect.NewRequest(&pb.ListTargetsRequest{})); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	stream, err := f.client.Watch(ctx, connect.NewRequest(&pb.WatchRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !stream.Receive() {
+		t.Fatal(stream.Err())
+	}
+	wait := func(what string, n *atomic.Int64, want int64) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); n.Load() != want; time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: %d, want %d", what, n.Load(), want)
+			}
+		}
+	}
+	wait("begun", &begun, 2)
+	wait("answered while a stream is open", &answered, 1)
+	cancel()
+	wait("answered", &answered, 2)
 }
 
 func h2c() *http.Client {

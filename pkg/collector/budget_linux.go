@@ -11,7 +11,7 @@ import (
 // refill lets each target send raw intervals again, of which what it sent since the last time does not count any more. Only the budget of one target would
 // leave the agent with as many intervals as there are targets, however many those are: so all of them together have one as well, of which nobody gets more
 // than an equal share as long as another wants it. The caller holds drainMu.
-func (c *collect) refill(byIndex map[uint32]*observed, now time.Time) {
+func (c *collect) refill(byIndex indexed, now time.Time) {
 	since := min(now.Sub(c.refilled), time.Second).Seconds()
 	if since < drainEvery.Seconds()/2 {
 		return // what a moment lasts is no measure of what is wanted
@@ -19,12 +19,18 @@ func (c *collect) refill(byIndex map[uint32]*observed, now time.Time) {
 	c.refilled = now
 	c.wanted = c.wanted[:0]
 	for _, o := range byIndex {
+		if o == nil {
+			continue
+		}
 		all := atomic.LoadUint64(&o.shared.Sent) + atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_INTERVAL_BUDGET])
 		c.wanted = append(c.wanted, float64(all-o.wanted)/since)
 		o.wanted = all
 	}
 	n := uint64(fairShare(float64(c.o.HostIntervalBudget), float64(c.o.IntervalBudget), c.wanted) * since)
 	for _, o := range byIndex {
+		if o == nil {
+			continue
+		}
 		atomic.StoreUint64(&o.shared.Allowance, atomic.LoadUint64(&o.shared.Sent)+max(n, 1))
 	}
 }

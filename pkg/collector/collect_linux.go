@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	drainEvery   = 50 * time.Millisecond  // while events come quickly
+	drainEvery   = 50 * time.Millisecond  // while the ring fills quickly
 	restMost     = 200 * time.Millisecond // between two looks at targets that all rest, and the longest the ring is left alone
 	threadsEvery = time.Second
 	sweepEvery   = 30 * time.Second

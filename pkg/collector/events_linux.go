@@ -16,8 +16,9 @@ import (
 // maxDrain bounds how many events one drain takes, so that a flood can't keep the agent from its snapshots.
 const maxDrain = 200_000
 
-// quickRing is how many events in one drain call for the next one to come sooner: a small part of the smallest sensible ring.
-const quickRing = 1000
+// quickShare is the part of the ring that the events of one drain must have filled for the next one to come sooner. What all targets may send within
+// their budget between two snapshots is a fifth of that.
+const quickShare = 8
 
 // drain takes what the ring buffer holds and refills the budgets. The kernel side never wakes the agent; this is called on a clock, and says whether
 // it should be called sooner the next time.
@@ -30,7 +31,7 @@ func (c *collect) drain() (quickly bool) {
 	defer c.drainMu.Unlock()
 	byIndex := c.indexed()
 	k.ring.SetDeadline(time.Unix(1, 0))
-	taken := 0
+	taken, bytes := 0, 0
 	for ; taken < maxDrain; taken++ {
 		if err := k.ring.ReadInto(&c.record); err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ringbuf.ErrClosed) {
@@ -39,6 +40,7 @@ func (c *collect) drain() (quickly bool) {
 			break
 		}
 		raw := c.record.RawSample
+		bytes += len(raw)
 		if len(raw) == 0 {
 			continue
 		}
@@ -58,7 +60,7 @@ func (c *collect) drain() (quickly bool) {
 		}
 	}
 	c.refill(byIndex, time.Now())
-	return taken > quickRing || c.watched()
+	return bytes > c.o.RingBytes/quickShare || c.watched()
 }
 
 // eventOf gives the event in a record, nil if it is too short.
@@ -70,13 +72,13 @@ func eventOf[T any](raw []byte) *T {
 	return (*T)(unsafe.Pointer(unsafe.SliceData(raw)))
 }
 
-func (c *collect) interval(byIndex map[uint32]*observed, e *kern.ScopeIntervalEvent) {
+func (c *collect) interval(byIndex indexed, e *kern.ScopeIntervalEvent) {
 	if int(e.Slot) >= len(c.kernel.records) {
 		c.orphans.Add(1)
 		return
 	}
 	r := &c.kernel.records[e.Slot]
-	o := byIndex[r.Target]
+	o := byIndex.at(r.Target)
 	if o == nil {
 		c.orphans.Add(1)
 		return
@@ -91,8 +93,8 @@ func (c *collect) interval(byIndex map[uint32]*observed, e *kern.ScopeIntervalEv
 	o.keep(o.ps[r.Id], segment{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End})
 }
 
-func (c *collect) stop(byIndex map[uint32]*observed, e *kern.ScopeStopEvent) {
-	o := byIndex[e.Target]
+func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
+	o := byIndex.at(e.Target)
 	if o == nil {
 		c.orphans.Add(1)
 		return

@@ -166,13 +166,13 @@ func view(c Collector, pid int) *pstate.TargetView {
 	return nil
 }
 
-// waitFor polls until ok, for 5 s at most.
+// waitFor polls until ok, for half a minute at most.
 func waitFor(t *testing.T, what string, ok func() bool) time.Duration {
 	t.Helper()
 	begun := time.Now()
 	for !ok() {
-		if time.Since(begun) > 15*time.Second {
-			t.Fatalf("not within 15 s: %s", what)
+		if time.Since(begun) > 30*time.Second {
+			t.Fatalf("not within 30 s: %s", what)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

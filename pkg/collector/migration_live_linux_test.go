@@ -435,9 +435,17 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 					t.Error(err)
 				}
 			}()
-			time.Sleep(150 * time.Millisecond)
-			if !breakpoint(t, o) {
-				t.Error("no probe in the code in mid-window")
+			there := false
+			for open := true; open && !there; {
+				select {
+				case <-done:
+					open = false
+				case <-time.After(5 * time.Millisecond):
+					there = breakpoint(t, o)
+				}
+			}
+			if !there {
+				t.Error("no probe in the code while the window was open")
 			}
 			<-done
 		} else if _, err := o.window(t.Context(), o.migrations, length); err != nil {

@@ -42,6 +42,7 @@ type observed struct {
 	lags       [kern.ScopeLagLAGS]lag
 	lagsAt     uint64 // tick
 	resting    resting
+	roomless   int    // Ps of the target when not all of them could be observed and that was logged last; 0: it never was
 	received   uint64 // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView
@@ -186,7 +187,7 @@ func (o *observed) claim() (err error) {
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
-		Intervals: 1, SampleEvery: 1,
+		Intervals: 1, SampleEvery: 1, CalmFrom: never, MarkingUntil: never,
 		Allowance: uint64(o.c.o.IntervalBudget),
 	}
 	return nil
@@ -221,13 +222,17 @@ func (o *observed) grow() error {
 		owner, state, thread := o.sight(seen)
 		*p.rec = kern.ScopeP_record{
 			Word: uint64(wordOf(now, owner, state, thread)), Birth: now, Addr: seen.Addr,
-			Target: o.index, Id: uint32(i), Schedtick: seen.SchedTick, Syscalltick: seen.SyscallTick,
+			Target: o.index, Id: uint32(i), Schedtick: seen.SchedTick,
 		}
 		p.lastEnd, p.firstSeen = now, o.c.clock.unix(now)
 		o.ps = append(o.ps, p)
-		if i%chunkPs == 0 && o.c.kernel != nil {
+		if o.c.kernel == nil {
+			continue
+		}
+		if i%chunkPs == 0 {
 			o.shared.Chunk[i/chunkPs] = o.chunks[i/chunkPs]
 		}
+		o.enterAddress(slot, seen.Addr)
 	}
 	atomic.StoreUint32(&o.shared.N_ps, uint32(len(o.ps)))
 	return nil
@@ -341,7 +346,7 @@ func (o *observed) probeWorld() error {
 	}{
 		{goruntime.WorldStarted, k.objs.WorldStarted, true}, // first: the others must know whether a stop's end will be told
 		{"startTheWorldWithSema", k.objs.StartWorld, false},
-		{"stopTheWorldWithSema", k.objs.StopWorld, false},
+		{stopProbe, k.objs.StopWorld, false},
 	} {
 		site, ok := o.bin.Probe(probe.name)
 		if !ok && probe.optional {
@@ -349,6 +354,9 @@ func (o *observed) probeWorld() error {
 		}
 		if !ok {
 			return fmt.Errorf("%s is not in the program", probe.name)
+		}
+		if probe.name == stopProbe {
+			o.expectStops()
 		}
 		l, err := exe.Uprobe(probe.name, probe.prog, &link.UprobeOptions{Address: site.FileOffset, PID: int(o.info.PID)})
 		if err != nil {
@@ -382,6 +390,7 @@ func (o *observed) unprobeWorld() {
 	o.c.unprobe(o.links)
 	o.links = nil
 	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
+	o.expectNoStops()
 	atomic.StoreUint64(&o.shared.StopStart, 0)
 	atomic.StoreUint32(&o.shared.StopTid, 0)
 	atomic.StoreUint32(&o.shared.EndsLate, 0)

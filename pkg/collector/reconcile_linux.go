@@ -36,7 +36,10 @@ func (o *observed) snapshot(n int) error {
 	if len(o.snap.Ps) > len(o.ps) {
 		if err := o.grow(); err != nil {
 			o.lost["no_room"]++
-			o.c.o.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+			if n := len(o.snap.Ps); n != o.roomless { // once for each number of Ps, not with each snapshot
+				o.roomless = n
+				o.c.o.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+			}
 		}
 	}
 	for i, p := range o.ps {
@@ -53,7 +56,15 @@ func (o *observed) snapshot(n int) error {
 		if seen.RunqDepth >= 0 {
 			p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
 		}
-		atomic.StoreUint64(&p.rec.Addr, seen.Addr)
+		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
+			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
+			if o.index != 0 {
+				o.enterAddress(o.slot(p.id), seen.Addr)
+			}
+		}
+		if seen.State == pstate.GC {
+			o.marking(now)
+		}
 		if o.index == 0 || o.blind {
 			o.settle(p, seen, now)
 		} else if i < len(before) {

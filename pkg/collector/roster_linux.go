@@ -8,18 +8,32 @@ import (
 // roster is who is observed at one moment. It is made anew when that changes, which is rare, and read many times a second without being copied: nobody
 // may change what it holds.
 type roster struct {
-	all     []*observed          // listed as observed, by pid
-	byIndex map[uint32]*observed // by their place in the kernel's table, those included whose observation is just beginning or ending
+	all     []*observed // listed as observed, by pid
+	byIndex indexed     // those included whose observation is just beginning or ending
+}
+
+// indexed are targets by their place in the kernel's table, nil where there is none. It is asked for every event, thousands of times a second.
+type indexed []*observed
+
+// at is the target in a place; nil if none is there.
+func (t indexed) at(i uint32) *observed {
+	if int(i) >= len(t) {
+		return nil
+	}
+	return t[i]
 }
 
 // rosterChanged makes the roster anew. The caller holds mu.
 func (c *collect) rosterChanged() {
-	r := &roster{all: make([]*observed, 0, len(c.observed)), byIndex: make(map[uint32]*observed, len(c.byIndex))}
+	r := &roster{all: make([]*observed, 0, len(c.observed))}
 	for _, o := range c.observed {
 		r.all = append(r.all, o)
 	}
 	slices.SortFunc(r.all, func(a, b *observed) int { return cmp.Compare(a.info.PID, b.info.PID) })
 	for i, o := range c.byIndex {
+		if missing := int(i) + 1 - len(r.byIndex); missing > 0 {
+			r.byIndex = append(r.byIndex, make(indexed, missing)...)
+		}
 		r.byIndex[i] = o
 	}
 	c.roster.Store(r)
@@ -29,4 +43,4 @@ func (c *collect) rosterChanged() {
 func (c *collect) all() []*observed { return c.roster.Load().all }
 
 // indexed lists the targets in the kernel's table by their place in it.
-func (c *collect) indexed() map[uint32]*observed { return c.roster.Load().byIndex }
+func (c *collect) indexed() indexed { return c.roster.Load().byIndex }

@@ -77,7 +77,7 @@ func (c *collect) readThreads() {
 	counted := map[uint32]uint64{} // threads in uninterruptible sleep by the slot, plus one, of the P whose count they are in
 	now := nowTick()
 	err := c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
-		o := byIndex[th.Target]
+		o := byIndex.at(th.Target)
 		if o == nil || th.Tgid != uint32(o.info.PID) {
 			return
 		}
@@ -94,8 +94,11 @@ func (c *collect) readThreads() {
 		return
 	}
 	for i, o := range byIndex {
+		if o == nil {
+			continue
+		}
 		o.mu.Lock()
-		o.threads, o.threadsAt = threads[i], c.clock.unix(now)
+		o.threads, o.threadsAt = threads[uint32(i)], c.clock.unix(now)
 		if !o.closed && !o.blind { // without the kernel side no thread is known, and snapshots count
 			o.recount(counted, now)
 		}
@@ -245,7 +248,7 @@ func (c *collect) sweepThreads() {
 	byIndex := c.indexed()
 	var dead []uint32
 	_ = c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
-		if o := byIndex[th.Target]; o == nil || th.Tgid != uint32(o.info.PID) {
+		if o := byIndex.at(th.Target); o == nil || th.Tgid != uint32(o.info.PID) {
 			dead = append(dead, tid)
 		}
 	})

@@ -54,6 +54,8 @@ var ErrNone = errors.New("no CPU has a cpufreq folder in sysfs: the kernel has n
 // Reader reads the kernel's frequency files. It is not safe for concurrent use.
 type Reader struct {
 	root    fs.FS
+	found   []string  // folders of CPUs
+	looked  time.Time // when they were looked for last
 	changes Changes
 	last    map[string]time.Time
 	own     map[string]map[float64]time.Duration
@@ -101,12 +103,18 @@ func (r *Reader) hertz(dir string) float64 {
 	return 0
 }
 
+// lookEvery is how often Read looks for CPUs that have come, or whose driver has: on a host without any of them that is all it does.
+const lookEvery = 10 * time.Second
+
 // Read gives the present frequency and the time in bands of every CPU. Where the kernel keeps the times itself (stats/time_in_state)
 // those are taken; else the changes announced since the last Read; else the time since then counts for the frequency of now.
 // It gives ErrNone where there is nothing to read.
 func (r *Reader) Read(now time.Time) ([]CPU, error) {
 	var cpus []CPU
-	for _, dir := range r.dirs() {
+	if r.looked.IsZero() || now.Sub(r.looked) >= lookEvery {
+		r.found, r.looked = r.dirs(), now
+	}
+	for _, dir := range r.found {
 		c := CPU{CPU: number(dir), Hertz: r.hertz(dir)}
 		if bands, err := r.timeInState(path.Join(dir, "stats/time_in_state")); err == nil {
 			c.Bands = bands

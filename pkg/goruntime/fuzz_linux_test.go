@@ -86,7 +86,10 @@ func TestArena(t *testing.T) {
 		t.Errorf("a loop: %v, %d Ms, %d errors", err, len(s.Ms), s.Errors)
 	}
 	// A P that is not mapped is left out.
-	put(8<<10, 1<<40)
+	const moved = 12 << 10
+	put(moved, 1<<40)
+	put(moved+8, ref(36<<10))
+	put(0, ref(moved))
 	if err := p.Snapshot(&s, false); err != nil || len(s.Ps) != 2 || s.Ps[0].OK || !s.Ps[1].OK || s.Errors != 1 {
 		t.Errorf("an unmapped P: %v, %+v", err, s)
 	}

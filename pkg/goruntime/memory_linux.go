@@ -54,6 +54,9 @@ func (b *batch) read(pid int) error {
 			stop = b.at[end]
 		}
 		start := b.at[i]
+		if start == stop {
+			break // only pieces of no size are left
+		}
 		b.local[0].Base = &b.buf[start]
 		b.local[0].SetLen(stop - start)
 		n, err := unix.ProcessVMReadv(pid, b.local[:], b.remote[i:end], 0)

@@ -11,14 +11,16 @@ import (
 
 // reader holds what Snapshot keeps from one reading to the next.
 type reader struct {
-	batch batch
-	poll  [1]unix.PollFd
+	batch  batch
+	poll   [1]unix.PollFd
+	polled time.Time // when it was asked last whether the process lives
 
-	spans   []span            // where the runtime's variables are
-	places  [globalVars]place // of each of them
-	allp    sliceHeader       // as last read, so that the array, and what it names, can be fetched together with the header
-	pAddrs  []uint64
-	handing bool // the last reading found Ps that are neither in use nor on the idle list
+	spans    []span            // where the runtime's variables are
+	places   [globalVars]place // of each of them
+	allp     sliceHeader       // as last read, so that the array, and what it names, can be fetched together with the header
+	pAddrs   []uint64
+	complete bool // the array has been read, and all it names were Ps
+	handing  bool // the last reading found Ps that are neither in use nor on the idle list
 
 	mAddrs []uint64         // the Ms to read; after a full walk, the list of all Ms in its order
 	mIndex map[uint64]int32 // address of an M to its place in Snapshot.Ms
@@ -33,8 +35,8 @@ type sliceHeader struct{ ptr, len, cap uint64 }
 
 // Snapshot reads the state of all Ps and of the threads that carry them; withMs asks for all threads. It fills s, whose slices it reuses.
 //
-// It takes three system calls of process_vm_readv, one if all Ps are idle, plus one poll, whatever the number of Ps up to some hundreds. The process is
-// not stopped: the values are from slightly different instants, and what contradicts itself is counted in s. Errors are [*RefusedError]: [ErrExited],
+// It takes three system calls of process_vm_readv, one if all Ps are idle, plus a poll now and then, whatever the number of Ps up to some hundreds. The
+// process is not stopped: the values are from slightly different instants, and what contradicts itself is counted in s. Errors are [*RefusedError]: [ErrExited],
 // [ErrExeced], [ErrNoPrivilege], [ErrNotStarted], [ErrTorn] (try again), or one of [ReasonMemory].
 func (p *Process) Snapshot(s *Snapshot, withMs bool) error {
 	begin := time.Now()
@@ -43,16 +45,20 @@ func (p *Process) Snapshot(s *Snapshot, withMs bool) error {
 	if err := p.snapshot(s, withMs); err != nil {
 		return p.diagnose(err)
 	}
-	// The pid may have passed to another process meanwhile; if the one opened still lives, it has not.
-	if !p.alive() {
-		return ErrExited
+	// The pid may have passed to another process meanwhile; if the one opened still lives, it has not. Where the stack of the one opened was read, too,
+	// which lies at a random address, asking now and then is enough.
+	if p.canary == 0 || begin.Sub(p.polled) >= pollEvery {
+		if !p.alive() {
+			return ErrExited
+		}
+		p.polled = begin
 	}
 	s.Took = time.Since(begin)
 	return nil
 }
 
 func (p *Process) snapshot(s *Snapshot, withMs bool) error {
-	allm, err := p.readPs(s)
+	allm, err := p.readPs(s, withMs)
 	if err != nil {
 		return err
 	}
@@ -68,6 +74,10 @@ func (p *Process) snapshot(s *Snapshot, withMs bool) error {
 	p.link(s)
 	return nil
 }
+
+// pollEvery is how often a process whose memory reads well is asked whether it lives. Numbers of processes are given out in turn: for one to come round
+// again, tens of thousands of processes must be started.
+const pollEvery = time.Second
 
 // AllIdle reports whether there are ps Ps and all of them are on the idle list, by the runtime's own count, so that nothing runs and no P has a queue;
 // and the length of the global run queue. It takes one system call and a tenth of the time of Snapshot. False says nothing, nor what is wrong with the
@@ -121,8 +131,9 @@ const (
 
 // span is a stretch of memory that is read in one piece.
 type span struct {
-	addr uint64
-	size int
+	addr   uint64
+	size   int
+	onlyMs bool // nothing but allm is in it
 }
 
 // place is where a variable lies: how far into which span. Of one that is not known the span is -1.
@@ -161,11 +172,12 @@ func (p *Process) locate() {
 			if gap := at.addr - last.addr; gap <= uint64(last.size+closeBy) {
 				p.places[i] = place{n - 1, int32(gap)}
 				last.size = max(last.size, int(gap)+at.size)
+				last.onlyMs = false
 				continue
 			}
 		}
 		p.places[i] = place{len(p.spans), 0}
-		p.spans = append(p.spans, span{at.addr, at.size})
+		p.spans = append(p.spans, span{at.addr, at.size, i == varAllM})
 	}
 }
 
@@ -182,9 +194,10 @@ func (p *Process) global(i int) []byte {
 	return piece[at.off:]
 }
 
-// readPs reads runtime.sched, allp, gomaxprocs, gcphase and allm, and all Ps. The array behind allp moves only when GOMAXPROCS grows, and what is in it
-// never changes, so that it and the Ps are read where they were the last time and again only if that was wrong.
-func (p *Process) readPs(s *Snapshot) (allm uint64, err error) {
+// readPs reads runtime.sched, allp, gomaxprocs and gcphase, with withMs also allm, and all Ps. Each piece costs the look-up of its page, so that what is not
+// needed is left out. The array behind allp moves only when GOMAXPROCS grows, and a P that is in it stays there (runtime/proc.go, procresize): it is read
+// when its header is another, or as long as it has holes, and the Ps are read where they were the last time and again only if that was wrong.
+func (p *Process) readPs(s *Snapshot, withMs bool) (allm uint64, err error) {
 	l := &p.bin.Layout.Sched
 	b := &p.batch
 	p.locate()
@@ -192,10 +205,13 @@ func (p *Process) readPs(s *Snapshot) (allm uint64, err error) {
 	for range 4 {
 		b.reset()
 		for _, at := range p.spans {
+			if at.onlyMs && !withMs {
+				at.size = 0
+			}
 			b.add(at.addr, at.size)
 		}
 		arrayPiece := -1
-		if p.allp.len > 0 {
+		if p.allp.len > 0 && !p.complete {
 			arrayPiece = b.add(p.allp.ptr, int(p.allp.len)*8)
 		}
 		canaryPiece := -1
@@ -243,19 +259,26 @@ func (p *Process) readPs(s *Snapshot) (allm uint64, err error) {
 		case s.GOMAXPROCS < 1 || s.GOMAXPROCS > maxPs:
 			return 0, refuse(ReasonMemory, nil, "runtime.gomaxprocs of process %d is %d", p.pid, s.GOMAXPROCS)
 		}
-		if now != p.allp || arrayPiece < 0 {
-			p.allp, p.pAddrs = now, p.pAddrs[:0]
+		if now != p.allp || arrayPiece < 0 && !p.complete {
+			p.allp, p.pAddrs, p.complete = now, p.pAddrs[:0], false
 			continue
 		}
-		array := b.piece(arrayPiece)
-		if array == nil {
-			return 0, refuse(ReasonMemory, nil, "runtime.allp of process %d is not mapped", p.pid)
-		}
-		if p.renewAddrs(array) {
-			continue
+		if arrayPiece >= 0 {
+			array := b.piece(arrayPiece)
+			if array == nil {
+				return 0, refuse(ReasonMemory, nil, "runtime.allp of process %d is not mapped", p.pid)
+			}
+			if p.renewAddrs(array) {
+				continue
+			}
+			p.complete = !slices.ContainsFunc(p.pAddrs, func(addr uint64) bool { return !plausible(addr) })
 		}
 		p.decodePs(s, first)
-		return u64(allmBytes, 0), nil
+		p.complete = p.complete && !slices.ContainsFunc(s.Ps, func(ps PSnapshot) bool { return !ps.OK })
+		if withMs {
+			allm = u64(allmBytes, 0)
+		}
+		return allm, nil
 	}
 	return 0, refuse(ReasonTorn, nil, "GOMAXPROCS of process %d keeps changing", p.pid)
 }

@@ -100,24 +100,24 @@ type ScopeMigrationWindow struct {
 }
 
 type ScopeP_record struct {
-	_           structs.HostLayout
-	Word        uint64
-	Birth       uint64
-	Addr        uint64
-	Target      uint32
-	Id          uint32
-	Schedtick   uint32
-	Syscalltick uint32
-	Arrived     uint64
-	StopTime    uint64
-	D_word      uint64
-	Time        [36]uint64
-	D_time      uint64
-	Samples     [3]uint64
-	Moves       [36]uint64
-	WakeSum     uint64
-	Wake        [64]uint64
-	Apart       [3]uint64
+	_         structs.HostLayout
+	Word      uint64
+	Birth     uint64
+	Addr      uint64
+	Target    uint32
+	Id        uint32
+	Schedtick uint32
+	Unread    uint32
+	Arrived   uint64
+	StopTime  uint64
+	D_word    uint64
+	Time      [36]uint64
+	D_time    uint64
+	Samples   [3]uint64
+	Moves     [36]uint64
+	WakeSum   uint64
+	Wake      [64]uint64
+	Apart     [3]uint64
 }
 
 type ScopeP_startCounts struct {
@@ -150,29 +150,32 @@ type ScopeStopEvent struct {
 }
 
 type ScopeTarget struct {
-	_           structs.HostLayout
-	Tgid        uint32
-	Active      uint32
-	Layout      ScopeLayout
-	N_ps        uint32
-	Intervals   uint32
-	StopStart   uint64
-	StopReason  uint32
-	StopTid     uint32
-	Stops       uint64
-	EndsLate    uint32
-	SampleEvery uint32
-	Lag         [3]uint32
-	_           [4]byte
-	Allowance   uint64
-	Chunk       [128]uint16
-	Apart       [8]uint64
-	Sent        uint64
-	LagBursts   [3]uint64
-	LagTicks    [3]uint64
-	Events      uint64
-	ProbeNs     uint64
-	Lost        [8]uint64
+	_            structs.HostLayout
+	Tgid         uint32
+	Active       uint32
+	Layout       ScopeLayout
+	N_ps         uint32
+	Intervals    uint32
+	StopStart    uint64
+	StopReason   uint32
+	StopTid      uint32
+	Stops        uint64
+	EndsLate     uint32
+	SampleEvery  uint32
+	Lag          [3]uint32
+	_            [4]byte
+	Allowance    uint64
+	CalmFrom     uint64
+	MarkingUntil uint64
+	Chunk        [128]uint16
+	At           [256]uint16
+	Apart        [8]uint64
+	Sent         uint64
+	LagBursts    [3]uint64
+	LagTicks     [3]uint64
+	Events       uint64
+	ProbeNs      uint64
+	Lost         [8]uint64
 }
 
 type ScopeThread struct {

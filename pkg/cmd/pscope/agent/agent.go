@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"runtime"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -31,7 +30,7 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 			return 2, err
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-		limitSelf(c.MemoryLimit)
+		limitMemory(c.MemoryLimit)
 		if err := relaxTimers(); err != nil {
 			log.Debug("timers are as exact as they come", "why", err)
 		}
@@ -51,11 +50,8 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 	}
 }
 
-// limitSelf keeps the agent small beside what it observes. The environment's GOMAXPROCS and GOMEMLIMIT win.
-func limitSelf(memory int64) {
-	if os.Getenv("GOMAXPROCS") == "" {
-		runtime.GOMAXPROCS(min(2, runtime.NumCPU()))
-	}
+// limitMemory keeps the agent small beside what it observes. The environment's GOMEMLIMIT wins.
+func limitMemory(memory int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && memory > 0 {
 		debug.SetMemoryLimit(memory)
 	}
@@ -66,6 +62,7 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 		Version: version, Host: c.Host, Log: log,
 		Listen: c.Listen, AllowOrigins: c.AllowOrigins,
 		Socket: c.Socket, SocketMode: c.SocketMode, SocketGroup: c.SocketGroup,
+		Attend: newWidth().attend,
 	}
 	// What protects the agent must be right before anything is opened: it never falls back to less.
 	if err := secure(c, &o); err != nil {

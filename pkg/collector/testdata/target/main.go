@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"runtime/trace"
 	"strconv"
 	"strings"
@@ -14,6 +15,14 @@ import (
 	"syscall"
 	"time"
 )
+
+// object is something that the GC has to follow.
+type object struct {
+	next *object
+	body [48]byte
+}
+
+var heap *object
 
 func main() {
 	fmt.Println("ready", runtime.Version())
@@ -68,6 +77,15 @@ func main() {
 			for range n {
 				runtime.GC()
 			}
+		case "heap": // n objects for the GC to mark
+			for range n {
+				heap = &object{next: heap}
+			}
+		case "worked":
+			classes := []metrics.Sample{{Name: "/cpu/classes/gc/mark/dedicated:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}}
+			metrics.Read(classes)
+			fmt.Println("worked", classes[0].Value.Float64()+classes[1].Value.Float64())
+			continue
 		case "queue": // n goroutines that can't run, because the one that made them does not let go of the only P
 			runtime.GOMAXPROCS(1)
 			stop = new(atomic.Bool)
