@@ -62,7 +62,7 @@ const request = (targets: ScopeQuery[], more = {}) =>
   }) as unknown as DataQueryRequest<ScopeQuery>;
 
 describe('DataSource', () => {
-  describe('with a heatmap panel, which fails on nothing', () => {
+  describe('with a heatmap panel, which fails on less than two cells of lanes', () => {
     const time = { name: 'time', type: 'time' };
     const state = { name: 'state', type: 'number' };
     const ask = async (type: string, fields: Array<typeof time>, values: unknown[][], more: object = {}) => {
@@ -75,23 +75,29 @@ describe('DataSource', () => {
       ['heatmap-rows', [time], [[]]],
       ['heatmap-rows', [time], [[1]]],
       ['heatmap-rows', [time, state], [[], []]],
+      ['heatmap-rows', [time, state], [[1], [0]]],
       ['heatmap-cells', [time, state], [[], []]],
     ] as Array<[string, Array<typeof time>, unknown[][]]>)('keeps %s of %j with %j from it', async (...args) => {
       expect((await ask(...args)).data).toEqual([]);
     });
 
-    it.each(['heatmap-rows', 'heatmap-cells'])('gives it %s with values', async (type) => {
-      expect((await ask(type, [time, state], [[1], [0]])).data).toHaveLength(1);
+    it.each([
+      ['heatmap-rows', [time, state], [[1, 2], [0, 0]]],
+      ['heatmap-rows', [time, state, state], [[1], [0], [0]]],
+      ['heatmap-cells', [time, state], [[1], [0]]],
+    ] as Array<[string, Array<typeof time>, unknown[][]]>)('gives it %s of %j with %j', async (...args) => {
+      expect((await ask(...args)).data).toHaveLength(1);
     });
 
-    it('gives it the lanes that come through the channel of one without any', async () => {
-      const frame = (fields: Array<typeof time>) => ({
+    it('gives it the lanes that come through the channel of one without any, once there are two cells', async () => {
+      const frame = (fields: Array<typeof time>, values = [1]) => ({
         meta: { type: 'heatmap-rows', channel: 'ds/u1/a' },
-        fields: fields.map((field) => ({ ...field, config: {}, values: [1] })),
-        length: 1,
+        fields: fields.map((field) => ({ ...field, config: {}, values })),
+        length: values.length,
       });
       setGrafanaLiveSrv({
-        getDataStream: () => of({ data: [frame([time])] }, { data: [frame([time, state])] }),
+        getDataStream: () =>
+          of({ data: [frame([time])] }, { data: [frame([time, state])] }, { data: [frame([time, state], [1, 2])] }),
       } as unknown as GrafanaLiveSrv);
       const schema = { refId: 'A', meta: { type: 'heatmap-rows', channel: 'ds/u1/a' }, fields: [time] };
       answer = { results: { A: { status: 200, frames: [{ schema, data: { values: [[]] } }] } } };
@@ -102,7 +108,7 @@ describe('DataSource', () => {
           toArray()
         )
       );
-      expect(frames).toEqual([0, 1]);
+      expect(frames).toEqual([0, 0, 1]);
     });
 
     it('still tells what the frame had to warn of', async () => {

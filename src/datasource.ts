@@ -14,7 +14,7 @@ import { annotationSupport } from './annotations';
 import { LiveQueries } from './live/queries';
 import { streamOptions } from './live/streamOptions';
 import { defaultQuery } from './query/defaults';
-import { withoutEmptyHeatmaps } from './query/emptyHeatmaps';
+import { drawableHeatmaps } from './query/drawableHeatmaps';
 import { interpolate } from './query/interpolate';
 import { migrate } from './query/migrate';
 import { isCode, type TargetSelector, type VariableLabel, type VariableOrder } from './query/model';
@@ -48,7 +48,7 @@ export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> 
     this.live = new LiveQueries({
       uid: settings.uid,
       options: settings.jsonData,
-      history: (request) => super.query(request).pipe(map(withoutEmptyHeatmaps)),
+      history: (request) => super.query(request).pipe(map(drawableHeatmaps)),
       interpolate: (query, scopedVars) => this.applyTemplateVariables(query, scopedVars),
     });
   }

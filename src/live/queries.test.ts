@@ -215,6 +215,16 @@ describe('a fast heatmap', () => {
     ]);
   });
 
+  it('shows no frame of one cell, which Grafana’s panel would draw without colours from then on', async () => {
+    const { run, say, newest } = await harness({}, () => of({ data: [] }));
+    await run(request([FAST]));
+    await say(1, NOW, [update(target(), [p(0, 0, 0)])]);
+    await say(2, NOW + 100, [update(target(), [p(0, 100, 0)])]);
+    expect(newest()?.data).toEqual([]);
+    await say(3, NOW + 200, [update(target(), [p(0, 200, 0)])]);
+    expect(rows(newest()?.data[0])).toHaveLength(2);
+  });
+
   it('shows only the busiest process when the query names none', async () => {
     const { run, say, newest } = await harness({}, () => of({ data: [heatmapHistory([NOW], [0.5])] }));
     await run(request([{ live: true, rateHz: 10 }]));
@@ -267,8 +277,12 @@ describe('a fast heatmap', () => {
     await run(request([FAST]));
     await say(1, NOW, [update(target(), [p(0, 0, 0)])]);
     await say(2, NOW + 100, [update(target(), [p(0, 100, 0)])]);
+    await say(3, NOW + 200, [update(target(), [p(0, 150, 50)])]);
     expect(newest()?.errors?.[0]?.message).toBe('store is closed');
-    expect(rows(newest()?.data[0])).toEqual([[NOW + 100, 1]]);
+    expect(rows(newest()?.data[0])).toEqual([
+      [NOW + 100, 1],
+      [NOW + 200, 0.5],
+    ]);
   });
 });
 

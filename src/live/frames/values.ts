@@ -1,6 +1,7 @@
 import { DataFrameType, FieldType, type DataFrame, type Field, type Labels } from '@grafana/data';
 
 import type { CompleteQuery } from '../../query/defaults';
+import { FEWEST_CELLS_OF_LANES } from '../../query/drawableHeatmaps';
 import type { Update } from '../hub';
 import type { Matcher } from '../selector';
 import { millis } from '../time';
@@ -62,8 +63,8 @@ export class LiveValues {
     if (this.query.kind !== 'heatmap') {
       return this.series(table);
     }
-    // Grafana's heatmap fails on a frame without lanes; no frame is "No data".
-    return table.rows.length ? [this.heatmap(table)] : [];
+    // Without a frame Grafana's heatmap says "No data".
+    return table.rows.length * table.times.length < FEWEST_CELLS_OF_LANES ? [] : [this.heatmap(table)];
   }
 
   private heatmap({ times, rows }: Table): DataFrame {
