@@ -117,6 +117,14 @@ static __always_inline void d_enter(struct target *t, struct thread *th, u64 now
 	th->d_slot = slot + 1;
 }
 
+// Where the P of a slot is in the target's memory.
+static __always_inline u64 slot_address(u32 slot)
+{
+	struct p_record *r = bpf_map_lookup_elem(&p_records, &slot);
+
+	return r ? load(&r->addr) : 0;
+}
+
 // A P as the idle list shows it: halted, idle or gone.
 static __always_inline u32 unheld_state(u32 status)
 {
@@ -214,8 +222,9 @@ static __noinline int released(struct target *t, struct thread *th, u64 now)
 }
 
 // Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
-// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one.
-static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now)
+// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
+// the address known has just been looked at.
+static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known)
 {
 	u64 addr = 0;
 	int given = 0;
@@ -226,7 +235,7 @@ static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now
 		lose(t, LOST_READ_FAULT);
 		return 0;
 	}
-	for (int i = 0; i < IDLE_LIST_LOOK && addr; i++) {
+	for (int i = 0; i < IDLE_LIST_LOOK && addr && addr != known; i++) {
 		struct p_record *r;
 		struct p_view p;
 		u32 slot = 0;
@@ -337,11 +346,11 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 		now = given_back(t, th, now, LAG_GIVEN);
 		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
 		// end the samples can measure.
-		int given = !!th->gave;
-		// Where the P it had has become idle, that of this burst is found. It may have had another one before or after it; that is left to
-		// whoever looks at the list next.
-		if (released(t, th, now) || look_at_idle_list(t, th->switch_in, now))
-			given = 1;
+		u64 had = th->slot ? slot_address(th->slot - 1) : 0;
+		int given = released(t, th, now);
+		if (!given)
+			had = 0;
+		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had);
 		if (given)
 			lagged(t, th, LAG_GIVEN, now);
 		return;
