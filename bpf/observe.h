@@ -168,6 +168,12 @@ static __always_inline void deprived(u64 word, u64 now)
 		th->lost = now;
 }
 
+// Whether the thread lost its P in this burst, in which it can have had one from the tick at on, and has not been seen with one since.
+static __always_inline bool lost_since(struct thread *th, u64 at)
+{
+	return th->lost > at && th->lost > th->held;
+}
+
 // When, in this burst, the thread took the P that it is now found with and that was not known to be its own: at the beginning of the burst, unless it had
 // another or none since. Between the sight of the one and that of the other nothing says when it changed over; the middle is right on average.
 static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now, bool other)
@@ -177,8 +183,8 @@ static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now
 	if (!at)
 		return 0;
 	at += load(&t->lag[LAG_TAKEN]);
-	if (th->lost > at && th->lost > held)
-		return th->lost;
+	if (lost_since(th, at))
+		return th->lost + load(&t->lag[LAG_LOST]);
 	if (other) {
 		if (held < at)
 			held = at;
@@ -336,6 +342,10 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	if (!m.p) {
 		if (thread == T_ON_CPU) {
 			slot = th->slot;
+			if (slot && m.nextp && m.nextp == slot_address(slot - 1)) {
+				__sync_fetch_and_add(&t->lag_ticks[LAG_HANDED], th->weight);
+				return; // it is about to take it
+			}
 			if (released(t, th, now))
 				th->gave = slot;
 			if (slot)
@@ -368,6 +378,7 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	}
 	// Rule 1: the P its M names is its P; another one it had was given up when it took this one.
 	bool other = th->slot && th->slot != slot + 1;
+	bool lost = th->switch_in && lost_since(th, th->switch_in + load(&t->lag[LAG_TAKEN]));
 	struct move mv = {.now = now, .owner = tid, .thread = thread, .took_at = taken_at(t, th, now, other)};
 	if (other)
 		released(t, th, mv.took_at ? mv.took_at : now);
@@ -388,8 +399,10 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	}
 	// Rule 3: a P that was idle or another's was taken at the start of this burst, not before its own last change.
 	mv.ran_as = mv.state == P_GC ? P_GC : P_RUNNING;
-	if (p_move(t, r, slot, &mv) == MOVED && mv.ran && thread != T_ON_CPU)
-		lagged(t, th, LAG_TAKEN, now);
+	if (p_move(t, r, slot, &mv) == MOVED && (lost || (mv.ran && thread != T_ON_CPU))) {
+		lagged(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
+		th->unheld = 0;
+	}
 	if (calm)
 		r->unread = 1;
 	else

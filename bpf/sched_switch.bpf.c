@@ -66,6 +66,11 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 	// Preempted inside a call or a GC worker, it goes on there; woken from sleep, it is about to leave the call.
 	if (word_thread(w) == T_RUNNABLE && !handed && word_state(w) != P_IDLE && !th->woken)
 		mv.state = word_state(w);
+	if (handed) {
+		mv.now += load(&t->lag[LAG_HANDED]);
+		if (chosen(now))
+			__sync_fetch_and_add(&t->lag_bursts[LAG_HANDED], CHOSEN);
+	}
 	if (p_move(t, r, slot, &mv) == MOVED && handed && handed < now) {
 		th->last_slot = th->slot;
 		wake_waited(r, (now - handed) << TICK_SHIFT);

@@ -3,17 +3,21 @@ package collector
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
 // A lag is the mean time between an edge the runtime makes silently and the one the tracepoints show in its place: a thread takes a P some
 // microseconds after it came onto the CPU and gives it back some microseconds before it leaves. Thousands of bursts a second turn that into points of
 // busy share. The kernel side counts the bursts that end this way and the time that the samples stand for which found their thread on the CPU
-// without a P; the ratio is the mean, without a probe on the target.
+// without a P; the ratio is the mean, without a probe on the target. Likewise for a P that was handed to an M, which takes it a while after it has come onto
+// the CPU, and for a call in which a thread has lost its P.
 type lag struct {
 	ticks, bursts         float64 // remembered
 	samples               float64 // that the ticks come from, by the period of now
 	seenTicks, seenBursts uint64
 	wanting               bool // more samples would teach something worth knowing
+	most                  float64
 }
 
 const (
@@ -23,10 +27,25 @@ const (
 	lagRemembered  = 2000 // samples after which the past is halved, so that a lag follows a target that changes
 	lagSettled     = 200  // samples from which on a lag is known to within a tenth
 	lagMost        = 312  // ticks, 20 µs: what is more is no hand-over but a thread that works without a P
-	lagMatters     = 300  // bursts a second below which a lag is less than a tenth of a point
+
+	// A call in which a thread loses its P may go on for any time, and how long it does differs from program to program.
+	lagLostMost        = 1_562_500 // ticks, 100 ms
+	lagLostPriorBursts = 20
+	lagMatters         = 300 // bursts a second below which a lag is less than a tenth of a point
 )
 
-func newLag() lag { return lag{ticks: lagPrior * lagPriorBursts, bursts: lagPriorBursts} }
+func newLag() lag {
+	return lag{ticks: lagPrior * lagPriorBursts, bursts: lagPriorBursts, most: lagMost}
+}
+
+// newLags makes those of a target, in the order of the kernel side's.
+func newLags() (l [kern.ScopeLagLAGS]lag) {
+	for i := range l {
+		l[i] = newLag()
+	}
+	l[kern.ScopeLagLAG_LOST] = lag{ticks: lagPrior * lagLostPriorBursts, bursts: lagLostPriorBursts, most: lagLostMost}
+	return l
+}
 
 // learn takes the kernel side's counts, the time between two samples, and the time since the last call, and gives the lag in ticks.
 func (l *lag) learn(ticks, bursts uint64, period, since time.Duration) uint32 {
@@ -41,7 +60,7 @@ func (l *lag) learn(ticks, bursts uint64, period, since time.Duration) uint32 {
 		l.samples /= 2
 	}
 	l.wanting = l.samples < lagSettled && newBursts >= lagMatters*since.Seconds()
-	return uint32(min(l.ticks/l.bursts, lagMost))
+	return uint32(min(l.ticks/l.bursts, l.most))
 }
 
 // learnLags brings the kernel side's lags up to date. The caller holds mu.

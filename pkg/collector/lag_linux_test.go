@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
 func TestLagIsTheMeanOfWhatWasSampled(t *testing.T) {
@@ -47,6 +49,19 @@ func TestLagIsBounded(t *testing.T) {
 	l := newLag()
 	if got := l.learn(1e9, 10, time.Second/99, time.Second); got != lagMost {
 		t.Errorf("got %d ticks, want %d at most", got, lagMost)
+	}
+}
+
+// A call in which a P was lost may take long, and where few do, each tells at once.
+func TestTheLagOfALostPIsThatOfTheCall(t *testing.T) {
+	l := newLags()[kern.ScopeLagLAG_LOST]
+	const call, calls = 2 * time.Millisecond, 500
+	want := float64(call / tick)
+	if got := float64(l.learn(uint64(want)*calls, calls, time.Second/99, time.Second)); got < want*0.9 || got > want {
+		t.Errorf("calls of %v: a lag of %.0f ticks, want %.0f", call, got, want)
+	}
+	if got := l.learn(1e12, 2*calls, time.Second/99, time.Second); got != lagLostMost {
+		t.Errorf("got %d ticks, want %d at most", got, lagLostMost)
 	}
 }
 

@@ -93,10 +93,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	o = &observed{
 		c: c, info: info, bin: bin, globalRunq: -1,
 		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
-		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
-	}
-	for i := range o.lags {
-		o.lags[i] = newLag()
+		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: newLags(),
 	}
 	defer func() {
 		if err != nil {

@@ -45,7 +45,9 @@ const (
 	ScopeLagLAG_TAKEN  ScopeLag = 0
 	ScopeLagLAG_GIVEN  ScopeLag = 1
 	ScopeLagLAG_PASSED ScopeLag = 2
-	ScopeLagLAGS       ScopeLag = 3
+	ScopeLagLAG_LOST   ScopeLag = 3
+	ScopeLagLAG_HANDED ScopeLag = 4
+	ScopeLagLAGS       ScopeLag = 5
 )
 
 type ScopeLayout struct {
@@ -162,7 +164,7 @@ type ScopeTarget struct {
 	Stops        uint64
 	EndsLate     uint32
 	SampleEvery  uint32
-	Lag          [3]uint32
+	Lag          [5]uint32
 	_            [4]byte
 	Allowance    uint64
 	CalmFrom     uint64
@@ -171,8 +173,8 @@ type ScopeTarget struct {
 	At           [256]uint16
 	Apart        [8]uint64
 	Sent         uint64
-	LagBursts    [3]uint64
-	LagTicks     [3]uint64
+	LagBursts    [5]uint64
+	LagTicks     [5]uint64
 	Events       uint64
 	ProbeNs      uint64
 	Lost         [8]uint64
