@@ -48,7 +48,7 @@ func (b *bench) markdown() string {
 func (b *bench) probes(p func(format string, a ...any)) {
 	p("## Time in BPF programs\n")
 	p("Tiers 0 and 1 with nothing left out, as a share of the target's CPU time, from %v after the beginning on: in its first five seconds the observation learns,", settled)
-	p("with ten times the samples. *As installed*: what remains of *net* after %v under the usual budget, 2 %%, and what the governor leaves out for it. *Host*: all runs of P-Scope's programs on this host by the kernel's own")
+	p("with ten times the samples. *As installed*: what remains of *net* after %v under the usual budget, 2 %%, and what the governor leaves out for it. *Host*: all runs of P-Scope's programs on this host by the kernel's own", governed)
 	p("run-time statistics, also those for processes that are no target, and with what the statistics cost. *Own*: `pscope_probe_seconds_total`, from")
 	p("which the governor steers. *Net*: host less what the statistics themselves cost, which is what they say of an empty program in the same window; they")
 	p("are off in production, so this is what a target pays. `runtime/trace`: what it costs the same process in operations (next table), and how many times")
