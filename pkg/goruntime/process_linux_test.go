@@ -240,6 +240,9 @@ func checkGC(t *testing.T, c *child, p *Process) {
 		for _, ps := range s.Ps {
 			seen[ps.State]++
 			ticks += uint64(ps.SchedTick)
+			if ps.State == pstate.GC && s.GCPhase == 0 && p.Binary().Vars.GCPhase != 0 && (ps.MIndex < 0 || !s.Ms[ps.MIndex].GCWorker) {
+				t.Error("a P that marks, of its worker's mode alone, while nothing is marked")
+			}
 		}
 		time.Sleep(200 * time.Microsecond)
 	}

@@ -43,9 +43,20 @@ func (e evidence) clean() bool {
 	return true
 }
 
-// maxProofs is how often a process is read to prove a layout, maxProofGs how many goroutines of each reading are looked at.
+// doubtful reports whether there is a field that against would name, but which was seen so seldom, or so often right as well, that chance may have it.
+func (e evidence) doubtful() bool {
+	for _, c := range e {
+		if c.wrong > 0 && c.wrong >= c.right && (c.right > 0 || c.wrong < maxProofs) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxProofs is how often a process is read to prove a layout, maxDoubts how often if that leaves a doubt, maxProofGs how many goroutines of each reading are looked at.
 const (
 	maxProofs  = 8
+	maxDoubts  = 64
 	maxProofGs = 512
 )
 
@@ -54,7 +65,7 @@ const (
 func (p *Process) prove() error {
 	seen := make(evidence)
 	var before, now Snapshot
-	for attempt := range maxProofs {
+	for attempt := 0; attempt < maxProofs || attempt < maxDoubts && seen.doubtful(); attempt++ {
 		if attempt > 0 {
 			time.Sleep(2 * time.Millisecond)
 		}
@@ -72,7 +83,7 @@ func (p *Process) prove() error {
 			seen[field].right += c.right
 			seen[field].wrong += c.wrong
 		}
-		if attempt > 0 && once.clean() {
+		if attempt > 0 && once.clean() && seen.against() == "" {
 			break
 		}
 		before, now = now, before
@@ -86,15 +97,19 @@ func (p *Process) prove() error {
 
 // look gathers evidence from one snapshot, and the one before if there is one.
 func (p *Process) look(s, before *Snapshot, e evidence) error {
-	p.lookAtSched(s, e)
-	p.lookAtPs(s, before, e)
+	if err := p.lookAtSched(s, e); err != nil {
+		return err
+	}
+	if err := p.lookAtPs(s, before, e); err != nil {
+		return err
+	}
 	if err := p.lookAtMs(s, e); err != nil {
 		return err
 	}
 	return p.lookAtGs(s, e)
 }
 
-func (p *Process) lookAtSched(s *Snapshot, e evidence) {
+func (p *Process) lookAtSched(s *Snapshot, e evidence) error {
 	n := int32(len(s.Ps))
 	e.see("gomaxprocs", s.GOMAXPROCS == n)
 	e.see("gcphase", s.GCPhase <= 2)
@@ -103,7 +118,17 @@ func (p *Process) lookAtSched(s *Snapshot, e evidence) {
 	e.see("sched.nmidle", s.Sched.NMIdle >= -1 && int(s.Sched.NMIdle) <= len(s.Ms))
 	e.see("sched.runqsize", s.Sched.RunqSize >= 0 && s.Sched.RunqSize < 1<<26)
 	e.see("sched.stopwait", s.Sched.StopWait >= 0 && s.Sched.StopWait <= n)
-	// The list of idle Ps: as many as are counted, each one of allp and idle, none twice.
+	// The list of idle Ps: as many as are counted, each one of allp and idle, none twice. One that has changed since says nothing.
+	b, sched := &p.batch, p.Addr(p.bin.Vars.Sched)
+	b.reset()
+	b.add(sched+uint64(p.bin.Layout.Sched.PIdle), 8)
+	b.add(sched+uint64(p.bin.Layout.Sched.NPIdle), 4)
+	if err := b.read(p.pid); err != nil {
+		return err
+	}
+	if first, count := b.piece(0), b.piece(1); first == nil || count == nil || u64(first, 0) != s.Sched.PIdle || int32(u32(count, 0)) != s.Sched.NPIdle {
+		return nil
+	}
 	byAddr := make(map[uint64]*PSnapshot, len(s.Ps))
 	idle := int32(0)
 	for i := range s.Ps {
@@ -129,9 +154,38 @@ func (p *Process) lookAtSched(s *Snapshot, e evidence) {
 		// A P that was idle is on the list, but for the instants of taking it off and putting it there.
 		e.see("sched.pidle", met == idle || s.Sched.GCWaiting)
 	}
+	return nil
 }
 
-func (p *Process) lookAtPs(s, before *Snapshot, e evidence) {
+// lookAtPs reads what must agree once more, each P's in one go and with what may change before and after: where it did not, no other thread was in between.
+func (p *Process) lookAtPs(s, before *Snapshot, e evidence) error {
+	l := &p.bin.Layout
+	isM := make(map[uint64]bool, len(s.Ms))
+	for i := range s.Ms {
+		isM[s.Ms[i].Addr] = true
+	}
+	b := &p.batch
+	b.reset()
+	const pieces = 6
+	for i := range s.Ps {
+		at, carrier := s.Ps[i].Addr, s.Ps[i].M
+		if !isM[carrier] {
+			carrier = 0
+		}
+		b.add(at+uint64(l.P.M), 8)
+		b.add(at+uint64(l.P.Status), 4)
+		b.add(at+uint64(l.P.GCMarkWorkerMode), 8)
+		if carrier != 0 {
+			b.add(carrier+uint64(l.M.P), 8)
+		} else {
+			b.add(at+uint64(l.P.M), 8)
+		}
+		b.add(at+uint64(l.P.Status), 4)
+		b.add(at+uint64(l.P.M), 8)
+	}
+	if err := b.read(p.pid); err != nil {
+		return err
+	}
 	for i := range s.Ps {
 		ps := &s.Ps[i]
 		e.see("p.id", ps.OK)
@@ -140,14 +194,26 @@ func (p *Process) lookAtPs(s, before *Snapshot, e evidence) {
 		}
 		e.see("p.runqhead", ps.RunqDepth >= 0 && ps.RunqDepth <= 257)
 		e.see("p.runqtail", ps.RunqDepth >= 0 && ps.RunqDepth <= 257)
-		if ps.GCMarkWorkerMode != 0 {
-			e.see("p.gcMarkWorkerMode", ps.GCMarkWorkerMode <= 3 && (ps.Status == pRunning || ps.Status == pGCStop))
+		var piece [pieces][]byte
+		mapped := true
+		for k := range piece {
+			piece[k] = b.piece(pieces*i + k)
+			mapped = mapped && piece[k] != nil
 		}
-		// The P that stops the world is in gcstop, and carried.
-		if carried := ps.Status == pRunning; carried || ps.M != 0 && ps.Status == pIdle {
-			e.see("p.status", carried == (ps.M != 0))
-			e.see("p.m", carried && ps.MIndex >= 0)
-			e.see("m.p", carried && ps.MIndex >= 0)
+		if mapped && u64(piece[0], 0) == u64(piece[5], 0) && u32(piece[1], 0) == u32(piece[4], 0) {
+			m, status := u64(piece[0], 0), u32(piece[1], 0)
+			// Since Go 1.26 a P that is idle may have one, too: that of a worker it was given and did not run (runtime/mgcpacer.go, releaseNextGCMarkWorker).
+			if mode := u64(piece[2], 0); mode != 0 {
+				e.see("p.gcMarkWorkerMode", mode <= 3)
+			}
+			// The P that stops the world is in gcstop, and carried.
+			if carried := status == pRunning; carried || m != 0 && status == pIdle {
+				e.see("p.status", carried == (m != 0))
+				e.see("p.m", carried && isM[m])
+				if m == ps.M && isM[m] {
+					e.see("m.p", carried && u64(piece[3], 0) == ps.Addr)
+				}
+			}
 		}
 		if i < len(before.Ps) && before.Ps[i].OK {
 			// Some thousands at most in the milliseconds between.
@@ -160,6 +226,7 @@ func (p *Process) lookAtPs(s, before *Snapshot, e evidence) {
 			}
 		}
 	}
+	return nil
 }
 
 func (p *Process) lookAtMs(s *Snapshot, e evidence) error {
@@ -170,13 +237,24 @@ func (p *Process) lookAtMs(s *Snapshot, e evidence) error {
 	}
 	e.see("m.alllink", s.Errors == 0)
 	e.see("allm", len(p.known) > 0)
-	// What Snapshot takes for flags must be ones, and Ms in a system call have a copy of their P's tick that is not ahead of it.
+	// What Snapshot takes for flags must be ones, and Ms in a system call have a copy of their P's tick that is not ahead of it, if it is read before it and they are in
+	// a system call from that P still.
 	b := &p.batch
 	b.reset()
+	type call struct{ m, at int }
+	var calls []call
 	for i := range s.Ms {
 		b.add(s.Ms[i].Addr+uint64(l.Spinning), 1)
 		b.add(s.Ms[i].Addr+uint64(l.Blocked), 1)
-		b.add(s.Ms[i].Addr+uint64(l.SyscallTick), 4)
+	}
+	for i := range s.Ms {
+		m := &s.Ms[i]
+		if at, ok := isP[m.OldP]; ok && m.InSyscall() && m.P == 0 && s.Ps[at].OK {
+			calls = append(calls, call{i, b.add(m.Addr+uint64(l.OldP), 8)})
+			b.add(m.Addr+uint64(l.SyscallTick), 4)
+			b.add(m.Addr+uint64(l.OldP), 8)
+			b.add(m.OldP+uint64(p.bin.Layout.P.SyscallTick), 4)
+		}
 	}
 	waiting := b.add(p.Addr(p.bin.Vars.Sched)+uint64(p.bin.Layout.Sched.GCWaiting), 1)
 	if err := b.read(p.pid); err != nil {
@@ -191,7 +269,7 @@ func (p *Process) lookAtMs(s *Snapshot, e evidence) error {
 	ids, tids := make(map[int64]bool), make(map[int32]bool)
 	for i := range s.Ms {
 		m := &s.Ms[i]
-		spinning, blocked, tick := b.piece(3*i), b.piece(3*i+1), b.piece(3*i+2)
+		spinning, blocked := b.piece(2*i), b.piece(2*i+1)
 		flag("m.spinning", spinning)
 		flag("m.blocked", blocked)
 		e.see("m.id", m.ID >= 0 && m.ID < 1<<32 && !ids[m.ID])
@@ -209,9 +287,13 @@ func (p *Process) lookAtMs(s *Snapshot, e evidence) error {
 		if _, ok := isP[m.OldP]; ok {
 			e.see("m.curg", m.CurG != 0) // which is in a system call
 		}
-		if at, ok := isP[m.OldP]; ok && tick != nil && m.InSyscall() && m.P == 0 && s.Ps[at].OK {
-			e.see("m.syscalltick", s.Ps[at].SyscallTick-u32(tick, 0) < 1<<31)
+	}
+	for _, c := range calls {
+		first, tick, second, current := b.piece(c.at), b.piece(c.at+1), b.piece(c.at+2), b.piece(c.at+3)
+		if oldp := s.Ms[c.m].OldP; first == nil || tick == nil || second == nil || current == nil || u64(first, 0) != oldp || u64(second, 0) != oldp {
+			continue
 		}
+		e.see("m.syscalltick", u32(current, 0)-u32(tick, 0) < 1<<31)
 	}
 	return nil
 }
@@ -231,9 +313,12 @@ func (p *Process) lookAtGs(s *Snapshot, e evidence) error {
 	b := &p.batch
 	b.reset()
 	window := l.gWindow()
+	const pieces = 4
 	for _, g := range gs {
+		b.add(g.m+uint64(l.M.CurG), 8)
 		b.add(g.addr, window)
 		b.add(g.addr+uint64(l.G.M), 8)
+		b.add(g.m+uint64(l.M.CurG), 8)
 	}
 	var nexts []int
 	for i := range s.Ps {
@@ -245,7 +330,10 @@ func (p *Process) lookAtGs(s *Snapshot, e evidence) error {
 	from, to := p.Addr(p.bin.text[0]), p.Addr(p.bin.text[1])
 	ids := make(map[uint64]bool)
 	for i, g := range gs {
-		got, m := b.piece(2*i), b.piece(2*i+1)
+		first, got, m, second := b.piece(pieces*i), b.piece(pieces*i+1), b.piece(pieces*i+2), b.piece(pieces*i+3)
+		if first == nil || second == nil || u64(first, 0) != g.addr || u64(second, 0) != g.addr {
+			continue // which runs another by now
+		}
 		e.see("m.curg", got != nil && m != nil)
 		if got == nil || m == nil {
 			continue

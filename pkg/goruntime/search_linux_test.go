@@ -108,3 +108,24 @@ func TestProofRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestProofHolds proves a layout that is right over and over in programs that change all the time while they are read: none may be refused.
+func TestProofHolds(t *testing.T) {
+	eachToolchain(t, func(t *testing.T, toolchain string) {
+		exe := program(t, build{toolchain: toolchain, flags: []string{"-ldflags=-s -w"}})
+		exe = renamed(t, exe, buildVersionOf(t, exe))
+		b := inspectFile(t, exe)
+		for _, what := range []string{"p", "w", "y", "b", "g", "pwg"} {
+			c := start(t, exe, nil, "GOMAXPROCS=4")
+			c.do("4" + what)
+			p := c.open(b)
+			for range 30 {
+				if err := p.Validate(); err != nil {
+					t.Errorf("doing %q: %v", what, err)
+				}
+			}
+			p.Close()
+			c.kill()
+		}
+	})
+}

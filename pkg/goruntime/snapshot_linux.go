@@ -620,17 +620,25 @@ func (p *Process) link(s *Snapshot) {
 		if !ps.OK {
 			continue
 		}
+		// A P keeps the mode of a worker that it was given and did not run, because the mark phase was over (runtime/mgcpacer.go, releaseNextGCMarkWorker of Go 1.26):
+		// the goroutine it runs tells better.
 		var gStatus uint32
-		worker := false
+		worker, mode := false, ps.GCMarkWorkerMode
+		if p.bin.Vars.GCPhase != 0 && s.GCPhase == 0 {
+			mode = 0
+		}
 		if at, ok := p.mIndex[ps.M]; ok && ps.M != 0 && s.Ms[at].Addr != 0 {
 			if s.Ms[at].P == ps.Addr {
 				ps.MIndex = at
 				gStatus, worker = s.Ms[at].GStatus, s.Ms[at].GCWorker
+				if s.Ms[at].GoID != 0 && p.bin.GCWorkers[1] != 0 {
+					mode = 0
+				}
 			} else {
 				s.Moved++
 			}
 		}
-		ps.State = stateOf(ps.Status, ps.GCMarkWorkerMode, gStatus, worker)
+		ps.State = stateOf(ps.Status, mode, gStatus, worker)
 		if ps.Status == pSyscall {
 			p.pIndex[ps.Addr] = int32(i)
 		}

@@ -69,6 +69,30 @@ func command(c byte) {
 				}
 			}()
 		}
+	case 'p': // pairs of goroutines that wake each other, so that an M runs each for a microsecond
+		for range [4]int{} {
+			ping, pong := make(chan int), make(chan int)
+			go func() {
+				for v := range ping {
+					pong <- v
+				}
+			}()
+			go func() {
+				for {
+					ping <- 1
+					<-pong
+				}
+			}()
+		}
+	case 'w': // short system calls, many of which lose their P
+		for range [8]int{} {
+			go func() {
+				for {
+					ts := syscall.Timespec{Nsec: 20e3}
+					syscall.Nanosleep(&ts, nil)
+				}
+			}()
+		}
 	case 'e': // another program: this one again
 		syscall.Exec("/proc/self/exe", []string{"target", "again"}, nil)
 	}
