@@ -7,7 +7,7 @@
 static __always_inline void retire(u32 tgid)
 {
 	u32 index = 0;
-	struct target *t = target_of(tgid, &index);
+	struct target *t = any_target_of(tgid, &index);
 
 	if (t)
 		t->active = 0;
@@ -38,7 +38,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 	struct task_struct *task = (struct task_struct *)ctx->args[0];
 	u64 ids = ids_of(task);
 	u32 index = 0, tgid = ids >> 32;
-	struct target *t = target_of(tgid, &index);
+	struct target *t = any_target_of(tgid, &index);
 
 	if (!t || BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;

@@ -34,6 +34,7 @@ static __always_inline void measured(struct target *t, u64 began)
 	measured_from(t, began, began);
 }
 
+// A target that is observed at the moment.
 static __always_inline struct target *target_of(u32 tgid, u32 *index)
 {
 	u32 word = (tgid & (HINTS - 1)) >> 2, i, *shared;
@@ -52,9 +53,24 @@ static __always_inline struct target *target_of(u32 tgid, u32 *index)
 		i = *shared;
 	}
 	t = bpf_map_lookup_elem(&targets, &i);
-	if (!t || !load(&t->active) || t->tgid != tgid)
+	if (!t || load(&t->active) != OBSERVED || t->tgid != tgid)
 		return 0;
 	*index = i;
+	return t;
+}
+
+// Any target, also one between two windows, for which there is no hint then.
+static __always_inline struct target *any_target_of(u32 tgid, u32 *index)
+{
+	u32 *i = bpf_map_lookup_elem(&target_index, &tgid);
+	struct target *t;
+
+	if (!i)
+		return 0;
+	t = bpf_map_lookup_elem(&targets, i);
+	if (!t || !load(&t->active) || t->tgid != tgid)
+		return 0;
+	*index = *i;
 	return t;
 }
 

@@ -20,6 +20,7 @@
 char LICENSE[] SEC("license") = "GPL";
 
 // Names these types in the object's BTF, from where bpf2go takes them.
+const enum activity *activities __attribute__((unused));
 const enum event_kind *kinds __attribute__((unused));
 const enum lag *lags __attribute__((unused));
 const enum lost_reason *reasons __attribute__((unused));

@@ -16,22 +16,16 @@ int sample(struct bpf_perf_event_data *ctx)
 	struct task_struct *task;
 	struct thread *th;
 	u64 began;
-	u32 every, weight;
 
 	if (!t || !tid)
 		return 0;
-	// Which samples count is left to chance: every fifth would beat with what the target does at a steady pace.
-	every = load(&t->sample_every);
-	if (every > 1 && bpf_get_prandom_u32() % every)
-		return 0;
-	weight = every * sample_period;
 	began = bpf_ktime_get_ns();
 	task = (struct task_struct *)bpf_get_current_task();
 	th = thread_of(t, index, task, tid);
 	if (!th)
 		return 0;
 	thread_move(t, th, began >> TICK_SHIFT, T_ON_CPU);
-	th->weight = weight;
+	th->weight = sample_period;
 	observe(t, th, task, began >> TICK_SHIFT, T_ON_CPU);
 	if (th->slot) {
 		slot = th->slot - 1;
@@ -39,11 +33,11 @@ int sample(struct bpf_perf_event_data *ctx)
 		if (r) {
 			state = word_state(load(&r->word));
 			if (state == P_RUNNING)
-				__sync_fetch_and_add(&r->samples[0], weight);
+				__sync_fetch_and_add(&r->samples[0], sample_period);
 			else if (state == P_SYSCALL)
-				__sync_fetch_and_add(&r->samples[1], weight);
+				__sync_fetch_and_add(&r->samples[1], sample_period);
 			else if (state == P_GC)
-				__sync_fetch_and_add(&r->samples[2], weight);
+				__sync_fetch_and_add(&r->samples[2], sample_period);
 		}
 	}
 	measured(t, began);

@@ -79,6 +79,13 @@ enum lag {
 	LAGS = 5,
 };
 
+// What the programs do about a target.
+enum activity {
+	LEFT = 0,	// nothing
+	OBSERVED = 1,	// everything
+	BETWEEN = 2,	// between two windows: stops are told of, but no record is touched, which the agent sees to then
+};
+
 // Where things are in this target's memory. Offsets are bytes from the start of the runtime's struct.
 struct layout {
 	s32 tls_g;	   // of the g slot from the thread pointer; 0x7fffffff: g is in a register (arm64 without cgo)
@@ -105,7 +112,7 @@ struct layout {
 
 struct target {
 	u32 tgid;
-	u32 active;
+	u32 active;	   // enum activity
 	struct layout layout;
 	u32 n_ps;	   // Ps that have a record
 	u32 intervals;	   // send raw intervals
@@ -114,7 +121,7 @@ struct target {
 	u32 stop_tid;	   // of the M that stopped the world last
 	u64 stops;
 	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
-	u32 sample_every;  // one in how many cpu-clock samples counts, as that many; at least 1
+	u32 pad;
 	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
 	u64 allowance;	   // how far sent may go; the agent moves it on
 	u64 calm_from;	   // tick from which on no P that an M has is halted: all ones during a stop, and where stops aren't seen

@@ -132,7 +132,7 @@ int stop_world(struct pt_regs *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
 	u32 index = 0;
-	struct target *t = target_of(id >> 32, &index);
+	struct target *t = any_target_of(id >> 32, &index);
 
 	if (!t)
 		return 0;
@@ -142,7 +142,8 @@ int stop_world(struct pt_regs *ctx)
 	if (t->stop_reason == STOP_SWEEP_TERMINATION)
 		t->marking_until = ~0ULL;
 	t->stop_tid = id;
-	bpf_loop(t->n_ps, halt_one, &w, 0);
+	if (load(&t->active) == OBSERVED)
+		bpf_loop(t->n_ps, halt_one, &w, 0);
 	t->stop_start = tick_now(); // not the time this probe takes
 	measured(t, began);
 	return 0;
@@ -153,12 +154,13 @@ int start_world(struct pt_regs *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
 	u32 index = 0;
-	struct target *t = target_of(id >> 32, &index);
+	struct target *t = any_target_of(id >> 32, &index);
 
 	if (!t)
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
-	bpf_loop(t->n_ps, release_one, &w, 0);
+	if (load(&t->active) == OBSERVED)
+		bpf_loop(t->n_ps, release_one, &w, 0);
 	if (!t->ends_late)
 		tell_stop(t, index, w.now);
 	measured(t, began);
@@ -171,7 +173,7 @@ int world_started(struct pt_regs *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
 	u32 index = 0;
-	struct target *t = target_of(id >> 32, &index);
+	struct target *t = any_target_of(id >> 32, &index);
 
 	if (!t)
 		return 0;

@@ -196,7 +196,7 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 				err = s.take(w, v, b.window)
 			}
 			if err == nil && v.name == asIs {
-				err = installed.take(w, v, b.window)
+				err = installed.take(w, v, max(b.window, installedFor))
 				t, _ := v.view(w)
 				_, level, _ = strings.Cut(t.Reason, "allows: ")
 			}

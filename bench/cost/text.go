@@ -48,14 +48,14 @@ func (b *bench) markdown() string {
 func (b *bench) probes(p func(format string, a ...any)) {
 	p("## Time in BPF programs\n")
 	p("Tiers 0 and 1 with nothing left out, as a share of the target's CPU time, from %v after the beginning on: in its first five seconds the observation learns,", settled)
-	p("with ten times the samples. *As installed*: what remains of *net* after %v under the usual budget, 2 %%, and what the governor leaves out for it. *Host*: all runs of P-Scope's programs on this host by the kernel's own", governed)
+	p("with ten times the samples. *As installed*: what remains of *net* under the usual budget, 2 %%, in the %v that begin %v after the beginning, and what the governor leaves out for it. *Host*: all runs of P-Scope's programs on this host by the kernel's own", installedFor, governed)
 	p("run-time statistics, also those for processes that are no target, and with what the statistics cost. *Own*: `pscope_probe_seconds_total`, from")
 	p("which the governor steers. *Net*: host less what the statistics themselves cost, which is what they say of an empty program in the same window; they")
 	p("are off in production, so this is what a target pays. `runtime/trace`: what it costs the same process in operations (next table), and how many times")
 	p("that is of *host*.\n")
 	p("| workload | switches a CPU-second | net | as installed | host | empty program | own | sched_switch | sched_waking | sample | runtime/trace | times |")
 	p("| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-	var sum, worst, sumNet, worstNet float64
+	var sum, worst, sumNet, worstNet, sumAsIs, worstAsIs, nAsIs float64
 	for _, o := range b.Workloads {
 		ns := func(name string) string {
 			s, ok := o.BPF.NsPerRun[name]
@@ -75,6 +75,7 @@ func (b *bench) probes(p func(format string, a ...any)) {
 		installed := "–"
 		if i := o.Installed.Net; i.N > 0 {
 			installed = fmt.Sprintf("%.2f %%", i.Median*100)
+			sumAsIs, worstAsIs, nAsIs = sumAsIs+i.Median, max(worstAsIs, i.Median), nAsIs+1
 			if o.LeftOut != "" {
 				installed += ": " + o.LeftOut
 			}
@@ -84,6 +85,9 @@ func (b *bench) probes(p func(format string, a ...any)) {
 	}
 	n := float64(len(b.Workloads))
 	p("\nNet: mean %.2f %%, worst %.2f %%. Host, with what the statistics cost: mean %.2f %%, worst %.2f %%.\n", sumNet/n*100, worstNet*100, sum/n*100, worst*100)
+	if nAsIs > 0 {
+		p("As installed: mean %.2f %%, worst %.2f %%.\n", sumAsIs/nAsIs*100, worstAsIs*100)
+	}
 }
 
 // throughput says on which workloads operations tell tier 0+1 from nothing: where the quartiles of its cost and those of the noise do not overlap.

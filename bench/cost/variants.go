@@ -93,6 +93,7 @@ func variants(only string) []*variant {
 const (
 	settled      = 6 * time.Second
 	governed     = 25 * time.Second // the governor has come to rest
+	installedFor = 40 * time.Second // the governor may observe in windows: some of them, with the time between
 	seenWithin   = 5 * time.Second
 	windowWithin = 10 * time.Second
 	noWindow     = "no window" // how the reason begins that tier 2 could not be measured
@@ -206,7 +207,10 @@ func attachRunqlat(*workload) (func(), error) {
 	}
 	detach := func() {
 		_ = cmd.Process.Signal(os.Interrupt)
+		// It loses a signal that comes at the wrong moment.
+		kill := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
 		_ = cmd.Wait()
+		kill.Stop()
 	}
 	lines, said := bufio.NewScanner(out), ""
 	for lines.Scan() {

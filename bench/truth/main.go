@@ -24,8 +24,9 @@ func main() {
 	out := flag.String("out", "", "write FILE.md and FILE.json as well")
 	verbose := flag.Bool("v", false, "print every P")
 	edges := flag.Bool("edges", false, "print how far the takes and gives of Ps lie from the trace's")
+	windows := flag.Int("windows", 0, "observe one second in as many and estimate the rest, as the governor has it where observing costs too much; 0: all the time")
 	flag.Parse()
-	s := &setup{run: *run, warm: *warm, edges: *edges}
+	s := &setup{run: *run, warm: *warm, edges: *edges, windows: *windows}
 	if err := s.compareAll(strings.Split(*loads, ","), strings.Split(*procs, ","), *out, *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "truth:", err)
 		os.Exit(1)
@@ -65,8 +66,8 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 }
 
 func header(w io.Writer) {
-	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC pause | on CPU | a burst | unexplained | waiting |")
-	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC pause | on CPU | a burst | unexplained | waiting | both |")
+	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 }
 
 func (r *result) print(w io.Writer, verbose bool) {
@@ -74,9 +75,9 @@ func (r *result) print(w io.Writer, verbose bool) {
 	if r.PauseError >= 0 {
 		pause = fmt.Sprintf("%.1f %%", r.PauseError)
 	}
-	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %s | %.2f %% | %v | %.2f %% | %.2f %% |\n",
+	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %s | %.2f %% | %v | %.2f %% | %.2f %% | %.2f %% |\n",
 		r.Workload, r.Ps, r.Busy, r.BusySeen, r.Mean, r.Worst, r.WorstClass, r.SumError, 100*r.Moves,
-		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError)
+		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError, r.TogetherError)
 	if !verbose {
 		return
 	}
@@ -93,7 +94,7 @@ func (r *result) print(w io.Writer, verbose bool) {
 // summary says how many runs met which bar.
 func summary(w io.Writer, all []*result) {
 	var mean, worst, class float64
-	threads, within, stops, missed, off, wrong := 0, 0, 0, 0, 0, 0
+	threads, together, within, stops, missed, off, wrong := 0, 0, 0, 0, 0, 0, 0
 	for _, r := range all {
 		mean += r.Mean / float64(len(all))
 		worst = max(worst, r.Worst)
@@ -104,6 +105,9 @@ func summary(w io.Writer, all []*result) {
 		if r.Unexplained >= 0 && r.Unexplained <= 1 {
 			threads++
 		}
+		if r.TogetherError >= 0 && r.TogetherError <= 1 {
+			together++
+		}
 		stops += r.Stops
 		missed += r.StopsMissed
 		off += r.StopsWrong
@@ -111,7 +115,7 @@ func summary(w io.Writer, all []*result) {
 	}
 	fmt.Fprintf(w, "\n%d runs. Busy share: mean error %.2f points, worst P %.2f, every P within 1 point in %d runs; any state of any P: worst %.2f.\n",
 		len(all), mean, worst, within, class)
-	fmt.Fprintf(w, "Threads' time on a CPU: within 1 %% of schedstat, beyond what interrupts and the hypervisor took, in %d runs.\n", threads)
+	fmt.Fprintf(w, "Threads' time on a CPU: within 1 %% of schedstat, beyond what interrupts and the hypervisor took, in %d runs; on or waiting for one in %d.\n", threads, together)
 	fmt.Fprintf(w, "%d stops: %d missed, %d off by more than 5 %% and 20 µs, %d with another reason.\n", stops, missed, off, wrong)
 }
 

@@ -89,6 +89,9 @@ type Options struct {
 	// Migrations asks for tier 2: goroutine migrations, counted in short windows at random times within what tiers 0 and 1 leave of CostBudget
 	// (2 % if that has no limit).
 	Migrations bool
+	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where observing it all the time costs too much. 0: as
+	// the governor says. For measuring what the windows miss.
+	Windows int
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }

@@ -14,17 +14,14 @@ const (
 	stepNone       = iota
 	stepMigrations // tier 2 off
 	stepIntervals  // no raw intervals; the totals go on, the timeline shows shares
-	stepSamples    // one cpu-clock sample in five
+	stepWindows    // observed for one second in several; see windows
 	stepStops      // tier 1 off: no uprobe is left in the target's code
 	stepSnapshots  // tier 0 off: the kernel side no longer sees the target
 	stepLast       = stepSnapshots
 )
 
 // leftOut names what each step takes away, for people.
-var leftOut = [...]string{"", "goroutine migrations", "raw intervals", "four of five samples", "stops", "everything but snapshots"}
-
-// sparseSamples is one in how many samples counts from stepSamples on.
-const sparseSamples = 5
+var leftOut = [...]string{"", "goroutine migrations", "raw intervals", "all but windows of a second (the time between is estimated)", "stops", "everything but snapshots"}
 
 // eventOverhead is what an event costs a target besides the time that the programs measure themselves: the tracepoint's own dispatch and the look-up of
 // the target (bench/results/cost.md).
@@ -142,6 +139,9 @@ func (o *observed) governDue() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	g := &o.gov
+	if o.windows.on {
+		return o.windows.ended // what a window costs is judged over the time between as well
+	}
 	wall := time.Duration(nowTick()-g.lastAt) * tick
 	return g.level != stepNone || g.lastAt == 0 || wall >= governLongest || float64(o.probeCost()-g.lastCost) > g.floor*float64(wall)
 }
@@ -153,6 +153,10 @@ func (o *observed) govern(cpu time.Duration) {
 		return
 	}
 	g := &o.gov
+	if o.windows.ended && o.windows.tooDear {
+		g.hot = governHot - 1 // that is no hiccup
+	}
+	o.windows.ended = false
 	now, cost := nowTick(), o.probeCost()
 	if g.lastAt != 0 {
 		wall := time.Duration(now-g.lastAt) * tick
@@ -175,12 +179,13 @@ func (o *observed) step(to int) {
 	g.reach(to)
 	k := o.c.kernel
 	atomic.StoreUint32(&o.shared.Intervals, flag(to < stepIntervals))
-	every := uint32(1)
-	if to >= stepSamples {
-		every = sparseSamples
-	}
-	atomic.StoreUint32(&o.shared.SampleEvery, every)
 	var err error
+	if o.windows.on && (to < stepWindows || to >= stepSnapshots) {
+		if o.windows.between && to < stepWindows && o.openWindow() != nil {
+			k.see(o.info.PID, o.index) // the snapshots repair what it finds changed
+		}
+		o.endWindows()
+	}
 	switch {
 	case to >= stepStops:
 		o.unprobeWorld()
@@ -202,6 +207,14 @@ func (o *observed) step(to int) {
 		o.uncountD()
 		err = k.enter(o.info.PID, o.index)
 		o.enterThreads()
+	}
+	switch {
+	case to < stepWindows || to >= stepSnapshots:
+	case o.windows.between:
+		o.windows.turn = nowTick() // what this level costs is to be known soon
+	case o.windows.on:
+	default:
+		o.startWindows(windowsFor(g.share, g.budget))
 	}
 	if err != nil {
 		o.c.o.Log.Warn("observing more again failed in part", "process", o.info.Process, "pid", o.info.PID, "err", err)

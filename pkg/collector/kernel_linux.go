@@ -195,7 +195,7 @@ func (k *kernelSide) giveBack(target uint32, chunks []uint16) {
 func (k *kernelSide) enter(pid int32, target uint32) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	atomic.StoreUint32(&k.targets[target].Active, 1)
+	atomic.StoreUint32(&k.targets[target].Active, uint32(kern.ScopeActivityOBSERVED))
 	if err := k.objs.TargetIndex.Put(uint32(pid), target); err != nil {
 		return fmt.Errorf("enter it in the kernel's table of targets: %w", err)
 	}
@@ -208,11 +208,30 @@ func (k *kernelSide) enter(pid int32, target uint32) error {
 func (k *kernelSide) leave(pid int32, target uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	atomic.StoreUint32(&k.targets[target].Active, 0)
+	atomic.StoreUint32(&k.targets[target].Active, uint32(kern.ScopeActivityLEFT))
 	var now uint32
 	if k.objs.TargetIndex.Lookup(uint32(pid), &now) == nil && now == target {
 		_ = k.objs.TargetIndex.Delete(uint32(pid))
 		delete(k.entered, uint32(pid))
+		k.hint(uint32(pid))
+	}
+}
+
+// overlook makes the kernel side see nothing of a target but its stops.
+func (k *kernelSide) overlook(pid int32, target uint32) {
+	k.attend(pid, target, kern.ScopeActivityOBSERVED, kern.ScopeActivityBETWEEN)
+}
+
+// see undoes overlook.
+func (k *kernelSide) see(pid int32, target uint32) {
+	k.attend(pid, target, kern.ScopeActivityBETWEEN, kern.ScopeActivityOBSERVED)
+}
+
+// attend changes what the kernel side does about a target, unless that has retired it.
+func (k *kernelSide) attend(pid int32, target uint32, from, to kern.ScopeActivity) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if atomic.CompareAndSwapUint32(&k.targets[target].Active, uint32(from), uint32(to)) {
 		k.hint(uint32(pid))
 	}
 }
@@ -236,7 +255,7 @@ func (k *kernelSide) hint(tgid uint32) {
 	var v uint64
 	for t, index := range k.entered {
 		switch {
-		case t%hints != tgid%hints:
+		case t%hints != tgid%hints || atomic.LoadUint32(&k.targets[index].Active) == uint32(kern.ScopeActivityBETWEEN):
 		case v == 0:
 			v = uint64(index)
 		default:

@@ -73,5 +73,5 @@ func (o *observed) learnLags(now uint64) {
 		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].learn(ticks, bursts, o.c.kernel.samples.period, since))
 		wanting = wanting || o.lags[i].wanting
 	}
-	o.learning.Store(wanting && o.gov.level < stepSamples)
+	o.learning.Store(wanting && o.gov.level < stepSnapshots)
 }

@@ -561,12 +561,15 @@ func TestExcludeWins(t *testing.T) {
 // A page fault on a file system that does not answer: the thread sleeps in state D with its P, the runtime calls that P running, and no Go tool
 // shows anything. This is the case the D share is for.
 func TestPinnedInUninterruptibleSleep(t *testing.T) {
-	t.Run("with its P", func(t *testing.T) { pinnedInD(t, "d") })
+	t.Run("with its P", func(t *testing.T) { pinnedInD(t, "d", 0) })
 	// The runtime has taken the P away from a thread that is stuck in a call: it works on, and yet what it was used for last waits.
-	t.Run("without its P", func(t *testing.T) { pinnedInD(t, "dcall") })
+	t.Run("without its P", func(t *testing.T) { pinnedInD(t, "dcall", 0) })
+	// Neither is lost sight of between two windows.
+	t.Run("with its P, in windows", func(t *testing.T) { pinnedInD(t, "d", 3) })
+	t.Run("without its P, in windows", func(t *testing.T) { pinnedInD(t, "dcall", 3) })
 }
 
-func pinnedInD(t *testing.T, phase string) {
+func pinnedInD(t *testing.T, phase string, windows int) {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse: ", err)
 	}
@@ -574,7 +577,7 @@ func pinnedInD(t *testing.T, phase string) {
 	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/pscope").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget = -1 })
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.Windows = -1, windows })
 	demo := exec.Command(bin, "demo", "-phases", phase, "-phase-seconds", "1", "-d-seconds", "20", "-once")
 	out, err := demo.StdoutPipe()
 	if err != nil {
@@ -607,6 +610,10 @@ func pinnedInD(t *testing.T, phase string) {
 	})
 	time.Sleep(300 * time.Millisecond)
 	onePinned(t, c, pid, phase)
+	if windows > 0 {
+		onePinned(t, c, pid, phase) // by now it has been through a window and the time after
+		return
+	}
 	if phase == "dcall" {
 		return // snapshots don't show what a thread last carried
 	}

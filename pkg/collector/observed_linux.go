@@ -50,7 +50,8 @@ type observed struct {
 	gov        governor
 	fullReason string      // info.Reason while the governor leaves nothing out
 	migrations *migrations // tier 2; nil unless it is asked for
-	blind      bool        // the governor leaves nothing but snapshots
+	windows    windows
+	blind      bool // the governor leaves nothing but snapshots
 	closed     bool
 }
 
@@ -63,8 +64,9 @@ type observedP struct {
 	schedTick   wide
 	syscallTick wide
 	ledger      ledger
-	disagreed   bool   // the last snapshot saw something else than the record
-	overcounted uint64 // d_word when its count was last found higher than the threads say; 0: it was not
+	disagreed   bool       // the last snapshot saw something else than the record
+	windowed    *windowedP // what it is estimated by; nil unless the target is observed in windows
+	overcounted uint64     // d_word when its count was last found higher than the threads say; 0: it was not
 
 	pending   []segment // closed, not yet handed to the sink
 	lastEnd   uint64    // tick up to which the sink has intervals
@@ -133,6 +135,11 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	}
 	// The events that follow need the threads; those asleep would otherwise be unknown until they run.
 	o.enterThreads()
+	if c.o.Windows > 0 {
+		o.mu.Lock()
+		o.startWindows(c.o.Windows)
+		o.mu.Unlock()
+	}
 	if c.o.NoStops {
 		o.info.Reason = "stops are not seen: their probes are switched off"
 		o.fullReason = o.info.Reason
@@ -184,7 +191,7 @@ func (o *observed) claim() (err error) {
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
-		Intervals: 1, SampleEvery: 1, CalmFrom: never, MarkingUntil: never,
+		Intervals: 1, CalmFrom: never, MarkingUntil: never,
 		Allowance: uint64(o.c.o.IntervalBudget),
 	}
 	return nil
@@ -411,6 +418,20 @@ func (c *collect) unprobe(links []link.Link) {
 	wg.Wait()
 }
 
+// seen says whether the kernel side sees the target at the moment. The caller holds mu.
+func (o *observed) seen() bool { return o.index != 0 && !o.blind && !o.windows.between }
+
+// observedRatio is the share of the time in which it does.
+func (o *observed) observedRatio() float64 {
+	switch {
+	case o.blind:
+		return 0
+	case o.windows.on:
+		return 1 / float64(o.windows.every)
+	}
+	return 1
+}
+
 // silence ends what the kernel side says of the target, and takes in what it has said until now.
 func (o *observed) silence() {
 	if o.index != 0 {
@@ -458,7 +479,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		}
 	}
 	if o.index != 0 {
-		v.Governor = pstate.Governor{Governed: o.gov.budget > 0, Level: o.gov.level, Share: o.gov.share}
+		v.Governor = pstate.Governor{Governed: o.gov.budget > 0, Level: o.gov.level, Share: o.gov.share, Observed: o.observedRatio()}
 		v.ProbeTime = map[string]time.Duration{"0+1": time.Duration(atomic.LoadUint64(&o.shared.ProbeNs))}
 	}
 	// All are brought up to the instant at which the last one was read, whatever kept the agent from its CPU in between.

@@ -136,6 +136,33 @@ func (o *Options) threadState(pid, tid int32) (pstate.ThreadState, string, error
 	return pstate.Sleeping, s.comm, nil
 }
 
+// threadUse is what the kernel counts of a thread.
+type threadUse struct {
+	known       bool
+	on, waiting time.Duration // on a CPU and runnable
+	slices      uint64        // times it came onto a CPU
+}
+
+// threadUse reads a thread's schedstat (Documentation/scheduler/sched-stats.rst of Linux). It isn't known where the kernel keeps no such counts.
+func (o *Options) threadUse(pid, tid int32) (u threadUse) {
+	var buf [mostOfProc]byte
+	b, err := o.procFile(&buf, pid, "task/"+strconv.Itoa(int(tid))+"/schedstat")
+	if err != nil {
+		return u
+	}
+	var n [3]uint64
+	i := 0
+	for f := range bytes.FieldsSeq(b) {
+		v, ok := parseUint(f)
+		if !ok || i == len(n) {
+			return u
+		}
+		n[i] = v
+		i++
+	}
+	return threadUse{known: i == len(n), on: time.Duration(n[0]), waiting: time.Duration(n[1]), slices: n[2]}
+}
+
 // nestedPID says whether a process has another number in a PID namespace of its own (NSpid in proc_pid_status(5)).
 func (o *Options) nestedPID(pid int32) bool {
 	b, err := os.ReadFile(filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)), "status"))

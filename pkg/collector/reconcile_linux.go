@@ -65,11 +65,20 @@ func (o *observed) snapshot(n int) error {
 		if seen.State == pstate.GC {
 			o.marking(now)
 		}
-		if o.index == 0 || o.blind {
+		switch {
+		case o.index == 0 || o.blind:
 			o.settle(p, seen, now)
-		} else if i < len(before) {
-			o.repair(p, seen, word(before[i]), now)
+		case o.windows.between:
+			o.between(p, seen, now)
+		default:
+			if i < len(before) {
+				o.repair(p, seen, word(before[i]), now)
+			}
+			o.learn(p, seen)
 		}
+	}
+	if err := o.turn(now); err != nil && !errors.Is(err, goruntime.ErrTorn) {
+		return err
 	}
 	if o.index != 0 {
 		o.learnLags(now)

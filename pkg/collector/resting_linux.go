@@ -31,7 +31,7 @@ const (
 func (o *observed) lookAtWords() (idle, untouched bool) {
 	r := &o.resting
 	known := len(r.words)
-	idle, untouched = o.index != 0 && !o.blind, known == len(o.ps)
+	idle, untouched = o.seen(), known == len(o.ps)
 	for i, p := range o.ps {
 		w := atomic.LoadUint64(&p.rec.Word)
 		if i >= known {
@@ -51,7 +51,7 @@ func (o *observed) leaveOut(n int) bool {
 	r := &o.resting
 	idle, untouched := o.lookAtWords()
 	r.untouched = false
-	if !idle || r.since+n > restingMost {
+	if !idle || r.since+n > restingMost || o.windows.on && nowTick() >= o.windows.turn {
 		return false
 	}
 	if untouched && r.uncounted+n <= restingSkips {
@@ -95,7 +95,7 @@ func (o *observed) countUncounted() {
 func (o *observed) bringUp() {
 	r := &o.resting
 	now := nowTick()
-	if o.index == 0 || o.blind || now-r.snapAt < uint64(o.c.o.SnapshotEvery/tick) {
+	if !o.seen() || now-r.snapAt < uint64(o.c.o.SnapshotEvery/tick) {
 		return
 	}
 	stale := r.stale || len(r.words) != len(o.ps)

@@ -98,8 +98,10 @@ func (c *collect) readThreads() {
 			continue
 		}
 		o.mu.Lock()
-		o.threads, o.threadsAt = threads[uint32(i)], c.clock.unix(now)
-		if !o.closed && !o.blind { // without the kernel side no thread is known, and snapshots count
+		if !o.windows.between { // what the last window showed stays
+			o.threads, o.threadsAt = threads[uint32(i)], c.clock.unix(now)
+		}
+		if !o.closed && o.seen() { // without the kernel side no thread is known, and snapshots count
 			o.recount(counted, now)
 		}
 		o.mu.Unlock()
@@ -194,7 +196,7 @@ const settled = uint64(500_000_000) >> tickShift
 func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.closed {
+	if o.closed || !o.seen() {
 		return
 	}
 	for _, p := range o.ps {

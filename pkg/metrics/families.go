@@ -183,7 +183,7 @@ var families = []family{
 				w.float(keyed(&t.probe, tier), t, v.ProbeTime[tier].Seconds(), "tier", word(tier))
 			}
 		}},
-	{Family: Family{"pscope_governor_level", "What is left out so that observing stays within its budget: 0 nothing, 1 migrations, 2 raw intervals, 3 four of five samples, 4 stops, 5 all but snapshots.", "", Gauge},
+	{Family: Family{"pscope_governor_level", "What is left out so that observing stays within its budget: 0 nothing, 1 migrations, 2 raw intervals, 3 all but windows of a second, 4 stops, 5 all but snapshots.", "", Gauge},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.Governor.Governed {
 				w.float(&t.governor, t, float64(v.Governor.Level), "", nil)
@@ -193,6 +193,12 @@ var families = []family{
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.Governor.Governed {
 				w.float(&t.probeCost, t, v.Governor.Share, "", nil)
+			}
+		}},
+	{Family: Family{"pscope_observed_ratio", "Share of the time in which the target is observed event by event: 1, less while the governor leaves out all but windows, 0 by snapshots only.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.Governor.Governed {
+				w.float(&t.observed, t, v.Governor.Observed, "", nil)
 			}
 		}},
 	self(Family{"process_cpu_seconds_total", "User and system CPU time of the agent.", "seconds", Counter}),

@@ -50,7 +50,7 @@ type targetSlots struct {
 	ps []*pSlots // in the order of the view
 
 	globalRunq, gomaxprocs, targetInfo *slot
-	governor, probeCost                *slot
+	governor, probeCost, observed      *slot
 	watched, knownStarts               *slot
 	stops, lost, reconciled, probe     map[string]*slot
 }

@@ -170,8 +170,9 @@ type Migrations struct {
 // Governor says how much of a target is left out so that observing it stays within its budget.
 type Governor struct {
 	Governed bool    // false: there is no budget
-	Level    int     // 0: nothing is left out; 1 migrations; 2 raw intervals; 3 four of five samples; 4 stops; 5 everything but snapshots
+	Level    int     // 0: nothing is left out; 1 migrations; 2 raw intervals; 3 all but windows of a second; 4 stops; 5 everything but snapshots
 	Share    float64 // of the target's CPU time that observing took, when last measured
+	Observed float64 // share of the time in which the target is observed: 1, less with windows, 0 with snapshots only
 }
 
 // Observe counts one duration.

@@ -188,7 +188,7 @@ const ownCost = [
     id: ID.governor,
     title: 'Left out by the governor',
     description:
-      '0 nothing, 1 goroutine migrations, 2 raw intervals, 3 four of five samples, 4 stops, 5 everything but snapshots.',
+      '0 nothing, 1 goroutine migrations, 2 raw intervals, 3 all but windows of a second, 4 stops, 5 everything but snapshots.',
     w: 12,
     h: 8,
     unit: 'short',

@@ -24,6 +24,7 @@ export const METRIC_NAMES = [
   'pscope_probe_seconds_total',
   'pscope_governor_level',
   'pscope_probe_cost_ratio',
+  'pscope_observed_ratio',
   'process_cpu_seconds_total',
   'process_resident_memory_bytes',
   'process_open_fds',

@@ -13,6 +13,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type ScopeActivity uint32
+
+const (
+	ScopeActivityLEFT     ScopeActivity = 0
+	ScopeActivityOBSERVED ScopeActivity = 1
+	ScopeActivityBETWEEN  ScopeActivity = 2
+)
+
 type ScopeEventKind uint32
 
 const (
@@ -163,7 +171,7 @@ type ScopeTarget struct {
 	StopTid      uint32
 	Stops        uint64
 	EndsLate     uint32
-	SampleEvery  uint32
+	Pad          uint32
 	Lag          [5]uint32
 	_            [4]byte
 	Allowance    uint64
@@ -227,6 +235,7 @@ const (
 	ScopeProgStartWorld      = "start_world"
 	ScopeProgStopWorld       = "stop_world"
 	ScopeProgWorldStarted    = "world_started"
+	ScopeVarActivities       = "activities"
 	ScopeVarExecs            = "execs"
 	ScopeVarIntervals        = "intervals"
 	ScopeVarKinds            = "kinds"
@@ -309,6 +318,7 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
+	Activities   *ebpf.VariableSpec `ebpf:"activities"`
 	Execs        *ebpf.VariableSpec `ebpf:"execs"`
 	Intervals    *ebpf.VariableSpec `ebpf:"intervals"`
 	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
@@ -369,6 +379,7 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
+	Activities   *ebpf.Variable `ebpf:"activities"`
 	Execs        *ebpf.Variable `ebpf:"execs"`
 	Intervals    *ebpf.Variable `ebpf:"intervals"`
 	Kinds        *ebpf.Variable `ebpf:"kinds"`

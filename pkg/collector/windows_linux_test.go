@@ -1,0 +1,240 @@
+package collector
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+func TestWindowsFor(t *testing.T) {
+	for _, c := range []struct {
+		share float64
+		want  int
+	}{{0.001, windowsMany}, {0.025, 2}, {0.0301, 3}, {0.06, 4}, {0.24, 16}, {5, windowsFew}} {
+		if got := windowsFor(c.share, 0.02); got != c.want {
+			t.Errorf("a share of %v and a budget of 2 %%: one second in %d, want %d", c.share, got, c.want)
+		}
+	}
+}
+
+func TestPaceOf(t *testing.T) {
+	tenth := windowLength / 10
+	for _, c := range []struct {
+		moved uint32
+		span  uint64
+		want  int
+	}{{0, tenth, 0}, {1, tenth, 1}, {3, tenth, 1}, {4, tenth, 2}, {16, tenth, 3}, {32, 2 * tenth, 3}, {15, 2 * tenth, 2}, {1 << 31, tenth, 7}, {5, 0, 7}, {4, 10 * tenth, 0}} {
+		if got := paceOf(c.moved, c.span); got != c.want {
+			t.Errorf("%d in %d ticks: pace %d, want %d", c.moved, c.span, got, c.want)
+		}
+	}
+}
+
+// A stretch is judged by the P's own stretches at its pace, then by those of the others, then by its own at any.
+func TestLikely(t *testing.T) {
+	o, w := new(observed), new(windowedP)
+	if o.likely(w, 3) != nil {
+		t.Error("something is likely before anything was seen")
+	}
+	var grown [counters]float64
+	w.all.add(&grown, ratesLeast)
+	if o.likely(w, 3) != &w.all {
+		t.Error("not its own at any pace")
+	}
+	o.windows.paces.add(3, &grown, ratesLeast)
+	if o.likely(w, 3) != o.windows.paces[3] || o.likely(w, 2) != &w.all {
+		t.Error("not that of all Ps at this pace")
+	}
+	w.paces.add(3, &grown, ratesLeast/2)
+	if o.likely(w, 3) != o.windows.paces[3] {
+		t.Error("too little counts")
+	}
+	w.paces.add(3, &grown, ratesLeast/2)
+	if o.likely(w, 3) != w.paces[3] {
+		t.Error("not its own at this pace")
+	}
+	w.paces.fade()
+	if o.likely(w, 3) != o.windows.paces[3] {
+		t.Error("what fades counts as much as before")
+	}
+}
+
+// What is added is the time that passed, to the tick, and in the long run in the proportions of what was learnt; counts likewise.
+func TestExtrapolate(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	running, idle := cell(pstate.Running, pstate.OnCPU), cell(pstate.Idle, pstate.NoThread)
+	syscall := cell(pstate.Syscall, pstate.Sleeping)
+	w, by := new(windowedP), &rates{span: 1000}
+	by.counts[running], by.counts[idle], by.counts[syscall] = 301.5, 700.5, -2 // a total that was corrected backwards
+	by.counts[timeCells] = 0.7                                                 // of some move, in 1000 ticks
+	rec := &kern.ScopeP_record{}
+	var all uint64
+	for range 10_000 {
+		span := r.Uint64N(3000)
+		w.extrapolate(rec, by, span)
+		all += span
+		var sum uint64
+		for _, n := range rec.Time {
+			sum += n
+		}
+		if sum != all {
+			t.Fatalf("%d ticks passed, %d were added", all, sum)
+		}
+	}
+	for at, want := range map[int]float64{running: 0.3, idle: 0.7, syscall: 0} {
+		if got := float64(rec.Time[at]) / float64(all); math.Abs(got-want) > 0.002 {
+			t.Errorf("cell %d has a share of %.4f, want %.4f", at, got, want)
+		}
+	}
+	if got, want := float64(rec.Moves[0]), 0.7*float64(all)/1000; math.Abs(got-want) > 2 {
+		t.Errorf("%v moves, want %v", got, want)
+	}
+}
+
+// Observed for one second in three, a target looks as if it were observed all the time: its Ps are on a CPU for the same share of the kernel's own account, sums are wall
+// time and never fall, and threads are known.
+func TestObservedInWindows(t *testing.T) {
+	p := start(t, "GOMAXPROCS=3")
+	pid := p.cmd.Process.Pid
+	p.say("chatter 50")
+	measure := func(c Collector) float64 {
+		c0, p0 := threadsOnCPU(pid), psOnCPU(c, pid)
+		for range 4 {
+			shares(t, c, pid, 1500*time.Millisecond)
+		}
+		return float64(psOnCPU(c, pid)-p0) / float64(threadsOnCPU(pid)-c0)
+	}
+	all, stop := running(t, Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$"), CostBudget: -1})
+	seen(t, all, pid)
+	time.Sleep(time.Second)
+	want := measure(all)
+	stop()
+
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.Windows = -1, 3 })
+	seen(t, c, pid)
+	o := observedAs(t, c, pid)
+	between := func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.windows.between
+	}
+	waitFor(t, "a window has ended", between)
+	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivityBETWEEN {
+		t.Errorf("activity %v between windows", a)
+	}
+	time.Sleep(50 * time.Millisecond)
+	events := func() uint64 { return atomic.LoadUint64(&o.shared.Events) }
+	first, last := events(), events()
+	for n := events(); between(); n = events() {
+		last = n
+		time.Sleep(time.Millisecond)
+	}
+	if last != first {
+		t.Errorf("%d events were seen between two windows", last-first)
+	}
+	waitFor(t, "events are seen again", func() bool { return events() > last })
+	waitFor(t, "the next window has ended, too", between)
+	a := view(c, pid)
+	got := measure(c)
+	b := view(c, pid)
+	t.Logf("Ps were on a CPU for %.3f of the threads' time, in windows for %.3f", want, got)
+	if math.Abs(got-want) > want*0.3 {
+		t.Errorf("Ps were on a CPU for %.3f of the threads' time, in windows for %.3f", want, got)
+	}
+	for i := range a.Ps {
+		if b.Ps[i].Transitions == a.Ps[i].Transitions {
+			t.Errorf("P%d has not changed its state", i)
+		}
+	}
+	if b.Governor.Observed < 0.33 || b.Governor.Observed > 0.34 {
+		t.Errorf("observed for %.3f of the time, want a third", b.Governor.Observed)
+	}
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
+	if len(b.Threads) < len(tasks)-2 || len(b.Threads) > len(tasks) {
+		t.Errorf("%d threads are known of %d", len(b.Threads), len(tasks))
+	}
+}
+
+// Between two windows stops are told of, and a P to which nothing happens has been idle since it became so, not since the last look.
+func TestStopsAndRestBetweenWindows(t *testing.T) {
+	c, rec := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.Windows = -1, 4 })
+	p := start(t, "GOMAXPROCS=2")
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	o := observedAs(t, c, pid)
+	between := func() bool {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.windows.between
+	}
+	waitFor(t, "a window has ended", between)
+	p.say("gc 5")
+	if !between() {
+		t.Log("the next window has begun already")
+	}
+	waitFor(t, "five collections, of two stops each, are seen", func() bool { return rec.stopsSeen() >= 10 })
+	waitFor(t, "the next window has ended", func() bool { return !between() })
+	waitFor(t, "of a P is known that it has been idle since before the window", func() bool {
+		v := view(c, pid)
+		return slices.ContainsFunc(v.Ps, func(ps pstate.PView) bool { return ps.State == pstate.Idle && v.At-ps.Since > int64(4*time.Second) })
+	})
+	shares(t, c, pid, 2*time.Second)
+}
+
+// What it costs in windows is kept within a budget that all the time would pass, and when there is room again, all is observed.
+func TestGovernorOpensWindows(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.CostFloor = 1, -1 })
+	p := start(t, "GOMAXPROCS=2")
+	pid := p.cmd.Process.Pid
+	seen(t, c, pid)
+	o := observedAs(t, c, pid)
+	p.say("chatter 50")
+	time.Sleep(6 * time.Second) // samples that come more often at first are over
+	cost, began := o.probeCost(), threadsOnCPU(pid)
+	time.Sleep(2 * time.Second)
+	full := float64(o.probeCost()-cost) / float64(threadsOnCPU(pid)-began)
+	o.mu.Lock()
+	o.gov.budget = full / 3
+	o.mu.Unlock()
+	level := func() pstate.Governor { return view(c, pid).Governor }
+	waitFor(t, "windows are all that is observed", func() bool { return level().Level == stepWindows })
+	waitFor(t, "one second in about four is observed", func() bool { r := level().Observed; return r < 0.4 && r > 0.1 })
+	time.Sleep(3 * time.Second)
+	cost, began = o.probeCost(), threadsOnCPU(pid)
+	time.Sleep(12 * time.Second)
+	if got := float64(o.probeCost()-cost) / float64(threadsOnCPU(pid)-began); got > full/2 || got < full/12 {
+		t.Errorf("costs %.4f of its CPU time in windows, %.4f all the time, with a budget of %.4f", got, full, full/3)
+	}
+	if g := level(); g.Level != stepWindows {
+		t.Errorf("level %d", g.Level)
+	}
+	o.mu.Lock()
+	o.gov.budget = full * 10
+	for i := range o.gov.patience {
+		o.gov.patience[i] = 1
+	}
+	o.mu.Unlock()
+	waitFor(t, "nothing is left out any more", func() bool { return level().Level == stepNone })
+	if g := level(); g.Observed != 1 {
+		t.Errorf("observed for %v of the time, want all", g.Observed)
+	}
+	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivityOBSERVED {
+		t.Errorf("activity %v", a)
+	}
+}
+
+// stopsSeen is how many stops came.
+func (r *record) stopsSeen() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return len(r.stops)
+}
