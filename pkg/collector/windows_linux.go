@@ -88,7 +88,7 @@ func (r *rates) fade() {
 
 // paces are stretches by how often a P was given something else to do in them, in powers of four times a tenth of a second. How long a P is busy goes with that, and it
 // changes from one moment to the next, which counters of the runtime tell at any time.
-type paces [8]*rates
+type paces [12]*rates
 
 // paceOf is the index among them of a stretch in which a P's counters have moved by so many.
 func paceOf(moved uint32, span uint64) int {
