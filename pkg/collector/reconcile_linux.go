@@ -99,12 +99,7 @@ func (o *observed) bury(p *observedP, now uint64) {
 // settle is snapshot mode: what is seen holds from now until the next look.
 func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
 	owner, s, t := o.sight(seen)
-	switch counted := atomic.LoadUint64(&p.rec.D_word)>>36 != 0; {
-	case t == pstate.Uninterruptible && !counted:
-		countD(p.rec, now)
-	case t != pstate.Uninterruptible && counted:
-		uncountD(p.rec, now)
-	}
+	lookedUpD(p.rec, t == pstate.Uninterruptible, now)
 	old := word(p.rec.Word)
 	if old.owner() == owner && old.state() == s && old.thread() == t {
 		return

@@ -144,6 +144,16 @@ func uncountD(r *kern.ScopeP_record, now uint64) {
 	}
 }
 
+// lookedUpD makes a P's count say whether any of its threads is in uninterruptible sleep, where no event does.
+func lookedUpD(r *kern.ScopeP_record, asleep bool, now uint64) {
+	switch counted := atomic.LoadUint64(&r.D_word)>>36 != 0; {
+	case asleep && !counted:
+		countD(r, now)
+	case !asleep && counted:
+		uncountD(r, now)
+	}
+}
+
 // uncountD ends the counts of all Ps, before who counts is another: the kernel side or the snapshots. The caller holds mu.
 func (o *observed) uncountD() {
 	now := nowTick()

@@ -184,18 +184,23 @@ func (o *observed) closeWindow(now uint64) {
 	away := float64(uint64(w.every-1)*windowLength) * (0.75 + rand.Float64()/2) // or windows may beat with what the target does
 	w.turn = now + uint64(away)
 	w.uses, w.asleep = make(map[uint32]threadUse), make(map[uint32]uint32)
-	_ = o.c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
-		if th.Target != o.index || th.Tgid != uint32(o.info.PID) {
-			return
-		}
-		w.uses[tid] = threadUse{}
+	for tid, th := range o.knownThreads() {
+		w.uses[tid] = o.c.o.threadUse(o.info.PID, int32(tid))
 		if th.D_slot != 0 {
 			w.asleep[tid] = th.D_slot
 		}
-	})
-	for tid := range w.uses {
-		w.uses[tid] = o.c.o.threadUse(o.info.PID, int32(tid))
 	}
+}
+
+// knownThreads are the target's entries in the table of threads.
+func (o *observed) knownThreads() map[uint32]kern.ScopeThread {
+	known := make(map[uint32]kern.ScopeThread)
+	_ = o.c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
+		if th.Target == o.index && th.Tgid == uint32(o.info.PID) {
+			known[tid] = *th
+		}
+	})
+	return known
 }
 
 // windowsFor gives the seconds of which one may be observed, if observing all of them costs a share of the target's CPU time and there is a budget for that.
@@ -240,12 +245,7 @@ func (o *observed) openWindow() error {
 // refreshThreads takes from /proc what the threads known to the kernel side have done between two windows.
 func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 	w, now := &o.windows, nowTick()
-	known := make(map[uint32]kern.ScopeThread, len(w.uses))
-	_ = o.c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
-		if th.Target == o.index && th.Tgid == uint32(o.info.PID) {
-			known[tid] = *th
-		}
-	})
+	known := o.knownThreads()
 	for tid, th := range known {
 		state, _, err := o.c.o.threadState(o.info.PID, int32(tid))
 		if err != nil {
@@ -421,10 +421,5 @@ func (o *observed) countBetween(p *observedP, t pstate.ThreadState, now uint64) 
 			delete(o.windows.asleep, tid)
 		}
 	}
-	switch counted := atomic.LoadUint64(&p.rec.D_word)>>36 != 0; {
-	case asleep && !counted:
-		countD(p.rec, now)
-	case !asleep && counted:
-		uncountD(p.rec, now)
-	}
+	lookedUpD(p.rec, asleep, now)
 }

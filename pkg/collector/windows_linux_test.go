@@ -122,11 +122,7 @@ func TestObservedInWindows(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.Windows = -1, 3 })
 	seen(t, c, pid)
 	o := observedAs(t, c, pid)
-	between := func() bool {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		return o.windows.between
-	}
+	between := o.isBetween
 	waitFor(t, "a window has ended", between)
 	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivityBETWEEN {
 		t.Errorf("activity %v between windows", a)
@@ -170,12 +166,7 @@ func TestStopsAndRestBetweenWindows(t *testing.T) {
 	p := start(t, "GOMAXPROCS=2")
 	pid := p.cmd.Process.Pid
 	seen(t, c, pid)
-	o := observedAs(t, c, pid)
-	between := func() bool {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		return o.windows.between
-	}
+	between := observedAs(t, c, pid).isBetween
 	waitFor(t, "a window has ended", between)
 	p.say("gc 5")
 	if !between() {
@@ -231,6 +222,13 @@ func TestGovernorOpensWindows(t *testing.T) {
 	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivityOBSERVED {
 		t.Errorf("activity %v", a)
 	}
+}
+
+// isBetween says whether no window is open.
+func (o *observed) isBetween() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.windows.between
 }
 
 // stopsSeen is how many stops came.

@@ -8,25 +8,35 @@ import (
 
 // evidence counts, for each field of a layout that was searched for, how often the memory of a process agreed with it and how often not. A zero in a place that may hold
 // one is neither: most of memory is zero.
-type evidence map[string]*struct{ right, wrong int }
+type evidence map[string]*looks
+
+type looks struct{ right, wrong int }
+
+// contradicted says whether a field was seen wrong at least as often as right.
+func (c *looks) contradicted() bool { return c.wrong > 0 && c.wrong >= c.right }
 
 // see notes what a look showed.
 func (e evidence) see(field string, agrees bool) {
-	if e[field] == nil {
-		e[field] = new(struct{ right, wrong int })
-	}
 	if agrees {
-		e[field].right++
+		e.add(field, looks{right: 1})
 	} else {
-		e[field].wrong++
+		e.add(field, looks{wrong: 1})
 	}
+}
+
+func (e evidence) add(field string, c looks) {
+	if e[field] == nil {
+		e[field] = new(looks)
+	}
+	e[field].right += c.right
+	e[field].wrong += c.wrong
 }
 
 // against names a field that memory contradicts: one that was seen wrong at least as often as right. The process goes on while it is read, so that single
 // contradictions are normal, but a field that is read in the wrong place is wrong nearly always.
 func (e evidence) against() (field string) {
 	for _, name := range slices.Sorted(maps.Keys(e)) {
-		if c := e[name]; c.wrong > 0 && c.wrong >= c.right {
+		if e[name].contradicted() {
 			return name
 		}
 	}
@@ -46,7 +56,7 @@ func (e evidence) clean() bool {
 // doubtful reports whether there is a field that against would name, but which was seen so seldom, or so often right as well, that chance may have it.
 func (e evidence) doubtful() bool {
 	for _, c := range e {
-		if c.wrong > 0 && c.wrong >= c.right && (c.right > 0 || c.wrong < maxProofs) {
+		if c.contradicted() && (c.right > 0 || c.wrong < maxProofs) {
 			return true
 		}
 	}
@@ -77,11 +87,7 @@ func (p *Process) prove() error {
 			return p.diagnose(err)
 		}
 		for field, c := range once {
-			if seen[field] == nil {
-				seen[field] = new(struct{ right, wrong int })
-			}
-			seen[field].right += c.right
-			seen[field].wrong += c.wrong
+			seen.add(field, *c)
 		}
 		if attempt > 0 && once.clean() && seen.against() == "" {
 			break
@@ -168,18 +174,15 @@ func (p *Process) lookAtPs(s, before *Snapshot, e evidence) error {
 	b.reset()
 	const pieces = 6
 	for i := range s.Ps {
-		at, carrier := s.Ps[i].Addr, s.Ps[i].M
-		if !isM[carrier] {
-			carrier = 0
+		at := s.Ps[i].Addr
+		carriers := at + uint64(l.P.M) // there is something to read in any case
+		if m := s.Ps[i].M; isM[m] {
+			carriers = m + uint64(l.M.P)
 		}
 		b.add(at+uint64(l.P.M), 8)
 		b.add(at+uint64(l.P.Status), 4)
 		b.add(at+uint64(l.P.GCMarkWorkerMode), 8)
-		if carrier != 0 {
-			b.add(carrier+uint64(l.M.P), 8)
-		} else {
-			b.add(at+uint64(l.P.M), 8)
-		}
+		b.add(carriers, 8)
 		b.add(at+uint64(l.P.Status), 4)
 		b.add(at+uint64(l.P.M), 8)
 	}
