@@ -90,6 +90,7 @@ struct signal_struct {
 };
 
 struct task_struct {
+	unsigned int __state; // since 5.14
 	int pid;
 	int tgid;
 	struct pid *thread_pid;

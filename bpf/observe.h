@@ -3,8 +3,9 @@
 #ifndef PSCOPE_OBSERVE_H
 #define PSCOPE_OBSERVE_H
 
-// How many Ps from the head of the idle list are looked at when an M has given one back.
-#define IDLE_LIST_LOOK 2
+// How many Ps from the head of the idle list are looked at at most, and how many with nothing new are passed.
+#define IDLE_LIST_LOOK 16
+#define IDLE_LIST_PASS 2
 
 // What an event is taken to cost at most, in ns. Where it takes longer the CPU was not there, by the hypervisor's choice or, in a uprobe, the scheduler's; and
 // once in 16 times that would count 16 times.
@@ -34,6 +35,16 @@ static __always_inline void measured(struct target *t, u64 began)
 	measured_from(t, began, began);
 }
 
+static __always_inline struct target *target_at(u32 i, u32 tgid, u32 *index)
+{
+	struct target *t = bpf_map_lookup_elem(&targets, &i);
+
+	if (!t || t->tgid != tgid)
+		return 0;
+	*index = i;
+	return t;
+}
+
 // A target that is observed at the moment.
 static __always_inline struct target *target_of(u32 tgid, u32 *index)
 {
@@ -52,26 +63,17 @@ static __always_inline struct target *target_of(u32 tgid, u32 *index)
 			return 0;
 		i = *shared;
 	}
-	t = bpf_map_lookup_elem(&targets, &i);
-	if (!t || load(&t->active) != OBSERVED || t->tgid != tgid)
-		return 0;
-	*index = i;
-	return t;
+	t = target_at(i, tgid, index);
+	return t && load(&t->active) == OBSERVED ? t : 0;
 }
 
 // Any target, also one between two windows, for which there is no hint then.
 static __always_inline struct target *any_target_of(u32 tgid, u32 *index)
 {
 	u32 *i = bpf_map_lookup_elem(&target_index, &tgid);
-	struct target *t;
+	struct target *t = i ? target_at(*i, tgid, index) : 0;
 
-	if (!i)
-		return 0;
-	t = bpf_map_lookup_elem(&targets, i);
-	if (!t || !load(&t->active) || t->tgid != tgid)
-		return 0;
-	*index = *i;
-	return t;
+	return t && load(&t->active) ? t : 0;
 }
 
 static __noinline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task, u32 tid)
@@ -184,22 +186,18 @@ static __always_inline void deprived(u64 word, u64 now)
 		th->lost = now;
 }
 
-// Whether the thread lost its P in this burst, in which it can have had one from the tick at on, and has not been seen with one since.
-static __always_inline bool lost_since(struct thread *th, u64 at)
-{
-	return th->lost > at && th->lost > th->held;
-}
-
 // When, in this burst, the thread took the P that it is now found with and that was not known to be its own: at the beginning of the burst, unless it had
 // another or none since. Between the sight of the one and that of the other nothing says when it changed over; the middle is right on average.
-static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now, bool other)
+static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now, bool other, bool *lost)
 {
 	u64 at = th->switch_in, held = th->held;
 
+	*lost = false;
 	if (!at)
 		return 0;
 	at += load(&t->lag[LAG_TAKEN]);
-	if (lost_since(th, at))
+	*lost = th->lost > at && th->lost > held;
+	if (*lost)
 		return th->lost + load(&t->lag[LAG_LOST]);
 	if (other) {
 		if (held < at)
@@ -243,63 +241,79 @@ static __noinline int released(struct target *t, struct thread *th, u64 now)
 	return given;
 }
 
+// A walk along the idle list.
+struct idle_walk {
+	u64 addr;      // of the P that is next
+	u64 switch_in; // of the thread that walks
+	u64 now;
+	u32 nothing;   // how many Ps with nothing new are passed
+	u32 given;     // a P was given back by this thread
+};
+
+// Looks at one P of the idle list, and gives whether to look at the next one. Global, so that the verifier follows it once and not as often as it is called.
+__noinline int look_at_idle(struct target *t, struct idle_walk *w)
+{
+	struct p_record *r;
+	struct p_view p;
+	u32 slot = 0;
+
+	if (!t || !w || read_p(t, w->addr, &p) || p.status != P_IDLE)
+		return 0;
+	r = record_of(t, p.id, &slot);
+	if (!r)
+		return 0;
+	w->addr = p.link;
+	struct move mv = {.now = w->now, .state = P_IDLE, .thread = T_NONE};
+	u64 word = load(&r->word);
+	if (word_state(word) == P_IDLE && word_thread(word) == T_NONE) {
+		if (r->schedtick == p.schedtick)
+			return w->nothing-- > 0;
+		if (r->unread) {
+			seen(r, &p); // when it ran is accounted for
+			return 0;
+		}
+		// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
+		// two moves, so that each is one swap.
+		if (elapsed(w->now, word_of(w->switch_in, 0, 0, 0))) {
+			struct move ran = {.now = w->now,
+					   .took_at = w->switch_in,
+					   .state = P_RUNNING,
+					   .thread = T_ON_CPU,
+					   .ran_as = P_RUNNING,
+					   .only_idle = 1};
+			if (p_move(t, r, slot, &ran) == MOVED) {
+				p_move(t, r, slot, &mv);
+				w->given = 1;
+			}
+		}
+	} else if (word_thread(word) != T_RUNNABLE || word_state(word) != P_IDLE) {
+		if (p_move(t, r, slot, &mv) == MOVED && word_thread(mv.word) == T_ON_CPU) {
+			deprived(mv.word, w->now);
+			w->given = 1;
+		}
+	}
+	seen(r, &p);
+	return 1;
+}
+
 // Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
 // become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
-// the address known has just been looked at.
+// the address known has just been looked at. A thread that had none may have put several there that it took from others (runtime/proc.go, retake and forEachP),
+// below one that came later.
 static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known)
 {
-	u64 addr = 0;
-	int given = 0;
+	struct idle_walk w = {.switch_in = switch_in, .now = now, .nothing = known ? 0 : IDLE_LIST_PASS};
 
 	if (!t || !t->layout.sched_pidle)
 		return 0;
-	if (read_user64(t->layout.sched_pidle, &addr)) {
+	if (read_user64(t->layout.sched_pidle, &w.addr)) {
 		lose(t, LOST_READ_FAULT);
 		return 0;
 	}
-	for (int i = 0; i < IDLE_LIST_LOOK && addr && addr != known; i++) {
-		struct p_record *r;
-		struct p_view p;
-		u32 slot = 0;
-
-		if (read_p(t, addr, &p) || p.status != P_IDLE)
-			return given;
-		r = record_of(t, p.id, &slot);
-		if (!r)
-			return given;
-		struct move mv = {.now = now, .state = P_IDLE, .thread = T_NONE};
-		u64 w = load(&r->word);
-		if (word_state(w) == P_IDLE && word_thread(w) == T_NONE) {
-			if (r->schedtick == p.schedtick)
-				return given; // nothing new here, and so nothing new behind it
-			if (r->unread) {
-				seen(r, &p); // when it ran is accounted for
-				return given;
-			}
-			// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
-			// two moves, so that each is one swap.
-			if (elapsed(now, word_of(switch_in, 0, 0, 0))) {
-				struct move ran = {.now = now,
-						   .took_at = switch_in,
-						   .state = P_RUNNING,
-						   .thread = T_ON_CPU,
-						   .ran_as = P_RUNNING,
-						   .only_idle = 1};
-				if (p_move(t, r, slot, &ran) == MOVED) {
-					p_move(t, r, slot, &mv);
-					given = 1;
-				}
-			}
-		} else if (word_thread(w) != T_RUNNABLE || word_state(w) != P_IDLE) {
-			if (p_move(t, r, slot, &mv) == MOVED && word_thread(mv.word) == T_ON_CPU) {
-				deprived(mv.word, now);
-				given = 1;
-			}
-		}
-		seen(r, &p);
-		addr = p.link;
-	}
-	return given;
+	for (int i = 0; i < IDLE_LIST_LOOK && w.addr && w.addr != known; i++)
+		if (!look_at_idle(t, &w))
+			break;
+	return w.given;
 }
 
 // The thread exits: its P, if it had one, is somebody else's business from here on.
@@ -327,6 +341,23 @@ static __noinline u64 left_for_call(struct target *t, u64 m, u64 oldp)
 	if (bpf_probe_read_user(&tick, sizeof(tick), (void *)(m + t->layout.m_syscalltick)) || tick != p.syscalltick)
 		return 0;
 	return oldp;
+}
+
+// The record of the P at an address that an M is handed: one that the thread had itself or that nobody has is it, of any other its memory has to say so.
+static __noinline struct p_record *handed_over(struct target *t, u64 addr, u32 from, u32 *slot)
+{
+	struct p_record *r = record_at(t, addr, slot);
+	struct p_view p;
+	u64 w;
+
+	if (r) {
+		w = load(&r->word);
+		if (word_owner(w) == from || (word_state(w) == P_IDLE && word_thread(w) == T_NONE))
+			return r;
+	}
+	if (read_p(t, addr, &p) || p.status != P_IDLE)
+		return 0;
+	return record_of(t, p.id, slot);
 }
 
 // Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
@@ -369,6 +400,18 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 			th->unheld += th->weight;
 			return;
 		}
+		// It has been handed a P and leaves the CPU before it has taken it. Without having been switched to for it: the waker comes just now.
+		if (m.nextp && (r = handed_over(t, m.nextp, tid, &slot))) {
+			struct move mv = {.now = now, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
+
+			if (p_move(t, r, slot, &mv) != MOVED)
+				return;
+			r->unread = 1;
+			th->slot = slot + 1;
+			if (thread != T_RUNNABLE || th->woken)
+				th->handed = now;
+			return;
+		}
 		now = given_back(t, th, now, LAG_GIVEN);
 		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
 		// end the samples can measure.
@@ -394,8 +437,8 @@ static __noinline void observe(struct target *t, struct thread *th, struct task_
 	}
 	// Rule 1: the P its M names is its P; another one it had was given up when it took this one.
 	bool other = th->slot && th->slot != slot + 1;
-	bool lost = th->switch_in && lost_since(th, th->switch_in + load(&t->lag[LAG_TAKEN]));
-	struct move mv = {.now = now, .owner = tid, .thread = thread, .took_at = taken_at(t, th, now, other)};
+	bool lost;
+	struct move mv = {.now = now, .owner = tid, .thread = thread, .took_at = taken_at(t, th, now, other, &lost)};
 	if (other)
 		released(t, th, mv.took_at ? mv.took_at : now);
 	mv.state = P_SYSCALL;

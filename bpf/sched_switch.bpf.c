@@ -7,6 +7,7 @@
 #define TASK_STOPPED 0x4
 #define TASK_TRACED 0x8
 #define TASK_EXITING (0x10 | 0x20 | 0x80)
+#define TASK_WAKING 0x200
 #define TASK_NOLOAD 0x400
 
 static __always_inline u32 left_as(bool preempt, u64 state)
@@ -20,6 +21,24 @@ static __always_inline u32 left_as(bool preempt, u64 state)
 	return T_SLEEPING;
 }
 
+// Another CPU may wake a thread that is just leaving this one (kernel/sched/core.c, try_to_wake_up, waits for on_cpu). The waker's program saw it on its CPU then and
+// took it to stay there.
+#define WOKEN_WITHIN 16 // ticks, 1 µs
+
+static __always_inline bool woken_already(struct thread *th, struct task_struct *task, u64 now)
+{
+	u16 stayed = load(&th->stayed);
+
+	if (stayed && (u16)((now | 1) - stayed) < WOKEN_WITHIN)
+		return true;
+	if (bpf_rdonly_cast && bpf_core_field_exists(task->__state)) {
+		struct task_struct *known = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
+
+		return known->__state == TASK_WAKING;
+	}
+	return false;
+}
+
 static __noinline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
 {
 	u64 now = began >> TICK_SHIFT;
@@ -28,6 +47,11 @@ static __noinline void switched_out(struct target *t, u32 index, struct task_str
 	if (!t || !th)
 		return;
 	thread_move(t, th, now, state);
+	if (state != T_RUNNABLE && woken_already(th, task, now)) {
+		state = T_RUNNABLE;
+		thread_move(t, th, now, state);
+		th->woken = 1;
+	}
 	observe(t, th, task, now, state);
 	if (state == T_UNINTERRUPTIBLE)
 		d_enter(t, th, now);
@@ -40,6 +64,7 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 	u64 now = began >> TICK_SHIFT, handed;
 	struct thread *th = thread_of(t, index, task, tid);
 	struct p_record *r;
+	bool woken;
 	u32 slot;
 
 	if (!t || !th)
@@ -49,8 +74,11 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 	th->switch_in = now;
 	th->unheld = 0;
 	th->gave = 0;
+	th->stayed = 0;
 	handed = th->handed;
 	th->handed = 0;
+	woken = th->woken;
+	th->woken = 0;
 	if (!th->slot)
 		return;
 	slot = th->slot - 1;
@@ -64,7 +92,7 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 	}
 	struct move mv = {.now = now, .owner = tid, .only_owner = tid, .state = P_RUNNING, .thread = T_ON_CPU};
 	// Preempted inside a call or a GC worker, it goes on there; woken from sleep, it is about to leave the call.
-	if (word_thread(w) == T_RUNNABLE && !handed && word_state(w) != P_IDLE && !th->woken)
+	if (word_thread(w) == T_RUNNABLE && !handed && word_state(w) != P_IDLE && !woken)
 		mv.state = word_state(w);
 	if (handed) {
 		mv.now += load(&t->lag[LAG_HANDED]);
@@ -75,7 +103,6 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 		th->last_slot = th->slot;
 		wake_waited(r, (now - handed) << TICK_SHIFT);
 	}
-	th->woken = 0;
 }
 
 // args: preempt, prev, next, prev_state (the last since 5.18)

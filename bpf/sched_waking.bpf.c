@@ -1,23 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // A thread of a target is about to be woken, on the waker's CPU and in the waker's memory.
 
-// The record of the P at an address that a waker hands over: one that it had itself or that nobody has is it, of any other its memory has to say so.
-static __noinline struct p_record *handed_over(struct target *t, u64 addr, u32 from, u32 *slot)
-{
-	struct p_record *r = record_at(t, addr, slot);
-	struct p_view p;
-	u64 w;
-
-	if (r) {
-		w = load(&r->word);
-		if (word_owner(w) == from || (word_state(w) == P_IDLE && word_thread(w) == T_NONE))
-			return r;
-	}
-	if (read_p(t, addr, &p) || p.status != P_IDLE)
-		return 0;
-	return record_of(t, p.id, slot);
-}
-
 // Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
 // that M runs is wake wait, and the P counts as idle. An M that has not left its CPU yet takes it up at once.
 static __noinline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
@@ -58,29 +41,18 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 		th->handed = now;
 }
 
-// args: the woken task
-SEC("raw_tp/sched_waking")
-int sched_waking(struct bpf_raw_tracepoint_args *ctx)
+// The thread is woken, off its CPU or, if it stays, on it.
+static __noinline void woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
-	struct task_struct *task = (struct task_struct *)ctx->args[0];
-	u64 ids = ids_of(task);
-	u32 index = 0, slot, tid = ids, tgid = ids >> 32;
-	struct target *t = target_of(tgid, &index);
 	struct p_record *r;
-	struct thread *th;
-	u64 began, now;
-	bool stays;
+	u32 slot, tid;
 
-	if (!t)
-		return 0;
-	began = bpf_ktime_get_ns();
-	now = began >> TICK_SHIFT;
-	th = thread_of(t, index, task, tid);
-	if (!th)
-		return 0;
-	// Woken before it has left the CPU, a thread does not sleep at all: it stays where it is, and no switch will say so.
-	stays = word_thread(load(&th->word)) == T_ON_CPU;
-	if (!stays) {
+	if (!t || !th)
+		return;
+	tid = th->tid;
+	if (stays) {
+		th->stayed = now | 1;
+	} else {
 		thread_move(t, th, now, T_RUNNABLE);
 		d_leave(t, th, now);
 		th->woken = 1;
@@ -95,8 +67,35 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 			p_move(t, r, slot, &mv);
 		}
 	}
-	if ((u32)(bpf_get_current_pid_tgid() >> 32) == tgid)
+	if ((u32)(bpf_get_current_pid_tgid() >> 32) == t->tgid)
 		hand_over(t, th, task, now, stays);
+}
+
+// args: the woken task
+SEC("raw_tp/sched_waking")
+int sched_waking(struct bpf_raw_tracepoint_args *ctx)
+{
+	struct task_struct *task = (struct task_struct *)ctx->args[0];
+	u64 ids = ids_of(task);
+	u32 index = 0;
+	struct target *t = target_of(ids >> 32, &index);
+	struct thread *th;
+	u64 began, now;
+	bool stays;
+
+	if (!t)
+		return 0;
+	began = bpf_ktime_get_ns();
+	now = began >> TICK_SHIFT;
+	th = thread_of(t, index, task, ids);
+	if (!th)
+		return 0;
+	// Woken before it has left the CPU, a thread does not sleep at all: it stays where it is, and no switch will say so.
+	stays = word_thread(load(&th->word)) == T_ON_CPU;
+	woken(t, th, task, now, stays);
+	// Unless it has left meanwhile, or leaves now and finds that it has been woken. A swap, because it orders what both write before what they read.
+	if (stays && word_thread(__sync_val_compare_and_swap(&th->word, 0, 0)) != T_ON_CPU)
+		woken(t, th, task, now, false);
 	measured(t, began);
 	return 0;
 }

@@ -121,7 +121,6 @@ struct target {
 	u32 stop_tid;	   // of the M that stopped the world last
 	u64 stops;
 	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
-	u32 pad;
 	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
 	u64 allowance;	   // how far sent may go; the agent moves it on
 	u64 calm_from;	   // tick from which on no P that an M has is halted: all ones during a stop, and where stops aren't seen
@@ -172,8 +171,9 @@ struct thread {
 	u32 slot;	   // of the P it carries, plus one
 	u32 last_slot;	   // of the P it last carried, plus one
 	u32 d_slot;	   // of the P whose D count it is in, plus one
-	u16 woken;	   // it slept before it became runnable: it was not preempted
-	u16 named;	   // its m has been seen to name it
+	u8 woken;	   // it slept before it became runnable: it was not preempted
+	u8 named;	   // its m has been seen to name it
+	u16 stayed;	   // 0, or low bits of the tick, odd, at which it was last woken while on its CPU
 
 	u64 time[T_STATES];
 	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P

@@ -49,6 +49,7 @@ type governor struct {
 
 	level     int
 	share     float64       // of the target's CPU time, in the last window
+	yields    bool          // the level itself can cost less, and will
 	hot, calm int           // windows in a row over the headroom, below calm
 	kept      int           // windows since the level was reached
 	patience  [stepLast]int // by level: calm windows above it before it is tried again; doubled each time it proves too dear
@@ -80,6 +81,10 @@ func (g *governor) judge(cost, cpu, wall time.Duration) int {
 	switch {
 	case g.share > g.budget*governHeadroom && rate > g.floor:
 		g.calm = 0
+		if g.yields {
+			g.hot = 0
+			return 0
+		}
 		if g.hot++; g.hot < governHot || g.level == stepLast {
 			return 0
 		}
@@ -153,6 +158,7 @@ func (o *observed) govern(cpu time.Duration) {
 		return
 	}
 	g := &o.gov
+	g.yields = o.windows.on && !o.windows.tooDear
 	if o.windows.ended && o.windows.tooDear {
 		g.hot = governHot - 1 // that is no hiccup
 	}
@@ -214,7 +220,8 @@ func (o *observed) step(to int) {
 		o.windows.turn = nowTick() // what this level costs is to be known soon
 	case o.windows.on:
 	default:
-		o.startWindows(windowsFor(g.share, g.budget))
+		every, _ := windowsFor(g.share, 0, g.budget)
+		o.startWindows(every)
 	}
 	if err != nil {
 		o.c.o.Log.Warn("observing more again failed in part", "process", o.info.Process, "pid", o.info.PID, "err", err)

@@ -64,6 +64,21 @@ func TestGovernorIgnoresAHiccup(t *testing.T) {
 	}
 }
 
+// A level that can itself cost less is not left for the next.
+func TestGovernorLetsALevelYield(t *testing.T) {
+	g := newGovernor(0.02, 0.001)
+	g.yields = true
+	for range 10 {
+		if g.window(0.1) != 0 {
+			t.Fatal("left a level that yields")
+		}
+	}
+	g.yields = false
+	if g.window(0.1) != 0 || g.window(0.1) != 1 {
+		t.Error("did not leave a level that no longer yields after two windows")
+	}
+}
+
 // A level that proves too dear is tried again after twice the time, each time.
 func TestGovernorWaitsLongerAfterEachFailure(t *testing.T) {
 	g := newGovernor(0.02, 0.001)

@@ -22,7 +22,7 @@ const (
 	windowLength = uint64(1e9) >> tickShift
 	windowsMany  = 2    // of so many seconds one is observed, at least
 	windowsFew   = 16   // at most: fewer windows say less than snapshots do
-	windowsAim   = 0.75 // of the budget, that the windows are meant to cost
+	windowsAim   = 0.65 // of the budget, that observing in windows is meant to cost, stops included
 	windowsLeast = 50 * time.Millisecond
 	ratesLeast   = float64(windowLength) / 4 // ticks of stretches from which on they are worth something
 	ratesKept    = 0.5                       // of what windows before have taught, with each new one
@@ -30,14 +30,15 @@ const (
 
 // windows says when a target is observed.
 type windows struct {
-	on      bool   // it is observed in windows
-	between bool   // and now is not
-	every   int    // one second in as many
-	turn    uint64 // tick at which between changes
-	left    uint64 // tick at which the last window ended
-	ended   bool   // a window has ended since the governor looked
-	tooDear bool   // and showed that the fewest windows would still pass the budget
-	// At the beginning of the window.
+	on      bool    // it is observed in windows
+	between bool    // and now is not
+	every   int     // one second in as many
+	turn    uint64  // tick at which between changes
+	left    uint64  // tick at which the last window ended
+	ended   bool    // a window has ended since the governor looked
+	tooDear bool    // even the fewest windows would pass the budget
+	stops   float64 // share of the target's CPU time that stops cost while between
+	// At the beginning of the window or of the time between.
 	cost, cpu time.Duration
 	// At the end of the last one: what the kernel itself counts of each thread, and those counted as in uninterruptible sleep by the slot, plus one, of the P.
 	uses   map[uint32]threadUse
@@ -163,7 +164,7 @@ func (o *observed) endWindows() {
 	}
 }
 
-// beginMeasuring notes what the target has used at the beginning of a window.
+// beginMeasuring notes what the target has used so far.
 func (o *observed) beginMeasuring() {
 	o.windows.cost, o.windows.cpu = o.probeCost(), 0
 	if stat, err := o.c.o.readStat(o.info.PID); err == nil {
@@ -171,16 +172,26 @@ func (o *observed) beginMeasuring() {
 	}
 }
 
+// measure gives what observing has cost since beginMeasuring, as a share of the target's CPU time.
+func (o *observed) measure() (share float64, ok bool) {
+	w := &o.windows
+	stat, err := o.c.o.readStat(o.info.PID)
+	if err != nil || w.cpu == 0 {
+		return 0, false
+	}
+	// Of a target that hardly runs a share says nothing: its clock ticks in steps of 10 ms.
+	return float64(o.probeCost()-w.cost) / float64(max(stat.cpu-w.cpu, windowsLeast)), true
+}
+
 // closeWindow makes the kernel side overlook the target until the next window.
 func (o *observed) closeWindow(now uint64) {
 	w := &o.windows
 	o.c.kernel.overlook(o.info.PID, o.index)
 	w.between, w.ended, w.left = true, true, now
-	if stat, err := o.c.o.readStat(o.info.PID); err == nil && w.cpu != 0 && stat.cpu-w.cpu >= windowsLeast && o.gov.budget > 0 {
-		full := float64(o.probeCost()-w.cost) / float64(stat.cpu-w.cpu)
-		w.every = windowsFor(full, o.gov.budget)
-		w.tooDear = full > windowsFew*o.gov.budget*governHeadroom
+	if full, ok := o.measure(); ok && o.gov.budget > 0 {
+		w.every, w.tooDear = windowsFor(full, w.stops, o.gov.budget)
 	}
+	o.beginMeasuring()
 	away := float64(uint64(w.every-1)*windowLength) * (0.75 + rand.Float64()/2) // or windows may beat with what the target does
 	w.turn = now + uint64(away)
 	w.uses, w.asleep = make(map[uint32]threadUse), make(map[uint32]uint32)
@@ -203,9 +214,15 @@ func (o *observed) knownThreads() map[uint32]kern.ScopeThread {
 	return known
 }
 
-// windowsFor gives the seconds of which one may be observed, if observing all of them costs a share of the target's CPU time and there is a budget for that.
-func windowsFor(share, budget float64) int {
-	return int(min(max(math.Ceil(share/(windowsAim*budget)), windowsMany), windowsFew))
+// windowsFor gives the seconds of which one may be observed, if observing all of them costs a share of the target's CPU time, stops alone another, and there is a budget
+// for both; and whether even the fewest windows would pass that.
+func windowsFor(full, stops, budget float64) (every int, tooDear bool) {
+	full = max(full, stops)
+	every = windowsFew
+	if room := windowsAim*budget - stops; room > 0 {
+		every = int(min(max(math.Ceil((full-stops)/room), windowsMany), windowsFew))
+	}
+	return every, stops+(full-stops)/windowsFew > budget*governHeadroom
 }
 
 // openWindow makes the kernel side see the target again.
@@ -232,6 +249,9 @@ func (o *observed) openWindow() error {
 	}
 	w := &o.windows
 	w.paces.fade()
+	if stops, ok := o.measure(); ok {
+		w.stops = stops
+	}
 	w.between, w.uses, w.asleep = false, nil, nil
 	w.turn = now + windowLength
 	o.uncountD()
@@ -271,7 +291,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 			th.Word = uint64(wordOf(now, 0, 0, state))
 		}
 		th.SwitchIn, th.Handed, th.Held, th.Lost = now, 0, 0, 0
-		th.Slot, th.D_slot, th.Unheld, th.Gave, th.Woken, th.Named = 0, 0, 0, 0, 0, 0
+		th.Slot, th.D_slot, th.Unheld, th.Gave, th.Woken, th.Named, th.Stayed = 0, 0, 0, 0, 0, 0, 0
 		known[tid] = th
 	}
 	return known

@@ -171,9 +171,7 @@ type ScopeTarget struct {
 	StopTid      uint32
 	Stops        uint64
 	EndsLate     uint32
-	Pad          uint32
 	Lag          [5]uint32
-	_            [4]byte
 	Allowance    uint64
 	CalmFrom     uint64
 	MarkingUntil uint64
@@ -201,8 +199,9 @@ type ScopeThread struct {
 	Slot     uint32
 	LastSlot uint32
 	D_slot   uint32
-	Woken    uint16
-	Named    uint16
+	Woken    uint8
+	Named    uint8
+	Stayed   uint16
 	Time     [6]uint64
 	Unheld   uint32
 	Weight   uint32
