@@ -44,7 +44,9 @@ type result struct {
 
 	Stops, StopsMissed, StopsWrong, ReasonsWrong int           // in the trace; without a counterpart; off by more than 5 % and 20 µs; with another reason
 	StopMedian                                   time.Duration // difference in length
-	PauseError                                   float64       // GC pause of the window against the runtime's own sum, in percent; NaN: no GC
+	GCStops                                      int           // in the window by P-Scope
+	GCStopsCounted                               [2]int        // likewise by the runtime's own histogram, at least and at most
+	PauseError                                   float64       // by how much their sum lies outside of what that histogram allows, in percent; below 0: there was none
 
 	OnCPUError, WaitError float64       // all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU time
 	TogetherError         float64       // of both together, likewise: where the kernel draws the line between them does not matter for it
@@ -168,7 +170,7 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	var own struct{ GCs, PauseNs int64 }
+	var own pauses
 	if err := json.Unmarshal([]byte(said.String()), &own); err != nil {
 		return nil, fmt.Errorf("the workload's own counters: %w", err)
 	}
@@ -182,12 +184,18 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	last := seen[len(seen)-1].view
 	if s.edges {
 		sink.printEdges(os.Stdout, t, offset)
+		sink.printDisagreement(os.Stdout, t, offset)
 	}
 	r := &result{Workload: name, Ps: procs, Reconciled: last.Reconciled, Lost: last.Lost}
 	r.compareShares(t, growth(seen, t.from, t.to))
-	r.compareStops(t, stops, own.PauseNs)
+	r.compareStops(t, stops, own)
 	r.compareThreads(t, seen, offset, threads)
 	return r, nil
+}
+
+// countsAgree says whether P-Scope saw as many of the GC's stops as the runtime counted.
+func (r *result) countsAgree() bool {
+	return r.GCStops >= r.GCStopsCounted[0] && r.GCStops <= r.GCStopsCounted[1]
 }
 
 func (r *result) compareShares(t *traced, seen map[int32]*seenP) {
@@ -223,34 +231,18 @@ func (r *result) compareShares(t *traced, seen map[int32]*seenP) {
 	r.Moves = movesSeen / max(1, movesTraced)
 }
 
-// lateMost is how much later than it happened an event may be in the trace.
-const lateMost = int64(50 * time.Millisecond)
-
-// before finds the stop that one of the trace must be which no stop overlaps: the reader of traces moves an event that comes after another in its order, but has an
-// earlier time, to that other's time (golang.org/x/exp/trace, Reader.ReadEvent), begin and end alike, so that of a stop some nanoseconds may be left.
-func before(s tracedStop, traced []tracedStop, seen []pstate.Stop) int {
-	for i := len(seen) - 1; i >= 0; i-- {
-		q := seen[i]
-		if q.End > s.start || q.Reason != s.reason || slices.ContainsFunc(traced, func(o tracedStop) bool { return q.Start < o.end && q.End > o.start }) {
-			continue
-		}
-		if s.start-q.End > lateMost {
-			return -1
-		}
-		return i
-	}
-	return -1
+// pauses is what the runtime's own histogram says of the GC's stops in the window: how many, and in ns what their sum lies between.
+type pauses struct {
+	AtLeast, AtMost int
+	Least, Most     float64
 }
 
 // compareStops pairs each stop of the trace with the one that overlaps it.
-func (r *result) compareStops(t *traced, seen []pstate.Stop, pause int64) {
+func (r *result) compareStops(t *traced, seen []pstate.Stop, own pauses) {
 	var off []time.Duration
 	r.Stops = len(t.stops)
 	for _, s := range t.stops {
 		i := slices.IndexFunc(seen, func(q pstate.Stop) bool { return q.Start < s.end && q.End > s.start })
-		if i < 0 {
-			i = before(s, t.stops, seen)
-		}
 		if i < 0 {
 			r.StopsMissed++
 			continue
@@ -270,15 +262,16 @@ func (r *result) compareStops(t *traced, seen []pstate.Stop, pause int64) {
 		slices.Sort(off)
 		r.StopMedian = off[len(off)/2]
 	}
-	r.PauseError = -1
-	var sum int64
+	var sum float64
 	for _, s := range seen {
-		if strings.HasPrefix(s.Reason, "GC ") && s.Start >= t.from && s.End <= t.to {
-			sum += s.End - s.Start
+		if strings.HasPrefix(s.Reason, "GC ") && s.End > t.from && s.End <= t.to {
+			sum += float64(s.End - s.Start)
+			r.GCStops++
 		}
 	}
-	if pause > 0 {
-		r.PauseError = 100 * math.Abs(float64(sum-pause)) / float64(pause)
+	r.GCStopsCounted, r.PauseError = [2]int{own.AtLeast, own.AtMost}, -1
+	if own.AtLeast > 0 {
+		r.PauseError = 100 * max(own.Least-sum, sum-own.Most, 0) / own.Least
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -80,5 +81,57 @@ func (s *raw) printEdges(w io.Writer, t *traced, offset int64) {
 		slices.Sort(d)
 		at := func(q float64) time.Duration { return time.Duration(d[int(q*float64(len(d)-1))]) }
 		fmt.Fprintf(w, "    %-32s %6d edges; off by %v (5 %%) %v (25 %%) %v (median) %v (75 %%) %v (95 %%)\n", kind, len(d), at(.05), at(.25), at(.5), at(.75), at(.95))
+	}
+}
+
+// printDisagreement says in which of P-Scope's states the time lies that the two accounts disagree about, and how long the stretches are, in powers of ten.
+func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	type kind struct {
+		busy     bool // by P-Scope, and not by the trace
+		state    pstate.State
+		thread   pstate.ThreadState
+		merged   bool
+		exponent int // of the whole stretch of the trace's that it lies in, in ns
+	}
+	sums := map[kind]time.Duration{}
+	var all time.Duration
+	for p, in := range s.ps {
+		edges := t.edges[p]
+		if len(edges) == 0 {
+			continue
+		}
+		for _, i := range in {
+			from, to := max(i.Start-offset, t.from), min(i.End-offset, t.to)
+			if from >= to {
+				continue
+			}
+			k, _ := slices.BinarySearchFunc(edges, from, func(x edge, at int64) int { return cmp.Compare(x.at, at) })
+			for at := from; at < to; k++ {
+				end, begun := to, t.from
+				if k < len(edges) {
+					end = min(end, edges[k].at)
+				}
+				busy := k > 0 && edges[k-1].take || k == 0 && !edges[0].take
+				if busy != held(i.State) && end > at {
+					whole := t.to
+					if k < len(edges) {
+						whole = edges[k].at
+					}
+					if k > 0 {
+						begun = edges[k-1].at
+					}
+					sums[kind{held(i.State), i.State, i.Thread, i.Merged, int(math.Log10(float64(max(whole-begun, 1))))}] += time.Duration(end - at)
+					all += time.Duration(end - at)
+				}
+				at = max(at, end)
+			}
+		}
+	}
+	kinds := slices.SortedFunc(maps.Keys(sums), func(a, b kind) int { return cmp.Compare(sums[b], sums[a]) })
+	n := time.Duration(len(s.ps)) * time.Duration(t.to-t.from)
+	for _, k := range kinds[:min(len(kinds), 24)] {
+		fmt.Fprintf(w, "    wrongly %-5v %v/%v merged %v, in a stretch of 1e%d ns: %.3f points\n", map[bool]string{true: "busy", false: "at rest"}[k.busy], k.state, k.thread, k.merged, k.exponent, 100*float64(sums[k])/float64(n))
 	}
 }

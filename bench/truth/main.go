@@ -66,8 +66,8 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 }
 
 func header(w io.Writer) {
-	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC pause | on CPU | a burst | unexplained | waiting | both |")
-	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC stops | counted | GC pause | on CPU | a burst | unexplained | waiting | both |")
+	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 }
 
 func (r *result) print(w io.Writer, verbose bool) {
@@ -75,9 +75,13 @@ func (r *result) print(w io.Writer, verbose bool) {
 	if r.PauseError >= 0 {
 		pause = fmt.Sprintf("%.1f %%", r.PauseError)
 	}
-	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %s | %.2f %% | %v | %.2f %% | %.2f %% | %.2f %% |\n",
+	counted := fmt.Sprint(r.GCStopsCounted[0])
+	if r.GCStopsCounted[1] != r.GCStopsCounted[0] {
+		counted += fmt.Sprintf(" to %d", r.GCStopsCounted[1])
+	}
+	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %d | %s | %s | %.2f %% | %v | %.2f %% | %.2f %% | %.2f %% |\n",
 		r.Workload, r.Ps, r.Busy, r.BusySeen, r.Mean, r.Worst, r.WorstClass, r.SumError, 100*r.Moves,
-		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError, r.TogetherError)
+		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), r.GCStops, counted, pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError, r.TogetherError)
 	if !verbose {
 		return
 	}
@@ -94,7 +98,7 @@ func (r *result) print(w io.Writer, verbose bool) {
 // summary says how many runs met which bar.
 func summary(w io.Writer, all []*result) {
 	var mean, worst, class float64
-	threads, together, within, stops, missed, off, wrong := 0, 0, 0, 0, 0, 0, 0
+	threads, together, within, stops, missed, off, wrong, gc, agree := 0, 0, 0, 0, 0, 0, 0, 0, 0
 	for _, r := range all {
 		mean += r.Mean / float64(len(all))
 		worst = max(worst, r.Worst)
@@ -112,11 +116,15 @@ func summary(w io.Writer, all []*result) {
 		missed += r.StopsMissed
 		off += r.StopsWrong
 		wrong += r.ReasonsWrong
+		gc += r.GCStops
+		if r.countsAgree() {
+			agree++
+		}
 	}
 	fmt.Fprintf(w, "\n%d runs. Busy share: mean error %.2f points, worst P %.2f, every P within 1 point in %d runs; any state of any P: worst %.2f.\n",
 		len(all), mean, worst, within, class)
 	fmt.Fprintf(w, "Threads' time on a CPU: within 1 %% of schedstat, beyond what interrupts and the hypervisor took, in %d runs; on or waiting for one in %d.\n", threads, together)
-	fmt.Fprintf(w, "%d stops: %d missed, %d off by more than 5 %% and 20 µs, %d with another reason.\n", stops, missed, off, wrong)
+	fmt.Fprintf(w, "%d stops: %d missed, %d off by more than 5 %% and 20 µs, %d with another reason. Of the GC's %d, in %d runs as many as the runtime counted.\n", stops, missed, off, wrong, gc, agree)
 }
 
 func write(base string, all []*result) error {

@@ -47,12 +47,47 @@ type follower struct {
 	runs  bool
 	since trace.Time
 	g     trace.GoID // on it, as long as nothing else is
-	acc   account
-	moves int
+	acc   account    // by the reader's times
+	edges []edge     // by the file's
+	ran   bool       // before the first of them
+}
+
+// account says how the P's time between two instants was spent: whether an M had it by the times of its takes and gives, and on what in the
+// proportions that the reader's times have.
+func (f *follower) account(from, to int64) (a account, moves int) {
+	at, busy := from, f.ran
+	var held int64
+	for _, e := range f.edges {
+		if e.at > from && e.at <= to {
+			moves++
+		}
+		// Where two threads' clocks or the time between event and look at the clock disagree with their order, the order is right.
+		now := min(max(e.at, at), to)
+		if busy {
+			held += now - at
+		}
+		at, busy = now, e.take
+	}
+	if busy {
+		held += to - at
+	}
+	a[atRest] = to - from - held
+	if of := f.acc[onGo] + f.acc[onGC] + f.acc[onSyscall]; of > 0 {
+		for c := range atRest {
+			a[c] = int64(float64(held) * float64(f.acc[c]) / float64(of))
+		}
+	} else {
+		a[onGo] = held
+	}
+	return a, moves
 }
 
 // readTrace accounts every P of a trace.
 func readTrace(path string) (*traced, error) {
+	w, err := readWire(path)
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -63,13 +98,14 @@ func readTrace(path string) (*traced, error) {
 		return nil, err
 	}
 	var (
-		toMono      int64
-		first, last trace.Time
-		ps          = map[int32]*follower{}
-		states      = map[trace.GoID]trace.GoState{}
-		workers     = map[trace.GoID]bool{}
-		stopping    = map[trace.ResourceID]trace.Time{}
-		t           = &traced{ps: map[int32]account{}, moves: map[int32]int{}, edges: map[int32][]edge{}}
+		toMono   int64
+		first    trace.Time
+		logs     int
+		ps       = map[int32]*follower{}
+		states   = map[trace.GoID]trace.GoState{}
+		workers  = map[trace.GoID]bool{}
+		stopping = map[trace.ResourceID]trace.Time{}
+		t        = &traced{ps: map[int32]account{}, moves: map[int32]int{}, edges: map[int32][]edge{}}
 	)
 	at := func(id int32) *follower {
 		if ps[id] == nil {
@@ -78,6 +114,10 @@ func readTrace(path string) (*traced, error) {
 		return ps[id]
 	}
 	advance := func(p *follower, now trace.Time) {
+		if logs != 1 {
+			p.since = now // outside of the window
+			return
+		}
 		c := atRest
 		if p.runs {
 			c = onGo
@@ -121,9 +161,14 @@ func readTrace(path string) (*traced, error) {
 				advance(p, now)
 				from, to := st.Proc()
 				p.runs = to == trace.ProcRunning
-				if from != to {
-					t.edges[int32(st.Resource.Proc())] = append(t.edges[int32(st.Resource.Proc())], edge{at: int64(now), take: to == trace.ProcRunning})
-					p.moves++
+				id := int64(st.Resource.Proc())
+				switch {
+				case from == trace.ProcUndetermined || from == trace.ProcNotExist:
+					p.ran = p.runs
+				case from != to && p.runs:
+					p.edges = append(p.edges, edge{at: int64(w.next(ev.Thread(), id, now, "ProcStart")), take: true})
+				case from != to:
+					p.edges = append(p.edges, edge{at: int64(w.next(ev.Thread(), id, now, "ProcStop", "ProcSteal"))})
 				}
 				if !p.runs {
 					p.g = trace.NoGoroutine
@@ -150,33 +195,35 @@ func readTrace(path string) (*traced, error) {
 					}
 				}
 			}
+		case trace.EventLog:
+			for _, p := range ps {
+				advance(p, now)
+			}
+			logs++
 		case trace.EventRangeBegin:
 			if strings.HasPrefix(ev.Range().Name, "stop-the-world") {
-				stopping[ev.Range().Scope] = now
+				stopping[ev.Range().Scope] = w.next(ev.Thread(), -1, now, "STWBegin")
 			}
 		case trace.EventRangeEnd:
 			r := ev.Range()
 			if begun, ok := stopping[r.Scope]; ok && strings.HasPrefix(r.Name, "stop-the-world") {
 				reason := strings.TrimSuffix(strings.TrimPrefix(r.Name, "stop-the-world ("), ")")
-				t.stops = append(t.stops, tracedStop{int64(begun), int64(now), reason})
+				t.stops = append(t.stops, tracedStop{int64(begun), int64(w.next(ev.Thread(), -1, now, "STWEnd")), reason})
 				delete(stopping, r.Scope)
 			}
 		}
-		last = now
 	}
+	t.from, t.to = int64(w.begin)+toMono, int64(w.end)+toMono
 	for id, p := range ps {
-		advance(p, last)
-		t.ps[id], t.moves[id] = p.acc, p.moves
-	}
-	for _, es := range t.edges {
-		for i := range es {
-			es[i].at += toMono
+		for i := range p.edges {
+			p.edges[i].at += toMono
 		}
+		t.edges[id] = p.edges
+		t.ps[id], t.moves[id] = p.account(t.from, t.to)
 	}
 	for i := range t.stops {
 		t.stops[i].start += toMono
 		t.stops[i].end += toMono
 	}
-	t.from, t.to = int64(first)+toMono, int64(last)+toMono
 	return t, nil
 }

@@ -2,24 +2,44 @@ package main
 
 import (
 	"encoding/json"
+	"math"
 	"os"
-	"runtime/debug"
-	"time"
+	"runtime/metrics"
 )
 
-// counters are what the runtime itself says of the traced window. Reading them must not stop the world, or they would count themselves.
+// counters are what the runtime itself says of the GC's stops in the traced window. Reading them must not stop the world, or they would count themselves.
 type counters struct {
-	GCs   int64         `json:"gcs"`
-	Pause time.Duration `json:"pauseNs"` // of all stops of those GCs: runtime/mstats.go, memstats.pause_total_ns
+	// By /sched/pauses/total/gc:seconds, from the decision to stop until the world runs (runtime/proc.go, startTheWorldWithSema). Its buckets say of each how long it was
+	// at least and at most.
+	AtLeast uint64  `json:"atLeast"` // so many stops
+	AtMost  uint64  `json:"atMost"`
+	Least   float64 `json:"least"` // of their sum, in ns
+	Most    float64 `json:"most"`
 }
 
 func count() (c counters) {
-	var s debug.GCStats
-	debug.ReadGCStats(&s)
-	c.GCs, c.Pause = s.NumGC, s.PauseTotal
+	s := []metrics.Sample{{Name: "/sched/pauses/total/gc:seconds"}}
+	metrics.Read(s)
+	h := s[0].Value.Float64Histogram()
+	for i, n := range h.Counts {
+		if n == 0 {
+			continue
+		}
+		c.AtLeast += n
+		c.Least += float64(n) * max(h.Buckets[i], 0) * 1e9
+		if most := h.Buckets[i+1]; !math.IsInf(most, 1) {
+			c.Most += float64(n) * most * 1e9
+		} else {
+			c.Most = math.MaxFloat64
+		}
+	}
+	c.AtMost = c.AtLeast
 	return c
 }
 
-func (c counters) since(b counters) counters { return counters{c.GCs - b.GCs, c.Pause - b.Pause} }
+// between is what happened in a window whose begin and end each lie between two readings: on a busy host other threads run between a reading and the next line.
+func between(before, begun, ending, ended counters) counters {
+	return counters{ending.AtLeast - begun.AtLeast, ended.AtMost - before.AtMost, ending.Least - begun.Least, ended.Most - before.Most}
+}
 
 func (c counters) print() { _ = json.NewEncoder(os.Stdout).Encode(c) }

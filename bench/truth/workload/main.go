@@ -61,7 +61,7 @@ func main() {
 		}
 		return
 	}
-	before := count()
+	var told counters
 	if *traceTo != "" {
 		f, err := os.Create(*traceTo)
 		if err != nil {
@@ -70,13 +70,22 @@ func main() {
 		if err := trace.Start(f); err != nil {
 			panic(err)
 		}
+		// The window is what lies between two logs. At the beginning of a trace each thread waits for memory to write to when it takes a P, and only then dates
+		// that; at the end some stop to write before others.
+		time.Sleep(time.Second)
+		before := count()
+		trace.Log(ctx, "window", "begin")
+		begun := count()
 		time.Sleep(*run)
+		ending := count()
+		trace.Log(ctx, "window", "end")
+		told = between(before, begun, ending, count())
 		trace.Stop()
 		f.Close()
 	} else {
 		time.Sleep(*run)
 	}
-	count().since(before).print()
+	told.print()
 	// Stay a little, so that the observer's last look still finds the process.
 	time.Sleep(300 * time.Millisecond)
 }
