@@ -96,7 +96,6 @@ func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 		exponent int // of the whole stretch of the trace's that it lies in, in ns
 	}
 	sums := map[kind]time.Duration{}
-	var all time.Duration
 	for p, in := range s.ps {
 		edges := t.edges[p]
 		if len(edges) == 0 {
@@ -123,7 +122,6 @@ func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 						begun = edges[k-1].at
 					}
 					sums[kind{held(i.State), i.State, i.Thread, i.Merged, int(math.Log10(float64(max(whole-begun, 1))))}] += time.Duration(end - at)
-					all += time.Duration(end - at)
 				}
 				at = max(at, end)
 			}

@@ -39,13 +39,10 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 		return err
 	}
 	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, "workload")
-	build := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload")
-	build.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the workload: %w\n%s", err, out)
+	if s.bin, err = buildWorkload(dir); err != nil {
+		return err
 	}
-	s.bin, s.dir = bin, dir
+	s.dir = dir
 	var results []*result
 	header(os.Stdout)
 	for _, l := range loads {
@@ -63,6 +60,17 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 		return nil
 	}
 	return write(out, results)
+}
+
+// buildWorkload puts the program to be observed into a directory, and says where it is.
+func buildWorkload(dir string) (string, error) {
+	bin := filepath.Join(dir, "workload")
+	build := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload")
+	build.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the workload: %w\n%s", err, out)
+	}
+	return bin, nil
 }
 
 func header(w io.Writer) {

@@ -150,7 +150,7 @@ func (o *observed) turn(now uint64) error {
 func (o *observed) startWindows(every int) {
 	now := nowTick()
 	o.windows = windows{on: true, every: every, turn: now + windowLength}
-	o.beginMeasuring()
+	o.measure()
 	for _, p := range o.ps {
 		p.windowed = newWindowedP(p)
 	}
@@ -164,23 +164,19 @@ func (o *observed) endWindows() {
 	}
 }
 
-// beginMeasuring notes what the target has used so far.
-func (o *observed) beginMeasuring() {
-	o.windows.cost, o.windows.cpu = o.probeCost(), 0
-	if stat, err := o.c.o.readStat(o.info.PID); err == nil {
-		o.windows.cpu = stat.cpu
-	}
-}
-
-// measure gives what observing has cost since beginMeasuring, as a share of the target's CPU time.
+// measure gives what observing has cost since it was last called, as a share of the target's CPU time, if that is known.
 func (o *observed) measure() (share float64, ok bool) {
 	w := &o.windows
-	stat, err := o.c.o.readStat(o.info.PID)
-	if err != nil || w.cpu == 0 {
+	cost, cpu := w.cost, w.cpu
+	w.cost, w.cpu = o.probeCost(), 0
+	if stat, err := o.c.o.readStat(o.info.PID); err == nil {
+		w.cpu = stat.cpu
+	}
+	if cpu == 0 || w.cpu == 0 {
 		return 0, false
 	}
 	// Of a target that hardly runs a share says nothing: its clock ticks in steps of 10 ms.
-	return float64(o.probeCost()-w.cost) / float64(max(stat.cpu-w.cpu, windowsLeast)), true
+	return float64(w.cost-cost) / float64(max(w.cpu-cpu, windowsLeast)), true
 }
 
 // closeWindow makes the kernel side overlook the target until the next window.
@@ -191,7 +187,6 @@ func (o *observed) closeWindow(now uint64) {
 	if full, ok := o.measure(); ok && o.gov.budget > 0 {
 		w.every, w.tooDear = windowsFor(full, w.stops, o.gov.budget)
 	}
-	o.beginMeasuring()
 	away := float64(uint64(w.every-1)*windowLength) * (0.75 + rand.Float64()/2) // or windows may beat with what the target does
 	w.turn = now + uint64(away)
 	w.uses, w.asleep = make(map[uint32]threadUse), make(map[uint32]uint32)
@@ -249,16 +244,15 @@ func (o *observed) openWindow() error {
 	}
 	w := &o.windows
 	w.paces.fade()
-	if stops, ok := o.measure(); ok {
-		w.stops = stops
-	}
 	w.between, w.uses, w.asleep = false, nil, nil
 	w.turn = now + windowLength
 	o.uncountD()
 	o.seat(known, now)
 	o.c.kernel.see(o.info.PID, o.index)
 	o.enterThreads()
-	o.beginMeasuring()
+	if stops, ok := o.measure(); ok {
+		w.stops = stops
+	}
 	return nil
 }
 

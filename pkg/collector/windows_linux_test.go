@@ -209,7 +209,7 @@ func TestGovernorOpensWindows(t *testing.T) {
 	o.gov.budget = full / 3
 	o.mu.Unlock()
 	level := func() pstate.Governor { return view(c, pid).Governor }
-	waitFor(t, "windows are all that is observed", func() bool { return level().Level >= stepWindows })
+	waitFor(t, "windows are all that is observed", func() bool { return level().Level == stepWindows })
 	waitFor(t, "one second in about four is observed", func() bool { r := level().Observed; return r < 0.4 && r > 0.1 })
 	time.Sleep(3 * time.Second)
 	cost, began = o.probeCost(), threadsOnCPU(pid)
