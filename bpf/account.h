@@ -60,16 +60,12 @@ static __always_inline u64 what_of(u32 slot, u32 state, u32 thread)
 	return slot | ((u64)state << 32) | ((u64)thread << 40);
 }
 
-static __noinline void emit_interval(struct target *t, u64 what, u64 end, u64 ticks)
+static __noinline void send_interval(struct target *t, u64 what, u64 end, u64 ticks)
 {
 	struct interval_event *e;
 
-	if (!t || !load(&t->intervals) || !ticks)
+	if (!t)
 		return;
-	if (load(&t->sent) >= load(&t->allowance)) {
-		lose(t, LOST_INTERVAL_BUDGET);
-		return;
-	}
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		lose(t, LOST_RING_FULL);
@@ -87,6 +83,17 @@ static __noinline void emit_interval(struct target *t, u64 what, u64 end, u64 ti
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
+// What is over the budget is counted by P, whose line is at hand: one that the target's Ps share would have to come from another CPU half of the time.
+static __always_inline void emit_interval(struct target *t, struct p_record *r, u64 what, u64 end, u64 ticks)
+{
+	if (!load(&t->intervals) || !ticks)
+		return;
+	if (load(&t->sent) >= load(&t->allowance))
+		__sync_fetch_and_add(&r->unsent, 1);
+	else
+		send_interval(t, what, end, ticks);
+}
+
 // On a CPU, running, syscall and gc can't be told apart between two samples: the time goes to running and the samples say how the agent
 // splits it. Off the CPU the state was read at the switch and is exact.
 static __always_inline u32 cell(u32 state, u32 thread)
@@ -100,14 +107,14 @@ static __always_inline u32 cell(u32 state, u32 thread)
 	return state * T_STATES + thread;
 }
 
-static __noinline void account(struct target *t, struct p_record *r, u64 what, u64 end, u64 ticks)
+static __always_inline void account(struct target *t, struct p_record *r, u64 what, u64 end, u64 ticks)
 {
 	u32 c = cell((u8)(what >> 32), (u8)(what >> 40));
 
-	if (!r || c >= P_STATES * T_STATES)
+	if (c >= P_STATES * T_STATES)
 		return;
 	__sync_fetch_and_add(&r->time[c], ticks);
-	emit_interval(t, what, end, ticks);
+	emit_interval(t, r, what, end, ticks);
 }
 
 static __always_inline void count_move(struct p_record *r, u32 from, u32 to)
@@ -134,7 +141,7 @@ struct move {
 
 enum { MOVED = 1, NOT_MINE = 0, CONTENDED = -1 };
 
-// The three functions that swap a word are global, and the verifier looks at each of them once: it would follow static ones from every place they are called
+// The two functions that swap a P's words are global, and the verifier looks at each of them once: it would follow static ones from every place they are called
 // from and in every state, which took sched_switch to two thirds of what a kernel accepts.
 
 // Moves a P to m->state, carried by m->owner in m->thread, and accounts what came before.
@@ -214,13 +221,11 @@ __noinline int d_change(struct target *t, struct p_record *r, u64 now, int by)
 }
 
 // Moves a thread to a new state and accounts the time in the one before. Gives the state before.
-__noinline u32 thread_move(struct target *t, struct thread *th, u64 now, u32 to)
+static __always_inline u32 thread_move(struct target *t, struct thread *th, u64 now, u32 to)
 {
 	u64 old, new, gone;
 	u32 from;
 
-	if (!th)
-		return T_NONE;
 	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
 		old = load(&th->word);
 		from = word_thread(old);

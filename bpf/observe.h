@@ -76,13 +76,8 @@ static __always_inline struct target *any_target_of(u32 tgid, u32 *index)
 	return t && load(&t->active) ? t : 0;
 }
 
-static __noinline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task, u32 tid)
+static __noinline struct thread *new_thread(struct target *t, u32 index, struct task_struct *task, u32 tid)
 {
-	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
-
-	// A tid that another process had before it is not the same thread.
-	if (th && th->target == index && t && th->tgid == t->tgid)
-		return th;
 	struct thread fresh = {};
 	if (!t)
 		return 0;
@@ -96,6 +91,14 @@ static __noinline struct thread *thread_of(struct target *t, u32 index, struct t
 		return 0;
 	}
 	return bpf_map_lookup_elem(&threads, &tid);
+}
+
+static __always_inline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task, u32 tid)
+{
+	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
+
+	// A tid that another process had before it is not the same thread.
+	return th && th->target == index && th->tgid == t->tgid ? th : new_thread(t, index, task, tid);
 }
 
 static __always_inline void seen(struct p_record *r, struct p_view *p)
@@ -300,11 +303,11 @@ __noinline int look_at_idle(struct target *t, struct idle_walk *w)
 // become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
 // the address known has just been looked at. A thread that had none may have put several there that it took from others (runtime/proc.go, retake and forEachP),
 // below one that came later.
-static __noinline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known)
+static __always_inline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known)
 {
 	struct idle_walk w = {.switch_in = switch_in, .now = now, .nothing = known ? 0 : IDLE_LIST_PASS};
 
-	if (!t || !t->layout.sched_pidle)
+	if (!t->layout.sched_pidle)
 		return 0;
 	if (read_user64(t->layout.sched_pidle, &w.addr)) {
 		lose(t, LOST_READ_FAULT);
@@ -329,12 +332,12 @@ static __noinline void thread_gone(struct target *t, u32 tid, u64 now)
 
 // Up to Go 1.25 an M in a call has no P in name: it has left it in m.oldp, and takes it back unless somebody else took it meanwhile, which the tick tells
 // (runtime/proc.go, reentersyscall and exitsyscallfast).
-static __noinline u64 left_for_call(struct target *t, u64 m, u64 oldp)
+static __always_inline u64 left_for_call(struct target *t, u64 m, u64 oldp)
 {
 	struct p_view p;
 	u32 tick = 0;
 
-	if (!t || !oldp || !t->layout.m_syscalltick)
+	if (!oldp || !t->layout.m_syscalltick)
 		return 0;
 	if (read_p(t, oldp, &p) || p.status != P_SYSCALL)
 		return 0;
@@ -361,15 +364,13 @@ static __noinline struct p_record *handed_over(struct target *t, u64 addr, u32 f
 }
 
 // Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
-static __noinline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
+static __always_inline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
 {
 	struct m_view m = {};
 	struct p_view p;
 	struct p_record *r;
 	u32 slot = 0, tid;
 
-	if (!t || !th)
-		return;
 	tid = th->tid;
 	if (!th->m || read_m(t, th->m, th, task, &m)) {
 		th->named = 0;

@@ -39,12 +39,12 @@ static __always_inline bool woken_already(struct thread *th, struct task_struct 
 	return false;
 }
 
-static __noinline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
+static __always_inline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
 {
 	u64 now = began >> TICK_SHIFT;
 	struct thread *th = thread_of(t, index, task, bpf_get_current_pid_tgid());
 
-	if (!t || !th)
+	if (!th)
 		return;
 	thread_move(t, th, now, state);
 	if (state != T_RUNNABLE && woken_already(th, task, now)) {
@@ -59,7 +59,7 @@ static __noinline void switched_out(struct target *t, u32 index, struct task_str
 		d_leave(t, th, now); // it woke without having left its CPU
 }
 
-static __noinline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began, u32 tid)
+static __always_inline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began, u32 tid)
 {
 	u64 now = began >> TICK_SHIFT, handed;
 	struct thread *th = thread_of(t, index, task, tid);
@@ -67,7 +67,7 @@ static __noinline void switched_in(struct target *t, u32 index, struct task_stru
 	bool woken;
 	u32 slot;
 
-	if (!t || !th)
+	if (!th)
 		return;
 	thread_move(t, th, now, T_ON_CPU);
 	d_leave(t, th, now);
@@ -116,7 +116,7 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	struct target *t;
 
 	// prev is still the current task.
-	t = target_of(ids >> 32, &index);
+	t = ids >> 32 ? target_of(ids >> 32, &index) : 0; // the idle task is none
 	if (t) {
 		began = bpf_ktime_get_ns();
 		if (ctx->args[3] & TASK_EXITING) {
@@ -127,7 +127,7 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 		measured(t, began);
 	}
 	ids = ids_of(next);
-	t = target_of(ids >> 32, &index);
+	t = ids >> 32 ? target_of(ids >> 32, &index) : 0;
 	if (t) {
 		// One thread leaves and the other comes at the same instant, or the time this program takes would be nobody's.
 		from = began && chosen(began) ? bpf_ktime_get_ns() : 0;

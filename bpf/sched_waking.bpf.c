@@ -3,7 +3,7 @@
 
 // Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
 // that M runs is wake wait, and the P counts as idle. An M that has not left its CPU yet takes it up at once.
-static __noinline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
+static __always_inline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
 	struct m_view m = {};
 	struct p_record *r;
@@ -12,7 +12,7 @@ static __noinline void hand_over(struct target *t, struct thread *th, struct tas
 	u64 w, since = now;
 	bool own;
 
-	if (!t || !th || !th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
+	if (!th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
 		return;
 	tid = th->tid;
 	r = handed_over(t, m.nextp, from, &slot);

@@ -56,7 +56,7 @@ enum thread_state {
 
 enum lost_reason {
 	LOST_RING_FULL = 0,	// the ring buffer was full: an interval or stop is missing from the raw record, not from the totals
-	LOST_INTERVAL_BUDGET = 1, // raw intervals over the target's budget, likewise
+	LOST_INTERVAL_BUDGET = 1, // raw intervals over the target's budget, likewise; counted in p_record.unsent
 	LOST_THREADS_FULL = 2,	// a thread could not be tracked: the thread table is full
 	LOST_READ_FAULT = 3,	// the target's memory was not resident at that moment
 	LOST_CONTENDED = 4,	// a word changed under every attempt to swap it
@@ -146,10 +146,11 @@ struct p_record {
 	u32 schedtick;	   // as last seen
 	u32 unread;	   // it has run, as far as we know, since schedtick was read
 	u64 arrived;	   // tick at which it came to rest in the present stop
-	u64 stop_time;	   // ticks halted in finished stops
+	u64 unsent;	   // raw intervals over the target's budget
 	u64 d_word;	   // threads in uninterruptible sleep: since (36 bits) and how many (low bits above)
 	u64 time[P_STATES * T_STATES]; // ticks
 	u64 d_time;	   // ticks with at least one
+	u64 stop_time;	   // ticks halted in finished stops
 	u64 samples[3];	   // ticks that on-CPU samples stand for which found it running, in a syscall, in a GC worker
 	u64 moves[P_STATES * P_STATES];
 	u64 wake_sum;	   // ns

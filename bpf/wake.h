@@ -18,12 +18,10 @@ static const u64 wake_bounds[WAKE_BUCKETS] = {
 	16000000000ULL, 22627416997ULL, 32000000000ULL, 45254833995ULL,
 };
 
-static __noinline void wake_waited(struct p_record *r, u64 ns)
+static __always_inline void wake_waited(struct p_record *r, u64 ns)
 {
 	u32 lo = 0;
 
-	if (!r)
-		return;
 	// The first bound that is not below ns.
 	for (int half = WAKE_BUCKETS / 2; half; half >>= 1)
 		if (wake_bounds[(lo + half - 1) & (WAKE_BUCKETS - 1)] < ns)

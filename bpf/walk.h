@@ -99,12 +99,10 @@ static __always_inline u64 word_from(const u64 *w, u64 bytes, u64 words)
 }
 
 // Reads of an m that is known to be this thread's: what lies before curg is cold, and takes longer than all the rest.
-static __noinline int read_own_m(struct target *t, u64 m, struct m_view *v)
+static __always_inline int read_own_m(struct target *t, u64 m, struct m_view *v)
 {
 	u64 w[M_SCHED_WORDS], from;
 
-	if (!t || !v)
-		return -1;
 	from = t->layout.m_curg;
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + from))) {
 		lose(t, LOST_READ_FAULT);
@@ -118,12 +116,10 @@ static __noinline int read_own_m(struct target *t, u64 m, struct m_view *v)
 }
 
 // Reads the m at an address, if it is the m of this thread.
-static __noinline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
+static __always_inline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
 {
 	u64 w[M_WORDS];
 
-	if (!t || !th || !v)
-		return -1;
 	if (th->named && th->m == m && t->layout.keeps_m)
 		return read_own_m(t, m, v);
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + t->layout.m_procid))) {
@@ -198,13 +194,11 @@ static __always_inline u32 place_of(u64 addr)
 }
 
 // The record of the P at an address, where that is in the table: a P never moves, and to read which one it is takes longer than all the rest.
-static __noinline struct p_record *record_at(struct target *t, u64 addr, u32 *slot)
+static __always_inline struct p_record *record_at(struct target *t, u64 addr, u32 *slot)
 {
 	struct p_record *r;
 	u32 place = place_of(addr), s;
 
-	if (!t || !slot)
-		return 0;
 	for (int i = 0; i < AT_TRIES; i++) {
 		s = load(&t->at[(place + i) & (AT_PLACES - 1)]);
 		if (!s)
@@ -253,14 +247,12 @@ static __noinline u64 current_m(struct target *t, struct task_struct *task)
 }
 
 // What the M with this current goroutine does with the P at an address, which has status running.
-static __noinline u32 classify(struct target *t, u64 p, u64 curg, u64 now)
+static __always_inline u32 classify(struct target *t, u64 p, u64 curg, u64 now)
 {
 	u32 status = 0;
 	u64 gopc = 0;
 	int mode = 0;
 
-	if (!t)
-		return P_RUNNING;
 	// From Go 1.26 on there is no P syscall status: the goroutine's tells (runtime/proc.go, reentersyscall).
 	if (curg && !bpf_probe_read_user(&status, sizeof(status), (void *)(curg + t->layout.g_atomicstatus)) &&
 	    (status & ~G_SCAN) == G_SYSCALL)

@@ -22,7 +22,9 @@ func (c *collect) refill(byIndex indexed, now time.Time) {
 		if o == nil {
 			continue
 		}
-		all := atomic.LoadUint64(&o.shared.Sent) + atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_INTERVAL_BUDGET])
+		o.mu.Lock()
+		all := atomic.LoadUint64(&o.shared.Sent) + o.lostInKernel(kern.ScopeLostReasonLOST_INTERVAL_BUDGET)
+		o.mu.Unlock()
 		c.wanted = append(c.wanted, float64(all-o.wanted)/since)
 		o.wanted = all
 	}

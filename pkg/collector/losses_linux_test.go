@@ -36,10 +36,10 @@ func balance(t *testing.T, c *collect, o *observed) (made, received, full, budge
 	c.drain()
 	o.mu.Lock()
 	received = o.received
+	budget = o.lostInKernel(kern.ScopeLostReasonLOST_INTERVAL_BUDGET)
 	o.mu.Unlock()
 	sent := atomic.LoadUint64(&o.shared.Sent)
 	full = atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_RING_FULL])
-	budget = atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_INTERVAL_BUDGET])
 	made = sent + full + budget
 	if sent == 0 || received != sent {
 		t.Errorf("%d intervals and stops were put into the ring, %d were received; %d did not fit and %d were over the budget", sent, received, full, budget)

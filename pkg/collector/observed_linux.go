@@ -459,6 +459,17 @@ func (o *observed) close() {
 	}
 }
 
+// lostInKernel is what the kernel side counted of a kind of loss. The caller holds mu.
+func (o *observed) lostInKernel(reason kern.ScopeLostReason) (n uint64) {
+	if reason != kern.ScopeLostReasonLOST_INTERVAL_BUDGET {
+		return atomic.LoadUint64(&o.shared.Lost[reason])
+	}
+	for _, p := range o.ps {
+		n += atomic.LoadUint64(&p.rec.Unsent)
+	}
+	return n
+}
+
 // view is the target with everything known of it at one instant. ok is false once it has been closed.
 func (o *observed) view() (v pstate.TargetView, ok bool) {
 	o.mu.Lock()
@@ -474,7 +485,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {
-		if n := atomic.LoadUint64(&o.shared.Lost[i]); n > 0 {
+		if n := o.lostInKernel(kern.ScopeLostReason(i)); n > 0 {
 			v.Lost[name] += n
 		}
 	}

@@ -119,10 +119,11 @@ type ScopeP_record struct {
 	Schedtick uint32
 	Unread    uint32
 	Arrived   uint64
-	StopTime  uint64
+	Unsent    uint64
 	D_word    uint64
 	Time      [36]uint64
 	D_time    uint64
+	StopTime  uint64
 	Samples   [3]uint64
 	Moves     [36]uint64
 	WakeSum   uint64
