@@ -51,6 +51,8 @@ struct thread_struct {
 };
 struct pt_regs {
 	unsigned long ax;
+	unsigned long cx;
+	unsigned long sp;
 	unsigned long r14;
 };
 #elif defined(__TARGET_ARCH_arm64)

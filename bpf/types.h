@@ -104,6 +104,8 @@ struct layout {
 	u16 p_m;
 	u16 keeps_m;	   // a thread's m is its own for life: no cgo (runtime/proc.go, needm)
 	u16 nested;	   // the process lives in a PID namespace of its own: m.procid is the thread's number in there
+	u16 begun;	   // startTheWorldWithSema is called with the time at which the stop began (since Go 1.22)
+	u16 ended;	   // where that keeps the time at which the stop ended, from the stack pointer at its call of wakep; 0: not known
 	u32 p_gcmode;	   // gcMarkWorkerMode
 	u64 sched_pidle;   // address of sched.pidle in this process
 	u64 worker_from;   // the code whose go statement starts the GC's mark workers; 0: not known
@@ -117,6 +119,8 @@ struct target {
 	u32 n_ps;	   // Ps that have a record
 	u32 intervals;	   // send raw intervals
 	u64 stop_start;	   // tick; 0: the world runs
+	u64 stop_begun;	   // likewise by the runtime's own clock reading; 0: not known
+	u64 stop_ending;   // tick at which the world began to be started again
 	u32 stop_reason;
 	u32 stop_tid;	   // of the M that stopped the world last
 	u64 stops;
@@ -204,7 +208,9 @@ struct interval_event {
 
 struct stop_event {
 	u8 kind;
-	u8 pad[3];
+	u8 own_start;	   // start is when our program read the clock, not the runtime
+	u8 own_end;	   // likewise
+	u8 pad;
 	u32 target;
 	u64 start;	   // ticks
 	u64 end;

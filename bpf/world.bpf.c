@@ -84,8 +84,8 @@ static long tell_one(u32 id, struct world_walk *w)
 	return 0;
 }
 
-// The stop is over: reports it.
-static __noinline void tell_stop(struct target *t, u32 index, u64 now)
+// The stop is over, by the runtime at ended, if that is known: reports it.
+static __noinline void tell_stop(struct target *t, u32 index, u64 now, u64 ended)
 {
 	struct world_walk w = {.t = t, .now = now};
 	struct stop_event *e;
@@ -99,8 +99,10 @@ static __noinline void tell_stop(struct target *t, u32 index, u64 now)
 		__builtin_memset(e, 0, sizeof(*e));
 		e->kind = EVENT_STOP;
 		e->target = index;
-		e->start = t->stop_start;
-		e->end = now;
+		e->start = t->stop_begun ? t->stop_begun : t->stop_start;
+		e->end = ended ? ended : now;
+		e->own_start = !t->stop_begun;
+		e->own_end = !ended;
 		e->reason = t->stop_reason;
 		e->n_ps = t->n_ps;
 		e->slowest = -1;
@@ -117,14 +119,31 @@ static __noinline void tell_stop(struct target *t, u32 index, u64 now)
 		t->marking_until = now + MARKING_AFTER;
 }
 
+// Integer arguments by Go's ABIInternal (src/cmd/compile/abi-internal.md).
 static __always_inline u64 first_argument(struct pt_regs *ctx)
 {
-	// The register of the first integer argument in Go's ABIInternal (src/cmd/compile/abi-internal.md).
 #if defined(__TARGET_ARCH_x86)
 	return BPF_CORE_READ(ctx, ax);
 #else
 	return BPF_CORE_READ(ctx, regs[0]);
 #endif
+}
+
+static __always_inline u64 third_argument(struct pt_regs *ctx)
+{
+#if defined(__TARGET_ARCH_x86)
+	return BPF_CORE_READ(ctx, cx);
+#else
+	return BPF_CORE_READ(ctx, regs[2]);
+#endif
+}
+
+// The tick of a time of the runtime's, if that can be one of this stop: what looks at the clock after our probe sees a later time, or the same.
+static __always_inline u64 own_time(u64 ns, u64 from, u64 to)
+{
+	u64 tick = ns >> TICK_SHIFT;
+
+	return tick >= from && tick <= to ? tick : 0;
 }
 
 SEC("uprobe/stop_world")
@@ -144,6 +163,7 @@ int stop_world(struct pt_regs *ctx)
 	t->stop_tid = id;
 	if (load(&t->active) == OBSERVED)
 		bpf_loop(t->n_ps, halt_one, &w, 0);
+	t->stop_begun = 0;
 	t->stop_start = tick_now(); // not the time this probe takes
 	measured(t, began);
 	return 0;
@@ -159,10 +179,14 @@ int start_world(struct pt_regs *ctx)
 	if (!t)
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
+	// The runtime reads its clock some microseconds after our probe has, which is a trap and cold code away: with that, a short stop would come out twice as long.
+	if (t->layout.begun)
+		t->stop_begun = own_time(third_argument(ctx), t->stop_start, w.now);
+	t->stop_ending = w.now;
 	if (load(&t->active) == OBSERVED)
 		bpf_loop(t->n_ps, release_one, &w, 0);
 	if (!t->ends_late)
-		tell_stop(t, index, w.now);
+		tell_stop(t, index, w.now, 0);
 	measured(t, began);
 	return 0;
 }
@@ -171,13 +195,16 @@ int start_world(struct pt_regs *ctx)
 SEC("uprobe/world_started")
 int world_started(struct pt_regs *ctx)
 {
-	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns();
+	u64 id = bpf_get_current_pid_tgid(), began = bpf_ktime_get_ns(), ended = 0;
 	u32 index = 0;
 	struct target *t = any_target_of(id >> 32, &index);
 
 	if (!t)
 		return 0;
-	tell_stop(t, index, began >> TICK_SHIFT);
+	// After the marking the GC brings an earlier time along, which it has for its statistics (runtime/mgc.go, gcMarkTermination): the world still stood then.
+	if (t->layout.ended && !read_user64(BPF_CORE_READ(ctx, sp) + t->layout.ended, &ended))
+		ended = own_time(ended, t->stop_ending, began >> TICK_SHIFT);
+	tell_stop(t, index, began >> TICK_SHIFT, ended);
 	measured(t, began);
 	return 0;
 }

@@ -47,6 +47,7 @@ type result struct {
 	GCStops                                      int           // in the window by P-Scope
 	GCStopsCounted                               [2]int        // likewise by the runtime's own histogram, at least and at most
 	PauseError                                   float64       // by how much their sum lies outside of what that histogram allows, in percent; below 0: there was none
+	PauseErrorTraced                             float64       // likewise the sum of those in the trace
 
 	OnCPUError, WaitError float64       // all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU time
 	TogetherError         float64       // of both together, likewise: where the kernel draws the line between them does not matter for it
@@ -262,16 +263,22 @@ func (r *result) compareStops(t *traced, seen []pstate.Stop, own pauses) {
 		slices.Sort(off)
 		r.StopMedian = off[len(off)/2]
 	}
-	var sum float64
+	var sum, traced float64
+	for _, s := range t.stops {
+		if strings.HasPrefix(s.reason, "GC ") && s.end > t.from && s.end <= t.to {
+			traced += float64(s.end - s.start)
+		}
+	}
 	for _, s := range seen {
 		if strings.HasPrefix(s.Reason, "GC ") && s.End > t.from && s.End <= t.to {
 			sum += float64(s.End - s.Start)
 			r.GCStops++
 		}
 	}
-	r.GCStopsCounted, r.PauseError = [2]int{own.AtLeast, own.AtMost}, -1
+	r.GCStopsCounted, r.PauseError, r.PauseErrorTraced = [2]int{own.AtLeast, own.AtMost}, -1, -1
 	if own.AtLeast > 0 {
 		r.PauseError = 100 * max(own.Least-sum, sum-own.Most, 0) / own.Least
+		r.PauseErrorTraced = 100 * max(own.Least-traced, traced-own.Most, 0) / own.Least
 	}
 }
 

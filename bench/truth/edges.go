@@ -61,7 +61,7 @@ func nearest(e edge, traced []edge) int64 {
 	return best
 }
 
-// printEdges says how far P-Scope's edges lie from the trace's, by kind: below zero is too early.
+// printEdges says how far P-Scope's edges, and the begins and ends of stops, lie from the trace's, by kind: below zero is too early.
 func (s *raw) printEdges(w io.Writer, t *traced, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -75,6 +75,13 @@ func (s *raw) printEdges(w io.Writer, t *traced, offset int64) {
 			if d := nearest(e, t.edges[p]); max(d, -d) < farthest {
 				kinds[kind] = append(kinds[kind], d)
 			}
+		}
+	}
+	for _, stop := range t.stops {
+		i := slices.IndexFunc(s.stops, func(q pstate.Stop) bool { return q.Start-offset < stop.end && q.End-offset > stop.start })
+		if i >= 0 {
+			kinds["stop begun"] = append(kinds["stop begun"], s.stops[i].Start-offset-stop.start)
+			kinds["stop ended"] = append(kinds["stop ended"], s.stops[i].End-offset-stop.end)
 		}
 	}
 	for kind, d := range kinds {

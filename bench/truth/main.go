@@ -81,7 +81,7 @@ func header(w io.Writer) {
 func (r *result) print(w io.Writer, verbose bool) {
 	pause := "–"
 	if r.PauseError >= 0 {
-		pause = fmt.Sprintf("%.1f %%", r.PauseError)
+		pause = fmt.Sprintf("%.1f %% (%.1f %%)", r.PauseError, r.PauseErrorTraced)
 	}
 	counted := fmt.Sprint(r.GCStopsCounted[0])
 	if r.GCStopsCounted[1] != r.GCStopsCounted[0] {

@@ -106,9 +106,18 @@ func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
 		o.mu.Unlock()
 		return
 	}
+	start, end := e.Start, e.End
+	// Our own times lie outside of the runtime's by the way out of the first probe's trap and the way into the last one's.
+	way := uint64(c.kernel.trap()/2) >> tickShift
+	if e.OwnStart != 0 {
+		start = min(start+way, end)
+	}
+	if e.OwnEnd != 0 {
+		end = max(end-min(way, end), start)
+	}
 	s := pstate.Stop{
-		Start:  c.clock.unix(e.Start),
-		End:    c.clock.unix(e.End),
+		Start:  c.clock.unix(start),
+		End:    c.clock.unix(end),
 		Reason: goruntime.StopReason(o.bin.GoVersion, uint8(e.Reason)),
 	}
 	for p, after := range e.After {

@@ -404,6 +404,37 @@ func TestStopsAgainstTheRuntimesOwnCount(t *testing.T) {
 	}
 }
 
+// The begin and the end of a stop are the runtime's own readings of the clock, where it has them at hand: most of these stops are shorter than a probe's trap takes.
+func TestStopsAreAsLongAsTheRuntimeSays(t *testing.T) {
+	c, rec := collectIn(t, ModeEBPF, nil)
+	p := start(t, "GOMAXPROCS=4")
+	seen(t, c, p.cmd.Process.Pid)
+	var n int
+	var least, most time.Duration
+	if _, err := fmt.Sscanf(p.say("stops 400"), "stops %d %d %d", &n, &least, &most); err != nil || n != 400 {
+		t.Fatalf("%d stops, error %v", n, err)
+	}
+	var seen int
+	var total time.Duration
+	waitFor(t, "all stops have come", func() bool {
+		rec.mu.Lock()
+		defer rec.mu.Unlock()
+		seen, total = 0, 0
+		for _, s := range rec.stops {
+			if s.Reason == "read mem stats" {
+				seen++
+				total += s.Duration()
+			}
+		}
+		return seen >= n
+	})
+	t.Logf("%d stops of %v in all, the runtime says of %d between %v and %v", seen, total, n, least, most)
+	// Either end is rounded down to a tick.
+	if slack := time.Duration(n) * tick; seen != n || total < least-slack || total > most+slack {
+		t.Error("not as the runtime says")
+	}
+}
+
 func TestQueueDepth(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, nil)
 	p := start(t, "GOMAXPROCS=4")

@@ -179,6 +179,7 @@ func (o *observed) claim() (err error) {
 	}
 	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
 	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*schedWordsOfM))
+	started, _ := o.bin.Probe(goruntime.WorldStarted)
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
 		Layout: kern.ScopeLayout{
@@ -188,6 +189,7 @@ func (o *observed) claim() (err error) {
 			P_status:      uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
 			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
 			KeepsM: keepsM, Nested: uint16(flag(o.c.o.nestedPID(o.info.PID))),
+			Begun: uint16(flag(o.bin.StopBegun())), Ended: started.Ended,
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},

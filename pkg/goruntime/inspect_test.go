@@ -209,6 +209,9 @@ func checkProbes(t *testing.T, exe string, b *Binary) {
 			if call := b.Arch == "amd64" && code[0] == 0xe8 || b.Arch == "arm64" && code[3]>>2 == 0x25; !call || !s.Emulated {
 				t.Errorf("%s: % x (%q, emulated %v)", s.Func, code[:5], s.Insn, s.Emulated)
 			}
+			if s.Ended == 0 {
+				t.Errorf("%s: it was not found where the time is kept at which a stop ended", s.Func)
+			}
 		case b.Arch == "amd64":
 			in, err := x86asm.Decode(code[:16], 64)
 			if err != nil || in.Op != x86asm.PUSH || in.Args[0] != x86asm.RBP || !s.Emulated || s.Insn != "PUSHQ BP" {

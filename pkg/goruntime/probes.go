@@ -17,6 +17,9 @@ type ProbeSite struct {
 	// measured costs under 1 µs against 22 µs.
 	Emulated bool
 	Insn     string // the instruction in Go syntax
+	// Ended is set at WorldStarted: there the time in ns of CLOCK_MONOTONIC at which the runtime says that the stop ended lies so many bytes from the stack
+	// pointer. 0 where that was not found. The GC's mark termination says an earlier one.
+	Ended uint16
 
 	code string // what the file holds at FileOffset: the instruction and what follows
 }

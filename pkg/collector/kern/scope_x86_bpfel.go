@@ -76,8 +76,11 @@ type ScopeLayout struct {
 	P_m            uint16
 	KeepsM         uint16
 	Nested         uint16
+	Begun          uint16
+	Ended          uint16
 	_              [2]byte
 	P_gcmode       uint32
+	_              [4]byte
 	SchedPidle     uint64
 	WorkerFrom     uint64
 	WorkerTo       uint64
@@ -149,7 +152,9 @@ type ScopeRanSet struct {
 type ScopeStopEvent struct {
 	_            structs.HostLayout
 	Kind         uint8
-	Pad          [3]uint8
+	OwnStart     uint8
+	OwnEnd       uint8
+	Pad          uint8
 	Target       uint32
 	Start        uint64
 	End          uint64
@@ -168,6 +173,8 @@ type ScopeTarget struct {
 	N_ps         uint32
 	Intervals    uint32
 	StopStart    uint64
+	StopBegun    uint64
+	StopEnding   uint64
 	StopReason   uint32
 	StopTid      uint32
 	Stops        uint64
