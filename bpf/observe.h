@@ -198,10 +198,10 @@ static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now
 	*lost = false;
 	if (!at)
 		return 0;
-	at += load(&t->lag[LAG_TAKEN]);
-	*lost = th->lost > at && th->lost > held;
+	*lost = th->lost >= at && th->lost > held;
 	if (*lost)
 		return th->lost + load(&t->lag[LAG_LOST]);
+	at += load(&t->lag[LAG_TAKEN]);
 	if (other) {
 		if (held < at)
 			held = at;

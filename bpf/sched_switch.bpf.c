@@ -64,11 +64,12 @@ static __always_inline void switched_in(struct target *t, u32 index, struct task
 	u64 now = began >> TICK_SHIFT, handed;
 	struct thread *th = thread_of(t, index, task, tid);
 	struct p_record *r;
-	bool woken;
+	bool woken, preempted;
 	u32 slot;
 
 	if (!th)
 		return;
+	preempted = th->switch_in && !th->woken;
 	thread_move(t, th, now, T_ON_CPU);
 	d_leave(t, th, now);
 	th->switch_in = now;
@@ -79,8 +80,11 @@ static __always_inline void switched_in(struct target *t, u32 index, struct task
 	th->handed = 0;
 	woken = th->woken;
 	th->woken = 0;
-	if (!th->slot)
+	if (!th->slot) {
+		if (preempted)
+			th->lost = now; // it goes on with the call in which it lost its P
 		return;
+	}
 	slot = th->slot - 1;
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	if (!r)
@@ -88,6 +92,8 @@ static __always_inline void switched_in(struct target *t, u32 index, struct task
 	u64 w = load(&r->word);
 	if (word_owner(w) != tid) {
 		th->slot = 0; // taken from it while it was away
+		if (preempted)
+			th->lost = now;
 		return;
 	}
 	struct move mv = {.now = now, .owner = tid, .only_owner = tid, .state = P_RUNNING, .thread = T_ON_CPU};

@@ -74,7 +74,7 @@ enum lag {
 	LAG_TAKEN = 0,	// the burst took a P and left the CPU with it
 	LAG_GIVEN = 1,	// the burst left the CPU without the P it had, whether it came with it or took it
 	LAG_PASSED = 2,	// the burst gave its P to another M and woke that
-	LAG_LOST = 3,	// the burst lost its P in a call and took one again later; that may be much later
+	LAG_LOST = 3,	// the burst lost its P in a call, or began in one without a P, and took one later; that may be much later
 	LAG_HANDED = 4,	// the burst began with a P that had been handed to its M, which has yet to take it
 	LAGS = 5,
 };
