@@ -4,7 +4,7 @@
 #define PSCOPE_OBSERVE_H
 
 // How many Ps from the head of the idle list are looked at at most, and how many with nothing new are passed.
-#define IDLE_LIST_LOOK 16
+#define IDLE_LIST_LOOK 32
 #define IDLE_LIST_PASS 2
 
 // What an event is taken to cost at most, in ns. Where it takes longer the CPU was not there, by the hypervisor's choice or, in a uprobe, the scheduler's; and
@@ -251,6 +251,7 @@ struct idle_walk {
 	u64 now;
 	u32 nothing;   // how many Ps with nothing new are passed
 	u32 given;     // a P was given back by this thread
+	bool others;   // this thread has a P of its own: one that ran unannounced was another's
 };
 
 // Looks at one P of the idle list, and gives whether to look at the next one. Global, so that the verifier follows it once and not as often as it is called.
@@ -269,7 +270,7 @@ __noinline int look_at_idle(struct target *t, struct idle_walk *w)
 	struct move mv = {.now = w->now, .state = P_IDLE, .thread = T_NONE};
 	u64 word = load(&r->word);
 	if (word_state(word) == P_IDLE && word_thread(word) == T_NONE) {
-		if (r->schedtick == p.schedtick)
+		if (w->others || r->schedtick == p.schedtick)
 			return w->nothing-- > 0;
 		if (r->unread) {
 			seen(r, &p); // when it ran is accounted for
@@ -303,9 +304,9 @@ __noinline int look_at_idle(struct target *t, struct idle_walk *w)
 // become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
 // the address known has just been looked at. A thread that had none may have put several there that it took from others (runtime/proc.go, retake and forEachP),
 // below one that came later.
-static __always_inline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known)
+static __always_inline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known, bool others)
 {
-	struct idle_walk w = {.switch_in = switch_in, .now = now, .nothing = known ? 0 : IDLE_LIST_PASS};
+	struct idle_walk w = {.switch_in = switch_in, .now = now, .nothing = known ? 0 : IDLE_LIST_PASS, .others = others};
 
 	if (!t->layout.sched_pidle)
 		return 0;
@@ -420,7 +421,7 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 		int given = released(t, th, now);
 		if (!given)
 			had = 0;
-		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had);
+		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had, false);
 		if (given)
 			lagged(t, th, LAG_GIVEN, now);
 		return;
@@ -470,6 +471,10 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;
 	th->held = now;
+	// The end of a GC's marking asks every P for something and takes all that are in calls for it (runtime/proc.go, forEachP). Who does that is a worker or waits
+	// for the other Ps, with its own.
+	if (mv.state == P_GC ? thread != T_ON_CPU : mv.state == P_RUNNING && thread == T_SLEEPING)
+		look_at_idle_list(t, th->switch_in, now, 0, true);
 }
 
 #endif
