@@ -3,9 +3,12 @@
 #ifndef PSCOPE_OBSERVE_H
 #define PSCOPE_OBSERVE_H
 
-// How many Ps from the head of the idle list are looked at at most, and how many with nothing new are passed.
+// How many Ps from the head of the idle list are looked at at most, and how many with nothing new are passed: more after a long burst, in which others may have put
+// Ps on top of those that this thread did.
 #define IDLE_LIST_LOOK 32
 #define IDLE_LIST_PASS 2
+#define IDLE_LIST_PASS_MOST 8
+#define IDLE_LIST_PASS_SHIFT 9 // one more every 512 ticks, 33 µs
 
 // What an event is taken to cost at most, in ns. Where it takes longer the CPU was not there, by the hypervisor's choice or, in a uprobe, the scheduler's; and
 // once in 16 times that would count 16 times.
@@ -306,13 +309,18 @@ __noinline int look_at_idle(struct target *t, struct idle_walk *w)
 // below one that came later.
 static __always_inline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known, bool others)
 {
-	struct idle_walk w = {.switch_in = switch_in, .now = now, .nothing = known ? 0 : IDLE_LIST_PASS, .others = others};
+	struct idle_walk w = {.switch_in = switch_in, .now = now, .others = others};
 
 	if (!t->layout.sched_pidle)
 		return 0;
 	if (read_user64(t->layout.sched_pidle, &w.addr)) {
 		lose(t, LOST_READ_FAULT);
 		return 0;
+	}
+	if (!known) {
+		u64 more = elapsed(now, word_of(switch_in, 0, 0, 0)) >> IDLE_LIST_PASS_SHIFT;
+
+		w.nothing = IDLE_LIST_PASS + (more < IDLE_LIST_PASS_MOST - IDLE_LIST_PASS ? more : IDLE_LIST_PASS_MOST - IDLE_LIST_PASS);
 	}
 	for (int i = 0; i < IDLE_LIST_LOOK && w.addr && w.addr != known; i++)
 		if (!look_at_idle(t, &w))
