@@ -22,7 +22,7 @@ const (
 	windowLength = uint64(1e9) >> tickShift
 	windowsMany  = 2    // of so many seconds one is observed, at least
 	windowsFew   = 16   // at most: fewer windows say less than snapshots do
-	windowsAim   = 0.65 // of the budget, that observing in windows is meant to cost, stops included
+	windowsAim   = 0.5 // of the budget, that observing in windows is meant to cost, stops included
 	windowsLeast = 50 * time.Millisecond
 	ratesLeast   = float64(windowLength) / 4 // ticks of stretches from which on they are worth something
 	ratesKept    = 0.5                       // of what windows before have taught, with each new one

@@ -23,11 +23,11 @@ func TestWindowsFor(t *testing.T) {
 		tooDear             bool
 	}{
 		{0.013, 0, 0.02, windowsMany, false},
-		{0.039, 0, 0.02, 3, false},
-		{0.04, 0, 0.02, 4, false},
+		{0.029, 0, 0.02, 3, false},
+		{0.031, 0, 0.02, 4, false},
 		{0.2, 0, 0.02, windowsFew, false},
 		{0.3, 0, 0.02, windowsFew, true},
-		{0.05, 0.005, 0.02, 6, false},
+		{0.049, 0.005, 0.02, 9, false},
 		{0.05, 0.013, 0.02, windowsFew, false},
 		{0.05, 0.018, 0.02, windowsFew, true},
 		{0.01, 0.02, 0.02, windowsFew, true}, // stops in the time between, none in the window
