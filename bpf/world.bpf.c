@@ -138,8 +138,8 @@ static __always_inline u64 third_argument(struct pt_regs *ctx)
 #endif
 }
 
-// The tick of a time of the runtime's, if that can be one of this stop: what looks at the clock after our probe sees a later time, or the same.
-static __always_inline u64 own_time(u64 ns, u64 from, u64 to)
+// The tick of a time that the runtime says, if it can be one of this stop, or 0: what looks at the clock after our probe sees a later time, or the same.
+static __always_inline u64 within_stop(u64 ns, u64 from, u64 to)
 {
 	u64 tick = ns >> TICK_SHIFT;
 
@@ -181,7 +181,7 @@ int start_world(struct pt_regs *ctx)
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
 	// The runtime reads its clock some microseconds after our probe has, which is a trap and cold code away: with that, a short stop would come out twice as long.
 	if (t->layout.begun)
-		t->stop_begun = own_time(third_argument(ctx), t->stop_start, w.now);
+		t->stop_begun = within_stop(third_argument(ctx), t->stop_start, w.now);
 	t->stop_ending = w.now;
 	if (load(&t->active) == OBSERVED)
 		bpf_loop(t->n_ps, release_one, &w, 0);
@@ -203,7 +203,7 @@ int world_started(struct pt_regs *ctx)
 		return 0;
 	// After the marking the GC brings an earlier time along, which it has for its statistics (runtime/mgc.go, gcMarkTermination): the world still stood then.
 	if (t->layout.ended && !read_user64(BPF_CORE_READ(ctx, sp) + t->layout.ended, &ended))
-		ended = own_time(ended, t->stop_ending, began >> TICK_SHIFT);
+		ended = within_stop(ended, t->stop_ending, began >> TICK_SHIFT);
 	tell_stop(t, index, began >> TICK_SHIFT, ended);
 	measured(t, began);
 	return 0;

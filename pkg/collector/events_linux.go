@@ -93,6 +93,19 @@ func (c *collect) interval(byIndex indexed, e *kern.ScopeIntervalEvent) {
 	o.keep(o.ps[r.Id], segment{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End})
 }
 
+// stopped is from when to when, in ticks, a stop lasted that does not end before it begins. Times that are our own lie outside of the runtime's by the way out of the
+// first probe's trap and the way into the last one's.
+func stopped(e *kern.ScopeStopEvent, way uint64) (start, end uint64) {
+	start, end = e.Start, e.End
+	if e.OwnStart != 0 {
+		start += min(way, end-start)
+	}
+	if e.OwnEnd != 0 {
+		end -= min(way, end-start)
+	}
+	return start, end
+}
+
 func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
 	o := byIndex.at(e.Target)
 	if o == nil {
@@ -106,15 +119,7 @@ func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
 		o.mu.Unlock()
 		return
 	}
-	start, end := e.Start, e.End
-	// Our own times lie outside of the runtime's by the way out of the first probe's trap and the way into the last one's.
-	way := uint64(c.kernel.trap()/2) >> tickShift
-	if e.OwnStart != 0 {
-		start = min(start+way, end)
-	}
-	if e.OwnEnd != 0 {
-		end = max(end-min(way, end), start)
-	}
+	start, end := stopped(e, uint64(c.kernel.trap()/2)>>tickShift)
 	s := pstate.Stop{
 		Start:  c.clock.unix(start),
 		End:    c.clock.unix(end),
