@@ -20,8 +20,8 @@ import (
 // uninterruptible sleep is looked up with each snapshot.
 const (
 	windowLength = uint64(1e9) >> tickShift
-	windowsMany  = 2    // of so many seconds one is observed, at least
-	windowsFew   = 16   // at most: fewer windows say less than snapshots do
+	windowsMany  = 2   // of so many seconds one is observed, at least
+	windowsFew   = 16  // at most: fewer windows say less than snapshots do
 	windowsAim   = 0.5 // of the budget, that observing in windows is meant to cost, stops included
 	windowsLeast = 50 * time.Millisecond
 	ratesLeast   = float64(windowLength) / 4 // ticks of stretches from which on they are worth something
