@@ -238,12 +238,17 @@ type pauses struct {
 	Least, Most     float64
 }
 
+// in is the index of the stop that overlaps this one of the trace, -1 if none does. Those seen lie offset later than the trace has them.
+func (s tracedStop) in(seen []pstate.Stop, offset int64) int {
+	return slices.IndexFunc(seen, func(q pstate.Stop) bool { return q.Start-offset < s.end && q.End-offset > s.start })
+}
+
 // compareStops pairs each stop of the trace with the one that overlaps it.
 func (r *result) compareStops(t *traced, seen []pstate.Stop, own pauses) {
 	var off []time.Duration
 	r.Stops = len(t.stops)
 	for _, s := range t.stops {
-		i := slices.IndexFunc(seen, func(q pstate.Stop) bool { return q.Start < s.end && q.End > s.start })
+		i := s.in(seen, 0)
 		if i < 0 {
 			r.StopsMissed++
 			continue
@@ -277,8 +282,8 @@ func (r *result) compareStops(t *traced, seen []pstate.Stop, own pauses) {
 	}
 	r.GCStopsCounted, r.PauseError, r.PauseErrorTraced = [2]int{own.AtLeast, own.AtMost}, -1, -1
 	if own.AtLeast > 0 {
-		r.PauseError = 100 * max(own.Least-sum, sum-own.Most, 0) / own.Least
-		r.PauseErrorTraced = 100 * max(own.Least-traced, traced-own.Most, 0) / own.Least
+		outside := func(sum float64) float64 { return 100 * max(own.Least-sum, sum-own.Most, 0) / own.Least }
+		r.PauseError, r.PauseErrorTraced = outside(sum), outside(traced)
 	}
 }
 

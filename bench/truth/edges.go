@@ -78,8 +78,7 @@ func (s *raw) printEdges(w io.Writer, t *traced, offset int64) {
 		}
 	}
 	for _, stop := range t.stops {
-		i := slices.IndexFunc(s.stops, func(q pstate.Stop) bool { return q.Start-offset < stop.end && q.End-offset > stop.start })
-		if i >= 0 {
+		if i := stop.in(s.stops, offset); i >= 0 {
 			kinds["stop begun"] = append(kinds["stop begun"], s.stops[i].Start-offset-stop.start)
 			kinds["stop ended"] = append(kinds["stop ended"], s.stops[i].End-offset-stop.end)
 		}

@@ -70,6 +70,9 @@ func callsAMD64(code []byte, base, callee uint64) (at []int) {
 func returnedAMD64(code []byte) (at uint16) {
 	for i := 0; i < len(code); {
 		in, err := x86asm.Decode(code[i:], 64)
+		if err != nil {
+			return 0
+		}
 		switch to := in.Args[0].(type) {
 		case x86asm.Reg:
 			if to == x86asm.RAX || to == x86asm.EAX || to == x86asm.AX || to == x86asm.AL {
@@ -79,12 +82,10 @@ func returnedAMD64(code []byte) (at uint16) {
 				at = stackSlot(m.Disp)
 			}
 		}
-		switch {
-		case err != nil:
-			return 0
-		case in.Op == x86asm.CALL:
+		switch in.Op {
+		case x86asm.CALL:
 			at = 0
-		case in.Op == x86asm.RET:
+		case x86asm.RET:
 			return at
 		}
 		i += in.Len

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/p-scope/p-scope/bench/pauses"
 )
 
 // object is something that the GC has to follow.
@@ -107,40 +109,20 @@ func main() {
 			fmt.Println("pauses", m.NumGC, m.PauseTotalNs)
 			continue
 		case "stops": // n stops of the world, and what the runtime itself says they lasted together, at least and at most
-			before := counted()
+			const other = "/sched/pauses/total/other:seconds"
+			before := pauses.Read(other)
 			for range n {
 				var m runtime.MemStats
 				runtime.ReadMemStats(&m)
 			}
-			after := counted()
-			fmt.Println("stops", after.n-before.n, int64(after.least-before.least), int64(after.most-before.most))
+			after := pauses.Read(other)
+			fmt.Println("stops", after.N-before.N, int64(after.Least-before.Least), int64(after.Most-before.Most))
 			continue
 		case "exit":
 			return
 		}
 		fmt.Println("ok", word)
 	}
-}
-
-// pauses are stops and the sum of their lengths in ns, by the buckets they fell into.
-type pauses struct {
-	n           uint64
-	least, most float64
-}
-
-// counted is what the runtime counts of stops that are not the GC's.
-func counted() (p pauses) {
-	s := []metrics.Sample{{Name: "/sched/pauses/total/other:seconds"}}
-	metrics.Read(s)
-	h := s[0].Value.Float64Histogram()
-	for i, n := range h.Counts {
-		if n > 0 {
-			p.n += n
-			p.least += float64(n) * max(h.Buckets[i], 0) * 1e9
-			p.most += float64(n) * h.Buckets[i+1] * 1e9
-		}
-	}
-	return p
 }
 
 func spin(stop *atomic.Bool) {
