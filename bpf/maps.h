@@ -41,10 +41,20 @@ struct {
 	__type(value, struct p_record);
 } p_records SEC(".maps");
 
+// The keys of the table of threads (threads.h).
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384); // the agent sets it
-	__type(key, u32);	    // tid
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); // the agent sets it, and that of the entries
+	__type(key, u32);
+	__type(value, struct thread_set);
+} thread_sets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, THREAD_WAYS);
+	__type(key, u32); // set * THREAD_WAYS + way
 	__type(value, struct thread);
 } threads SEC(".maps");
 

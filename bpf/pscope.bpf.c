@@ -6,6 +6,7 @@
 #include "types.h"
 #include "maps.h"
 #include "account.h"
+#include "threads.h"
 #include "walk.h"
 #include "wake.h"
 #include "observe.h"

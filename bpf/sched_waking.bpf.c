@@ -20,7 +20,7 @@ static __always_inline void hand_over(struct target *t, struct thread *th, struc
 		return;
 	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
 	w = load(&r->word);
-	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? bpf_map_lookup_elem(&threads, &from) : 0;
+	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? thread_at(from) : 0;
 	own = waker && (word_owner(w) == from || waker->gave == slot + 1);
 	if (own) {
 		since = given_back(t, waker, now, LAG_PASSED);

@@ -162,32 +162,38 @@ struct p_record {
 	u64 apart[3];	   // up to the next line
 };
 
-// The kernel's hash table puts 56 bytes of its own before it.
+// One set of the table of threads: the tids of those in it, 0 for a free place.
+#define THREAD_WAYS 8
+#define THREAD_ENTERING (1U << 31) // in a key: the entry is not complete yet
+struct thread_set {
+	u32 key[THREAD_WAYS];
+};
+
+// In lines of 64 bytes by what is used together: the first two by every event, the third when the thread is met and when it is shown.
 struct thread {
 	u64 word;	   // since and thread state; the owner bits are unused
-
 	u64 m;		   // address of the runtime's m; 0: not known
 	u64 switch_in;	   // tick of the last switch onto a CPU
 	u64 handed;	   // tick at which a P was handed to it; 0: none or it has run since
 	u64 held;	   // tick at which it was last seen on a CPU with the P it carries
 	u64 lost;	   // tick at which it was last known to be without its P: that was taken from it in a call, or given back
 	u32 target;
-	u32 tgid;
 	u32 slot;	   // of the P it carries, plus one
 	u32 last_slot;	   // of the P it last carried, plus one
-	u32 d_slot;	   // of the P whose D count it is in, plus one
 	u8 woken;	   // it slept before it became runnable: it was not preempted
 	u8 named;	   // its m has been seen to name it
 	u16 stayed;	   // 0, or low bits of the tick, odd, at which it was last woken while on its CPU
 
 	u64 time[T_STATES];
-	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P
-	u32 weight;	   // ticks that the present sample stands for
 	u32 tid;
+	u32 d_slot;	   // of the P whose D count it is in, plus one
+	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P
 	u32 gave;	   // slot of the P, plus one, that a sample of this burst found given back
 
+	u32 tgid;
+	u32 weight;	   // ticks that the present sample stands for
 	char comm[16];
-	u64 apart[6];	   // up to the next line
+	u64 apart[5];	   // up to the next line
 };
 
 enum event_kind {

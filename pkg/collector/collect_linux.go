@@ -351,6 +351,9 @@ func (c *collect) Agent() AgentInfo {
 
 // thread reads one thread's entry.
 func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	th, ok = o.c.kernel.threadEntry(tid)
-	return th, ok && th.Target == o.index
+	entry := o.c.kernel.threads.find(tid)
+	if entry == nil || entry.Target != o.index {
+		return th, false
+	}
+	return *entry, true
 }

@@ -302,18 +302,19 @@ func (o *observed) enterThreads() {
 			th.D_slot = th.LastSlot
 		}
 		// An entry of a target that had this process's number before is not one the kernel side has made since.
-		if old, ok := o.c.kernel.threadEntry(uint32(m.TID)); ok && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
-			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
+		table := &o.c.kernel.threads
+		if old := table.find(uint32(m.TID)); old != nil && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
+			table.remove(uint32(m.TID))
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back.
 		if th.D_slot != 0 {
 			countD(p.rec, now)
 		}
-		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
+		err = table.add(uint32(m.TID), &th)
 		if err != nil && th.D_slot != 0 {
 			oneLessInD(p.rec)
 		}
-		if errors.Is(err, ebpf.ErrKeyExist) {
+		if errors.Is(err, errThreadKnown) {
 			continue
 		}
 		if err != nil {

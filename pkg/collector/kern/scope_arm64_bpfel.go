@@ -203,20 +203,25 @@ type ScopeThread struct {
 	Held     uint64
 	Lost     uint64
 	Target   uint32
-	Tgid     uint32
 	Slot     uint32
 	LastSlot uint32
-	D_slot   uint32
 	Woken    uint8
 	Named    uint8
 	Stayed   uint16
 	Time     [6]uint64
-	Unheld   uint32
-	Weight   uint32
 	Tid      uint32
+	D_slot   uint32
+	Unheld   uint32
 	Gave     uint32
+	Tgid     uint32
+	Weight   uint32
 	Comm     [16]int8
-	Apart    [6]uint64
+	Apart    [5]uint64
+}
+
+type ScopeThreadSet struct {
+	_   structs.HostLayout
+	Key [8]uint32
 }
 
 // Names of all BPF objects in the ELF.
@@ -232,6 +237,7 @@ const (
 	ScopeMapTargetHints      = "target_hints"
 	ScopeMapTargetIndex      = "target_index"
 	ScopeMapTargets          = "targets"
+	ScopeMapThreadSets       = "thread_sets"
 	ScopeMapThreads          = "threads"
 	ScopeProgExec            = "exec"
 	ScopeProgExecute         = "execute"
@@ -250,6 +256,7 @@ const (
 	ScopeVarReasons          = "reasons"
 	ScopeVarSamplePeriod     = "sample_period"
 	ScopeVarStops            = "stops"
+	ScopeVarThreadSetMask    = "thread_set_mask"
 )
 
 // LoadScope returns the embedded CollectionSpec for Scope.
@@ -318,6 +325,7 @@ type ScopeMapSpecs struct {
 	TargetHints      *ebpf.MapSpec `ebpf:"target_hints"`
 	TargetIndex      *ebpf.MapSpec `ebpf:"target_index"`
 	Targets          *ebpf.MapSpec `ebpf:"targets"`
+	ThreadSets       *ebpf.MapSpec `ebpf:"thread_sets"`
 	Threads          *ebpf.MapSpec `ebpf:"threads"`
 }
 
@@ -325,14 +333,15 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
-	Activities   *ebpf.VariableSpec `ebpf:"activities"`
-	Execs        *ebpf.VariableSpec `ebpf:"execs"`
-	Intervals    *ebpf.VariableSpec `ebpf:"intervals"`
-	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
-	Lags         *ebpf.VariableSpec `ebpf:"lags"`
-	Reasons      *ebpf.VariableSpec `ebpf:"reasons"`
-	SamplePeriod *ebpf.VariableSpec `ebpf:"sample_period"`
-	Stops        *ebpf.VariableSpec `ebpf:"stops"`
+	Activities    *ebpf.VariableSpec `ebpf:"activities"`
+	Execs         *ebpf.VariableSpec `ebpf:"execs"`
+	Intervals     *ebpf.VariableSpec `ebpf:"intervals"`
+	Kinds         *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags          *ebpf.VariableSpec `ebpf:"lags"`
+	Reasons       *ebpf.VariableSpec `ebpf:"reasons"`
+	SamplePeriod  *ebpf.VariableSpec `ebpf:"sample_period"`
+	Stops         *ebpf.VariableSpec `ebpf:"stops"`
+	ThreadSetMask *ebpf.VariableSpec `ebpf:"thread_set_mask"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -364,6 +373,7 @@ type ScopeMaps struct {
 	TargetHints      *ebpf.Map `ebpf:"target_hints"`
 	TargetIndex      *ebpf.Map `ebpf:"target_index"`
 	Targets          *ebpf.Map `ebpf:"targets"`
+	ThreadSets       *ebpf.Map `ebpf:"thread_sets"`
 	Threads          *ebpf.Map `ebpf:"threads"`
 }
 
@@ -378,6 +388,7 @@ func (m *ScopeMaps) Close() error {
 		m.TargetHints,
 		m.TargetIndex,
 		m.Targets,
+		m.ThreadSets,
 		m.Threads,
 	)
 }
@@ -386,14 +397,15 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
-	Activities   *ebpf.Variable `ebpf:"activities"`
-	Execs        *ebpf.Variable `ebpf:"execs"`
-	Intervals    *ebpf.Variable `ebpf:"intervals"`
-	Kinds        *ebpf.Variable `ebpf:"kinds"`
-	Lags         *ebpf.Variable `ebpf:"lags"`
-	Reasons      *ebpf.Variable `ebpf:"reasons"`
-	SamplePeriod *ebpf.Variable `ebpf:"sample_period"`
-	Stops        *ebpf.Variable `ebpf:"stops"`
+	Activities    *ebpf.Variable `ebpf:"activities"`
+	Execs         *ebpf.Variable `ebpf:"execs"`
+	Intervals     *ebpf.Variable `ebpf:"intervals"`
+	Kinds         *ebpf.Variable `ebpf:"kinds"`
+	Lags          *ebpf.Variable `ebpf:"lags"`
+	Reasons       *ebpf.Variable `ebpf:"reasons"`
+	SamplePeriod  *ebpf.Variable `ebpf:"sample_period"`
+	Stops         *ebpf.Variable `ebpf:"stops"`
+	ThreadSetMask *ebpf.Variable `ebpf:"thread_set_mask"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.
