@@ -12,7 +12,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
 )
@@ -41,17 +40,14 @@ func trapped(n int) int {
 }
 
 // measureTrap puts a probe into the agent's own code for some milliseconds and gives what a hit costs. The program must do next to nothing for a process that is no target.
-func measureTrap(prog *ebpf.Program) (time.Duration, error) {
-	offset, err := trappedOffset()
+func (p *probes) measureTrap(prog *ebpf.Program) (time.Duration, error) {
+	s, err := siteInItself()
 	if err != nil {
 		return 0, err
 	}
-	exe, err := link.OpenExecutable("/proc/self/exe")
-	if err != nil {
-		return 0, err
-	}
+	defer s.file.Close()
 	without := callTrapped()
-	l, err := exe.Uprobe("trapped", prog, &link.UprobeOptions{Address: offset, PID: os.Getpid()})
+	l, err := p.attach(s, prog)
 	if err != nil {
 		return 0, err
 	}
