@@ -297,13 +297,15 @@ func tryOnItself(way probeWay) (allThreads bool, err error) {
 	return allThreads, err
 }
 
-// siteInItself is a place in the agent's code that nothing but a try passes.
+// siteInItself is a place in the agent's code that nothing but a try passes. The caller closes the file.
 func siteInItself() (s site, err error) {
 	s = site{name: "trapped", pid: os.Getpid()}
-	if s.offset, err = trappedOffset(); err != nil {
+	if s.file, err = os.Open("/proc/self/exe"); err != nil {
 		return s, err
 	}
-	s.file, err = os.Open("/proc/self/exe")
+	if s.offset, err = trappedOffset(s.file); err != nil {
+		s.file.Close()
+	}
 	return s, err
 }
 

@@ -4,12 +4,12 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"runtime"
 	"slices"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 
@@ -78,20 +78,31 @@ func callTrapped() time.Duration {
 	return took[trapBatches/2]
 }
 
-// trappedOffset is where in the program's file the probe goes.
-func trappedOffset() (uint64, error) {
-	entry := runtime.FuncForPC(reflect.ValueOf(trapped).Pointer()).Entry()
-	code := unsafe.Slice((*byte)(unsafe.Pointer(reflect.ValueOf(trapped).Pointer())), 64)
-	at, ok := goruntime.EmulatedEntry(code, uint64(entry))
+// trappedOffset is where in the program's file the probe goes. The code is read from the file: in memory a probe may still be in it, of the agent or of another one.
+func trappedOffset(file io.ReaderAt) (uint64, error) {
+	entry := uint64(runtime.FuncForPC(reflect.ValueOf(trapped).Pointer()).Entry())
+	offset, err := offsetInFile(entry)
+	if err != nil {
+		return 0, err
+	}
+	var code [64]byte
+	if _, err := file.ReadAt(code[:], int64(offset)); err != nil {
+		return 0, fmt.Errorf("read the program's own code: %w", err)
+	}
+	at, ok := goruntime.EmulatedEntry(code[:], entry)
 	if !ok {
 		return 0, errors.New("the function that was to be probed has no instruction that the kernel emulates")
 	}
+	return offset + uint64(at), nil
+}
+
+// offsetInFile is where in the program's file the code at an address comes from.
+func offsetInFile(pc uint64) (uint64, error) {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	pc := uint64(entry) + uint64(at)
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var from, to, offset uint64
 		var may string
