@@ -69,6 +69,9 @@ func New(o Options) (Collector, error) {
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
+			if why := k.probes.why; why != nil {
+				c.info.lack("stops", why.Error(), fixFor(why))
+			}
 			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
 				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
 			}
@@ -118,7 +121,10 @@ func (a *agentInfo) snapshotReason() string {
 // fixFor says what the user can do about a kernel side that can't be had.
 func fixFor(err error) string {
 	var ve *ebpf.VerifierError
+	var none *noProbesError
 	switch {
+	case errors.As(err, &none):
+		return none.fix()
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return "Run the agent as root, or give it the capabilities: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep $(command -v pscope)"
 	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):
@@ -188,7 +194,7 @@ func (c *collect) Run(ctx context.Context) error {
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
-	d, err := measureTrap(c.kernel.objs.WorldStarted)
+	d, err := c.kernel.probes.measureTrap(c.kernel.objs.WorldStarted)
 	if err != nil {
 		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", usualTrap, "err", err)
 		return

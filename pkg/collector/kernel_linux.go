@@ -33,6 +33,7 @@ type kernelSide struct {
 	links   []link.Link
 	samples sampling
 	threads threadTable
+	probes  probes
 
 	trapCosts atomic.Int64 // a hit of a uprobe, in ns; 0: not measured
 
@@ -80,6 +81,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 			k = nil
 		}
 	}()
+	if !o.NoStops || o.Migrations {
+		k.probes.choose(spec)
+	}
 	if err = spec.LoadAndAssign(&k.objs, nil); err != nil {
 		return k, explainLoad(err)
 	}

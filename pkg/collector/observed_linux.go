@@ -3,13 +3,14 @@ package collector
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
@@ -26,7 +27,7 @@ type observed struct {
 	index  uint32            // in the table of targets; 0 without eBPF
 	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
 	chunks []uint16
-	links  []link.Link // tier 1
+	links  []io.Closer // tier 1
 
 	wanted   uint64      // raw intervals it had or would have had, when the budgets were refilled last; c.drainMu guards it
 	learning atomic.Bool // samples taken more often would teach something of it
@@ -341,11 +342,11 @@ func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs +
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
 	k := o.c.kernel
-	exe, done, err := o.openExecutable()
+	file, err := o.proc.OpenExecutable()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer file.Close()
 	for _, probe := range []struct {
 		name     string
 		prog     *ebpf.Program
@@ -365,9 +366,9 @@ func (o *observed) probeWorld() error {
 		if probe.name == stopProbe {
 			o.expectStops()
 		}
-		l, err := exe.Uprobe(probe.name, probe.prog, &link.UprobeOptions{Address: site.FileOffset, PID: int(o.info.PID)})
+		l, err := k.probes.attach(o.site(file, site), probe.prog)
 		if err != nil {
-			return fmt.Errorf("probe %s: %w", probe.name, err)
+			return err
 		}
 		o.links = append(o.links, l)
 		if probe.name == goruntime.WorldStarted {
@@ -377,19 +378,9 @@ func (o *observed) probeWorld() error {
 	return nil
 }
 
-// openExecutable gives the program that the process runs, for probes. done is to be called after the last one is attached.
-func (o *observed) openExecutable() (exe *link.Executable, done func(), err error) {
-	file, err := o.proc.OpenExecutable()
-	if err != nil {
-		return nil, nil, err
-	}
-	// By the descriptor: a path through the process would be followed anew, perhaps into another program (see OpenExecutable).
-	exe, err = link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
-	if err != nil {
-		file.Close()
-		return nil, nil, err
-	}
-	return exe, func() { file.Close() }, nil
+// site is where a probe goes in the file that the process runs, which goruntime.Process.OpenExecutable gave.
+func (o *observed) site(file *os.File, at goruntime.ProbeSite) site {
+	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(o.info.PID)}
 }
 
 // unprobeWorld takes the tier 1 probes out of the target's code.
@@ -409,7 +400,7 @@ const unprobesAtOnce = 16
 // unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more: a grace period of Tasks Trace RCU
 // (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and half a second on a busy machine, in uninterruptible sleep. Those who
 // wait at the same time share it, and so the probes are not taken out one after the other.
-func (c *collect) unprobe(links []link.Link) {
+func (c *collect) unprobe(links []io.Closer) {
 	var wg sync.WaitGroup
 	for _, l := range links {
 		wg.Go(func() {
