@@ -29,6 +29,9 @@ const (
 )
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
+//
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an observed, then mu, that
+// of the kernel side, of its thread reader, of info, and what the sink locks.
 type collect struct {
 	o      Options
 	clock  *clock
@@ -43,6 +46,8 @@ type collect struct {
 	orphans  atomic.Uint64 // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
+	made                 time.Time
+	loopAt               atomic.Int64 // nanoseconds after made at which the loop of Run last went round: a step of the clock is none of it
 
 	mu       sync.Mutex
 	observed map[pstate.Key]*observed
@@ -60,7 +65,7 @@ type collect struct {
 func New(o Options) (Collector, error) {
 	o.defaults()
 	c := &collect{
-		o: o, clock: newClock(),
+		o: o, clock: newClock(), made: time.Now(),
 		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
@@ -165,6 +170,7 @@ func (c *collect) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := time.Now()
+		c.loopAt.Store(int64(now.Sub(c.made)))
 		quickly := c.drain()
 		if due(&snap, now, c.o.SnapshotEvery) {
 			n := max(1, int((now.Sub(looked)+c.o.SnapshotEvery/2)/c.o.SnapshotEvery))
@@ -336,6 +342,9 @@ func (c *collect) Targets() []pstate.Target {
 	slices.SortFunc(out, func(a, b pstate.Target) int { return cmp.Compare(a.PID, b.PID) })
 	return out
 }
+
+// LastRound implements Collector.
+func (c *collect) LastRound() time.Time { return c.made.Add(time.Duration(c.loopAt.Load())) }
 
 // Agent implements Collector.
 func (c *collect) Agent() AgentInfo {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -151,7 +152,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 			return o, gone
 		}
 		// The totals are right without it: only stops are missing.
-		o.info.Reason = "stops are not seen: " + err.Error()
+		o.info.Reason = "stops are not seen: " + cleantext.Text(err.Error(), cleantext.MaxReason)
 		o.fullReason = o.info.Reason
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
 	}

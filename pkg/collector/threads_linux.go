@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -181,7 +182,7 @@ func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstat
 	w := word(th.Word)
 	v := pstate.ThreadView{
 		TID: int32(tid), P: -1, State: w.thread(), Since: c.clock.unix(sinceTick(now, th.Word)),
-		Comm: unix.ByteSliceToString(unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))),
+		Comm: cleantext.Name(unix.ByteSliceToString(unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))), cleantext.MaxName),
 	}
 	if s := th.LastSlot; s > 0 && int(s)-1 < len(c.kernel.records) {
 		v.P = int32(c.kernel.records[s-1].Id)
