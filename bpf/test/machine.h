@@ -152,7 +152,7 @@ bool swap_fails(void *word)
 
 // Each value is an allocation of its own, so that the address sanitizer sees a program that goes beyond it.
 #define TARGETS 4
-#define RECORDS 64
+#define RECORDS 96
 #define THREADS 64
 #define RING 256
 
@@ -322,7 +322,7 @@ long bpf_loop(u32 n, void *callback, void *ctx, u64 flags)
 
 // --- the memory of the observed process ------------------------------------------------------------------------------------------------
 
-#define REGIONS 128
+#define REGIONS 160 // of the process
 
 static struct region {
 	u64 at;

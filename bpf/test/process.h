@@ -4,7 +4,7 @@
 #ifndef PSCOPE_TEST_PROCESS_H
 #define PSCOPE_TEST_PROCESS_H
 
-#define PS 8
+#define PS 80
 #define MS 8
 #define TGID 1000
 #define TARGET 1

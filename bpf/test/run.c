@@ -18,6 +18,10 @@
 #include "process.h"
 #include "cases_account.h"
 #include "cases_rules.h"
+#include "cases_lags.h"
+#include "cases_stops.h"
+#include "cases_threads.h"
+#include "cases_races.h"
 
 int main(int argc, char **argv)
 {
