@@ -252,22 +252,14 @@ CASE(one_event_in_16_is_measured_and_none_for_more_than_it_can_cost)
 
 	a_process(1);
 	for (u32 i = 0; i < 1600; i++) {
-		u64 began = clock_ns = (BEGAN << TICK_SHIFT) + 1000000 + i * 997;
-		u64 before = target->probe_ns, events_before = target->events;
+		u64 began = BEGAN * 64 + i * 997, took = i & 1 ? 700 : COSTS_MOST + 700;
+		u64 ns = target->probe_ns, events = target->events;
 
-		clock_step = i & 1 ? 100 : 1000000;
-		comes(0, 1);
-		if (chosen(began)) {
-			counted++;
-			CHECK_EQ("events", target->events - events_before, CHOSEN);
-			CHECK(target->probe_ns > before && (!(i & 1) || target->probe_ns - before < COSTS_MOST * CHOSEN), "%llu ns are counted",
-			      target->probe_ns - before);
-			CHECK(target->probe_ns - before <= COSTS_MOST * CHOSEN, "%llu ns are counted", target->probe_ns - before);
-		} else {
-			CHECK_EQ("time", target->probe_ns, before);
-		}
-		clock_step = 0;
-		cpus[0].current = &tasks[0];
+		clock_ns = began + took;
+		measured(target, began);
+		counted += chosen(began);
+		CHECK_EQ("events", target->events - events, chosen(began) ? CHOSEN : 0);
+		CHECK_EQ("ns", target->probe_ns - ns, !chosen(began) ? 0 : CHOSEN * (i & 1 ? 700 : COSTS_MOST));
 	}
 	CHECK(counted > 60 && counted < 140, "%u of 1600 events are measured", counted);
 }

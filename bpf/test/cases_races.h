@@ -2,8 +2,6 @@
 // Two CPUs at once: each case runs two programs in every order in which each of them is interrupted once at most ("Two CPUs at once" in
 // docs/decisions/collector.md).
 
-static u64 step; // ns between two points
-
 // Thread 2 runs P 1 on CPU 0 and is about to sleep; thread 1 runs P 0 on CPU 1 and wakes it.
 static void one_wakes_another(void)
 {
@@ -16,7 +14,6 @@ static void one_wakes_another(void)
 	sampled(0);
 	sampled(1);
 	at(200);
-	clock_step = step;
 }
 
 static void thread_2_leaves_asleep(void)
@@ -45,22 +42,12 @@ static void thread_2_is_runnable(void)
 // The first sentence of that page's section. The clock goes on between the steps of the programs, or it does not.
 CASE(race_a_thread_woken_while_it_leaves_its_CPU_is_runnable)
 {
-	static const u64 steps[] = {0, 1, 10, 64};
-
-	for (u32 i = 0; i < 4; i++) {
-		step = steps[i];
-		CHECK(every_order(one_wakes_another, thread_2_leaves_asleep, thread_1_wakes_2, thread_2_is_runnable) > 100, "hardly an order was tried");
-	}
+	every_order_at_every_pace(one_wakes_another, thread_2_leaves_asleep, thread_1_wakes_2, thread_2_is_runnable);
 }
 
 CASE(race_a_thread_woken_while_it_leaves_its_CPU_in_D_is_counted_no_longer)
 {
-	static const u64 steps[] = {0, 1, 10, 64};
-
-	for (u32 i = 0; i < 4; i++) {
-		step = steps[i];
-		CHECK(every_order(one_wakes_another, thread_2_leaves_in_d, thread_1_wakes_2, thread_2_is_runnable) > 100, "hardly an order was tried");
-	}
+	every_order_at_every_pace(one_wakes_another, thread_2_leaves_in_d, thread_1_wakes_2, thread_2_is_runnable);
 }
 
 // Thread 2 has no P and looks for work on CPU 0; thread 1 puts P 1 into its nextp and wakes it.
@@ -75,7 +62,6 @@ static void one_hands_over_to_another(void)
 	sampled(1);
 	hands_to(2, 1);
 	at(200);
-	clock_step = step;
 }
 
 static void p_1_waits_for_thread_2(void)
@@ -88,13 +74,7 @@ static void p_1_waits_for_thread_2(void)
 
 CASE(race_a_thread_that_leaves_asleep_with_a_P_in_nextp_has_been_handed_it)
 {
-	static const u64 steps[] = {0, 1, 10, 64};
-
-	for (u32 i = 0; i < 4; i++) {
-		step = steps[i];
-		CHECK(every_order(one_hands_over_to_another, thread_2_leaves_asleep, thread_1_wakes_2, p_1_waits_for_thread_2) > 100,
-		      "hardly an order was tried");
-	}
+	every_order_at_every_pace(one_hands_over_to_another, thread_2_leaves_asleep, thread_1_wakes_2, p_1_waits_for_thread_2);
 }
 
 // Two CPUs swap one P's word: thread 1 leaves with P 0, which thread 2's program thinks is its own from the idle list.
@@ -105,7 +85,6 @@ static void two_want_one_P(void)
 	comes(1, 2);
 	takes(1, 0);
 	at(200);
-	clock_step = step;
 }
 
 static void thread_1_leaves(void)
@@ -137,12 +116,7 @@ static void the_times_add_up(void)
 
 CASE(race_two_CPUs_that_swap_one_word_count_each_tick_once)
 {
-	static const u64 steps[] = {0, 10, 64, 1000};
-
-	for (u32 i = 0; i < 4; i++) {
-		step = steps[i];
-		CHECK(every_order(two_want_one_P, thread_1_leaves, thread_2_has_taken_it, the_times_add_up) > 100, "hardly an order was tried");
-	}
+	every_order_at_every_pace(two_want_one_P, thread_1_leaves, thread_2_has_taken_it, the_times_add_up);
 }
 
 // Another CPU's swap before each of ours.
@@ -217,7 +191,6 @@ CASE(race_a_reader_never_sees_more_time_than_has_passed)
 // D: the thread is counted before it is marked, so that who wakes it finds it counted; what comes too late for that, its switch onto a CPU takes back.
 static void thread_2_comes_back(void)
 {
-	clock_step = 0;
 	comes(0, 2);
 	CHECK_EQ("in D", IN_D_COUNT(1), 0);
 	CHECK_EQ("slot of its D", thread(2)->d_slot, 0);
@@ -225,12 +198,7 @@ static void thread_2_comes_back(void)
 
 CASE(race_a_D_count_comes_down_when_its_thread_runs_whenever_it_was_woken)
 {
-	static const u64 steps[] = {0, 10, 64, 5000};
-
-	for (u32 i = 0; i < 4; i++) {
-		step = steps[i];
-		every_order(one_wakes_another, thread_2_leaves_in_d, thread_1_wakes_2, thread_2_comes_back);
-	}
+	every_order_at_every_pace(one_wakes_another, thread_2_leaves_in_d, thread_1_wakes_2, thread_2_comes_back);
 }
 
 // The world stops while a thread leaves its CPU with its P.
@@ -246,7 +214,6 @@ static void about_to_stop(void)
 	sampled(1);
 	g_status(2, G_IN_SYSCALL);
 	at(200);
-	clock_step = step;
 }
 
 static void thread_1_stops_the_world(void)
@@ -265,8 +232,7 @@ static void p_1_is_of_thread_2_or_halted(void)
 
 CASE(race_a_thread_that_leaves_with_its_P_while_the_world_stops)
 {
-	step = 10;
-	every_order(about_to_stop, thread_2_leaves_asleep, thread_1_stops_the_world, p_1_is_of_thread_2_or_halted);
+	every_order_at_every_pace(about_to_stop, thread_2_leaves_asleep, thread_1_stops_the_world, p_1_is_of_thread_2_or_halted);
 }
 
 // The same P is handed over while a thread that had it leaves without it: whoever comes first, the P is the woken thread's.
@@ -282,7 +248,6 @@ static void passes_on_and_leaves(void)
 	hands_to(2, 0);
 	comes(1, 3);
 	at(200);
-	clock_step = step;
 }
 
 static void thread_1_leaves_without(void)
@@ -302,12 +267,7 @@ static void p_0_waits_for_thread_2(void)
 
 CASE(race_a_P_is_handed_over_while_the_thread_that_had_it_leaves)
 {
-	static const u64 steps[] = {0, 1, 10, 64};
-
-	for (u32 i = 0; i < 4; i++) {
-		step = steps[i];
-		every_order(passes_on_and_leaves, thread_1_leaves_without, thread_3_wakes_2, p_0_waits_for_thread_2);
-	}
+	every_order_at_every_pace(passes_on_and_leaves, thread_1_leaves_without, thread_3_wakes_2, p_0_waits_for_thread_2);
 }
 
 // The process changes its memory while it is read, word by word.

@@ -20,38 +20,38 @@ static const char *file_name(const char *path)
 	return slash ? slash + 1 : path;
 }
 
-#define CASE(case_name)                                                                                                                    \
-	static void case_##case_name(void);                                                                                                \
-	__attribute__((constructor)) static void enter_##case_name(void)                                                                   \
-	{                                                                                                                                  \
-		static struct test_case c = {#case_name, case_##case_name};                                                                \
-                                                                                                                                           \
-		*last_case = &c;                                                                                                           \
-		last_case = &c.next;                                                                                                       \
-	}                                                                                                                                  \
+#define CASE(case_name)												\
+	static void case_##case_name(void);									\
+	__attribute__((constructor)) static void enter_##case_name(void)					\
+	{													\
+		static struct test_case c = {#case_name, case_##case_name};					\
+														\
+		*last_case = &c;										\
+		last_case = &c.next;										\
+	}													\
 	static void case_##case_name(void)
 
-#define FAIL(...)                                                                                                                          \
-	do {                                                                                                                               \
-		if (++failures <= 20) {                                                                                                    \
-			printf("# %s:%d: ", file_name(__FILE__), __LINE__);                                                                      \
-			printf(__VA_ARGS__);                                                                                               \
-			printf("%s%s\n", doing ? " in " : "", doing ? doing : "");                                                         \
-		}                                                                                                                          \
+#define FAIL(...)												\
+	do {													\
+		if (++failures <= 4) {										\
+			printf("# %s:%d: ", file_name(__FILE__), __LINE__);					\
+			printf(__VA_ARGS__);									\
+			printf("%s%s\n", doing ? " in " : "", doing ? doing : "");				\
+		}												\
 	} while (0)
 
-#define CHECK_EQ(what, got, want)                                                                                                          \
-	do {                                                                                                                               \
-		long long got_ = (long long)(got), want_ = (long long)(want);                                                              \
-                                                                                                                                           \
-		if (got_ != want_)                                                                                                         \
-			FAIL("%s is %lld, want %lld", what, got_, want_);                                                                  \
+#define CHECK_EQ(what, got, want)										\
+	do {													\
+		long long got_ = (long long)(got), want_ = (long long)(want);					\
+														\
+		if (got_ != want_)										\
+			FAIL("%s is %lld, want %lld", what, got_, want_);					\
 	} while (0)
 
-#define CHECK(cond, ...)                                                                                                                   \
-	do {                                                                                                                               \
-		if (!(cond))                                                                                                               \
-			FAIL(__VA_ARGS__);                                                                                                 \
+#define CHECK(cond, ...)											\
+	do {													\
+		if (!(cond))											\
+			FAIL(__VA_ARGS__);									\
 	} while (0)
 
 #endif

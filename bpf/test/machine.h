@@ -78,19 +78,24 @@ static size_t order_stack_size;
 static u64 points_left, points_passed;
 static void (*at_point)(void); // something else that a test wants to happen there
 
+static void act_at_point(void)
+{
+	void (*act)(void) = at_point;
+
+	if (!act)
+		return;
+	at_point = 0;
+	act();
+	at_point = act;
+}
+
 void point(void)
 {
 	struct side *s = running_side;
 
 	points_passed++;
 	clock_ns += clock_step;
-	if (at_point) {
-		void (*act)(void) = at_point;
-
-		at_point = 0;
-		act();
-		at_point = act;
-	}
+	act_at_point();
 	if (!s || points_left-- > 0)
 		return;
 	__sanitizer_start_switch_fiber(&s->shadow, order_stack, order_stack_size);
@@ -167,7 +172,11 @@ struct map {
 	} *at;
 	void **gone; // values of deleted entries: a program that still has one may use it, as in the kernel
 	u32 n_gone;
+	u32 *touched; // entries that must be cleared before the next case
+	u32 n_touched;
 };
+
+#define GONE 1024
 
 static struct map maps[] = {
 	{&target_hints, HINTS / 4, 4, sizeof(u64)},
@@ -212,8 +221,12 @@ void *bpf_map_lookup_elem(void *id, const void *key)
 	i = entry_of(m, *(const u32 *)key);
 	if (i < 0)
 		return 0;
-	if (!m->at[i].value)
-		m->at[i].value = calloc(1, m->value_size);
+	if (!m->hash && !m->at[i].used) {
+		if (!m->at[i].value)
+			m->at[i].value = calloc(1, m->value_size);
+		m->at[i].used = true;
+		m->touched[m->n_touched++] = i;
+	}
 	return m->at[i].value;
 }
 
@@ -231,7 +244,7 @@ long bpf_map_update_elem(void *id, const void *key, const void *value, u64 flags
 	if (i < 0)
 		return -7; // E2BIG
 	if (m->at[i].used) // replaced as a whole: who has the old value keeps it
-		m->gone[m->n_gone++ % 1024] = m->at[i].value;
+		m->gone[m->n_gone++ % GONE] = m->at[i].value;
 	m->at[i].used = true;
 	m->at[i].key = k;
 	m->at[i].value = malloc(m->value_size);
@@ -248,7 +261,7 @@ long bpf_map_delete_elem(void *id, const void *key)
 	i = entry_of(m, *(const u32 *)key);
 	if (i < 0)
 		return -2; // ENOENT
-	m->gone[m->n_gone++ % 1024] = m->at[i].value;
+	m->gone[m->n_gone++ % GONE] = m->at[i].value;
 	m->at[i].used = false;
 	m->at[i].value = 0;
 	return 0;
@@ -259,19 +272,23 @@ static void clear_maps(void)
 	for (struct map *m = maps; m < maps + N_MAPS; m++) {
 		if (!m->at) {
 			m->at = calloc(m->entries, sizeof(*m->at));
-			m->gone = calloc(1024, sizeof(*m->gone));
+			m->gone = calloc(GONE, sizeof(*m->gone));
+			m->touched = calloc(m->entries, sizeof(*m->touched));
 		}
-		for (u32 i = 0; i < m->entries; i++) {
+		for (u32 i = 0; i < m->n_touched; i++) {
+			memset(m->at[m->touched[i]].value, 0, m->value_size);
+			m->at[m->touched[i]].used = false;
+		}
+		m->n_touched = 0;
+		for (u32 i = 0; m->hash && i < m->entries; i++) {
+			free(m->at[i].value);
+			m->at[i].value = 0;
 			m->at[i].used = false;
-			if (m->hash) {
-				free(m->at[i].value);
-				m->at[i].value = 0;
-			} else if (m->at[i].value) {
-				memset(m->at[i].value, 0, m->value_size);
-			}
 		}
-		for (u32 i = 0; i < 1024 && i < m->n_gone; i++)
+		for (u32 i = 0; i < GONE && i < m->n_gone; i++) {
 			free(m->gone[i]);
+			m->gone[i] = 0;
+		}
 		m->n_gone = 0;
 	}
 }
@@ -327,7 +344,7 @@ long bpf_loop(u32 n, void *callback, void *ctx, u64 flags)
 static struct region {
 	u64 at;
 	u32 size;
-	u8 bytes[1024];
+	u8 bytes[320];
 } regions[REGIONS];
 static u32 n_regions;
 static bool hostile;	  // any address can be read, and what is there is random
@@ -351,7 +368,7 @@ static void add_region(u64 at, u32 size)
 	}
 	regions[n_regions].at = at;
 	regions[n_regions].size = size;
-	memset(regions[n_regions++].bytes, 0, sizeof(regions[0].bytes));
+	memset(regions[n_regions++].bytes, 0, size);
 }
 
 // A page that is not resident.
@@ -399,7 +416,7 @@ long bpf_probe_read_user(void *to, u32 size, const void *from)
 	// Word by word, because the process runs meanwhile.
 	for (u32 i = 0; i < size; i += 8) {
 		if (i)
-			point();
+			act_at_point();
 		memcpy(out + i, r->bytes + (at - r->at) + i, size - i < 8 ? size - i : 8);
 	}
 	return 0;

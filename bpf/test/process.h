@@ -72,14 +72,15 @@ static struct p_record *record(u32 p)
 {
 	u32 slot = FIRST_SLOT + p;
 
-	return maps[3].at[slot].value;
+	return map_of(&p_records)->at[slot].value;
 }
 
 static struct thread *thread(u32 n)
 {
-	int i = entry_of(map_of(&threads), tid_of(n));
+	struct map *m = map_of(&threads);
+	int i = entry_of(m, tid_of(n));
 
-	return i < 0 ? 0 : maps[4].at[i].value;
+	return i < 0 ? 0 : m->at[i].value;
 }
 
 static void *value_at(void *map, u32 key)
@@ -351,32 +352,32 @@ static const char *const state_names[] = {"idle", "running", "syscall", "gcstop"
 static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleeping", "uninterruptible", "stopped", "6?", "7?"};
 
 // P p is in this state, carried by thread n (0: none) in this one.
-#define P_IS(p, state_, thread_, n)                                                                                                        \
-	do {                                                                                                                               \
-		u64 w_ = record(p)->word;                                                                                                  \
-                                                                                                                                           \
-		if (word_state(w_) != (state_) || word_thread(w_) != (thread_) || word_owner(w_) != tid_of(n))                             \
+#define P_IS(p, state_, thread_, n)										\
+	do {													\
+		u64 w_ = record(p)->word;									\
+														\
+		if (word_state(w_) != (state_) || word_thread(w_) != (thread_) || word_owner(w_) != tid_of(n))	\
 			FAIL("P %d is %s, %s, of thread %d; want %s, %s, of %d", p, state_names[word_state(w_)], thread_names[word_thread(w_)], \
-			     word_owner(w_) ? (int)word_owner(w_) - TGID : 0, state_names[state_], thread_names[thread_], (int)(n));       \
+			     word_owner(w_) ? (int)word_owner(w_) - TGID : 0, state_names[state_], thread_names[thread_], (int)(n)); \
 	} while (0)
 
 #define P_SINCE(p, ticks) CHECK_EQ("since", (record(p)->word & SINCE_MASK) - (BEGAN & SINCE_MASK), ticks)
 
 // The closed time of P p in a pair of states.
-#define P_TIME(p, state_, thread_, ticks)                                                                                                  \
-	do {                                                                                                                               \
-		u64 got_ = record(p)->time[(state_) * T_STATES + (thread_)];                                                               \
-                                                                                                                                           \
-		if (got_ != (ticks))                                                                                                       \
-			FAIL("P %d was %llu ticks %s, %s; want %llu", p, got_, state_names[state_], thread_names[thread_], (u64)(ticks));  \
+#define P_TIME(p, state_, thread_, ticks)									\
+	do {													\
+		u64 got_ = record(p)->time[(state_) * T_STATES + (thread_)];					\
+														\
+		if (got_ != (ticks))										\
+			FAIL("P %d was %llu ticks %s, %s; want %llu", p, got_, state_names[state_], thread_names[thread_], (u64)(ticks)); \
 	} while (0)
 
-#define THREAD_IS(n, thread_)                                                                                                              \
-	do {                                                                                                                               \
-		u32 got_ = thread(n) ? word_thread(thread(n)->word) : 7;                                                                   \
-                                                                                                                                           \
-		if (got_ != (thread_))                                                                                                     \
-			FAIL("thread %d is %s, want %s", n, thread_names[got_], thread_names[thread_]);                                    \
+#define THREAD_IS(n, thread_)											\
+	do {													\
+		u32 got_ = thread(n) ? word_thread(thread(n)->word) : 7;					\
+														\
+		if (got_ != (thread_))										\
+			FAIL("thread %d is %s, want %s", n, thread_names[got_], thread_names[thread_]);		\
 	} while (0)
 
 #define IN_D_COUNT(p) (record(p)->d_word >> SINCE_BITS)
@@ -384,35 +385,48 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 // What holds whenever no program runs, whatever happened before.
 static void invariants(void)
 {
-	for (u32 slot = FIRST_SLOT; slot < RECORDS; slot++) {
-		struct p_record *r = maps[3].at ? maps[3].at[slot].value : 0;
+	struct map *records = map_of(&p_records), *all = map_of(&threads);
+
+	for (u32 i = 0; i < records->n_touched; i++) {
+		u32 slot = records->touched[i];
+		struct p_record *r = records->at[slot].value;
 		u64 sum = 0, d = 0;
 
-		if (!r || !r->birth)
-			continue;
-		for (u32 i = 0; i < P_STATES * T_STATES; i++)
-			sum += r->time[i];
-		CHECK(((r->birth + sum) & SINCE_MASK) == (r->word & SINCE_MASK), "the times of P %u sum to %llu, and %lld have passed", r->id, sum,
+		for (u32 c = 0; c < P_STATES * T_STATES; c++)
+			sum += r->time[c];
+		CHECK(((r->birth + sum) & SINCE_MASK) == (r->word & SINCE_MASK),
+		      "the times of P %u sum to %llu, and %lld have passed", r->id, sum,
 		      (s64)((r->word & SINCE_MASK) - (r->birth & SINCE_MASK)));
-		CHECK(word_state(r->word) < P_STATES && word_thread(r->word) < T_STATES, "P %u has no state: %llx", r->id, r->word);
-		for (u32 i = 0; i < THREADS; i++)
-			if (maps[4].at[i].used && ((struct thread *)maps[4].at[i].value)->d_slot == slot + 1)
+		CHECK(word_state(r->word) < P_STATES && word_thread(r->word) < T_STATES, "P %u has no state: %llx", r->id,
+		      r->word);
+		for (u32 j = 0; j < THREADS; j++)
+			if (all->at[j].used && ((struct thread *)all->at[j].value)->d_slot == slot + 1)
 				d++;
-		CHECK(r->d_word >> SINCE_BITS == d, "P %u counts %llu threads in D, and %llu are counted in it", r->id, r->d_word >> SINCE_BITS, d);
+		CHECK(r->d_word >> SINCE_BITS == d, "P %u counts %llu threads in D, and %llu are marked as counted in it", r->id,
+		      r->d_word >> SINCE_BITS, d);
 	}
 	for (u32 i = 0; i < THREADS; i++) {
-		struct thread *th = maps[4].at && maps[4].at[i].used ? maps[4].at[i].value : 0;
+		struct thread *th = all->at[i].used ? all->at[i].value : 0;
 
 		if (th)
-			CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot <= RECORDS && word_thread(th->word) < T_STATES,
+			CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot <= RECORDS &&
+				      word_thread(th->word) < T_STATES,
 			      "thread %u has slots %u, %u, %u, word %llx", th->tid, th->slot, th->last_slot, th->d_slot, th->word);
 	}
 }
 
-// Every order of two CPUs' programs in which each is interrupted once at most: setup, then a on CPU 0 and b on CPU 1, then check.
+// How fast two CPUs are, in ns: their clock goes on by step at each point, and by pause when one of them is interrupted.
+static const struct pace {
+	u64 step, pause;
+} paces[] = {{0, 0}, {1, 0}, {20, 0}, {5, 600}}, *pace;
+
+#define N_PACES (sizeof(paces) / sizeof(paces[0]))
+
+// Every order of two CPUs' programs in which each is interrupted once at most: setup, then a on CPU 0 and b on CPU 1, then check. What setup leaves
+// behind must not depend on the pace.
 static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), void (*check)(void))
 {
-	char text[96];
+	char text[160];
 	u32 tried = 0;
 
 	for (int first = 0; first < 2; first++) {
@@ -421,15 +435,19 @@ static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), vo
 
 			for (u32 j = 1; !done; j++) {
 				setup();
+				clock_step = pace->step;
 				start_side(&sides[0], 0, a);
 				start_side(&sides[1], 1, b);
-				snprintf(text, sizeof(text), "the order in which CPU %d goes past %u points, then the other past %u", first, i, j);
+				snprintf(text, sizeof(text), "the order in which CPU %d goes past %u points, then the other past %u, at %llu ns a point and %llu for a pause",
+					 first, i, j, pace->step, pace->pause);
 				doing = text;
 				go_on(&sides[first], i);
+				clock_ns += pace->pause;
 				go_on(&sides[!first], j);
 				done = sides[!first].ended;
 				go_on(&sides[first], ~0ULL);
 				go_on(&sides[!first], ~0ULL);
+				clock_step = 0;
 				check();
 				invariants();
 				tried++;
@@ -448,6 +466,15 @@ static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), vo
 	}
 	doing = 0;
 	return tried;
+}
+
+static void every_order_at_every_pace(void (*setup)(void), void (*a)(void), void (*b)(void), void (*check)(void))
+{
+	for (pace = paces; pace < paces + N_PACES; pace++) {
+		u32 tried = every_order(setup, a, b, check);
+
+		CHECK(tried > 100, "only %u orders were tried", tried);
+	}
 }
 
 #endif

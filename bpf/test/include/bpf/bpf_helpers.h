@@ -34,23 +34,22 @@ long bpf_task_pt_regs(struct task_struct *task);
 void point(void);
 bool swap_fails(void *word);
 
-#define __sync_val_compare_and_swap(word, old, new)                                                                                        \
-	({                                                                                                                                 \
-		typeof(word) at_ = (word);                                                                                                 \
-		typeof(*at_) old_ = (old), was_;                                                                                           \
-		point();                                                                                                                   \
-		was_ = swap_fails(at_) ? ~old_ : __sync_val_compare_and_swap(at_, old_, new);                                              \
-		point();                                                                                                                   \
-		was_;                                                                                                                      \
+#define __sync_val_compare_and_swap(word, old, new)								\
+	({													\
+		typeof(word) at_ = (word);									\
+		typeof(*at_) old_ = (old), was_;								\
+		point();											\
+		was_ = swap_fails(at_) ? ~old_ : __sync_val_compare_and_swap(at_, old_, new);			\
+		point();											\
+		was_;												\
 	})
-#define __sync_fetch_and_add(counter, by)                                                                                                  \
-	({                                                                                                                                 \
-		typeof(counter) at_ = (counter);                                                                                           \
-		typeof(*at_) was_;                                                                                                         \
-		point();                                                                                                                   \
-		was_ = __sync_fetch_and_add(at_, by);                                                                                      \
-		point();                                                                                                                   \
-		was_;                                                                                                                      \
+#define __sync_fetch_and_add(counter, by)									\
+	({													\
+		typeof(counter) at_ = (counter);								\
+		typeof(*at_) was_;										\
+		point();											\
+		was_ = __sync_fetch_and_add(at_, by);								\
+		was_;												\
 	})
 
 #endif
