@@ -5,8 +5,10 @@
 // Which target has a tgid, by the tgid modulo 65536, four to a word: its index in targets, 0 for none, HINT_SHARED where target_index must be asked because
 // two targets fall together. Every context switch and wake-up of the host looks here and nearly all leave again: the look-up in an array is inlined, where
 // a hash table's costs more than all the rest for a process that is no target, and a tenth of it for one that is.
-#define HINTS 65536
-#define HINT_SHARED 0xffff
+enum hints {
+	HINTS = 65536,
+	HINT_SHARED = 0xffff,
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
