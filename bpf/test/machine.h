@@ -20,6 +20,7 @@ u64 bpf_ktime_get_ns(void)
 
 struct cpu {
 	struct task_struct *current;
+	struct task_struct *next; // while it switches
 };
 
 static struct cpu cpus[CPUS];
@@ -347,7 +348,7 @@ static struct region {
 	u8 bytes[320];
 } regions[REGIONS];
 static u32 n_regions;
-static bool hostile;	  // any address can be read, and what is there is random
+static bool hostile;	  // any address can be read, and half of what is read is random
 static u32 hostile_fault; // of 256 reads so many fail
 static u64 user_reads;
 static u64 (*hostile_word)(void);
@@ -399,16 +400,17 @@ long bpf_probe_read_user(void *to, u32 size, const void *from)
 
 	user_reads++;
 	point();
-	if (hostile && !(r = region_of(at, size))) {
+	r = region_of(at, size);
+	if (hostile && (hostile_word() & 255) >= hostile_fault) {
 		for (u32 i = 0; i < size; i += 8) {
 			u64 v = hostile_word();
 
+			if (r && hostile_word() & 1)
+				memcpy(&v, r->bytes + (at - r->at) + i, size - i < 8 ? size - i : 8);
 			memcpy(out + i, &v, size - i < 8 ? size - i : 8);
 		}
-		if ((hostile_word() & 255) >= hostile_fault)
-			return 0;
+		return 0;
 	}
-	r = region_of(at, size);
 	if (!r) {
 		memset(to, 0, size); // as the kernel does
 		return -14;	     // EFAULT

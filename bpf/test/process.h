@@ -103,7 +103,7 @@ static void at(u64 ticks)
 
 static void p_status(u32 p, u32 status)
 {
-	poke(P_AT(p) + target->layout.p_status, status, 4);
+	poke(P_AT(p) + usual_layout.p_status, status, 4);
 }
 
 static u32 ticks_of[PS];
@@ -111,27 +111,27 @@ static u32 ticks_of[PS];
 // The scheduler started a goroutine on it.
 static void p_runs_another(u32 p)
 {
-	poke(P_AT(p) + target->layout.p_schedtick, ++ticks_of[p], 4);
+	poke(P_AT(p) + usual_layout.p_schedtick, ++ticks_of[p], 4);
 }
 
 static void m_p(u32 n, int p)
 {
-	poke(M_AT(n) + target->layout.m_p, p < 0 ? 0 : P_AT(p), 8);
+	poke(M_AT(n) + usual_layout.m_p, p < 0 ? 0 : P_AT(p), 8);
 }
 
 static void m_nextp(u32 n, int p)
 {
-	poke(M_AT(n) + target->layout.m_nextp, p < 0 ? 0 : P_AT(p), 8);
+	poke(M_AT(n) + usual_layout.m_nextp, p < 0 ? 0 : P_AT(p), 8);
 }
 
 static void m_oldp(u32 n, int p)
 {
-	poke(M_AT(n) + target->layout.m_p + 16, p < 0 ? 0 : P_AT(p), 8);
+	poke(M_AT(n) + usual_layout.m_p + 16, p < 0 ? 0 : P_AT(p), 8);
 }
 
 static void g_status(u32 n, u32 status)
 {
-	poke(G_AT(n) + target->layout.g_atomicstatus, status, 4);
+	poke(G_AT(n) + usual_layout.g_atomicstatus, status, 4);
 }
 
 // An M takes a P, and starts a goroutine on it.
@@ -140,7 +140,7 @@ static void takes(u32 n, u32 p)
 	m_p(n, p);
 	m_nextp(n, -1);
 	p_status(p, P_RUNNING);
-	poke(P_AT(p) + target->layout.p_m, M_AT(n), 8);
+	poke(P_AT(p) + usual_layout.p_m, M_AT(n), 8);
 	p_runs_another(p);
 }
 
@@ -149,7 +149,7 @@ static void gives_back(u32 n, u32 p)
 {
 	m_p(n, -1);
 	p_status(p, P_IDLE);
-	poke(P_AT(p) + target->layout.p_m, 0, 8);
+	poke(P_AT(p) + usual_layout.p_m, 0, 8);
 }
 
 // An M leaves an idle P for another, which it will wake.
@@ -168,7 +168,7 @@ static void set_idle_list(const int *p)
 	for (; *p >= 0; p++) {
 		poke(link, P_AT(*p), 8);
 		p_status(*p, P_IDLE);
-		link = P_AT(*p) + target->layout.p_link;
+		link = P_AT(*p) + usual_layout.p_link;
 	}
 	poke(link, 0, 8);
 }
@@ -186,8 +186,10 @@ static void switch_to(u32 cpu, u32 next, u64 state)
 
 	this_cpu = cpu;
 	prev->__state = state & 0xffff;
+	cpus[cpu].next = &tasks[next];
 	sched_switch((struct bpf_raw_tracepoint_args *)args);
 	cpus[cpu].current = &tasks[next];
+	cpus[cpu].next = 0;
 	tasks[next].__state = 0;
 }
 
@@ -329,14 +331,16 @@ static void a_process(u32 ps)
 		add_region(M_AT(n), 264);
 		add_region(G_AT(n), 288);
 		add_region(G0_AT(n), 288);
-		poke(TLS_AT(n) + 16 + target->layout.tls_g, G0_AT(n), 8);
-		poke(G0_AT(n) + target->layout.g_m, M_AT(n), 8);
-		poke(M_AT(n) + target->layout.m_procid, tid_of(n), 8);
-		poke(M_AT(n) + target->layout.m_curg, G_AT(n), 8);
+		poke(TLS_AT(n) + 16 + usual_layout.tls_g, G0_AT(n), 8);
+		poke(G0_AT(n) + usual_layout.g_m, M_AT(n), 8);
+		poke(M_AT(n) + usual_layout.m_procid, tid_of(n), 8);
+		poke(M_AT(n) + usual_layout.m_curg, G_AT(n), 8);
 		g_status(n, G_RUNNING);
 	}
-	for (u32 c = 0; c < CPUS; c++)
+	for (u32 c = 0; c < CPUS; c++) {
 		cpus[c].current = &tasks[0];
+		cpus[c].next = 0;
+	}
 	this_cpu = 0;
 }
 
