@@ -81,39 +81,38 @@ CASE(race_a_thread_woken_while_it_leaves_in_D_is_taken_back_once)
 	every_order_at_every_pace(one_wakes_one_of_two_in_d, thread_2_leaves_in_d, thread_1_wakes_2, only_thread_3_is_in_d);
 }
 
-// Two CPUs see a thread for the first time: it is switched to on one and woken from the other.
+// Two CPUs see a thread for the first time: it leaves one and is woken from the other.
 static void an_unknown_thread(void)
 {
 	a_process(2);
 	comes(1, 1);
 	takes(1, 0);
-	comes(3, 4);
+	cpus[0].current = &tasks[2];
 	at(200);
-}
-
-static void thread_2_comes_and_leaves(void)
-{
-	comes(0, 2);
-	clock_ns += 6400;
-	leaves(0, PREEMPTED);
 }
 
 static void thread_2_is_one_entry(void)
 {
-	struct map *m = map_of(&threads);
+	// Where each finds the other about to enter it, both leave it to a later event: a loss, which is counted.
+	u64 lost = target->lost[LOST_CONTENDED];
 
-	CHECK(thread(2), "it has no entry");
-	CHECK_EQ("entries", m->n_gone, 0);
+	if (!thread(2)) {
+		CHECK_EQ("contended", lost, 2);
+		return;
+	}
+	CHECK(lost <= 1, "contended %llu times", lost);
 	CHECK_EQ("tid", thread(2)->tid, tid_of(2));
 	CHECK_EQ("tgid", thread(2)->tgid, TGID);
 	CHECK_EQ("target", thread(2)->target, TARGET);
 	CHECK(!strcmp(thread(2)->comm, "m2"), "its name is %s", thread(2)->comm);
-	CHECK(thread(2)->time[T_ON_CPU] >= 100, "it was %llu ticks on a CPU", thread(2)->time[T_ON_CPU]);
+	// Its state, the next event says: a waker that has never seen it can't know that it is on its CPU.
+	CHECK(word_thread(thread(2)->word) == T_RUNNABLE || word_thread(thread(2)->word) == T_SLEEPING, "thread 2 is %s",
+	      thread_names[word_thread(thread(2)->word)]);
 }
 
 CASE(race_a_thread_that_two_CPUs_see_for_the_first_time_has_one_entry)
 {
-	every_order_at_every_pace(an_unknown_thread, thread_2_comes_and_leaves, thread_1_wakes_2, thread_2_is_one_entry);
+	every_order_at_every_pace(an_unknown_thread, thread_2_leaves_asleep, thread_1_wakes_2, thread_2_is_one_entry);
 }
 
 // Thread 2 has no P and looks for work on CPU 0; thread 1 puts P 1 into its nextp and wakes it.

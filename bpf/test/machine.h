@@ -159,7 +159,7 @@ bool swap_fails(void *word)
 // Each value is an allocation of its own, so that the address sanitizer sees a program that goes beyond it.
 #define TARGETS 4
 #define RECORDS 96
-#define THREADS 64
+#define THREAD_SETS 4
 #define RING 256
 
 struct map {
@@ -184,7 +184,8 @@ static struct map maps[] = {
 	{&target_index, TARGETS, 4, sizeof(u32), true},
 	{&targets, TARGETS, 4, sizeof(struct target)},
 	{&p_records, RECORDS, 4, sizeof(struct p_record)},
-	{&threads, THREADS, 4, sizeof(struct thread), true},
+	{&thread_sets, THREAD_SETS, 4, sizeof(struct thread_set)},
+	{&threads, THREAD_SETS * THREAD_WAYS, 4, sizeof(struct thread)},
 	{&lost_global, LOST_REASONS, 4, sizeof(u64)},
 	{&migration_windows, TARGETS, 4, sizeof(struct migration_window)},
 	{&p_starts, RECORDS, 4, sizeof(struct p_start_counts)},

@@ -75,12 +75,29 @@ static struct p_record *record(u32 p)
 	return map_of(&p_records)->at[slot].value;
 }
 
+// The entry of a place in the table of threads; null if there is none.
+static struct thread *entry_at(u32 set, u32 way)
+{
+	struct thread_set *keys = map_of(&thread_sets)->at[set].value;
+	u32 key = keys ? keys->key[way] : 0;
+
+	return key && !(key & THREAD_ENTERING) ? map_of(&threads)->at[set * THREAD_WAYS + way].value : 0;
+}
+
 static struct thread *thread(u32 n)
 {
-	struct map *m = map_of(&threads);
-	int i = entry_of(m, tid_of(n));
+	u32 tid = tid_of(n), set = tid & thread_set_mask;
+	struct thread *found = 0;
 
-	return i < 0 ? 0 : m->at[i].value;
+	for (u32 way = 0; way < THREAD_WAYS; way++) {
+		struct thread *th = entry_at(set, way);
+
+		if (th && ((struct thread_set *)map_of(&thread_sets)->at[set].value)->key[way] == tid) {
+			CHECK(!found, "thread %u has two entries", n);
+			found = th;
+		}
+	}
+	return found;
 }
 
 static void *value_at(void *map, u32 key)
@@ -274,6 +291,7 @@ static void enter_target(u32 tgid, u32 index)
 static void a_process(u32 ps)
 {
 	clear_maps();
+	*(u32 *)&thread_set_mask = THREAD_SETS - 1; // the agent does so before it loads the programs
 	clock_step = 0;
 	at(0);
 	n_regions = 0;
@@ -389,12 +407,29 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 // What holds whenever no program runs, whatever happened before.
 static void invariants(void)
 {
-	struct map *records = map_of(&p_records), *all = map_of(&threads);
+	struct map *records = map_of(&p_records);
+	u64 in_d[RECORDS] = {};
 
+	for (u32 i = 0; i < THREAD_SETS * THREAD_WAYS; i++) {
+		struct thread *th = entry_at(i / THREAD_WAYS, i % THREAD_WAYS);
+
+		if (!th)
+			continue;
+		CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot < RECORDS && word_thread(th->word) < T_STATES,
+		      "thread %u has slots %u, %u, %u, word %llx", th->tid, th->slot, th->last_slot, th->d_slot, th->word);
+		if (th->d_slot && th->d_slot < RECORDS)
+			in_d[th->d_slot - 1]++;
+	}
+	for (u32 i = 0; i < THREAD_SETS; i++)
+		for (u32 way = 0; way < THREAD_WAYS; way++) {
+			struct thread_set *keys = map_of(&thread_sets)->at[i].value;
+
+			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u is still about to be entered", keys->key[way]);
+		}
 	for (u32 i = 0; i < records->n_touched; i++) {
 		u32 slot = records->touched[i];
 		struct p_record *r = records->at[slot].value;
-		u64 sum = 0, d = 0;
+		u64 sum = 0;
 
 		for (u32 c = 0; c < P_STATES * T_STATES; c++)
 			sum += r->time[c];
@@ -403,19 +438,8 @@ static void invariants(void)
 		      (s64)((r->word & SINCE_MASK) - (r->birth & SINCE_MASK)));
 		CHECK(word_state(r->word) < P_STATES && word_thread(r->word) < T_STATES, "P %u has no state: %llx", r->id,
 		      r->word);
-		for (u32 j = 0; j < THREADS; j++)
-			if (all->at[j].used && ((struct thread *)all->at[j].value)->d_slot == slot + 1)
-				d++;
-		CHECK(r->d_word >> SINCE_BITS == d, "P %u counts %llu threads in D, and %llu are marked as counted in it", r->id,
-		      r->d_word >> SINCE_BITS, d);
-	}
-	for (u32 i = 0; i < THREADS; i++) {
-		struct thread *th = all->at[i].used ? all->at[i].value : 0;
-
-		if (th)
-			CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot <= RECORDS &&
-				      word_thread(th->word) < T_STATES,
-			      "thread %u has slots %u, %u, %u, word %llx", th->tid, th->slot, th->last_slot, th->d_slot, th->word);
+		CHECK(r->d_word >> SINCE_BITS == in_d[slot], "P %u counts %llu threads in D, and %llu are marked as counted in it",
+		      r->id, r->d_word >> SINCE_BITS, in_d[slot]);
 	}
 }
 

@@ -13,8 +13,9 @@
 #define pt_regs kernel_pt_regs
 #define user_pt_regs kernel_user_pt_regs
 #include "../pscope.bpf.c"
-#include "machine.h"
 #include "check.h"
+#include "machine.h"
+
 #include "process.h"
 #include "cases_account.h"
 #include "cases_rules.h"
