@@ -7,6 +7,7 @@
 #include "maps.h"
 #include "account.h"
 #include "walk.h"
+#include "heartbeat.h"
 #include "wake.h"
 #include "observe.h"
 #include "sched_switch.bpf.c"
