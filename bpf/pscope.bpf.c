@@ -8,6 +8,7 @@
 #include "account.h"
 #include "threads.h"
 #include "walk.h"
+#include "heartbeat.h"
 #include "wake.h"
 #include "observe.h"
 #include "sched_switch.bpf.c"

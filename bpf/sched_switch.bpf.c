@@ -151,6 +151,8 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	t = ids >> 32 ? target_of(ids >> 32, &index) : 0; // the idle task is none
 	if (t) {
 		began = bpf_ktime_get_ns();
+		if (agent_silent(began))
+			return 0;
 		if (ctx->args[3] & TASK_EXITING) {
 			thread_gone(t, ids, began >> TICK_SHIFT);
 		} else {
@@ -165,6 +167,8 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 		from = began && chosen(began) ? bpf_ktime_get_ns() : 0;
 		if (!began)
 			began = bpf_ktime_get_ns();
+		if (agent_silent(began))
+			return 0;
 		switched_in(t, index, next, began, ids);
 		measured_from(t, began, from ? from : began);
 	}

@@ -72,6 +72,8 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	if (!t)
 		return 0;
 	began = bpf_ktime_get_ns();
+	if (agent_silent(began))
+		return 0;
 	now = began >> TICK_SHIFT;
 	th = thread_of(t, index, task, ids);
 	if (!th)

@@ -211,6 +211,13 @@ struct thread {
 	u64 apart[5];	   // up to the next line
 };
 
+// The samples of one CPU.
+struct cpu_samples {
+	u64 seen;	   // that came, whatever ran
+	u32 stands_for;	   // ticks that one stands for. The agent sets it: the time between two, or more where some of them don't come
+	u32 pad;
+};
+
 enum event_kind {
 	EVENT_INTERVAL = 1,
 	EVENT_STOP = 2,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -36,6 +37,7 @@ type collect struct {
 	o      Options
 	clock  *clock
 	kernel *kernelSide // nil in snapshot mode
+	heart  heartbeat
 	info   agentInfo
 
 	drainMu  sync.Mutex // guards record, and that events are taken in order
@@ -74,10 +76,11 @@ func New(o Options) (Collector, error) {
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
+			c.heart.shared = k.objs.AgentAliveUntil
 			if why := k.probes.why; why != nil {
 				c.info.lack("stops", why.Error(), fixFor(why))
 			}
-			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
+			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
 				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
 			}
 		case o.Mode == ModeEBPF:
@@ -150,6 +153,7 @@ func kernelRelease() string {
 
 // Run implements Collector.
 func (c *collect) Run(ctx context.Context) error {
+	c.heart.beat()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
@@ -169,6 +173,10 @@ func (c *collect) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		if since, late := c.heart.beat(); late {
+			c.resume(since)
+			looked = time.Now()
+		}
 		now := time.Now()
 		c.loopAt.Store(int64(now.Sub(c.made)))
 		quickly := c.drain()
@@ -182,6 +190,9 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
+			if c.kernel != nil {
+				c.kernel.samples.check(now, c.o.Log)
+			}
 			c.seeWhetherToldOfAll()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
@@ -318,12 +329,18 @@ func (c *collect) watched() bool {
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
 	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
+	if !c.heart.wait() {
+		return nil // nobody knows what the targets do now
+	}
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {
 		if v, ok := o.view(); ok {
 			out = append(out, v)
 		}
+	}
+	if c.heart.silent() {
+		return nil
 	}
 	return out
 }
@@ -355,8 +372,16 @@ func (c *collect) Agent() AgentInfo {
 		out.Lacks = append(out.Lacks, l)
 	}
 	c.info.mu.Unlock()
+	out.GlobalLost = map[string]uint64{}
+	if n := c.heart.pauses.Load(); n > 0 {
+		out.GlobalLost["agent_paused"] = n
+	}
+	out.Paused = time.Duration(c.heart.paused.Load())
 	if c.kernel != nil {
-		out.GlobalLost = c.kernel.globalLost()
+		if l, ok := c.kernel.samples.lack(); ok {
+			out.Lacks = append(out.Lacks, l)
+		}
+		maps.Copy(out.GlobalLost, c.kernel.globalLost())
 		if n := c.orphans.Load(); n > 0 {
 			out.GlobalLost["ended_target"] = n
 		}

@@ -31,6 +31,7 @@ type kernelSide struct {
 	starts  []kern.ScopeP_startCounts   // likewise, by P as in records
 	mapped  [][]byte
 	links   []link.Link
+	sampled []kern.ScopeCpuSamples // by CPU
 	samples sampling
 	threads threadTable
 	probes  probes
@@ -69,6 +70,10 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		return nil, fmt.Errorf("set the size of the table of threads: %w", err)
 	}
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
+	cpus, cpusErr := possibleCPUs()
+	if cpusErr == nil { // else no CPU is sampled, and attach says why
+		spec.Maps[kern.ScopeMapSampledCpus].MaxEntries = uint32(cpus)
+	}
 	if o.Migrations {
 		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
 		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * chunkPs
@@ -102,6 +107,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
 		return k, err
 	}
+	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.objs.SampledCpus); err != nil {
+		return k, err
+	}
 	if o.Migrations {
 		if k.windows, err = mapped[kern.ScopeMigrationWindow](k, k.objs.MigrationWindows); err != nil {
 			return k, err
@@ -109,6 +117,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
 			return k, err
 		}
+	}
+	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
+		return k, err
 	}
 	for i := len(k.targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
@@ -309,6 +320,12 @@ func (k *kernelSide) globalLost() map[string]uint64 {
 		if n := k.lostOf(kern.ScopeLostReason(i)); n > 0 {
 			out[name] = n
 		}
+	}
+	if n := k.samples.lost.Load(); n > 0 {
+		out["samples_missed"] = n
+	}
+	if n := recursionMisses(k.programs()); n > 0 {
+		out["programs_not_run"] = n
 	}
 	return out
 }

@@ -35,6 +35,13 @@ const (
 	ScopeChunksCHUNK_PS    ScopeChunks = 8
 )
 
+type ScopeCpuSamples struct {
+	_         structs.HostLayout
+	Seen      uint64
+	StandsFor uint32
+	Pad       uint32
+}
+
 type ScopeEventKind uint32
 
 const (
@@ -280,6 +287,7 @@ const (
 	ScopeMapMigrationWindows = "migration_windows"
 	ScopeMapP_records        = "p_records"
 	ScopeMapP_starts         = "p_starts"
+	ScopeMapSampledCpus      = "sampled_cpus"
 	ScopeMapTargetHints      = "target_hints"
 	ScopeMapTargetIndex      = "target_index"
 	ScopeMapTargets          = "targets"
@@ -295,6 +303,7 @@ const (
 	ScopeProgStopWorld       = "stop_world"
 	ScopeProgWorldStarted    = "world_started"
 	ScopeVarActivities       = "activities"
+	ScopeVarAgentAliveUntil  = "agent_alive_until"
 	ScopeVarExecs            = "execs"
 	ScopeVarIntervals        = "intervals"
 	ScopeVarKinds            = "kinds"
@@ -306,7 +315,6 @@ const (
 	ScopeVarNamesReach       = "names_reach"
 	ScopeVarNamesWordBits    = "names_word_bits"
 	ScopeVarReasons          = "reasons"
-	ScopeVarSamplePeriod     = "sample_period"
 	ScopeVarStops            = "stops"
 	ScopeVarThreadSetMask    = "thread_set_mask"
 )
@@ -374,6 +382,7 @@ type ScopeMapSpecs struct {
 	MigrationWindows *ebpf.MapSpec `ebpf:"migration_windows"`
 	P_records        *ebpf.MapSpec `ebpf:"p_records"`
 	P_starts         *ebpf.MapSpec `ebpf:"p_starts"`
+	SampledCpus      *ebpf.MapSpec `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.MapSpec `ebpf:"target_hints"`
 	TargetIndex      *ebpf.MapSpec `ebpf:"target_index"`
 	Targets          *ebpf.MapSpec `ebpf:"targets"`
@@ -385,21 +394,21 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
-	Activities     *ebpf.VariableSpec `ebpf:"activities"`
-	Execs          *ebpf.VariableSpec `ebpf:"execs"`
-	Intervals      *ebpf.VariableSpec `ebpf:"intervals"`
-	Kinds          *ebpf.VariableSpec `ebpf:"kinds"`
-	Lags           *ebpf.VariableSpec `ebpf:"lags"`
-	NamesAtPlaces  *ebpf.VariableSpec `ebpf:"names_at_places"`
-	NamesChunks    *ebpf.VariableSpec `ebpf:"names_chunks"`
-	NamesHints     *ebpf.VariableSpec `ebpf:"names_hints"`
-	NamesLagBounds *ebpf.VariableSpec `ebpf:"names_lag_bounds"`
-	NamesReach     *ebpf.VariableSpec `ebpf:"names_reach"`
-	NamesWordBits  *ebpf.VariableSpec `ebpf:"names_word_bits"`
-	Reasons        *ebpf.VariableSpec `ebpf:"reasons"`
-	SamplePeriod   *ebpf.VariableSpec `ebpf:"sample_period"`
-	Stops          *ebpf.VariableSpec `ebpf:"stops"`
-	ThreadSetMask  *ebpf.VariableSpec `ebpf:"thread_set_mask"`
+	Activities      *ebpf.VariableSpec `ebpf:"activities"`
+	AgentAliveUntil *ebpf.VariableSpec `ebpf:"agent_alive_until"`
+	Execs           *ebpf.VariableSpec `ebpf:"execs"`
+	Intervals       *ebpf.VariableSpec `ebpf:"intervals"`
+	Kinds           *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags            *ebpf.VariableSpec `ebpf:"lags"`
+	NamesAtPlaces   *ebpf.VariableSpec `ebpf:"names_at_places"`
+	NamesChunks     *ebpf.VariableSpec `ebpf:"names_chunks"`
+	NamesHints      *ebpf.VariableSpec `ebpf:"names_hints"`
+	NamesLagBounds  *ebpf.VariableSpec `ebpf:"names_lag_bounds"`
+	NamesReach      *ebpf.VariableSpec `ebpf:"names_reach"`
+	NamesWordBits   *ebpf.VariableSpec `ebpf:"names_word_bits"`
+	Reasons         *ebpf.VariableSpec `ebpf:"reasons"`
+	Stops           *ebpf.VariableSpec `ebpf:"stops"`
+	ThreadSetMask   *ebpf.VariableSpec `ebpf:"thread_set_mask"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -428,6 +437,7 @@ type ScopeMaps struct {
 	MigrationWindows *ebpf.Map `ebpf:"migration_windows"`
 	P_records        *ebpf.Map `ebpf:"p_records"`
 	P_starts         *ebpf.Map `ebpf:"p_starts"`
+	SampledCpus      *ebpf.Map `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.Map `ebpf:"target_hints"`
 	TargetIndex      *ebpf.Map `ebpf:"target_index"`
 	Targets          *ebpf.Map `ebpf:"targets"`
@@ -443,6 +453,7 @@ func (m *ScopeMaps) Close() error {
 		m.MigrationWindows,
 		m.P_records,
 		m.P_starts,
+		m.SampledCpus,
 		m.TargetHints,
 		m.TargetIndex,
 		m.Targets,
@@ -455,21 +466,21 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
-	Activities     *ebpf.Variable `ebpf:"activities"`
-	Execs          *ebpf.Variable `ebpf:"execs"`
-	Intervals      *ebpf.Variable `ebpf:"intervals"`
-	Kinds          *ebpf.Variable `ebpf:"kinds"`
-	Lags           *ebpf.Variable `ebpf:"lags"`
-	NamesAtPlaces  *ebpf.Variable `ebpf:"names_at_places"`
-	NamesChunks    *ebpf.Variable `ebpf:"names_chunks"`
-	NamesHints     *ebpf.Variable `ebpf:"names_hints"`
-	NamesLagBounds *ebpf.Variable `ebpf:"names_lag_bounds"`
-	NamesReach     *ebpf.Variable `ebpf:"names_reach"`
-	NamesWordBits  *ebpf.Variable `ebpf:"names_word_bits"`
-	Reasons        *ebpf.Variable `ebpf:"reasons"`
-	SamplePeriod   *ebpf.Variable `ebpf:"sample_period"`
-	Stops          *ebpf.Variable `ebpf:"stops"`
-	ThreadSetMask  *ebpf.Variable `ebpf:"thread_set_mask"`
+	Activities      *ebpf.Variable `ebpf:"activities"`
+	AgentAliveUntil *ebpf.Variable `ebpf:"agent_alive_until"`
+	Execs           *ebpf.Variable `ebpf:"execs"`
+	Intervals       *ebpf.Variable `ebpf:"intervals"`
+	Kinds           *ebpf.Variable `ebpf:"kinds"`
+	Lags            *ebpf.Variable `ebpf:"lags"`
+	NamesAtPlaces   *ebpf.Variable `ebpf:"names_at_places"`
+	NamesChunks     *ebpf.Variable `ebpf:"names_chunks"`
+	NamesHints      *ebpf.Variable `ebpf:"names_hints"`
+	NamesLagBounds  *ebpf.Variable `ebpf:"names_lag_bounds"`
+	NamesReach      *ebpf.Variable `ebpf:"names_reach"`
+	NamesWordBits   *ebpf.Variable `ebpf:"names_word_bits"`
+	Reasons         *ebpf.Variable `ebpf:"reasons"`
+	Stops           *ebpf.Variable `ebpf:"stops"`
+	ThreadSetMask   *ebpf.Variable `ebpf:"thread_set_mask"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.
