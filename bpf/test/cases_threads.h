@@ -257,6 +257,46 @@ CASE(the_idle_task_and_processes_that_are_no_targets_cost_no_reads)
 	CHECK_EQ("look-ups besides the hint", points_passed, 0);
 }
 
+// An agent that is stopped must cost nothing (bpf/heartbeat.h).
+CASE(programs_do_nothing_while_the_agent_is_not_heard_of)
+{
+	u64 args[1] = {(u64)&tasks[1]}, word;
+
+	a_process(1);
+	comes(0, 1);
+	takes(1, 0);
+	at(100);
+	leaves(0, PREEMPTED);
+	word = record(0)->word;
+	agent_alive_until = clock_ns;
+	ring_used = 0;
+	at(200);
+	user_reads = 0;
+	comes(0, 1);
+	sampled(0);
+	wakes(0, 2);
+	stops_world(0, 3);
+	starts_world(0, 0);
+	world_has_started(0, 0);
+	leaves(0, IN_D);
+	process_exit((struct bpf_raw_tracepoint_args *)args);
+	exec(0);
+	CHECK_EQ("reads", user_reads, 0);
+	CHECK_EQ("events", ring_used, 0);
+	CHECK_EQ("word", record(0)->word, word);
+	THREAD_IS(1, T_RUNNABLE);
+	CHECK(!thread(2), "a thread is entered");
+	CHECK_EQ("stops", target->stops, 0);
+	// A sample is counted all the same: it came.
+	CHECK_EQ("samples of the CPU", ((struct cpu_samples *)value_at(&sampled_cpus, 0))->seen, 1);
+
+	agent_alive_until = ~0ULL;
+	at(300);
+	comes(0, 1);
+	THREAD_IS(1, T_ON_CPU);
+	P_IS(0, P_RUNNING, T_ON_CPU, 1);
+}
+
 CASE(threads_are_numbered_alike_whatever_the_kernel_offers)
 {
 	for (u32 way = 0; way < 2; way++) {

@@ -186,6 +186,7 @@ static struct map maps[] = {
 	{&p_records, RECORDS, 4, sizeof(struct p_record)},
 	{&thread_sets, THREAD_SETS, 4, sizeof(struct thread_set)},
 	{&threads, THREAD_SETS * THREAD_WAYS, 4, sizeof(struct thread)},
+	{&sampled_cpus, CPUS, 4, sizeof(struct cpu_samples)},
 	{&lost_global, LOST_REASONS, 4, sizeof(u64)},
 	{&migration_windows, TARGETS, 4, sizeof(struct migration_window)},
 	{&p_starts, RECORDS, 4, sizeof(struct p_start_counts)},
@@ -218,7 +219,7 @@ void *bpf_map_lookup_elem(void *id, const void *key)
 	struct map *m = map_of(id);
 	int i;
 
-	if (id != &target_hints) // nearly every program begins with this one, which no program writes
+	if (id != &target_hints && id != &sampled_cpus) // no program writes the one, and a CPU's own only the other
 		point();
 	i = entry_of(m, *(const u32 *)key);
 	if (i < 0)

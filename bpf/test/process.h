@@ -304,7 +304,9 @@ static void a_process(u32 ps)
 	rdonly_cast = as_it_is;
 	kernel_has_fields = true;
 	memset(&regs, 0, sizeof(regs));
-	sample_period = 1000;
+	agent_alive_until = ~0ULL;
+	for (u32 c = 0; c < CPUS; c++)
+		((struct cpu_samples *)value_at(&sampled_cpus, c))->stands_for = 1000;
 
 	enter_target(TGID, TARGET);
 	target = value_at(&targets, TARGET);
