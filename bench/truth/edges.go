@@ -17,6 +17,7 @@ import (
 type edge struct {
 	at    int64 // CLOCK_MONOTONIC
 	take  bool
+	tid   int32              // of the M, where known
 	after pstate.ThreadState // before a take, by P-Scope: runnable if the P was handed over, none if nothing announced it
 }
 
@@ -40,7 +41,7 @@ func edgesSeen(in []pstate.Interval, offset int64) (out []edge) {
 	for i := 1; i < len(in); i++ {
 		a, b := in[i-1], in[i]
 		if !a.Merged && !b.Merged && a.End == b.Start && held(a.State) != held(b.State) {
-			out = append(out, edge{b.Start - offset, held(b.State), a.Thread})
+			out = append(out, edge{at: b.Start - offset, take: held(b.State), after: a.Thread})
 		}
 	}
 	return out
