@@ -63,9 +63,9 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 	return write(out, results)
 }
 
-// buildWorkload puts the program to be observed into a directory, and says where it is.
+// buildWorkload puts the program to be observed into a directory, and says where it is. Its name is its own, so that another one that runs beside is not taken for it.
 func buildWorkload(dir string, runtimeEdges bool) (string, error) {
-	bin := filepath.Join(dir, "workload")
+	bin := filepath.Join(dir, fmt.Sprintf("truth-%d", os.Getpid()))
 	args := []string{"build", "-o", bin}
 	if runtimeEdges {
 		overlay, err := overlayRuntime(dir)

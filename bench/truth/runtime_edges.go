@@ -192,6 +192,10 @@ func (s *setup) compareRuntime(r *result, o *observation, t *traced, load, procs
 	r.RuntimeUntraced = l.compare(o)
 	if s.edges {
 		fmt.Println("  against the runtime's log, untraced:")
+		if os.Getenv("TRUTH_DUMP") != "" {
+			loadSched("/tmp/w/truth/sched.out")
+			o.sink.dump(os.Stdout, l, o.offset)
+		}
 		o.sink.printEdges(os.Stdout, l, o.offset)
 		o.sink.printDisagreement(os.Stdout, l, o.offset)
 	}
