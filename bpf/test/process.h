@@ -284,7 +284,6 @@ static void a_process(u32 ps)
 	rdonly_cast = as_it_is;
 	kernel_has_fields = true;
 	memset(&regs, 0, sizeof(regs));
-	sample_period = 1000;
 
 	enter_target(TGID, TARGET);
 	target = value_at(&targets, TARGET);
