@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -253,7 +254,7 @@ func (o *observed) describeLevel() {
 		if reason != "" {
 			reason += "; "
 		}
-		reason += "goroutine migrations are not counted: " + m.off
+		reason += lack.NoMigrations(m.off)
 	}
 	o.c.mu.Lock()
 	o.info.Source, o.info.Reason = source, reason

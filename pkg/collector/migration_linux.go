@@ -397,7 +397,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	at := monoNow()
 	l, err := exe.Uprobe(goruntime.Started, k.objs.Execute, &link.UprobeOptions{Address: m.site.FileOffset, PID: int(o.info.PID)})
 	if err != nil {
-		return got, fmt.Errorf("probe %s: %w", goruntime.Started, err)
+		return got, explainProbe(fmt.Errorf("probe %s: %w", goruntime.Started, err))
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
 	got.begin = monoNow()
