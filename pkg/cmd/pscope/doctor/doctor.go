@@ -71,8 +71,8 @@ type Report struct {
 	Lacks     []collector.Lack `json:"lacks"`
 	Processes []Process        `json:"processes"`
 	// Hidden counts processes whose executable these privileges don't let us read, so that it is not known whether they are Go.
-	Hidden int    `json:"hidden_processes"`
-	Agent  *Agent `json:"agent,omitempty"`
+	Hidden int              `json:"hidden_processes"`
+	Agent  *Agent           `json:"agent,omitempty"`
 	hidden []collector.Lack // what that means
 }
 
