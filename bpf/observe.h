@@ -79,21 +79,29 @@ static __always_inline struct target *any_target_of(u32 tgid, u32 *index)
 	return t && load(&t->active) ? t : 0;
 }
 
+// What a new entry is copied from: an entry on the stack would take 208 of the 512 bytes that a program has on kernels before 6.13.
+static const struct thread unknown_thread;
+
 static __noinline struct thread *new_thread(struct target *t, u32 index, struct task_struct *task, u32 tid)
 {
-	struct thread fresh = {};
+	struct thread *th;
+
 	if (!t)
 		return 0;
-	fresh.target = index;
-	fresh.tgid = t->tgid;
-	fresh.tid = tid;
-	fresh.word = word_of(tick_now(), 0, 0, T_NONE);
-	bpf_probe_read_kernel(fresh.comm, sizeof(fresh.comm), &task->comm);
-	if (bpf_map_update_elem(&threads, &tid, &fresh, BPF_ANY)) {
+	if (bpf_map_update_elem(&threads, &tid, &unknown_thread, BPF_ANY)) {
 		lose(t, LOST_THREADS_FULL);
 		return 0;
 	}
-	return bpf_map_lookup_elem(&threads, &tid);
+	th = bpf_map_lookup_elem(&threads, &tid);
+	if (!th)
+		return 0; // another CPU saw it exit meanwhile
+	th->tid = tid;
+	th->word = word_of(tick_now(), 0, 0, T_NONE);
+	bpf_probe_read_kernel(th->comm, sizeof(th->comm), &task->comm);
+	th->tgid = t->tgid;
+	// Last: by this the entry is one of this target's.
+	*(volatile u32 *)&th->target = index;
+	return th;
 }
 
 static __always_inline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task, u32 tid)
@@ -282,13 +290,17 @@ __noinline int look_at_idle(struct target *t, struct idle_walk *w)
 		// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
 		// two moves, so that each is one swap.
 		if (elapsed(w->now, word_of(w->switch_in, 0, 0, 0))) {
-			struct move ran = {.now = w->now,
-					   .took_at = w->switch_in,
-					   .state = P_RUNNING,
-					   .thread = T_ON_CPU,
-					   .ran_as = P_RUNNING,
-					   .only_idle = 1};
-			if (p_move(t, r, slot, &ran) == MOVED) {
+			// One struct for both: the stack is short.
+			mv.took_at = w->switch_in;
+			mv.state = P_RUNNING;
+			mv.thread = T_ON_CPU;
+			mv.ran_as = P_RUNNING;
+			mv.only_idle = 1;
+			if (p_move(t, r, slot, &mv) == MOVED) {
+				mv.took_at = 0;
+				mv.state = P_IDLE;
+				mv.thread = T_NONE;
+				mv.only_idle = 0;
 				p_move(t, r, slot, &mv);
 				w->given = 1;
 			}

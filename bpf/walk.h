@@ -115,13 +115,14 @@ static __always_inline int read_own_m(struct target *t, u64 m, struct m_view *v)
 	return 0;
 }
 
-// Reads the m at an address, if it is the m of this thread.
-static __always_inline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
+// Reads the m at an address, from procid on, if it is the m of this thread. A function of its own because of the stack: kernels before 6.13 give a program and
+// all functions it is in at once 512 bytes.
+static __noinline int read_named_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
 {
 	u64 w[M_WORDS];
 
-	if (th->named && th->m == m && t->layout.keeps_m)
-		return read_own_m(t, m, v);
+	if (!t || !th || !v)
+		return -1;
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + t->layout.m_procid))) {
 		lose(t, LOST_READ_FAULT);
 		return -1;
@@ -134,6 +135,14 @@ static __always_inline int read_m(struct target *t, u64 m, struct thread *th, st
 	v->nextp = word_from(w, t->layout.m_nextp - t->layout.m_procid, M_WORDS);
 	v->oldp = word_from(w, t->layout.m_p - t->layout.m_procid + 16, M_WORDS); // p, nextp and oldp are neighbours in every known version
 	return 0;
+}
+
+// The same where it may already be known to be this thread's.
+static __always_inline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
+{
+	if (th->named && th->m == m && t->layout.keeps_m)
+		return read_own_m(t, m, v);
+	return read_named_m(t, m, th, task, v);
 }
 
 static __noinline int read_p(struct target *t, u64 addr, struct p_view *v)
