@@ -60,10 +60,7 @@ func New(o Options) (Collector, error) {
 	c := newCollect(o)
 	o = c.o
 	if o.Mode != ModeSnapshot {
-		k, err := loadKernelSide(&c.o)
-		if err != nil {
-			err = explainLoad(err)
-		}
+		k, err := kernelSideHere(&c.o)
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"

@@ -50,6 +50,22 @@ const (
 	noFilter  = "allow bpf and perf_event_open in the seccomp profile of the container or service"
 )
 
+// kernelSideHere loads and attaches everything that needs no target, or finds out why that can't be.
+func kernelSideHere(o *Options) (*kernelSide, error) {
+	if lack.ReadHost("/").PIDNamespace {
+		// Everything would load, attach, and see nothing.
+		return nil, &failure{
+			why: "the agent is in a PID namespace of its own, and BPF programs see the host's process numbers: they would find none of its targets",
+			fix: lack.HostPIDs,
+		}
+	}
+	k, err := loadKernelSide(o)
+	if err != nil {
+		return nil, explainLoad(err)
+	}
+	return k, nil
+}
+
 // explainLoad finds out why the BPF programs can't be loaded or attached.
 func explainLoad(err error) error { return explain(err, lack.ReadHost("/"), missingFeatures) }
 

@@ -43,6 +43,9 @@ const (
 	BothWays   = "socket and address together"
 )
 
+// HostPIDs says how an agent in a container sees the host's processes.
+const HostPIDs = "run the agent with the host's PID namespace (docker: --pid host, Kubernetes: hostPID: true)"
+
 // What is lost by a lack of a whole source, for people.
 const (
 	WithoutEBPF = "without eBPF an agent takes snapshots only (10 a second): shares are estimates, short states are missed, and there are no stops and no wake waits"

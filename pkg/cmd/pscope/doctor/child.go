@@ -30,7 +30,7 @@ const ChildCommand = "doctor-child"
 type Account struct {
 	Stops    uint64        `json:"stops"`    // of the world, by the runtime's own count
 	CPU      time.Duration `json:"cpu_ns"`   // CPU time of all its threads, by the kernel
-	Switches int64         `json:"switches"` // of its threads: how often they left a CPU by themselves, by the kernel
+	Switches int64         `json:"switches"` // how often its threads left a CPU, by the kernel
 	Error    string        `json:"error,omitempty"`
 }
 
@@ -39,8 +39,8 @@ const (
 	childPs       = 2
 	childStops    = 12                     // a call of runtime.ReadMemStats stops the world once
 	childGCs      = 2                      // a collection stops it twice
-	childBlocks   = 50                     // sleeps of two goroutines that then wake each other
-	childBusy     = 120 * time.Millisecond // on a CPU
+	childBlocks   = 20                     // sleeps of two goroutines that then wake each other
+	childBusy     = 200 * time.Millisecond // on a CPU
 	childLifetime = 2 * time.Minute        // at most, whatever its parent does
 )
 
@@ -82,7 +82,7 @@ func scan(line, format string, to ...any) bool {
 func account() Account {
 	var u unix.Rusage
 	_ = unix.Getrusage(unix.RUSAGE_SELF, &u) // can't fail with a valid argument
-	a := Account{CPU: time.Duration(u.Utime.Nano() + u.Stime.Nano()), Switches: u.Nvcsw}
+	a := Account{CPU: time.Duration(u.Utime.Nano() + u.Stime.Nano()), Switches: u.Nvcsw + u.Nivcsw}
 	// The runtime counts each stop by how long it was (runtime/metrics), and does not stop for being asked.
 	for _, name := range []string{"/sched/pauses/total/gc:seconds", "/sched/pauses/total/other:seconds"} {
 		s := []metrics.Sample{{Name: name}}
@@ -105,12 +105,12 @@ func work() Account {
 	wg.Go(func() {
 		for range childBlocks {
 			<-ping
-			time.Sleep(200 * time.Microsecond)
+			time.Sleep(2 * time.Millisecond)
 			pong <- struct{}{}
 		}
 	})
 	for range childBlocks {
-		time.Sleep(200 * time.Microsecond)
+		time.Sleep(2 * time.Millisecond)
 		ping <- struct{}{}
 		<-pong
 	}
@@ -118,7 +118,7 @@ func work() Account {
 	for range childStops {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		time.Sleep(time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
 	for range childGCs {
 		runtime.GC()

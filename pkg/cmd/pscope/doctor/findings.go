@@ -73,7 +73,7 @@ func (t *Trial) memory() Check {
 }
 
 func (t *Trial) switches() Check {
-	c := Check{Name: "switches", Tried: t.worked, Result: OK, Detail: fmt.Sprintf("%d changes of the child's Ps seen; its threads left a CPU %d times by themselves", t.Changes, t.Account.Switches)}
+	c := Check{Name: "switches", Tried: t.worked, Result: OK, Detail: fmt.Sprintf("%d changes of the child's Ps seen; the kernel switched its threads %d times", t.Changes, t.Account.Switches)}
 	if t.Changes == 0 {
 		c.Result, c.Why, c.Fix = Limited, "the tracepoint sched_switch tells of nothing, though the program is attached: states are estimates by snapshots", report
 	}
@@ -127,10 +127,10 @@ func (t *Trial) samples() Check {
 	return c
 }
 
-// What may lie between the CPU time that the kernel counts and what is observed: threads without a P (sysmon), and the edges.
+// What may lie between the CPU time that the kernel counts and what is observed of Ps: threads without one (sysmon, and each between giving its P up and falling asleep).
 const (
-	cpuShareOff = 0.15
-	cpuTimeOff  = 25 * time.Millisecond
+	cpuShareOff = 0.2
+	cpuTimeOff  = 40 * time.Millisecond
 )
 
 func (t *Trial) onCPU() Check {

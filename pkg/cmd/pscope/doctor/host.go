@@ -107,7 +107,7 @@ func (h *host) pidNamespace() Check {
 		return Check{Name: "PID namespace", Result: Unknown, Detail: "not known: " + h.PIDNamespaceErr.Error(), Fix: "mount /proc"}
 	case h.PIDNamespace:
 		return Check{Name: "PID namespace", Result: Limited, Detail: "not the host's",
-			Why: "only processes of this container are seen", Fix: "run the agent with the host's PID namespace (docker: --pid host, Kubernetes: hostPID: true)"}
+			Why: "only processes of this container are seen", Fix: lack.HostPIDs}
 	}
 	return Check{Name: "PID namespace", Result: Info, Detail: "the host's"}
 }

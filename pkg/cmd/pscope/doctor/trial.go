@@ -122,7 +122,8 @@ func newCollector(ctx context.Context, pid int32) (collector.Collector, error) {
 	}
 	done := make(chan made, 1)
 	go func() {
-		o := collector.Options{Only: pid, CostBudget: -1, Migrations: true}
+		// The child is quick: what it does is to be seen, not what limits an agent sets to it.
+		o := collector.Options{Only: pid, CostBudget: -1, IntervalBudget: 100_000, Migrations: true}
 		c, err := collector.New(o)
 		if err == nil && c.Agent().Mode != string(collector.ModeEBPF) {
 			o.Migrations = false // which takes more memory; an agent is not asked for it unless by its flag
