@@ -28,6 +28,9 @@ const (
 )
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
+//
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an observed, then mu, that
+// of the kernel side, of its thread reader, of info, and what the sink locks.
 type collect struct {
 	o      Options
 	clock  *clock
@@ -42,6 +45,8 @@ type collect struct {
 	orphans  atomic.Uint64 // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
+	made                 time.Time
+	loopAt               atomic.Int64 // nanoseconds after made at which the loop of Run last went round: a step of the clock is none of it
 
 	mu       sync.Mutex
 	observed map[pstate.Key]*observed
@@ -64,9 +69,15 @@ func New(o Options) (Collector, error) {
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
+			if why := k.probes.why; why != nil {
+				why = explainProbe(why)
+				c.info.lack(lackOf(lack.Stops, why))
+				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
+			}
 			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
-				c.info.lack(lackOf(lack.Samples, explainSamples(err)))
-				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err)
+				err = explainSamples(err)
+				c.info.lack(lackOf(lack.Samples, err))
+				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
 			}
 		case o.Mode == ModeEBPF:
 			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, fixFor(err))
@@ -87,7 +98,7 @@ func New(o Options) (Collector, error) {
 func newCollect(o Options) *collect {
 	o.defaults()
 	c := &collect{
-		o: o, clock: newClock(),
+		o: o, clock: newClock(), made: time.Now(),
 		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
 	}
@@ -154,6 +165,7 @@ func (c *collect) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		now := time.Now()
+		c.loopAt.Store(int64(now.Sub(c.made)))
 		quickly := c.drain()
 		if due(&snap, now, c.o.SnapshotEvery) {
 			n := max(1, int((now.Sub(looked)+c.o.SnapshotEvery/2)/c.o.SnapshotEvery))
@@ -183,7 +195,7 @@ func (c *collect) Run(ctx context.Context) error {
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
-	d, err := measureTrap(c.kernel.objs.WorldStarted)
+	d, err := c.kernel.probes.measureTrap(c.kernel.objs.WorldStarted)
 	if err != nil {
 		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", usualTrap, "err", err)
 		return
@@ -326,6 +338,9 @@ func (c *collect) Targets() []pstate.Target {
 	return out
 }
 
+// LastRound implements Collector.
+func (c *collect) LastRound() time.Time { return c.made.Add(time.Duration(c.loopAt.Load())) }
+
 // Agent implements Collector.
 func (c *collect) Agent() AgentInfo {
 	c.info.mu.Lock()
@@ -346,6 +361,9 @@ func (c *collect) Agent() AgentInfo {
 
 // thread reads one thread's entry.
 func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	th, ok = o.c.kernel.threadEntry(tid)
-	return th, ok && th.Target == o.index
+	entry := o.c.kernel.threads.find(tid)
+	if entry == nil || entry.Target != o.index {
+		return th, false
+	}
+	return *entry, true
 }

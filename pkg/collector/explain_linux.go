@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
@@ -280,7 +281,7 @@ var uprobeToken = regexp.MustCompile(`token \S+: `)
 
 // explainProbe says why a probe could not be put into a target, in words that are the same for all targets where the reason is.
 func explainProbe(err error) error {
-	f := &failure{why: uprobeToken.ReplaceAllString(err.Error(), ""), err: err}
+	f := &failure{why: cleantext.Text(uprobeToken.ReplaceAllString(err.Error(), ""), cleantext.MaxReason), err: err}
 	var own interface{ Fix() string }
 	switch {
 	case errors.As(err, &own):
@@ -291,15 +292,6 @@ func explainProbe(err error) error {
 		f.fix = "use a kernel that is built with CONFIG_UPROBES and CONFIG_UPROBE_EVENTS"
 	}
 	return f
-}
-
-// lackOfStops is an agent's lack when the probes of tier 1 could not be put into a target for a reason that holds for all of them: the kernel or the
-// privileges don't allow any. ok is false if it is the target's own.
-func lackOfStops(err error) (l Lack, ok bool) {
-	if !errors.Is(err, os.ErrPermission) && !errors.Is(err, ebpf.ErrNotSupported) {
-		return l, false
-	}
-	return lackOf(lack.Stops, err), true
 }
 
 // fixForRefused says what to do about a program or process that is refused; empty if nothing can be done.

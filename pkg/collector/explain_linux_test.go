@@ -104,11 +104,8 @@ func TestAProbesReasonIsTheSameForAllTargets(t *testing.T) {
 	if a, b := of(51), of(52); a.Error() != b.Error() || a.Error() != "probe execute: creating perf_uprobe PMU: opening perf event: permission denied" {
 		t.Errorf("%s\n%s", a, b)
 	}
-	if l, ok := lackOfStops(of(1)); !ok || l.What != lack.Stops || l.Why != of(2).Error() || l.Fix == "" {
-		t.Errorf("%+v, %v", l, ok)
-	}
-	if l, ok := lackOfStops(errors.New("startTheWorldWithSema is not in the program")); ok {
-		t.Errorf("what one program lacks is taken for a lack of the agent: %+v", l)
+	if fixFor(of(1)) == reportIt {
+		t.Error("it has no fix")
 	}
 }
 

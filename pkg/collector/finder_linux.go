@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -215,7 +216,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	f.known[pid] = id
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
-			f.c.info.hide(pid, stat.comm)
+			f.c.info.hide(pid, cleantext.Name(stat.comm, cleantext.MaxName))
 		}
 		return
 	}
@@ -238,7 +239,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 		f.refuse(target, found.err)
 		return
 	}
-	target.GoVersion, target.Module = found.bin.GoVersion, found.bin.Module
+	target.GoVersion, target.Module = cleantext.Name(found.bin.GoVersion, cleantext.MaxName), cleantext.Name(found.bin.Module, cleantext.MaxPath)
 	f.start(ctx, target, found.bin)
 }
 
@@ -255,7 +256,7 @@ func (f *finder) leave(key pstate.Key) {
 }
 
 func (f *finder) refuse(t pstate.Target, err error) {
-	t.Source, t.Reason = pstate.SourceRefused, err.Error()
+	t.Source, t.Reason = pstate.SourceRefused, cleantext.Text(err.Error(), cleantext.MaxReason)
 	f.c.mu.Lock()
 	f.c.refused[t.Key] = t
 	f.c.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -257,7 +258,7 @@ func (o *observed) describeLevel() {
 		reason += lack.NoMigrations(m.off)
 	}
 	o.c.mu.Lock()
-	o.info.Source, o.info.Reason = source, reason
+	o.info.Source, o.info.Reason = source, cleantext.Text(reason, cleantext.MaxReason)
 	o.c.mu.Unlock()
 }
 
