@@ -71,9 +71,12 @@ func New(o Options) (Collector, error) {
 			c.kernel, c.info.Mode = k, "ebpf"
 			if why := k.probes.why; why != nil {
 				c.info.lack("stops", why.Error(), fixFor(why))
+				o.Log.Warn("stops are not seen", "err", why, "fix", fixFor(why))
 			}
 			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
-				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
+				err = explainDenied("sampling the CPUs", err)
+				c.info.lack("samples", err.Error()+"; running, syscall and gc on a CPU are all shown as running", fixFor(err))
+				o.Log.Warn("CPUs are not sampled: running, syscall and gc on a CPU are all shown as running", "err", err, "fix", fixFor(err))
 			}
 		case o.Mode == ModeEBPF:
 			return nil, fmt.Errorf("eBPF can't be used: %w. %s", err, fixFor(err))
@@ -126,7 +129,7 @@ func fixFor(err error) string {
 	case errors.As(err, &none):
 		return none.fix()
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return "Run the agent as root, or give it the capabilities: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep $(command -v pscope)"
+		return readPrivileges().fix()
 	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):
 		return "Linux 5.18 or later is needed, built with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS and CONFIG_DEBUG_INFO_BTF; `pscope doctor` says which is missing"
 	case errors.Is(err, os.ErrNotExist):

@@ -6,8 +6,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // hidden are the processes whose programs may not be read, by pid with their names. Whether they are Go programs can't be told.
@@ -54,11 +52,4 @@ func (a *agentInfo) show(pid int32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.hidden, pid)
-}
-
-// mayTrace is whether the agent has CAP_SYS_PTRACE, which reading the program of any process takes (proc_pid_exe(5)).
-func mayTrace() bool {
-	var data [2]unix.CapUserData
-	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	return unix.Capget(&head, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_PTRACE) != 0
 }

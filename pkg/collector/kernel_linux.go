@@ -116,7 +116,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	} {
 		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
 		if err != nil {
-			return k, fmt.Errorf("attach to the tracepoint %s: %w", name, err)
+			return k, explainDenied("attaching to the scheduler", fmt.Errorf("attach to the tracepoint %s: %w", name, err))
 		}
 		k.links = append(k.links, l)
 	}
@@ -138,7 +138,7 @@ func explainLoad(err error) error {
 	case errors.As(err, &ve):
 		return fmt.Errorf("this kernel's verifier refuses the programs (Linux 5.18 or later is needed): %w", err)
 	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("loading BPF programs is not permitted: %w", err)
+		return explainDenied("loading BPF programs", err)
 	}
 	return err
 }
