@@ -85,6 +85,9 @@ func explain(err error, host lack.Host, features func() []string) error {
 	}
 	var refused *ebpf.VerifierError
 	switch {
+	case denied && host.Nested:
+		f.why = "the agent is in a user namespace (a rootless container), and the kernel asks for capabilities on the host: " + stepOf(err)
+		f.fix = "run the agent on the host or in a container that root starts, with the host's PID namespace; here it takes snapshots of the processes of its own user"
 	case denied && len(missing) > 0:
 		verb := " is"
 		if len(missing) > 1 {
@@ -93,9 +96,6 @@ func explain(err error, host lack.Host, features func() []string) error {
 		f.why, f.fix = strings.Join(missing, " and ")+verb+" not held: "+stepOf(err), lack.GivePrivileges()
 	case errors.As(err, &refused) && len(refused.Log) > 0:
 		explainVerifier(f, refused, host, features)
-	case denied && host.Nested:
-		f.why = "the capabilities are held in a user namespace only, and the kernel asks for them on the host: " + stepOf(err)
-		f.fix = "run the agent outside of the user namespace (not in a rootless container)"
 	case denied && host.Seccomp:
 		f.why, f.fix = "a seccomp filter stands in the way, as all capabilities are held: "+stepOf(err), noFilter
 	case denied && host.Lockdown == "confidentiality":

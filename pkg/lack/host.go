@@ -37,10 +37,8 @@ func ReadHost(root string) Host {
 	held, _ := strconv.ParseUint(field(status, "CapEff:"), 16, 64)
 	h.Held = Held(held)
 	h.Seccomp = field(status, "Seccomp:") == "2" // proc_pid_status(5)
-	// The host's user namespace maps all ids to themselves (user_namespaces(7)).
-	if f := strings.Fields(h.Read("proc/self/uid_map")); len(f) > 0 {
-		h.Nested = !(len(f) == 3 && f[0] == "0" && f[1] == "0" && f[2] == "4294967295")
-	}
+	user, err := os.Readlink(filepath.Join(root, "proc/self/ns/user"))
+	h.Nested = err == nil && user != initialUserNamespace
 	// "[none] integrity confidentiality": the one in brackets is on.
 	if _, rest, ok := strings.Cut(h.Read("sys/kernel/security/lockdown"), "["); ok {
 		h.Lockdown, _, _ = strings.Cut(rest, "]")
@@ -53,8 +51,11 @@ func ReadHost(root string) Host {
 	return h
 }
 
-// initialPIDNamespace is the inode number of the host's own PID namespace (include/linux/proc_ns.h, PROC_PID_INIT_INO).
-const initialPIDNamespace = "pid:[4026531836]"
+// The inode numbers of the host's own namespaces (include/linux/proc_ns.h, PROC_PID_INIT_INO and PROC_USER_INIT_INO).
+const (
+	initialPIDNamespace  = "pid:[4026531836]"
+	initialUserNamespace = "user:[4026531837]"
+)
 
 // Read gives the content of a small file below the root without the blanks around it; "" if there is none.
 func (h *Host) Read(path string) string {

@@ -92,10 +92,11 @@ type Agent struct {
 func Run(ctx context.Context, args []string) (int, error) {
 	fs := flag.NewFlagSet("pscope doctor", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "print the report as JSON")
+	patience := fs.Duration("patience", trialMost, "how long trying things on a child process may take, on a busy machine")
 	var agent client.Options
 	agent.Register(fs)
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process allow.\n\nExit code: 0 all fine, 1 limited, 2 nothing works.\n\nFlags:")
+		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 nothing works.\n\nFlags:")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
@@ -104,7 +105,7 @@ func Run(ctx context.Context, args []string) (int, error) {
 	if fs.NArg() > 0 {
 		return 2, fmt.Errorf("unexpected argument %q; all settings are flags, see --help", fs.Arg(0))
 	}
-	r := examine(ctx, &agent, os.Stderr)
+	r := examine(ctx, &agent, *patience, os.Stderr)
 	if ctx.Err() != nil {
 		return 2, errors.New("interrupted; nothing is left behind")
 	}
@@ -123,9 +124,9 @@ func Run(ctx context.Context, args []string) (int, error) {
 // processesMost bounds the look at all processes.
 const processesMost = 30 * time.Second
 
-func examine(ctx context.Context, agent *client.Options, progress io.Writer) *Report {
+func examine(ctx context.Context, agent *client.Options, patience time.Duration, progress io.Writer) *Report {
 	h := readHost("/")
-	r := &Report{Kernel: h.release, Arch: h.arch, UID: os.Getuid(), Trial: tryOut(ctx, progress)}
+	r := &Report{Kernel: h.release, Arch: h.arch, UID: os.Getuid(), Trial: tryOut(ctx, patience, progress)}
 	t := r.Trial
 	r.Checks = append(t.findings(), h.checks(t.Source == pstate.SourceEBPF)...)
 	looking, cancel := context.WithTimeout(ctx, processesMost)

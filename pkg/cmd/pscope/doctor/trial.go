@@ -19,7 +19,7 @@ import (
 
 // How long the trial may take, and from when on it says what it is doing.
 const (
-	trialMost     = 15 * time.Second
+	trialMost     = 15 * time.Second // unless --patience says otherwise
 	trialQuiet    = 2 * time.Second
 	endingMost    = 5 * time.Second       // taking the probes out again
 	migrationMost = 5 * time.Second       // of that, waiting for a window of tier 2
@@ -29,6 +29,9 @@ const (
 	workEvery     = 500 * time.Millisecond
 	pollEvery     = 20 * time.Millisecond
 )
+
+// tryAgain is what to do about a machine that is too busy.
+const tryAgain = "try again when the machine has less to do, or with more --patience"
 
 // Trial is what an agent on this host did with a child process of doctor's, and what was seen of it.
 type Trial struct {
@@ -54,16 +57,17 @@ type Trial struct {
 	// Failed is what kept the trial from being finished; what comes after it was not tried.
 	Failed string `json:"failed,omitempty"`
 
-	info    collector.AgentInfo
-	counted time.Duration // the CPU time of the child's first turn of work, as the kernel counts it
-	worked  bool          // the child has done its work while it was observed
-	sampled bool          // the CPUs were gone through
+	patience time.Duration
+	info     collector.AgentInfo
+	counted  time.Duration // the CPU time of the child's first turn of work, as the kernel counts it
+	worked   bool          // the child has done its work while it was observed
+	sampled  bool          // the CPUs were gone through
 }
 
 // tryOut does what an agent would do, with a child process as its only target. It leaves nothing behind.
-func tryOut(ctx context.Context, progress io.Writer) *Trial {
-	t := &Trial{}
-	ctx, cancel := context.WithTimeout(ctx, trialMost)
+func tryOut(ctx context.Context, patience time.Duration, progress io.Writer) *Trial {
+	t := &Trial{patience: patience}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	say, quiet := slowly(progress)
 	defer quiet()
@@ -77,7 +81,7 @@ func tryOut(ctx context.Context, progress io.Writer) *Trial {
 	defer c.end()
 	say("loading the BPF programs")
 	begun := time.Now()
-	col, err := newCollector(ctx, c.pid())
+	col, err := newCollector(ctx, patience, c.pid())
 	if err != nil {
 		t.Failed = err.Error()
 		return t
@@ -115,7 +119,7 @@ func (t *Trial) readInfo(col collector.Collector) {
 }
 
 // newCollector makes the agent's collector for one process. It is given up on when the context ends: the kernel may take its time.
-func newCollector(ctx context.Context, pid int32) (collector.Collector, error) {
+func newCollector(ctx context.Context, patience time.Duration, pid int32) (collector.Collector, error) {
 	type made struct {
 		c   collector.Collector
 		err error
@@ -135,7 +139,7 @@ func newCollector(ctx context.Context, pid int32) (collector.Collector, error) {
 	case m := <-done:
 		return m.c, m.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("the BPF programs were not loaded within %v; try again when the machine has less to do", trialMost)
+		return nil, fmt.Errorf("the BPF programs were not loaded within %v; %s", patience, tryAgain)
 	}
 }
 
@@ -143,7 +147,7 @@ func newCollector(ctx context.Context, pid int32) (collector.Collector, error) {
 func (t *Trial) watch(ctx context.Context, col collector.Collector, c *child, say func(string)) {
 	say("waiting for the child process to be found")
 	pid := c.pid()
-	if !poll(ctx, trialMost, func() bool {
+	if !poll(ctx, t.patience, func() bool {
 		for _, target := range col.Targets() {
 			if target.PID == pid {
 				t.Source, t.Reason = target.Source, target.Reason
@@ -152,7 +156,7 @@ func (t *Trial) watch(ctx context.Context, col collector.Collector, c *child, sa
 		}
 		return false
 	}) {
-		t.Failed = fmt.Sprintf("the child process was not found within %v", trialMost)
+		t.Failed = fmt.Sprintf("the child process had not been found and probed within %v; %s", t.patience, tryAgain)
 		if t.Source == pstate.SourceRefused {
 			t.Failed = "the child process is refused: " + t.Reason
 		}
