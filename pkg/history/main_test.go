@@ -57,7 +57,9 @@ func keep(t *testing.T, change func(o *Options)) *kept {
 }
 
 // put hands over a state of the given moment.
-func (k *kept) put(at time.Time) { k.queue.put(at.UnixMilli(), metrics.Snapshot{Views: k.src.Views(at)}) }
+func (k *kept) put(at time.Time) {
+	k.queue.put(at.UnixMilli(), metrics.Snapshot{Views: k.src.Views(at)})
+}
 
 // settle waits until the child has answered for everything.
 func (k *kept) settle() {
@@ -127,4 +129,13 @@ func anonymous(pid int) int64 {
 		}
 	}
 	return 0
+}
+
+func readLimits(t *testing.T, pid int) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/limits", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
 }

@@ -21,16 +21,13 @@ func environment(limit int64) (env []string) {
 	return env
 }
 
-// arena is in which portions the Go runtime maps its heap on 64-bit Linux (runtime/malloc.go, heapArenaBytes). The kernel counts a portion as
-// data as soon as it is mapped, used or not.
-const arena = 64 << 20
-
-// capMemory makes the kernel refuse this process much more memory than its limit. Queries are refused or cancelled long before; this is for
-// what nobody thought of: the process ends, and the agent starts it again. RLIMIT_DATA counts private writable memory since Linux 4.7.
+// capMemory makes the kernel refuse this process a multiple of its limit. Queries are refused or stopped long before; this is for what nobody
+// thought of: the process ends, and the agent starts it again. RLIMIT_DATA counts private writable memory since Linux 4.7, used or not, and the Go
+// runtime maps its heap in portions of 64 MiB (runtime/malloc.go, heapArenaBytes) and tables beside it: hence the distance.
 func capMemory(limit int64) error {
 	if limit <= 0 {
 		return nil
 	}
-	most := uint64(limit+limit/10+arena-1)/arena*arena + arena
+	most := uint64(2*limit + 256<<20)
 	return unix.Setrlimit(unix.RLIMIT_DATA, &unix.Rlimit{Cur: most, Max: most})
 }

@@ -16,11 +16,10 @@ import (
 const (
 	sampleBytes   = 16
 	seriesSamples = 64 // a series that a selector has found takes about 1 KB: labels, and where its chunks are
-	histSamples   = 32 // a native histogram
+	histSamples   = 32 // a native histogram; those here count 16 in the engine
 )
 
-// cost is what an expression will hold in memory at most, in samples, and what its result takes of that. They are estimates from above: the number
-// of series is taken from the index, and no aggregation is trusted to make fewer of them unless it has no labels left.
+// cost is what an expression will hold in memory at most, in samples, and what its result takes of that.
 type cost struct{ peak, out float64 }
 
 // coster estimates costs.
@@ -28,6 +27,7 @@ type coster struct {
 	ctx    context.Context
 	s      *Store
 	counts map[string]float64 // series by selector
+	least  bool               // what is needed in any case, instead of what may be needed
 }
 
 // span is when an expression is evaluated: from start to end, every step; milliseconds.
@@ -40,10 +40,17 @@ func (w span) steps() float64 {
 	return max(1, (w.end-w.start)/w.step+1)
 }
 
-// costOf estimates an expression between start and end; a step of 0 is an instant query.
-func (s *Store) costOf(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration) (cost, error) {
-	c := coster{ctx, s, make(map[string]float64)}
-	return c.of(e, span{float64(start.UnixMilli()), float64(end.UnixMilli()), float64(step.Milliseconds())})
+// costOf estimates an expression between start and end; a step of 0 is an instant query. least is what it needs in any case: an aggregation may
+// leave a single series. likely is what it needs if the labels it keeps tell as many series apart as they can.
+func (s *Store) costOf(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration) (least, likely cost, err error) {
+	c := coster{ctx, s, make(map[string]float64), true}
+	w := span{float64(start.UnixMilli()), float64(end.UnixMilli()), float64(step.Milliseconds())}
+	if least, err = c.of(e, w); err != nil {
+		return least, likely, err
+	}
+	c.least = false
+	likely, err = c.of(e, w)
+	return least, likely, err
 }
 
 func (c *coster) of(e parser.Expr, w span) (cost, error) {
@@ -60,11 +67,16 @@ func (c *coster) of(e parser.Expr, w span) (cost, error) {
 		return c.call(n, w)
 	case *parser.AggregateExpr:
 		in, err := c.of(n.Expr, w)
-		out := in.out
-		if len(n.Grouping) == 0 && !n.Without && !keepsSeries(n.Op) {
-			out = min(out, w.steps())
+		if err != nil {
+			return in, err
 		}
-		return cost{max(in.peak, in.out+out), out}, err
+		out := in.out
+		if c.least {
+			out = min(out, w.steps())
+		} else if !n.Without && !keepsSeries(n.Op) {
+			out = min(out, c.groups(n.Grouping)*w.steps()*histSamples)
+		}
+		return cost{max(in.peak, in.out+out), out}, nil
 	case *parser.BinaryExpr:
 		l, err := c.of(n.LHS, w)
 		if err != nil {
@@ -86,39 +98,63 @@ func (c *coster) of(e parser.Expr, w span) (cost, error) {
 	return cost{w.steps(), w.steps()}, nil // a number or a string
 }
 
+// groups is how many groups the labels can make at most.
+func (c *coster) groups(names []string) float64 {
+	n := 1.0
+	for _, name := range names {
+		most := 1
+		for _, l := range []*layer{c.s.raw, c.s.coarse} {
+			readers := []tsdb.BlockReader{l.db.Head()}
+			for _, b := range largest(l.db.Blocks(), 1) {
+				readers = append(readers, b)
+			}
+			for _, b := range readers {
+				if ix, err := b.Index(); err == nil {
+					values, err := ix.LabelValues(c.ctx, name, nil)
+					if err == nil {
+						most = max(most, len(values)+1) // and those without the label
+					}
+					_ = ix.Close()
+				}
+			}
+		}
+		n *= float64(most)
+	}
+	return n
+}
+
 // keepsSeries names the aggregations whose result has as many series as there are values.
 func keepsSeries(op parser.ItemType) bool {
 	return op == parser.TOPK || op == parser.BOTTOMK || op == parser.LIMITK || op == parser.LIMIT_RATIO || op == parser.COUNT_VALUES
 }
 
-// call is a function's cost: its arguments stay until its result is there. One over a range reads one series after another.
+// call is a function's cost. Its arguments stay until its result is there, except that one over a range reads one series after another.
 func (c *coster) call(n *parser.Call, w span) (total cost, err error) {
+	held, result := 0.0, w.steps()
 	for _, a := range n.Args {
 		in, err := c.of(a, w)
 		if err != nil {
 			return in, err
 		}
-		total.peak = max(total.peak, total.out+in.peak)
-		if m, ok := unwrap(a).(*parser.MatrixSelector); ok {
-			in.out, err = c.results(m, w)
+		total.peak = max(total.peak, held+in.peak)
+		switch arg := unwrap(a).(type) {
+		case *parser.MatrixSelector:
+			values, err := c.results(arg, w)
 			if err != nil {
 				return in, err
 			}
-			total.peak = max(total.peak, total.out+in.peak+in.out)
-		} else if q, ok := unwrap(a).(*parser.SubqueryExpr); ok {
-			// The values of the sub-query stay while the result is made, which has one for each step and series.
-			series := in.out / max(1, c.inner(q, w).steps())
-			total.peak = max(total.peak, total.out+in.peak+series*w.steps())
-			in.out = series * w.steps()
+			held += in.peak
+			result = max(result, values)
+		case *parser.SubqueryExpr:
+			// The values of the sub-query stay; the result has one for each step and series.
+			held += in.out
+			result = max(result, in.out/c.inner(arg, w).steps()*w.steps())
+		default:
+			held += in.out
+			result = max(result, in.out)
 		}
-		total.out += in.out
 	}
-	if len(n.Args) == 0 {
-		total.out = w.steps()
-	}
-	total.out = max(total.out, w.steps())
-	total.peak = max(total.peak, 2*total.out)
-	return total, nil
+	return cost{max(total.peak, held+result), result}, nil
 }
 
 func unwrap(e parser.Expr) parser.Expr {
@@ -171,7 +207,7 @@ func (c *coster) inner(n *parser.SubqueryExpr, w span) span {
 func (c *coster) subquery(n *parser.SubqueryExpr, w span) (cost, error) {
 	in := c.inner(n, w)
 	got, err := c.of(n.Expr, in)
-	if err == nil && got.peak > float64(c.s.budget.total) {
+	if err == nil && c.least && got.peak > float64(c.s.budget.total) {
 		err = tooDear(got.peak, c.s.budget.total, fmt.Sprintf("the sub-query [%v:%v] alone is evaluated at %.0f points: give it a shorter range or a larger step",
 			n.Range, time.Duration(in.step)*time.Millisecond, in.steps()))
 	}

@@ -172,6 +172,11 @@ type answered struct {
 	close func()
 }
 
+// parse reads an expression whose text has been checked.
+func parse(query string) (parser.Expr, error) {
+	return parser.NewParser(parser.Options{}).ParseExpr(query)
+}
+
 // maker makes a query of an engine's.
 type maker func(context.Context, *promql.Engine, promql.QueryOpts) (promql.Query, error)
 
@@ -198,19 +203,19 @@ func (s *Store) run(r *http.Request, start, end time.Time, step time.Duration, q
 		}
 	}
 	opts := promql.NewPrometheusQueryOpts(false, lookback, nil)
-	expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.FormValue("query"))
+	expr, err := parse(r.FormValue("query"))
 	if err != nil {
 		return nil, nil, badData(`invalid parameter "query": %w`, err)
 	}
-	c, err := s.costOf(ctx, expr, start, end, step)
+	least, likely, err := s.costOf(ctx, expr, start, end, step)
 	if err != nil {
 		return nil, nil, err
 	}
-	if c.peak > float64(s.budget.total) {
-		return nil, nil, tooDear(c.peak, s.budget.total, "ask for fewer series, a shorter range or a larger step")
+	if least.peak > float64(s.budget.total) {
+		return nil, nil, tooDear(least.peak, s.budget.total, "ask for fewer series, a shorter range or a larger step")
 	}
 	// Where the estimate was too low the next larger share is tried.
-	for class := s.budget.class(int64(c.peak)); ; class++ {
+	for class := s.budget.class(int64(likely.peak)); ; class++ {
 		data, notes, err := s.exec(ctx, class, limit, func(ctx context.Context, e *promql.Engine) (promql.Query, error) { return query(ctx, e, opts) })
 		if !tooMuch(err) {
 			return data, notes, err
@@ -435,7 +440,7 @@ func (s *Store) metadata(r *http.Request) (any, annotations.Annotations, error) 
 
 // formatQuery answers /api/v1/format_query.
 func (s *Store) formatQuery(r *http.Request) (any, annotations.Annotations, error) {
-	expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.FormValue("query"))
+	expr, err := parse(r.FormValue("query"))
 	if err != nil {
 		return nil, nil, badData(`invalid parameter "query": %w`, err)
 	}

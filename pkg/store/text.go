@@ -4,6 +4,7 @@ import (
 	"regexp/syntax"
 
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/strutil"
 )
 
 // What a query's text may be. The parser takes time and memory out of proportion to a hostile one (150,000 brackets: half a minute), and can't be
@@ -33,7 +34,11 @@ func checkText(query string) error {
 		case parser.RIGHT_PAREN, parser.RIGHT_BRACE, parser.RIGHT_BRACKET:
 			depth--
 		case parser.STRING:
-			if err := checkRegex(it.Val); err != nil {
+			text, err := strutil.Unquote(it.Val)
+			if err != nil {
+				return nil // the parser says what is wrong
+			}
+			if err := checkRegex(text); err != nil {
 				return err
 			}
 		}
@@ -46,8 +51,8 @@ func checkText(query string) error {
 	}
 }
 
-// checkRegex bounds what a string would take if it is a regular expression: a few nested repetitions make a program of 100 MB
-// (regexp/syntax allows 128).
+// checkRegex bounds what a string would take if it is a regular expression: a repeated class of letters makes a program of tens of megabytes
+// (regexp/syntax, maxSize and maxRunes, allow 128).
 func checkRegex(text string) error {
 	re, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
