@@ -115,7 +115,7 @@ func NewServer(o Options) (*Server, error) {
 	s.service = &service{
 		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
 		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
-		frequency: &frequency{from: frequencies}, resumes: &resumes{},
+		frequency: &frequency{from: frequencies}, resumes: &resumes{}, limits: newLimits(),
 		batchSize: o.BatchSize, batchDelay: o.BatchDelay, closing: make(chan struct{}), log: o.Log,
 	}
 	s.handler = s.routes()

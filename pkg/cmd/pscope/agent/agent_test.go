@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +13,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
+
+	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 )
 
 // start runs a whole agent in snapshot mode, which needs no privileges, and gives what it logs and a function that ends it.
@@ -86,11 +92,11 @@ func get(t *testing.T, socket, path string) int {
 // lacks asks an agent what it lacks.
 func lacks(t *testing.T, socket string) string {
 	t.Helper()
-	c, url, err := client.Options{Socket: socket}.HTTP()
+	c, err := (&client.Options{Socket: socket}).Dial()
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := pscopev1connect.NewScopeServiceClient(c, url).ListTargets(t.Context(), connect.NewRequest(&pb.ListTargetsRequest{}))
+	res, err := c.ListTargets(t.Context(), connect.NewRequest(&pb.ListTargetsRequest{}))
 	if err != nil {
 		t.Fatal(err)
 	}
