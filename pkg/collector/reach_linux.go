@@ -1,6 +1,8 @@
 package collector
 
 import (
+	"fmt"
+
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 )
@@ -45,4 +47,12 @@ func outOfReach(l *goruntime.Layout) (field string) {
 		}
 	}
 	return ""
+}
+
+// beyondReach says that the kernel side can't observe what runs this program; nil: it can.
+func beyondReach(bin *goruntime.Binary) error {
+	if field := outOfReach(&bin.Layout); field != "" {
+		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, bin.GoVersion)
+	}
+	return nil
 }
