@@ -41,6 +41,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asAgent) != "" {
 		runAsAgent()
 	}
+	if mode := os.Getenv(asAnsweringAgent); mode != "" {
+		runAnsweringAgent(mode)
+	}
 	code := m.Run()
 	if bin, err := targetBinary(); err == nil {
 		os.RemoveAll(filepath.Dir(bin))
