@@ -284,7 +284,7 @@ func stopAgent(t *testing.T, mode string) {
 	}
 	// One goroutine spun until the agent was stopped and for as long as the kernel side went on.
 	known := time.Duration(after.At-before.At) - after.Paused
-	if mode != "snapshot" && (busy < known*6/10 || busy > known*15/10) {
+	if mode != "snapshot" && busy < known*6/10 {
 		t.Errorf("of %v that are known one goroutine spun in nearly all, %v are said to be busy", known, busy)
 	}
 
