@@ -26,6 +26,9 @@ type Collector interface {
 	Targets() []pstate.Target
 	// Agent says what this host allows.
 	Agent() AgentInfo
+	// LastRound is when the loop of Run last went round, which it does several times a second; before Run, when the Collector was made. It takes
+	// no lock, so that it answers whatever hangs.
+	LastRound() time.Time
 }
 
 // Sink receives raw records as they close. pkg/timeline's Store is one.

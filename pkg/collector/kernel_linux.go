@@ -33,7 +33,8 @@ type kernelSide struct {
 	links   []link.Link
 	sampled []kern.ScopeCpuSamples // by CPU
 	samples sampling
-	threads threadReader
+	threads threadTable
+	probes  probes
 
 	trapCosts atomic.Int64 // a hit of a uprobe, in ns; 0: not measured
 
@@ -62,7 +63,12 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	}
 	chunks := uint32((o.MaxPs + chunkPs - 1) / chunkPs)
 	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
-	spec.Maps[kern.ScopeMapThreads].MaxEntries = uint32(o.MaxThreads)
+	sets := threadSets(o.MaxThreads)
+	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
+	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
+	if err = spec.Variables["thread_set_mask"].Set(sets - 1); err != nil {
+		return nil, fmt.Errorf("set the size of the table of threads: %w", err)
+	}
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
 	cpus, cpusErr := possibleCPUs()
 	if cpusErr == nil { // else no CPU is sampled, and attach says why
@@ -80,6 +86,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 			k = nil
 		}
 	}()
+	if !o.NoStops || o.Migrations {
+		k.probes.choose(spec)
+	}
 	if err = spec.LoadAndAssign(&k.objs, nil); err != nil {
 		return k, explainLoad(err)
 	}
@@ -87,6 +96,12 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		return k, err
 	}
 	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
+		return k, err
+	}
+	if k.threads.sets, err = mapped[kern.ScopeThreadSet](k, k.objs.ThreadSets); err != nil {
+		return k, err
+	}
+	if k.threads.entries, err = mapped[kern.ScopeThread](k, k.objs.Threads); err != nil {
 		return k, err
 	}
 	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
@@ -249,6 +264,8 @@ func (k *kernelSide) attend(pid int32, target uint32, from, to kern.ScopeActivit
 
 func (k *kernelSide) wake() {
 	for len(k.resting) > 0 && time.Since(k.resting[0].since) > restFor {
+		// The kernel side knows a thread as one of the target with this index: none may be left from the one before.
+		k.forgetThreads(k.resting[0].target)
 		k.freeTargets = append(k.freeTargets, k.resting[0].target)
 		k.freeChunks = append(k.freeChunks, k.resting[0].chunks...)
 		k.resting = k.resting[1:]
@@ -275,6 +292,11 @@ func (k *kernelSide) hint(tgid uint32) {
 	}
 	word, shift := &k.hints[tgid%hints/4], tgid%4*16
 	atomic.StoreUint64(word, *word&^(0xffff<<shift)|v<<shift)
+}
+
+// forgetThreads removes the threads of a target from the table.
+func (k *kernelSide) forgetThreads(target uint32) {
+	k.threads.removeIf(func(th *kern.ScopeThread) bool { return th.Target == target })
 }
 
 func (k *kernelSide) close() {

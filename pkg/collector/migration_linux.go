@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf/link"
-
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -386,12 +384,12 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	for i := range slots {
 		slots[i] = o.slot(int32(i))
 	}
-	exe, done, err := o.openExecutable()
+	file, err := o.proc.OpenExecutable()
 	o.mu.Unlock()
 	if err != nil {
 		return got, err
 	}
-	defer done()
+	defer file.Close()
 	before := make([]startCounts, len(slots))
 	for i, slot := range slots {
 		before[i].read(&k.starts[slot])
@@ -402,9 +400,9 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	atomic.StoreUint32(&w.Number, m.number)
 	atomic.StoreUint64(&w.Length, uint64(length))
 	at := monoNow()
-	l, err := exe.Uprobe(goruntime.Started, k.objs.Execute, &link.UprobeOptions{Address: m.site.FileOffset, PID: int(o.info.PID)})
+	l, err := k.probes.attach(o.site(file, m.site), k.objs.Execute)
 	if err != nil {
-		return got, fmt.Errorf("probe %s: %w", goruntime.Started, err)
+		return got, err
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
 	got.begin = monoNow()
