@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -16,8 +17,10 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -43,7 +46,7 @@ type agentAnswer struct {
 
 func runAnsweringAgent(mode string) {
 	rec := &record{intervals: map[pstate.Key][]pstate.Interval{}, ended: map[pstate.Key]int64{}}
-	o := Options{Mode: Mode(mode), Include: regexp.MustCompile("^pscope-test-target$"), Sink: rec, CostBudget: -1}
+	o := Options{Mode: Mode(mode), Include: regexp.MustCompile("^pscope-test-(target|killed)$"), Sink: rec, CostBudget: -1}
 	if mode == "windows" {
 		o.Mode, o.Windows = ModeEBPF, 2
 	}
@@ -311,4 +314,103 @@ func stopAgent(t *testing.T, mode string) {
 		t.Errorf("later, %d pauses are counted and intervals tell of %v of the pause", two.Pauses, two.InHole)
 	}
 	t.Logf("paused for %v; back after %v; busy for %v of %v known before", after.Paused, took, busy, known)
+}
+
+// codeAt reads a process's code.
+func codeAt(t *testing.T, pid int, addr uint64) string {
+	t.Helper()
+	mem, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mem.Close()
+	code := make([]byte, 4)
+	if _, err := mem.ReadAt(code, int64(addr)); err != nil {
+		t.Fatal(err)
+	}
+	return string(code)
+}
+
+// An agent that is killed can't clean up. The kernel does: no program, map or link is left, and the target's code is what it was.
+func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
+	// Under a name that no other agent on this machine looks for: each has a probe at the same place.
+	built, err := targetBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := filepath.Join(t.TempDir(), "pscope-test-killed")
+	if err := os.WriteFile(own, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(own)
+	p, in := piped(t, cmd)
+	t.Cleanup(func() { in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	p.out.Scan()
+	pid := cmd.Process.Pid
+	file, err := os.Open(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	bin, err := goruntime.Inspect(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, ok := bin.Probe(stopProbe)
+	if !ok {
+		t.Fatal("the target has no place for the probe")
+	}
+	untouched := codeAt(t, pid, site.Addr)
+	agent := startAnsweringAgent(t, "ebpf")
+	waitFor(t, "the agent observes", func() bool { return agent.ask(pid, 0, 0).Observed })
+	waitFor(t, "the probe is there", func() bool { return codeAt(t, pid, site.Addr) != untouched })
+	maps, progs, links := kernelIDs(t, agent.cmd.Process.Pid, "map"), kernelIDs(t, agent.cmd.Process.Pid, "prog"), kernelIDs(t, agent.cmd.Process.Pid, "link")
+	if len(maps) < 5 || len(progs) < 5 || len(links) < 4 {
+		t.Fatalf("the agent holds maps %v, programs %v, links %v: the test shows nothing", maps, progs, links)
+	}
+	if err := agent.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = agent.cmd.Wait()
+	gone := func(o io.Closer, err error) bool {
+		if err == nil {
+			o.Close()
+		}
+		return errors.Is(err, os.ErrNotExist)
+	}
+	left := func() (what []string) {
+		if codeAt(t, pid, site.Addr) != untouched {
+			what = append(what, "the probe")
+		}
+		for _, id := range maps {
+			if m, err := ebpf.NewMapFromID(ebpf.MapID(id)); !gone(m, err) {
+				what = append(what, fmt.Sprintf("map %v %v", m, err))
+			}
+		}
+		for _, id := range progs {
+			if p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); !gone(p, err) {
+				what = append(what, fmt.Sprintf("program %v %v", p, err))
+			}
+		}
+		for _, id := range links {
+			if l, err := link.NewFromID(link.ID(id)); !gone(l, err) {
+				what = append(what, fmt.Sprintf("link %v %v", id, err))
+			}
+		}
+		return what
+	}
+	killed := time.Now()
+	for len(left()) > 0 {
+		if time.Since(killed) > time.Minute { // the kernel waits for a grace period or two, and on a busy machine those are long
+			t.Fatalf("left of the agent: %v", left())
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	took := time.Since(killed)
+	p.say("gc 3")
+	t.Logf("%d maps, %d programs and %d links were gone after %v", len(maps), len(progs), len(links), took)
 }
