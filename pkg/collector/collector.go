@@ -48,8 +48,6 @@ type AgentInfo struct {
 	Lacks  []Lack
 	// GlobalLost counts losses that belong to no target, by reason.
 	GlobalLost map[string]uint64
-	// Paused is how long nothing was observed because the agent was stopped, starved or stuck. No total contains this time.
-	Paused time.Duration
 }
 
 // Lack is one thing that this host or these privileges don't allow.
