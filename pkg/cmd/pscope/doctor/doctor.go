@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,7 +133,7 @@ func examine(ctx context.Context, agent *client.Options, patience time.Duration,
 	looking, cancel := context.WithTimeout(ctx, processesMost)
 	defer cancel()
 	r.Processes, r.hidden, r.Hidden = goProcesses(looking, t.info)
-	r.Lacks = append(append([]collector.Lack{}, t.Lacks...), r.hidden...)
+	r.Lacks = slices.Concat([]collector.Lack{}, t.Lacks, r.hidden, h.lacks())
 	r.decide(h.onlyChildren())
 	r.judge()
 	r.Agent = askAgent(ctx, agent)
