@@ -152,7 +152,7 @@ int execute(struct pt_regs *ctx)
 	u32 index = 0;
 	struct target *t = target_of(bpf_get_current_pid_tgid() >> 32, &index);
 
-	if (t)
+	if (t && !agent_silent(now))
 		started(t, index, first_argument(ctx), now);
 	return 0;
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -35,6 +36,7 @@ type collect struct {
 	o      Options
 	clock  *clock
 	kernel *kernelSide // nil in snapshot mode
+	heart  heartbeat
 	info   agentInfo
 
 	drainMu  sync.Mutex // guards record, and that events are taken in order
@@ -69,12 +71,13 @@ func New(o Options) (Collector, error) {
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
+			c.heart.shared = k.objs.AgentAliveUntil
 			if why := k.probes.why; why != nil {
 				why = explainProbe(why)
 				c.info.lack(lackOf(lack.Stops, why))
 				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
 			}
-			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
+			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
 				err = explainSamples(err)
 				c.info.lack(lackOf(lack.Samples, err))
 				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
@@ -145,6 +148,7 @@ func kernelRelease() string {
 
 // Run implements Collector.
 func (c *collect) Run(ctx context.Context) error {
+	c.heart.beat()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
@@ -164,6 +168,10 @@ func (c *collect) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		if since, late := c.heart.beat(); late {
+			c.resume(since)
+			looked = time.Now()
+		}
 		now := time.Now()
 		c.loopAt.Store(int64(now.Sub(c.made)))
 		quickly := c.drain()
@@ -177,6 +185,9 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
+			if c.kernel != nil {
+				c.kernel.samples.check(now, c.o.Log)
+			}
 			c.seeWhetherToldOfAll()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
@@ -313,12 +324,18 @@ func (c *collect) watched() bool {
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
 	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
+	if !c.heart.wait() {
+		return nil // nobody knows what the targets do now
+	}
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {
 		if v, ok := o.view(); ok {
 			out = append(out, v)
 		}
+	}
+	if c.heart.silent() {
+		return nil
 	}
 	return out
 }
@@ -350,8 +367,15 @@ func (c *collect) Agent() AgentInfo {
 		out.Lacks = append(out.Lacks, l)
 	}
 	c.info.mu.Unlock()
+	out.GlobalLost = map[string]uint64{}
+	if n := c.heart.pauses.Load(); n > 0 {
+		out.GlobalLost["agent_paused"] = n
+	}
 	if c.kernel != nil {
-		out.GlobalLost = c.kernel.globalLost()
+		if l, ok := c.kernel.samples.lack(); ok {
+			out.Lacks = append(out.Lacks, l)
+		}
+		maps.Copy(out.GlobalLost, c.kernel.globalLost())
 		if n := c.orphans.Load(); n > 0 {
 			out.GlobalLost["ended_target"] = n
 		}

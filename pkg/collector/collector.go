@@ -20,7 +20,8 @@ type Collector interface {
 	// Run observes until ctx is done. It returns an error only if nothing can be observed at all.
 	Run(ctx context.Context) error
 	// Views gives every observed target, each consistent in itself at one instant not before now and brought up to it. Totals never
-	// decrease from call to call. Targets that ended or are refused are not in it.
+	// decrease from call to call. Targets that ended or are refused are not in it. It is empty while the agent has not caught up after it was stopped or starved: what is
+	// held of the targets then is out of date.
 	Views(now time.Time) []pstate.TargetView
 	// Targets gives every Go process found, also those refused, with the reason.
 	Targets() []pstate.Target
@@ -94,6 +95,9 @@ type Options struct {
 	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where observing it all the time costs too much. 0: as
 	// the governor says. For measuring what the windows miss.
 	Windows int
+	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For measuring: it costs each event three looks
+	// at the clock.
+	TimeRuns bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }

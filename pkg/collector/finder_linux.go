@@ -276,6 +276,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		tries = 1
 	}
 	delete(f.starting, t.PID)
+	pauses := f.c.heart.pauses.Load()
 	for try := range tries {
 		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
 			break
@@ -297,6 +298,12 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		f.c.rosterChanged()
 		t = o.info // the governor and tier 2 may change it from now on
 		f.c.mu.Unlock()
+		if f.c.heart.pauses.Load() != pauses {
+			// The agent was not running for a while just now, and whoever brought everything up to date may not have known of this target.
+			f.c.forget(o)
+			f.c.changed(t.PID)
+			return
+		}
 		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
 	case errors.Is(err, goruntime.ErrExited):
 	default:

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -17,8 +18,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// chunkPs is how many consecutive Ps of a target share a chunk of records (bpf/types.h).
-const chunkPs = 8
+// chunkPs is how many consecutive Ps of a target share a chunk of records.
+const chunkPs = int(kern.ScopeChunksCHUNK_PS)
 
 // kernelSide is the loaded BPF object with its maps, the two big ones mapped into memory.
 type kernelSide struct {
@@ -31,6 +32,7 @@ type kernelSide struct {
 	starts  []kern.ScopeP_startCounts   // likewise, by P as in records
 	mapped  [][]byte
 	links   []link.Link
+	sampled []kern.ScopeCpuSamples // by CPU
 	samples sampling
 	threads threadTable
 	probes  probes
@@ -61,7 +63,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		return nil, err
 	}
 	chunks := uint32((o.MaxPs + chunkPs - 1) / chunkPs)
-	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
+	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * uint32(chunkPs)
 	sets := threadSets(o.MaxThreads)
 	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
 	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
@@ -69,9 +71,13 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		return nil, fmt.Errorf("set the size of the table of threads: %w", err)
 	}
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
+	cpus, cpusErr := possibleCPUs()
+	if cpusErr == nil { // else no CPU is sampled, and attach says why
+		spec.Maps[kern.ScopeMapSampledCpus].MaxEntries = uint32(cpus)
+	}
 	if o.Migrations {
 		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
-		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * chunkPs
+		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * uint32(chunkPs)
 		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
 	}
 	k = &kernelSide{entered: map[uint32]uint32{}}
@@ -83,6 +89,16 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	}()
 	if !o.NoStops || o.Migrations {
 		k.probes.choose(spec)
+	}
+	if kernel, err := btf.LoadKernelSpec(); err == nil { // else the programs can't be loaded, which says why
+		if err := fitTracepoints(spec, kernel); err != nil {
+			return k, err
+		}
+	}
+	if o.TimeRuns {
+		if err = spec.Variables["time_runs"].Set(uint32(1)); err != nil {
+			return k, fmt.Errorf("switch on the timing of runs: %w", err)
+		}
 	}
 	if err = loadAndAssign(spec, &k.objs); err != nil {
 		return k, err
@@ -102,6 +118,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
 		return k, err
 	}
+	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.objs.SampledCpus); err != nil {
+		return k, err
+	}
 	if o.Migrations {
 		if k.windows, err = mapped[kern.ScopeMigrationWindow](k, k.objs.MigrationWindows); err != nil {
 			return k, err
@@ -109,6 +128,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
 			return k, err
 		}
+	}
+	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
+		return k, err
 	}
 	for i := len(k.targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
@@ -251,8 +273,8 @@ func (k *kernelSide) wake() {
 
 // The table of hints, as bpf/maps.h has it.
 const (
-	hints      = 1 << 16
-	hintShared = 0xffff
+	hints      = uint32(kern.ScopeHintsHINTS)
+	hintShared = uint64(kern.ScopeHintsHINT_SHARED)
 )
 
 // hint brings the kernel side's short cut to a tgid's target up to date. Several targets may share it.
@@ -297,6 +319,12 @@ func (k *kernelSide) globalLost() map[string]uint64 {
 		if n := k.lostOf(kern.ScopeLostReason(i)); n > 0 {
 			out[name] = n
 		}
+	}
+	if n := k.samples.lost.Load(); n > 0 {
+		out["samples_missed"] = n
+	}
+	if n := recursionMisses(k.programs()); n > 0 {
+		out["programs_not_run"] = n
 	}
 	return out
 }

@@ -54,6 +54,7 @@ type observed struct {
 	migrations *migrations // tier 2; nil unless it is asked for
 	windows    windows
 	blind      bool // the governor leaves nothing but snapshots
+	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
 }
 
@@ -160,9 +161,6 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	return o, nil
 }
 
-// schedWordsOfM is M_SCHED_WORDS of bpf/walk.h.
-const schedWordsOfM = 6
-
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
 	k := o.c.kernel
@@ -181,7 +179,7 @@ func (o *observed) claim() (err error) {
 		tlsG = int32(o.bin.TLSG)
 	}
 	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
-	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*schedWordsOfM))
+	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*int32(kern.ScopeReachM_SCHED_WORDS)))
 	started, _ := o.bin.Probe(goruntime.WorldStarted)
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
@@ -339,7 +337,7 @@ func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
 	return nil
 }
 
-func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs + int(p%chunkPs) }
+func (o *observed) slot(p int32) int { return int(o.chunks[int(p)/chunkPs])*chunkPs + int(p)%chunkPs }
 
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
@@ -476,7 +474,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),
-		Threads: o.threads, ThreadsAt: o.threadsAt,
+		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {
@@ -521,7 +519,7 @@ func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
 	}
 	d := atomic.LoadUint64(&r.D_time)
-	if w := atomic.LoadUint64(&r.D_word); w>>36 > 0 {
+	if w := atomic.LoadUint64(&r.D_word); w>>sinceBits > 0 {
 		d += elapsed(raw.now, w)
 	}
 	v.Uninterruptible = time.Duration(d) * tick

@@ -3,13 +3,14 @@ package collector
 import (
 	"fmt"
 
+	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 )
 
-// What bpf/walk.h reads of an m, from procid on, and of a p, from its beginning, in words of 8 bytes: M_WORDS and P_WORDS there.
+// What bpf/walk.h reads of an m, from procid on, and of a p, from its beginning, in words of 8 bytes.
 const (
-	wordsOfM = 21
-	wordsOfP = 8
+	wordsOfM = int32(kern.ScopeReachM_WORDS)
+	wordsOfP = int32(kern.ScopeReachP_WORDS)
 )
 
 // outOfReach names a field that the kernel side would not find: the programs read the beginning of a p, in which its number comes first, and a piece of an m, in

@@ -51,13 +51,10 @@ func (o *observed) marking(now uint64) {
 	}
 }
 
-// AT_SHIFT and AT_TRIES of bpf/types.h.
 const (
-	atShift = 8
-	atTries = 2
+	atShift = kern.ScopeAtPlacesAT_SHIFT
+	atTries = kern.ScopeAtPlacesAT_TRIES
 )
-
-var _ [1 << atShift]uint16 = kern.ScopeTarget{}.At
 
 // placeOf is place_of of bpf/walk.h.
 func placeOf(addr uint64) uint64 { return addr * 0x9e3779b97f4a7c15 >> (64 - atShift) }

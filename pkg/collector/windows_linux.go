@@ -282,9 +282,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 			th.Time[rest] += away - on - waiting
 			th.Word = uint64(wordOf(now, 0, 0, state))
 		}
-		th.SwitchIn, th.Handed, th.Held, th.Lost = now, 0, 0, 0
-		th.Slot, th.D_slot, th.Unheld, th.Gave, th.Woken, th.Named, th.Stayed = 0, 0, 0, 0, 0, 0, 0
-		known[tid] = th
+		known[tid] = unseated(th, now)
 	}
 	return known
 }
