@@ -41,6 +41,8 @@ const (
 	OtherUsers = "processes of other users"
 	History    = "lasting history"
 	BothWays   = "socket and address together"
+	// Frequencies is what pkg/cpufreq reads.
+	Frequencies = "CPU frequencies"
 )
 
 // HostPIDs says how an agent in a container sees the host's processes.
