@@ -31,6 +31,7 @@ const enum chunks *names_chunks __attribute__((unused));
 const enum at_places *names_at_places __attribute__((unused));
 const enum lag_bounds *names_lag_bounds __attribute__((unused));
 const enum hints *names_hints __attribute__((unused));
+const enum thread_key *names_thread_key __attribute__((unused));
 const enum reach *names_reach __attribute__((unused));
 const struct exec_event *execs __attribute__((unused));
 const struct stop_event *stops __attribute__((unused));
