@@ -53,7 +53,7 @@ type observed struct {
 	fullReason string      // info.Reason while the governor leaves nothing out
 	migrations *migrations // tier 2; nil unless it is asked for
 	windows    windows
-	blind      bool // the governor leaves nothing but snapshots
+	blind      bool          // the governor leaves nothing but snapshots
 	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
 }
