@@ -30,6 +30,9 @@ func (o *observed) snapshot(n int) error {
 		return err
 	}
 	now := nowTick()
+	if o.c.heart.beyond(now) {
+		return nil
+	}
 	o.countUncounted()
 	o.resting.since, o.resting.stale, o.resting.snapAt = 0, false, now
 	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
@@ -208,6 +211,9 @@ func (o *observed) flush(last bool) {
 			continue // there is nothing to tell
 		}
 		raw, _ := read(p.rec)
+		if o.c.heart.beyond(raw.now) {
+			break
+		}
 		out = o.take(out, p, raw, last)
 	}
 	o.scratch = out
