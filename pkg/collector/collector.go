@@ -95,6 +95,9 @@ type Options struct {
 	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where observing it all the time costs too much. 0: as
 	// the governor says. For measuring what the windows miss.
 	Windows int
+	// ShowArguments puts the arguments of a process into Target.Cmdline; without it there is only what the process calls itself, since arguments often
+	// hold passwords.
+	ShowArguments bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }
