@@ -35,9 +35,12 @@ describe('isQuick', () => {
     '(?<n>a)\\k<n>',
     '(?=a)a',
     '(?!b)a',
-    'x'.repeat(20_000),
-  ])('leaves %.30s to the backend', (expression) => {
+  ])('leaves %s to the backend', (expression) => {
     expect(isQuick(expression)).toBe(false);
+  });
+
+  it('leaves a very long one to the backend', () => {
+    expect(isQuick('x'.repeat(20_000))).toBe(false);
   });
 
   it('bounds the time of what it lets pass', () => {
