@@ -4,13 +4,17 @@
 #ifndef PSCOPE_WALK_H
 #define PSCOPE_WALK_H
 
-#define G_IN_REGISTER 0x7fffffff
 #define G_SYSCALL 3	   // runtime._Gsyscall
 #define G_SCAN 0x1000	   // runtime._Gscan, a flag on the status
 #define GC_MODE_NONE 0	   // runtime.gcMarkWorkerNotWorker
 
-// The head of a runtime.p: id, status, link, ticks and m lie in its first 64 bytes in every known version.
-#define P_WORDS 8
+// How many words of the target's structures are read at once. What is needed must lie within them, or the agent refuses the target
+// (pkg/collector/reach_linux.go).
+enum reach {
+	P_WORDS = 8,	   // the head of a runtime.p: id, status, link, ticks and m lie there in every known version
+	M_WORDS = 21,	   // of an m, from procid on: curg, p, nextp and oldp
+	M_SCHED_WORDS = 6, // of an m, from curg on, where that is enough: the agent sets keeps_m only then
+};
 
 struct m_view {
 	u64 curg;
@@ -83,13 +87,6 @@ static __noinline u32 tid_inside(struct task_struct *task)
 	return nr;
 }
 
-// How many words of an m are read at once, from procid on: curg, p and nextp lie within them, or the agent refuses the target (claim in
-// pkg/collector/reach_linux.go).
-#define M_WORDS 21
-
-// How many from curg on, where that is enough: the agent sets keeps_m only then.
-#define M_SCHED_WORDS 6
-
 static __always_inline u64 word_from(const u64 *w, u64 bytes, u64 words)
 {
 	u64 i = bytes >> 3;
@@ -115,13 +112,14 @@ static __always_inline int read_own_m(struct target *t, u64 m, struct m_view *v)
 	return 0;
 }
 
-// Reads the m at an address, if it is the m of this thread.
-static __always_inline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
+// Reads the m at an address, from procid on, if it is the m of this thread. A function of its own because of the stack: kernels before 6.13 give a program and
+// all functions it is in at once 512 bytes.
+static __noinline int read_named_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
 {
 	u64 w[M_WORDS];
 
-	if (th->named && th->m == m && t->layout.keeps_m)
-		return read_own_m(t, m, v);
+	if (!t || !th || !v)
+		return -1;
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + t->layout.m_procid))) {
 		lose(t, LOST_READ_FAULT);
 		return -1;
@@ -134,6 +132,14 @@ static __always_inline int read_m(struct target *t, u64 m, struct thread *th, st
 	v->nextp = word_from(w, t->layout.m_nextp - t->layout.m_procid, M_WORDS);
 	v->oldp = word_from(w, t->layout.m_p - t->layout.m_procid + 16, M_WORDS); // p, nextp and oldp are neighbours in every known version
 	return 0;
+}
+
+// The same where it may already be known to be this thread's.
+static __always_inline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
+{
+	if (th->named && th->m == m && t->layout.keeps_m)
+		return read_own_m(t, m, v);
+	return read_named_m(t, m, th, task, v);
 }
 
 static __noinline int read_p(struct target *t, u64 addr, struct p_view *v)

@@ -5,19 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -36,6 +36,7 @@ type collect struct {
 	o      Options
 	clock  *clock
 	kernel *kernelSide // nil in snapshot mode
+	heart  heartbeat
 	info   agentInfo
 
 	drainMu  sync.Mutex // guards record, and that events are taken in order
@@ -63,37 +64,51 @@ type collect struct {
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
 func New(o Options) (Collector, error) {
+	c := newCollect(o)
+	o = c.o
+	if o.Mode != ModeSnapshot {
+		k, err := kernelSideHere(&c.o)
+		switch {
+		case err == nil:
+			c.kernel, c.info.Mode = k, "ebpf"
+			c.heart.shared = k.objs.AgentAliveUntil
+			if why := k.probes.why; why != nil {
+				why = explainProbe(why)
+				c.info.lack(lackOf(lack.Stops, why))
+				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
+			}
+			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
+				err = explainSamples(err)
+				c.info.lack(lackOf(lack.Samples, err))
+				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
+			}
+		case o.Mode == ModeEBPF:
+			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, fixFor(err))
+		default:
+			c.info.lack(lackOf(lack.EBPF, err))
+			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", fixFor(err))
+		}
+	} else {
+		c.info.lack(lack.ModeIsSnapshot())
+	}
+	if o.Migrations && c.kernel == nil {
+		c.info.lack(lack.MigrationsNeedEBPF())
+	}
+	return c, nil
+}
+
+// newCollect is a collector without a kernel side.
+func newCollect(o Options) *collect {
 	o.defaults()
 	c := &collect{
 		o: o, clock: newClock(), made: time.Now(),
 		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
+		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
 	}
-	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
-	if o.Mode != ModeSnapshot {
-		k, err := loadKernelSide(&c.o)
-		switch {
-		case err == nil:
-			c.kernel, c.info.Mode = k, "ebpf"
-			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
-				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
-			}
-		case o.Mode == ModeEBPF:
-			return nil, fmt.Errorf("eBPF can't be used: %w. %s", err, fixFor(err))
-		default:
-			c.info.lack("eBPF", err.Error(), fixFor(err))
-			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", fixFor(err))
-		}
-	} else {
-		c.info.lack("eBPF", "--mode is snapshot", "start the agent with --mode auto")
-	}
+	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	c.rosterChanged()
-	c.windows = make(chan struct{}, windowsAtOnce)
-	c.unprobing = make(chan struct{}, unprobesAtOnce)
-	if o.Migrations && c.kernel == nil {
-		c.info.lack("goroutine migrations", "they are counted by eBPF", "see eBPF")
-	}
 	c.found = newFinder(c)
-	return c, nil
+	return c
 }
 
 // agentInfo is AgentInfo as it comes to be.
@@ -103,35 +118,24 @@ type agentInfo struct {
 	hidden hidden
 }
 
-func (a *agentInfo) lack(what, why, fix string) {
+// lack notes what is missing, once.
+func (a *agentInfo) lack(l Lack) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Lacks = append(a.Lacks, Lack{what, why, fix})
+	if !slices.Contains(a.Lacks, l) {
+		a.Lacks = append(a.Lacks, l)
+	}
 }
 
 func (a *agentInfo) snapshotReason() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.Lacks {
-		if l.What == "eBPF" {
-			return "snapshots only: " + l.Why
+		if l.What == lack.EBPF {
+			return lack.SnapshotsOnly(l.Why)
 		}
 	}
 	return ""
-}
-
-// fixFor says what the user can do about a kernel side that can't be had.
-func fixFor(err error) string {
-	var ve *ebpf.VerifierError
-	switch {
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return "Run the agent as root, or give it the capabilities: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep $(command -v pscope)"
-	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):
-		return "Linux 5.18 or later is needed, built with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS and CONFIG_DEBUG_INFO_BTF; `pscope doctor` says which is missing"
-	case errors.Is(err, os.ErrNotExist):
-		return "The kernel's BTF is missing: use a kernel built with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux must exist)"
-	}
-	return "`pscope doctor` says what this host allows"
 }
 
 func kernelRelease() string {
@@ -144,6 +148,7 @@ func kernelRelease() string {
 
 // Run implements Collector.
 func (c *collect) Run(ctx context.Context) error {
+	c.heart.beat()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
@@ -163,6 +168,10 @@ func (c *collect) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		if since, late := c.heart.beat(); late {
+			c.resume(since)
+			looked = time.Now()
+		}
 		now := time.Now()
 		c.loopAt.Store(int64(now.Sub(c.made)))
 		quickly := c.drain()
@@ -176,6 +185,9 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
+			if c.kernel != nil {
+				c.kernel.samples.check(now, c.o.Log)
+			}
 			c.seeWhetherToldOfAll()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
@@ -194,7 +206,7 @@ func (c *collect) Run(ctx context.Context) error {
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
-	d, err := measureTrap(c.kernel.objs.WorldStarted)
+	d, err := c.kernel.probes.measureTrap(c.kernel.objs.WorldStarted)
 	if err != nil {
 		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", usualTrap, "err", err)
 		return
@@ -312,12 +324,18 @@ func (c *collect) watched() bool {
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
 	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
+	if !c.heart.wait() {
+		return nil // nobody knows what the targets do now
+	}
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {
 		if v, ok := o.view(); ok {
 			out = append(out, v)
 		}
+	}
+	if c.heart.silent() {
+		return nil
 	}
 	return out
 }
@@ -349,8 +367,15 @@ func (c *collect) Agent() AgentInfo {
 		out.Lacks = append(out.Lacks, l)
 	}
 	c.info.mu.Unlock()
+	out.GlobalLost = map[string]uint64{}
+	if n := c.heart.pauses.Load(); n > 0 {
+		out.GlobalLost["agent_paused"] = n
+	}
 	if c.kernel != nil {
-		out.GlobalLost = c.kernel.globalLost()
+		if l, ok := c.kernel.samples.lack(); ok {
+			out.Lacks = append(out.Lacks, l)
+		}
+		maps.Copy(out.GlobalLost, c.kernel.globalLost())
 		if n := c.orphans.Load(); n > 0 {
 			out.GlobalLost["ended_target"] = n
 		}
@@ -360,6 +385,9 @@ func (c *collect) Agent() AgentInfo {
 
 // thread reads one thread's entry.
 func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	th, ok = o.c.kernel.threadEntry(tid)
-	return th, ok && th.Target == o.index
+	entry := o.c.kernel.threads.find(tid)
+	if entry == nil || entry.Target != o.index {
+		return th, false
+	}
+	return *entry, true
 }

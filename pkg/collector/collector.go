@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -19,7 +20,8 @@ type Collector interface {
 	// Run observes until ctx is done. It returns an error only if nothing can be observed at all.
 	Run(ctx context.Context) error
 	// Views gives every observed target, each consistent in itself at one instant not before now and brought up to it. Totals never
-	// decrease from call to call. Targets that ended or are refused are not in it.
+	// decrease from call to call. Targets that ended or are refused are not in it. It is empty while the agent has not caught up after it was stopped or starved: what is
+	// held of the targets then is out of date.
 	Views(now time.Time) []pstate.TargetView
 	// Targets gives every Go process found, also those refused, with the reason.
 	Targets() []pstate.Target
@@ -49,11 +51,7 @@ type AgentInfo struct {
 }
 
 // Lack is one thing that this host or these privileges don't allow.
-type Lack struct {
-	What string // what is missing from the picture
-	Why  string // what stands in the way
-	Fix  string // what the user can do
-}
+type Lack = lack.Lack
 
 // Mode chooses how targets are observed.
 type Mode string
@@ -84,6 +82,8 @@ type Options struct {
 	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than IntervalBudget.
 	HostIntervalBudget int
 	ProcRoot           string // default /proc
+	// Only is the one process to look at; 0: all. For trying on a child what an agent would do.
+	Only int32
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
 	// no limit.
 	CostBudget float64

@@ -3,17 +3,18 @@ package collector
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
-	"github.com/p-scope/p-scope/pkg/internal/cleantext"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -27,7 +28,7 @@ type observed struct {
 	index  uint32            // in the table of targets; 0 without eBPF
 	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
 	chunks []uint16
-	links  []link.Link // tier 1
+	links  []io.Closer // tier 1
 
 	wanted   uint64      // raw intervals it had or would have had, when the budgets were refilled last; c.drainMu guards it
 	learning atomic.Bool // samples taken more often would teach something of it
@@ -52,7 +53,8 @@ type observed struct {
 	fullReason string      // info.Reason while the governor leaves nothing out
 	migrations *migrations // tier 2; nil unless it is asked for
 	windows    windows
-	blind      bool // the governor leaves nothing but snapshots
+	blind      bool          // the governor leaves nothing but snapshots
+	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
 }
 
@@ -145,7 +147,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		o.mu.Unlock()
 	}
 	if c.o.NoStops {
-		o.info.Reason = "stops are not seen: their probes are switched off"
+		o.info.Reason = lack.NoStops(lack.StopsSwitchedOff)
 		o.fullReason = o.info.Reason
 		return o, nil
 	}
@@ -154,15 +156,13 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 			return o, gone
 		}
 		// The totals are right without it: only stops are missing.
-		o.info.Reason = "stops are not seen: " + cleantext.Text(err.Error(), cleantext.MaxReason)
+		err = explainProbe(err)
+		o.info.Reason = lack.NoStops(err.Error())
 		o.fullReason = o.info.Reason
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
 	}
 	return o, nil
 }
-
-// schedWordsOfM is M_SCHED_WORDS of bpf/walk.h.
-const schedWordsOfM = 6
 
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
@@ -172,8 +172,8 @@ func (o *observed) claim() (err error) {
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
-	if field := outOfReach(l); field != "" {
-		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, o.bin.GoVersion)
+	if err := beyondReach(o.bin); err != nil {
+		return err
 	}
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
 	// this way must name the thread.
@@ -182,7 +182,7 @@ func (o *observed) claim() (err error) {
 		tlsG = int32(o.bin.TLSG)
 	}
 	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
-	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*schedWordsOfM))
+	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*int32(kern.ScopeReachM_SCHED_WORDS)))
 	started, _ := o.bin.Probe(goruntime.WorldStarted)
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
@@ -306,18 +306,19 @@ func (o *observed) enterThreads() {
 			th.D_slot = th.LastSlot
 		}
 		// An entry of a target that had this process's number before is not one the kernel side has made since.
-		if old, ok := o.c.kernel.threadEntry(uint32(m.TID)); ok && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
-			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
+		table := &o.c.kernel.threads
+		if old := table.find(uint32(m.TID)); old != nil && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
+			table.remove(uint32(m.TID))
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back.
 		if th.D_slot != 0 {
 			countD(p.rec, now)
 		}
-		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
+		err = table.add(uint32(m.TID), &th)
 		if err != nil && th.D_slot != 0 {
 			oneLessInD(p.rec)
 		}
-		if errors.Is(err, ebpf.ErrKeyExist) {
+		if errors.Is(err, errThreadKnown) {
 			continue
 		}
 		if err != nil {
@@ -339,38 +340,37 @@ func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
 	return nil
 }
 
-func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs + int(p%chunkPs) }
+func (o *observed) slot(p int32) int { return int(o.chunks[int(p)/chunkPs])*chunkPs + int(p)%chunkPs }
 
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
+	if err := worldProbesMissing(o.bin); err != nil {
+		return err
+	}
 	k := o.c.kernel
-	exe, done, err := o.openExecutable()
+	file, err := o.proc.OpenExecutable()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer file.Close()
 	for _, probe := range []struct {
-		name     string
-		prog     *ebpf.Program
-		optional bool
+		name string
+		prog *ebpf.Program
 	}{
-		{goruntime.WorldStarted, k.objs.WorldStarted, true}, // first: the others must know whether a stop's end will be told
-		{"startTheWorldWithSema", k.objs.StartWorld, false},
-		{stopProbe, k.objs.StopWorld, false},
+		{goruntime.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
+		{startProbe, k.objs.StartWorld},
+		{stopProbe, k.objs.StopWorld},
 	} {
 		site, ok := o.bin.Probe(probe.name)
-		if !ok && probe.optional {
-			continue
-		}
 		if !ok {
-			return fmt.Errorf("%s is not in the program", probe.name)
+			continue // the first: not every release of Go has it
 		}
 		if probe.name == stopProbe {
 			o.expectStops()
 		}
-		l, err := exe.Uprobe(probe.name, probe.prog, &link.UprobeOptions{Address: site.FileOffset, PID: int(o.info.PID)})
+		l, err := k.probes.attach(o.site(file, site), probe.prog)
 		if err != nil {
-			return fmt.Errorf("probe %s: %w", probe.name, err)
+			return err
 		}
 		o.links = append(o.links, l)
 		if probe.name == goruntime.WorldStarted {
@@ -380,19 +380,9 @@ func (o *observed) probeWorld() error {
 	return nil
 }
 
-// openExecutable gives the program that the process runs, for probes. done is to be called after the last one is attached.
-func (o *observed) openExecutable() (exe *link.Executable, done func(), err error) {
-	file, err := o.proc.OpenExecutable()
-	if err != nil {
-		return nil, nil, err
-	}
-	// By the descriptor: a path through the process would be followed anew, perhaps into another program (see OpenExecutable).
-	exe, err = link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
-	if err != nil {
-		file.Close()
-		return nil, nil, err
-	}
-	return exe, func() { file.Close() }, nil
+// site is where a probe goes in the file that the process runs, which goruntime.Process.OpenExecutable gave.
+func (o *observed) site(file *os.File, at goruntime.ProbeSite) site {
+	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(o.info.PID)}
 }
 
 // unprobeWorld takes the tier 1 probes out of the target's code.
@@ -412,7 +402,7 @@ const unprobesAtOnce = 16
 // unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more: a grace period of Tasks Trace RCU
 // (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and half a second on a busy machine, in uninterruptible sleep. Those who
 // wait at the same time share it, and so the probes are not taken out one after the other.
-func (c *collect) unprobe(links []link.Link) {
+func (c *collect) unprobe(links []io.Closer) {
 	var wg sync.WaitGroup
 	for _, l := range links {
 		wg.Go(func() {
@@ -487,7 +477,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),
-		Threads: o.threads, ThreadsAt: o.threadsAt,
+		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {
@@ -532,7 +522,7 @@ func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
 	}
 	d := atomic.LoadUint64(&r.D_time)
-	if w := atomic.LoadUint64(&r.D_word); w>>36 > 0 {
+	if w := atomic.LoadUint64(&r.D_word); w>>sinceBits > 0 {
 		d += elapsed(raw.now, w)
 	}
 	v.Uninterruptible = time.Duration(d) * tick
