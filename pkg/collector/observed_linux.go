@@ -64,6 +64,9 @@ type observedP struct {
 	id          int32
 	runqDepth   int32
 	runqHist    [pstate.RunqBuckets]uint64
+	runqSum     uint64
+	runqIdle    uint64
+	runqIdleSum uint64
 	schedTick   wide
 	syscallTick wide
 	ledger      ledger
@@ -515,7 +518,7 @@ func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 	since := p.renewed.of(uint64(raw.word), sinceTick(raw.now, uint64(raw.word)))
 	*v = pstate.PView{
 		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.c.clock.unix(since), TID: int32(raw.word.owner()),
-		RunqDepth: p.runqDepth, RunqHist: p.runqHist, SchedTick: p.schedTick.total, SyscallTick: p.syscallTick.total,
+		RunqDepth: p.runqDepth, RunqHist: p.runqHist, RunqSum: p.runqSum, RunqIdle: p.runqIdle, RunqIdleSum: p.runqIdleSum, SchedTick: p.schedTick.total, SyscallTick: p.syscallTick.total,
 		Time: shown.durations(), FirstSeen: p.firstSeen,
 		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
 	}

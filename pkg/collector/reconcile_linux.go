@@ -45,6 +45,12 @@ func (o *observed) snapshot(n int) error {
 			}
 		}
 	}
+	idle := 0
+	for i := range o.snap.Ps {
+		if o.snap.Ps[i].OK && o.snap.Ps[i].State == pstate.Idle {
+			idle++
+		}
+	}
 	for i, p := range o.ps {
 		if i >= len(o.snap.Ps) {
 			o.bury(p, now) // GOMAXPROCS went down: procresize cuts allp (runtime/proc.go)
@@ -56,9 +62,7 @@ func (o *observed) snapshot(n int) error {
 			continue
 		}
 		p.see(seen)
-		if seen.RunqDepth >= 0 {
-			p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
-		}
+		p.countDepth(seen, idle)
 		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
 			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
 			if o.index != 0 {
@@ -88,6 +92,22 @@ func (o *observed) snapshot(n int) error {
 	}
 	o.flush(false)
 	return nil
+}
+
+// countDepth counts the depth of a P's run queue in a snapshot in which so many Ps were idle.
+func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle int) {
+	if seen.RunqDepth < 0 {
+		return
+	}
+	p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
+	p.runqSum += uint64(seen.RunqDepth)
+	if seen.State == pstate.Idle {
+		idle-- // itself
+	}
+	if seen.RunqDepth > 0 && idle > 0 {
+		p.runqIdle++
+		p.runqIdleSum += uint64(seen.RunqDepth)
+	}
 }
 
 // bury marks a P that is beyond GOMAXPROCS.

@@ -91,6 +91,12 @@ func SocketAndAddress(err error) Lack {
 	return Lack{BothWays, err.Error(), "free what the reason names, or choose another with --socket and --listen, and start the agent again"}
 }
 
+// Unprotected is the lack of an agent that --insecure lets serve on an address beyond loopback.
+func Unprotected(listen string) Lack {
+	return Lack{"protection of " + listen, "--insecure lets anyone who reaches it ask this agent",
+		"start the agent with --token-file, or with --tls-cert, --tls-key and --tls-client-ca, instead"}
+}
+
 // HiddenFromUser is the lack of an agent that may not read the programs of others; which names them.
 func HiddenFromUser(which string) Lack {
 	return Lack{OtherUsers, "the programs of " + which + " may not be read", GivePrivileges()}
