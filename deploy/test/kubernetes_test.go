@@ -171,3 +171,30 @@ func TestToken(t *testing.T) {
 		t.Errorf("volume %+v", last)
 	}
 }
+
+// No container runs without a seccomp profile: the runtime's own, or the shipped one where that forbids what observing takes.
+func TestSeccompProfiles(t *testing.T) {
+	for _, c := range []struct {
+		components []string
+		kind       corev1.SeccompProfileType
+		file       string
+	}{
+		{nil, corev1.SeccompProfileTypeRuntimeDefault, ""},
+		{[]string{"seccomp"}, corev1.SeccompProfileTypeLocalhost, "pscope.json"},
+	} {
+		p := as[appsv1.DaemonSet](t, overlay(t, c.components...), "DaemonSet").Spec.Template.Spec.SecurityContext.SeccompProfile
+		file := ""
+		if p != nil && p.LocalhostProfile != nil {
+			file = *p.LocalhostProfile
+		}
+		if p == nil || p.Type != c.kind || file != c.file {
+			t.Errorf("with %v: %+v", c.components, p)
+		}
+		if file == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join("..", "seccomp", file)); err != nil {
+			t.Error(err)
+		}
+	}
+}
