@@ -261,6 +261,46 @@ CASE(rule_2_a_thread_that_is_woken_while_on_its_CPU_takes_the_P_at_once)
 	CHECK_EQ("waits", record(1)->wake_sum, 0);
 }
 
+// netpoll gave thread 1 work: it took P 0, which nothing announces, and wakes the next M.
+CASE(rule_2_a_waker_that_took_its_P_silently_is_seen_when_it_hands_over_another)
+{
+	a_process(3);
+	address_known(0);
+	at(10);
+	seen_asleep(2);
+	seen_asleep(1);
+	at(100);
+	comes(0, 1);
+	takes(1, 0);
+	hands_to(2, 1);
+	at(200);
+	wakes(0, 2);
+	P_IS(0, P_RUNNING, T_ON_CPU, 1);
+	P_TIME(0, P_RUNNING, T_ON_CPU, 100);
+	P_IS(1, P_IDLE, T_RUNNABLE, 2);
+	CHECK_EQ("slot", thread(1)->slot, FIRST_SLOT + 1);
+	// It is given back, and taken by another, before this one leaves: the burst is known all the same.
+	at(250);
+	gives_back(1, 0);
+	idle_list(0);
+	at(260);
+	leaves(0, ASLEEP);
+	P_IS(0, P_IDLE, T_NONE, 0);
+	P_TIME(0, P_RUNNING, T_ON_CPU, 160);
+
+	// Without a hand-over the P is seen when the thread leaves.
+	a_process(3);
+	address_known(0);
+	seen_asleep(2);
+	seen_asleep(1);
+	at(100);
+	comes(0, 1);
+	takes(1, 0);
+	at(200);
+	wakes(0, 2);
+	P_IS(0, P_IDLE, T_NONE, 0);
+}
+
 CASE(rule_2_only_a_waker_of_the_same_process_and_only_a_P_that_is_handed_over)
 {
 	static struct task_struct stranger = {.pid = 77, .tgid = 77};
