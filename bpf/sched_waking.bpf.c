@@ -127,5 +127,6 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	if (handed)
 		waker_took(t, now);
 	measured(t, began);
+	run_ended(TIMED_WAKING, began);
 	return 0;
 }

@@ -201,6 +201,13 @@ struct cpu_samples {
 	u32 pad;
 };
 
+// Where the tracepoint sched_switch has the state of the thread that leaves.
+enum switch_order {
+	STATE_LAST = 0,
+	STATE_FIRST = 1,
+	STATE_ABSENT = 2,
+};
+
 enum event_kind {
 	EVENT_INTERVAL = 1,
 	EVENT_STOP = 2,

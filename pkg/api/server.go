@@ -239,7 +239,7 @@ func (s *Server) observe(ctx context.Context) {
 func (s *Server) gather(now time.Time) metrics.Snapshot {
 	c := s.opts.Collector
 	info := c.Agent()
-	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64), Paused: info.Paused, Self: metrics.Self()}
+	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64), Self: metrics.Self()}
 	for reason, n := range info.GlobalLost {
 		snap.Lost[reason] += n
 	}

@@ -371,7 +371,6 @@ func (c *collect) Agent() AgentInfo {
 	if n := c.heart.pauses.Load(); n > 0 {
 		out.GlobalLost["agent_paused"] = n
 	}
-	out.Paused = time.Duration(c.heart.paused.Load())
 	if c.kernel != nil {
 		if l, ok := c.kernel.samples.lack(); ok {
 			out.Lacks = append(out.Lacks, l)

@@ -48,8 +48,6 @@ type AgentInfo struct {
 	Lacks  []Lack
 	// GlobalLost counts losses that belong to no target, by reason.
 	GlobalLost map[string]uint64
-	// Paused is how long nothing was observed because the agent was stopped, starved or stuck. No total contains this time.
-	Paused time.Duration
 }
 
 // Lack is one thing that this host or these privileges don't allow.
@@ -97,6 +95,9 @@ type Options struct {
 	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where observing it all the time costs too much. 0: as
 	// the governor says. For measuring what the windows miss.
 	Windows int
+	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For measuring: it costs each event three looks
+	// at the clock.
+	TimeRuns bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -88,6 +89,16 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	}()
 	if !o.NoStops || o.Migrations {
 		k.probes.choose(spec)
+	}
+	if kernel, err := btf.LoadKernelSpec(); err == nil { // else the programs can't be loaded, which says why
+		if err := fitTracepoints(spec, kernel); err != nil {
+			return k, err
+		}
+	}
+	if o.TimeRuns {
+		if err = spec.Variables["time_runs"].Set(uint32(1)); err != nil {
+			return k, fmt.Errorf("switch on the timing of runs: %w", err)
+		}
 	}
 	if err = loadAndAssign(spec, &k.objs); err != nil {
 		return k, err

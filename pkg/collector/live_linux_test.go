@@ -48,6 +48,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asAgent) != "" {
 		runAsAgent()
 	}
+	if mode := os.Getenv(asAnsweringAgent); mode != "" {
+		runAnsweringAgent(mode)
+	}
 	code := m.Run()
 	if bin, err := targetBinary(); err == nil && bin != os.Getenv("PSCOPE_TEST_TARGET") {
 		os.RemoveAll(filepath.Dir(bin))

@@ -54,6 +54,7 @@ type observed struct {
 	migrations *migrations // tier 2; nil unless it is asked for
 	windows    windows
 	blind      bool // the governor leaves nothing but snapshots
+	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
 }
 
@@ -473,7 +474,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),
-		Threads: o.threads, ThreadsAt: o.threadsAt,
+		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {
