@@ -1,0 +1,104 @@
+package main
+
+import (
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/p-scope/p-scope/tools/kernels/account"
+)
+
+// each runs f in n goroutines until all have returned.
+func each(n int, f func(i int)) {
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() { f(i) })
+	}
+	wg.Wait()
+}
+
+// spin computes until a time. It looks at the clock now and then, which on a system whose clock needs a system call is one.
+func spin(until time.Time) {
+	x := uint64(1)
+	for time.Now().Before(until) {
+		for range 20_000 {
+			x ^= x << 13
+			x ^= x >> 7
+			x ^= x << 17
+		}
+	}
+	sink.Store(x)
+}
+
+// sink takes results of work that must not be optimised away.
+var sink atomic.Uint64
+
+// bursts keeps each P busy for three fifths of the time.
+func bursts(d time.Duration) {
+	end := time.Now().Add(d)
+	each(account.Ps, func(int) {
+		for time.Now().Before(end) {
+			spin(time.Now().Add(60 * time.Millisecond))
+			time.Sleep(40 * time.Millisecond)
+		}
+	})
+}
+
+// node makes work for the GC's marking.
+type node struct {
+	next *node
+	data [6]uint64
+}
+
+// heap is what stays alive while there are collections.
+var heap []*node
+
+// collections allocates so that there are some a second, with pauses so that their number does not depend on the machine alone.
+func collections(d time.Duration) {
+	end := time.Now().Add(d)
+	const lists, length = 64, 1000
+	heap = make([]*node, lists)
+	each(account.Ps, func(i int) {
+		for n := i; time.Now().Before(end); n += account.Ps {
+			var list *node
+			for range length {
+				list = &node{next: list}
+			}
+			heap[n%lists] = list
+			if n%16 < account.Ps {
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	})
+	heap = nil
+}
+
+// reads makes calls that take long enough to be sampled and short enough to stay with their P, and gives the time in them.
+func reads(d time.Duration) time.Duration {
+	end := time.Now().Add(d)
+	f, err := os.Open("/dev/zero")
+	if err != nil {
+		panic(err)
+	}
+	defer f.Close()
+	buf := make([]byte, 1<<20)
+	var in time.Duration
+	for time.Now().Before(end) {
+		for range 4 {
+			began := time.Now()
+			if _, err := f.Read(buf); err != nil {
+				panic(err)
+			}
+			in += time.Since(began)
+		}
+		spin(time.Now().Add(500 * time.Microsecond))
+	}
+	return in
+}
+
+// queue has more goroutines compute than there are Ps.
+func queue(d time.Duration) {
+	end := time.Now().Add(d)
+	each(account.Computing, func(int) { spin(end) })
+}
