@@ -1,5 +1,10 @@
 package account
 
+import (
+	"fmt"
+	"strconv"
+)
+
 // Result is what the checker saw of one run of the agent on one kernel as one user: a line of JSON behind ResultMark.
 type Result struct {
 	User    string `json:"user"`
@@ -88,4 +93,12 @@ type Doctor struct {
 	// Checks are all that are not ok, as "name: result: detail".
 	Checks []string `json:"checks,omitempty"`
 	Failed string   `json:"failed,omitempty"`
+}
+
+// String is one number where both readings say the same.
+func (r Range) String() string {
+	if r.Least == r.Most {
+		return strconv.FormatUint(r.Least, 10)
+	}
+	return fmt.Sprintf("%d to %d", r.Least, r.Most)
 }
