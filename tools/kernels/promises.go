@@ -75,7 +75,8 @@ func docsTable() string {
 		}
 		name := from + " and later"
 		if next != "" {
-			name = fmt.Sprintf("%s up to %s", from, next)
+			n := lineOf(next)
+			name = fmt.Sprintf("%s to %d.%d", from, n[0], n[1]-1)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, cells[plan.Root], cells[plan.Documented], cells[plan.Unprivileged],
 			strings.Join(triedOn(from, next), ", "))
