@@ -65,7 +65,7 @@ func parse(args []string) (*options, error) {
 	fs.StringVar(&o.cache, "cache", filepath.Join(".cache", "kernels"), "`directory` for packages")
 	fs.IntVar(&o.cpus, "cpus", 2, "CPUs of the guest")
 	fs.IntVar(&o.memory, "memory", 2048, "its memory in MB")
-	fs.DurationVar(&o.limit, "limit", 10*time.Minute, "end the guest after this long")
+	fs.DurationVar(&o.limit, "limit", 30*time.Minute, "end the guest after this long")
 	fs.BoolVar(&o.log, "log", false, "print the kernel's log at the end")
 	list := func(to *[]string, name, value, usage string) {
 		*to = strings.Split(value, ",")

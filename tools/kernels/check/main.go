@@ -64,6 +64,9 @@ func (s settings) check(ctx context.Context, r *account.Result) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		return err
+	}
 	owner := plan.User{ID: foreign}
 	if s.user == plan.Unprivileged {
 		owner = u

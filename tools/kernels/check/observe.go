@@ -17,7 +17,8 @@ const settle = 3 * time.Second
 
 // observe has a program do its work and compares what it says with what the agent says of the same time.
 func (a *agent) observe(ctx context.Context, p *program, seconds float64, t *account.Target) error {
-	err := a.until(ctx, 90*time.Second, "target", func() (bool, error) {
+	// Searching a program's code for its layout takes an emulated machine minutes.
+	err := a.until(ctx, 10*time.Minute, "target", func() (bool, error) {
 		found, err := a.target(ctx, p.pid())
 		if found == nil {
 			return false, err

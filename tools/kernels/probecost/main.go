@@ -48,7 +48,7 @@ func main() {
 
 func measureAll() error {
 	entry := reflect.ValueOf(probed).Pointer()
-	code := unsafe.Slice((*byte)(unsafe.Pointer(entry)), 64)
+	code := unsafe.Slice((*byte)(unsafe.Pointer(reflect.ValueOf(probed).Pointer())), 64)
 	emulated, ok := goruntime.EmulatedEntry(code, uint64(entry))
 	if !ok {
 		return errors.New("the probed function has no instruction that the kernel emulates")
