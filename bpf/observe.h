@@ -90,10 +90,10 @@ static __always_inline void d_leave(struct target *t, struct thread *th, u64 now
 	u32 slot = th->d_slot;
 	struct p_record *r;
 
-	if (!slot)
+	// The CPU that a thread leaves and the one that wakes it may both find it counted: one of them takes it back.
+	if (!slot || __sync_val_compare_and_swap(&th->d_slot, slot, 0) != slot)
 		return;
 	slot--;
-	th->d_slot = 0;
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	if (r)
 		d_change(t, r, now, -1);

@@ -137,30 +137,71 @@ static __always_inline void switched_in(struct target *t, u32 index, struct task
 	}
 }
 
-// args: preempt, prev, next, prev_state (the last since 5.18)
+// The arguments of the tracepoint in the order that this kernel has them, which the agent takes from the kernel's BTF (pkg/collector/tracepoints_linux.go): preempt, prev, next and, since
+// 5.19, prev_state; 5.18 has prev_state before prev (kernel commits fa2c3254d7cf and 9c2136be0878).
+const volatile u32 switch_args_order;
+
+struct switch_args {
+	struct task_struct *prev;
+	struct task_struct *next;
+	u64 state; // of prev, as include/linux/sched.h has it
+};
+
+// An argument is read at a fixed place each time, because the verifier takes no other.
+static __always_inline void read_switch_args(struct bpf_raw_tracepoint_args *ctx, struct switch_args *a)
+{
+	u64 first = ctx->args[1], second = ctx->args[2];
+
+	asm volatile("" : "+r"(first), "+r"(second));
+	if (switch_args_order == STATE_FIRST) {
+		u64 third = ctx->args[3];
+
+		asm volatile("" : "+r"(third));
+		a->state = first;
+		a->prev = (struct task_struct *)second;
+		a->next = (struct task_struct *)third;
+		return;
+	}
+	a->prev = (struct task_struct *)first;
+	a->next = (struct task_struct *)second;
+	a->state = 0;
+	if (switch_args_order == STATE_LAST) {
+		u64 third = ctx->args[3];
+
+		asm volatile("" : "+r"(third));
+		a->state = third;
+	} else if (bpf_core_field_exists(a->prev->__state)) {
+		a->state = BPF_CORE_READ(a->prev, __state);
+	}
+}
+
+static __always_inline void thread_leaves(struct target *t, u32 index, struct switch_args *a, bool preempt, u32 tid, u64 began)
+{
+	if (a->state & TASK_EXITING)
+		thread_gone(t, tid, began >> TICK_SHIFT);
+	else
+		switched_out(t, index, a->prev, began, left_as(preempt, a->state));
+	measured(t, began);
+}
+
 SEC("raw_tp/sched_switch")
 int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct task_struct *prev = (struct task_struct *)ctx->args[1];
-	struct task_struct *next = (struct task_struct *)ctx->args[2];
+	struct switch_args a;
 	u32 index = 0;
-	u64 began = 0, from, ids = current_ids(prev);
+	u64 began = 0, from, ids;
 	struct target *t;
 
-	// prev is still the current task.
+	read_switch_args(ctx, &a);
+	ids = current_ids(a.prev); // prev is still the current task
 	t = ids >> 32 ? target_of(ids >> 32, &index) : 0; // the idle task is none
 	if (t) {
 		began = bpf_ktime_get_ns();
 		if (agent_silent(began))
 			return 0;
-		if (ctx->args[3] & TASK_EXITING) {
-			thread_gone(t, ids, began >> TICK_SHIFT);
-		} else {
-			switched_out(t, index, prev, began, left_as(ctx->args[0], ctx->args[3]));
-		}
-		measured(t, began);
+		thread_leaves(t, index, &a, ctx->args[0], ids, began);
 	}
-	ids = ids_of(next);
+	ids = ids_of(a.next);
 	t = ids >> 32 ? target_of(ids >> 32, &index) : 0;
 	if (t) {
 		// One thread leaves and the other comes at the same instant, or the time this program takes would be nobody's.
@@ -169,8 +210,10 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 			began = bpf_ktime_get_ns();
 		if (agent_silent(began))
 			return 0;
-		switched_in(t, index, next, began, ids);
+		switched_in(t, index, a.next, began, ids);
 		measured_from(t, began, from ? from : began);
 	}
+	if (began)
+		run_ended(TIMED_SWITCH, began);
 	return 0;
 }

@@ -3,26 +3,7 @@
 #ifndef PSCOPE_TYPES_H
 #define PSCOPE_TYPES_H
 
-// P states and thread states; the numbers are those of pkg/pstate (the first five P states are the Go runtime's own).
-enum p_state {
-	P_IDLE = 0,
-	P_RUNNING = 1,
-	P_SYSCALL = 2,
-	P_GCSTOP = 3,
-	P_DEAD = 4,
-	P_GC = 5,
-	P_STATES = 6,
-};
-
-enum thread_state {
-	T_NONE = 0,
-	T_ON_CPU = 1,
-	T_RUNNABLE = 2,
-	T_SLEEPING = 3,
-	T_UNINTERRUPTIBLE = 4,
-	T_STOPPED = 5,
-	T_STATES = 6,
-};
+#include "shared.h"
 
 // Time inside the kernel side is counted in ticks of 64 ns of CLOCK_MONOTONIC.
 //
@@ -52,7 +33,6 @@ enum chunks {
 #define MAX_CHUNKS 128
 #define MAX_PS (MAX_CHUNKS * CHUNK_PS)
 #define MAX_TARGETS 1024
-#define WAKE_BUCKETS 64
 #define STOP_ARRIVALS 64
 
 // The table target.at.
@@ -179,7 +159,10 @@ struct p_record {
 
 // One set of the table of threads: the tids of those in it, 0 for a free place.
 #define THREAD_WAYS 8
-#define THREAD_ENTERING (1U << 31) // in a key: the entry is not complete yet
+enum thread_key {
+	THREAD_ENTERING_BIT = 31, // in a key: the entry is not complete yet
+};
+#define THREAD_ENTERING (1U << THREAD_ENTERING_BIT)
 struct thread_set {
 	u32 key[THREAD_WAYS];
 };
@@ -216,6 +199,13 @@ struct cpu_samples {
 	u64 seen;	   // that came, whatever ran
 	u32 stands_for;	   // ticks that one stands for. The agent sets it: the time between two, or more where some of them don't come
 	u32 pad;
+};
+
+// Where the tracepoint sched_switch has the state of the thread that leaves.
+enum switch_order {
+	STATE_LAST = 0,
+	STATE_FIRST = 1,
+	STATE_ABSENT = 2,
 };
 
 enum event_kind {

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). Entry probes only.
 
-// runtime.stwReason of the two stops between which the GC marks; the numbers are those of every known version (pkg/goruntime, StopReason).
-#define STOP_MARK_TERMINATION 1
-#define STOP_SWEEP_TERMINATION 2
-
 struct world_walk {
 	struct target *t;
 	struct stop_event *e;

@@ -50,6 +50,71 @@ CASE(race_a_thread_woken_while_it_leaves_its_CPU_in_D_is_counted_no_longer)
 	every_order_at_every_pace(one_wakes_another, thread_2_leaves_in_d, thread_1_wakes_2, thread_2_is_runnable);
 }
 
+// The same where another thread of that P is in D as well: the first must not be taken back twice.
+static void one_wakes_one_of_two_in_d(void)
+{
+	a_process(2);
+	comes(2, 3);
+	takes(3, 1);
+	at(50);
+	leaves(2, IN_D);
+	m_p(3, -1);
+	comes(0, 2);
+	takes(2, 1);
+	comes(1, 1);
+	takes(1, 0);
+	at(100);
+	sampled(0);
+	sampled(1);
+	at(200);
+}
+
+static void only_thread_3_is_in_d(void)
+{
+	THREAD_IS(2, T_RUNNABLE);
+	CHECK_EQ("in D", IN_D_COUNT(1), 1);
+	CHECK_EQ("slot of its D", thread(2)->d_slot, 0);
+}
+
+CASE(race_a_thread_woken_while_it_leaves_in_D_is_taken_back_once)
+{
+	every_order_at_every_pace(one_wakes_one_of_two_in_d, thread_2_leaves_in_d, thread_1_wakes_2, only_thread_3_is_in_d);
+}
+
+// Two CPUs see a thread for the first time: it leaves one and is woken from the other.
+static void an_unknown_thread(void)
+{
+	a_process(2);
+	comes(1, 1);
+	takes(1, 0);
+	cpus[0].current = &tasks[2];
+	at(200);
+}
+
+static void thread_2_is_one_entry(void)
+{
+	// Where each finds the other about to enter it, both leave it to a later event: a loss, which is counted.
+	u64 lost = target->lost[LOST_CONTENDED];
+
+	if (!thread(2)) {
+		CHECK_EQ("contended", lost, 2);
+		return;
+	}
+	CHECK(lost <= 1, "contended %llu times", lost);
+	CHECK_EQ("tid", thread(2)->tid, tid_of(2));
+	CHECK_EQ("tgid", thread(2)->tgid, TGID);
+	CHECK_EQ("target", thread(2)->target, TARGET);
+	CHECK(!strcmp(thread(2)->comm, "m2"), "its name is %s", thread(2)->comm);
+	// Its state, the next event says: a waker that has never seen it can't know that it is on its CPU.
+	CHECK(word_thread(thread(2)->word) == T_RUNNABLE || word_thread(thread(2)->word) == T_SLEEPING, "thread 2 is %s",
+	      thread_names[word_thread(thread(2)->word)]);
+}
+
+CASE(race_a_thread_that_two_CPUs_see_for_the_first_time_has_one_entry)
+{
+	every_order_at_every_pace(an_unknown_thread, thread_2_leaves_asleep, thread_1_wakes_2, thread_2_is_one_entry);
+}
+
 // Thread 2 has no P and looks for work on CPU 0; thread 1 puts P 1 into its nextp and wakes it.
 static void one_hands_over_to_another(void)
 {

@@ -17,7 +17,7 @@ static void mark_worker(u32 n)
 {
 	target->layout.worker_from = WORKER_FROM;
 	target->layout.worker_to = WORKER_TO;
-	poke(G_AT(n) + target->layout.g_gopc, WORKER_FROM + 8, 8);
+	poke(G_AT(n) + usual_layout.g_gopc, WORKER_FROM + 8, 8);
 }
 
 // Rule 1.

@@ -160,30 +160,61 @@ CASE(a_tid_that_another_process_had_before_is_another_thread)
 	takes(1, 0);
 	at(100);
 	leaves(0, ASLEEP);
-	thread(1)->tgid = TGID - 1; // as if left over
+	thread(1)->target = TARGET + 1; // as if left over
 	at(200);
 	comes(0, 1);
-	CHECK_EQ("tgid", thread(1)->tgid, TGID);
+	CHECK_EQ("target", thread(1)->target, TARGET);
 	CHECK_EQ("time", thread(1)->time[T_ON_CPU], 0);
 	CHECK_EQ("slot", thread(1)->slot, 0);
 	CHECK(!strcmp(thread(1)->comm, "m1"), "its name is %s", thread(1)->comm);
 }
 
-CASE(a_full_table_of_threads_is_counted)
+CASE(a_full_set_of_the_table_of_threads_is_counted)
 {
-	struct thread filler = {};
+	u32 set = tid_of(1) % THREAD_SETS;
+	struct thread_set *keys;
 
 	a_process(1);
-	for (u32 tid = 1; tid <= THREADS; tid++)
-		bpf_map_update_elem(&threads, &tid, &filler, BPF_ANY);
+	keys = value_at(&thread_sets, set);
+	for (u32 way = 0; way < THREAD_WAYS; way++)
+		keys->key[way] = THREAD_SETS * (1000 + way) + set;
 	comes(0, 1);
 	takes(1, 0);
 	at(100);
 	sampled(0);
-	wakes(0, 2);
 	leaves(0, ASLEEP);
-	CHECK_EQ("threads full", target->lost[LOST_THREADS_FULL], 4);
+	CHECK_EQ("threads full", target->lost[LOST_THREADS_FULL], 3);
 	P_IS(0, P_IDLE, T_NONE, 0);
+
+	// Another set has room, and so has this one as soon as one of them ends.
+	comes(1, 2);
+	THREAD_IS(2, T_ON_CPU);
+	for (u32 way = 0; way < THREAD_WAYS; way++) {
+		u32 was = keys->key[way];
+
+		remove_thread(was);
+		at(200 + 100 * way);
+		comes(0, 1);
+		THREAD_IS(1, T_ON_CPU);
+		CHECK_EQ("key", keys->key[way], tid_of(1));
+		leaves(0, 0x80);
+		CHECK_EQ("key, after its end", keys->key[way], 0);
+		keys->key[way] = was;
+	}
+	CHECK_EQ("threads full", target->lost[LOST_THREADS_FULL], 3);
+}
+
+CASE(a_thread_is_found_wherever_it_is_in_its_set)
+{
+	struct thread_set keys = {};
+
+	for (u32 way = 0; way < THREAD_WAYS; way++)
+		keys.key[way] = 100 + way;
+	for (u32 way = 0; way < THREAD_WAYS; way++)
+		CHECK_EQ("way", way_of(&keys, 100 + way), way);
+	CHECK_EQ("way of what is not there", way_of(&keys, 99) >= THREAD_WAYS, true);
+	keys.key[3] |= THREAD_ENTERING;
+	CHECK_EQ("way of what is about to be entered", way_of(&keys, 103) >= THREAD_WAYS, true);
 }
 
 // Targets.
@@ -224,6 +255,46 @@ CASE(the_idle_task_and_processes_that_are_no_targets_cost_no_reads)
 	sample(0);
 	CHECK_EQ("reads", user_reads, 0);
 	CHECK_EQ("look-ups besides the hint", points_passed, 0);
+}
+
+// An agent that is stopped must cost nothing (bpf/heartbeat.h).
+CASE(programs_do_nothing_while_the_agent_is_not_heard_of)
+{
+	u64 args[1] = {(u64)&tasks[1]}, word;
+
+	a_process(1);
+	comes(0, 1);
+	takes(1, 0);
+	at(100);
+	leaves(0, PREEMPTED);
+	word = record(0)->word;
+	agent_alive_until = clock_ns;
+	ring_used = 0;
+	at(200);
+	user_reads = 0;
+	comes(0, 1);
+	sampled(0);
+	wakes(0, 2);
+	stops_world(0, 3);
+	starts_world(0, 0);
+	world_has_started(0, 0);
+	leaves(0, IN_D);
+	process_exit((struct bpf_raw_tracepoint_args *)args);
+	exec(0);
+	CHECK_EQ("reads", user_reads, 0);
+	CHECK_EQ("events", ring_used, 0);
+	CHECK_EQ("word", record(0)->word, word);
+	THREAD_IS(1, T_RUNNABLE);
+	CHECK(!thread(2), "a thread is entered");
+	CHECK_EQ("stops", target->stops, 0);
+	// A sample is counted all the same: it came.
+	CHECK_EQ("samples of the CPU", ((struct cpu_samples *)value_at(&sampled_cpus, 0))->seen, 1);
+
+	agent_alive_until = ~0ULL;
+	at(300);
+	comes(0, 1);
+	THREAD_IS(1, T_ON_CPU);
+	P_IS(0, P_RUNNING, T_ON_CPU, 1);
 }
 
 CASE(threads_are_numbered_alike_whatever_the_kernel_offers)

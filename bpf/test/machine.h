@@ -20,6 +20,7 @@ u64 bpf_ktime_get_ns(void)
 
 struct cpu {
 	struct task_struct *current;
+	struct task_struct *next; // while it switches
 };
 
 static struct cpu cpus[CPUS];
@@ -158,7 +159,7 @@ bool swap_fails(void *word)
 // Each value is an allocation of its own, so that the address sanitizer sees a program that goes beyond it.
 #define TARGETS 4
 #define RECORDS 96
-#define THREADS 64
+#define THREAD_SETS 4
 #define RING 256
 
 struct map {
@@ -183,7 +184,9 @@ static struct map maps[] = {
 	{&target_index, TARGETS, 4, sizeof(u32), true},
 	{&targets, TARGETS, 4, sizeof(struct target)},
 	{&p_records, RECORDS, 4, sizeof(struct p_record)},
-	{&threads, THREADS, 4, sizeof(struct thread), true},
+	{&thread_sets, THREAD_SETS, 4, sizeof(struct thread_set)},
+	{&threads, THREAD_SETS * THREAD_WAYS, 4, sizeof(struct thread)},
+	{&sampled_cpus, CPUS, 4, sizeof(struct cpu_samples)},
 	{&lost_global, LOST_REASONS, 4, sizeof(u64)},
 	{&migration_windows, TARGETS, 4, sizeof(struct migration_window)},
 	{&p_starts, RECORDS, 4, sizeof(struct p_start_counts)},
@@ -216,7 +219,7 @@ void *bpf_map_lookup_elem(void *id, const void *key)
 	struct map *m = map_of(id);
 	int i;
 
-	if (id != &target_hints) // nearly every program begins with this one, which no program writes
+	if (id != &target_hints && id != &sampled_cpus) // no program writes the one, and a CPU's own only the other
 		point();
 	i = entry_of(m, *(const u32 *)key);
 	if (i < 0)
@@ -347,7 +350,7 @@ static struct region {
 	u8 bytes[320];
 } regions[REGIONS];
 static u32 n_regions;
-static bool hostile;	  // any address can be read, and what is there is random
+static bool hostile;	  // any address can be read, and half of what is read is random
 static u32 hostile_fault; // of 256 reads so many fail
 static u64 user_reads;
 static u64 (*hostile_word)(void);
@@ -399,16 +402,17 @@ long bpf_probe_read_user(void *to, u32 size, const void *from)
 
 	user_reads++;
 	point();
-	if (hostile && !(r = region_of(at, size))) {
+	r = region_of(at, size);
+	if (hostile && (hostile_word() & 255) >= hostile_fault) {
 		for (u32 i = 0; i < size; i += 8) {
 			u64 v = hostile_word();
 
+			if (r && hostile_word() & 1)
+				memcpy(&v, r->bytes + (at - r->at) + i, size - i < 8 ? size - i : 8);
 			memcpy(out + i, &v, size - i < 8 ? size - i : 8);
 		}
-		if ((hostile_word() & 255) >= hostile_fault)
-			return 0;
+		return 0;
 	}
-	r = region_of(at, size);
 	if (!r) {
 		memset(to, 0, size); // as the kernel does
 		return -14;	     // EFAULT

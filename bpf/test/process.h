@@ -75,12 +75,29 @@ static struct p_record *record(u32 p)
 	return map_of(&p_records)->at[slot].value;
 }
 
+// The entry of a place in the table of threads; null if there is none.
+static struct thread *entry_at(u32 set, u32 way)
+{
+	struct thread_set *keys = map_of(&thread_sets)->at[set].value;
+	u32 key = keys ? keys->key[way] : 0;
+
+	return key && !(key & THREAD_ENTERING) ? map_of(&threads)->at[set * THREAD_WAYS + way].value : 0;
+}
+
 static struct thread *thread(u32 n)
 {
-	struct map *m = map_of(&threads);
-	int i = entry_of(m, tid_of(n));
+	u32 tid = tid_of(n), set = tid & thread_set_mask;
+	struct thread *found = 0;
 
-	return i < 0 ? 0 : m->at[i].value;
+	for (u32 way = 0; way < THREAD_WAYS; way++) {
+		struct thread *th = entry_at(set, way);
+
+		if (th && ((struct thread_set *)map_of(&thread_sets)->at[set].value)->key[way] == tid) {
+			CHECK(!found, "thread %u has two entries", n);
+			found = th;
+		}
+	}
+	return found;
 }
 
 static void *value_at(void *map, u32 key)
@@ -103,7 +120,7 @@ static void at(u64 ticks)
 
 static void p_status(u32 p, u32 status)
 {
-	poke(P_AT(p) + target->layout.p_status, status, 4);
+	poke(P_AT(p) + usual_layout.p_status, status, 4);
 }
 
 static u32 ticks_of[PS];
@@ -111,27 +128,27 @@ static u32 ticks_of[PS];
 // The scheduler started a goroutine on it.
 static void p_runs_another(u32 p)
 {
-	poke(P_AT(p) + target->layout.p_schedtick, ++ticks_of[p], 4);
+	poke(P_AT(p) + usual_layout.p_schedtick, ++ticks_of[p], 4);
 }
 
 static void m_p(u32 n, int p)
 {
-	poke(M_AT(n) + target->layout.m_p, p < 0 ? 0 : P_AT(p), 8);
+	poke(M_AT(n) + usual_layout.m_p, p < 0 ? 0 : P_AT(p), 8);
 }
 
 static void m_nextp(u32 n, int p)
 {
-	poke(M_AT(n) + target->layout.m_nextp, p < 0 ? 0 : P_AT(p), 8);
+	poke(M_AT(n) + usual_layout.m_nextp, p < 0 ? 0 : P_AT(p), 8);
 }
 
 static void m_oldp(u32 n, int p)
 {
-	poke(M_AT(n) + target->layout.m_p + 16, p < 0 ? 0 : P_AT(p), 8);
+	poke(M_AT(n) + usual_layout.m_p + 16, p < 0 ? 0 : P_AT(p), 8);
 }
 
 static void g_status(u32 n, u32 status)
 {
-	poke(G_AT(n) + target->layout.g_atomicstatus, status, 4);
+	poke(G_AT(n) + usual_layout.g_atomicstatus, status, 4);
 }
 
 // An M takes a P, and starts a goroutine on it.
@@ -140,7 +157,7 @@ static void takes(u32 n, u32 p)
 	m_p(n, p);
 	m_nextp(n, -1);
 	p_status(p, P_RUNNING);
-	poke(P_AT(p) + target->layout.p_m, M_AT(n), 8);
+	poke(P_AT(p) + usual_layout.p_m, M_AT(n), 8);
 	p_runs_another(p);
 }
 
@@ -149,7 +166,7 @@ static void gives_back(u32 n, u32 p)
 {
 	m_p(n, -1);
 	p_status(p, P_IDLE);
-	poke(P_AT(p) + target->layout.p_m, 0, 8);
+	poke(P_AT(p) + usual_layout.p_m, 0, 8);
 }
 
 // An M leaves an idle P for another, which it will wake.
@@ -168,7 +185,7 @@ static void set_idle_list(const int *p)
 	for (; *p >= 0; p++) {
 		poke(link, P_AT(*p), 8);
 		p_status(*p, P_IDLE);
-		link = P_AT(*p) + target->layout.p_link;
+		link = P_AT(*p) + usual_layout.p_link;
 	}
 	poke(link, 0, 8);
 }
@@ -186,8 +203,10 @@ static void switch_to(u32 cpu, u32 next, u64 state)
 
 	this_cpu = cpu;
 	prev->__state = state & 0xffff;
+	cpus[cpu].next = &tasks[next];
 	sched_switch((struct bpf_raw_tracepoint_args *)args);
 	cpus[cpu].current = &tasks[next];
+	cpus[cpu].next = 0;
 	tasks[next].__state = 0;
 }
 
@@ -272,6 +291,7 @@ static void enter_target(u32 tgid, u32 index)
 static void a_process(u32 ps)
 {
 	clear_maps();
+	*(u32 *)&thread_set_mask = THREAD_SETS - 1; // the agent does so before it loads the programs
 	clock_step = 0;
 	at(0);
 	n_regions = 0;
@@ -284,7 +304,9 @@ static void a_process(u32 ps)
 	rdonly_cast = as_it_is;
 	kernel_has_fields = true;
 	memset(&regs, 0, sizeof(regs));
-	sample_period = 1000;
+	agent_alive_until = ~0ULL;
+	for (u32 c = 0; c < CPUS; c++)
+		((struct cpu_samples *)value_at(&sampled_cpus, c))->stands_for = 1000;
 
 	enter_target(TGID, TARGET);
 	target = value_at(&targets, TARGET);
@@ -329,14 +351,16 @@ static void a_process(u32 ps)
 		add_region(M_AT(n), 264);
 		add_region(G_AT(n), 288);
 		add_region(G0_AT(n), 288);
-		poke(TLS_AT(n) + 16 + target->layout.tls_g, G0_AT(n), 8);
-		poke(G0_AT(n) + target->layout.g_m, M_AT(n), 8);
-		poke(M_AT(n) + target->layout.m_procid, tid_of(n), 8);
-		poke(M_AT(n) + target->layout.m_curg, G_AT(n), 8);
+		poke(TLS_AT(n) + 16 + usual_layout.tls_g, G0_AT(n), 8);
+		poke(G0_AT(n) + usual_layout.g_m, M_AT(n), 8);
+		poke(M_AT(n) + usual_layout.m_procid, tid_of(n), 8);
+		poke(M_AT(n) + usual_layout.m_curg, G_AT(n), 8);
 		g_status(n, G_RUNNING);
 	}
-	for (u32 c = 0; c < CPUS; c++)
+	for (u32 c = 0; c < CPUS; c++) {
 		cpus[c].current = &tasks[0];
+		cpus[c].next = 0;
+	}
 	this_cpu = 0;
 }
 
@@ -385,12 +409,29 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 // What holds whenever no program runs, whatever happened before.
 static void invariants(void)
 {
-	struct map *records = map_of(&p_records), *all = map_of(&threads);
+	struct map *records = map_of(&p_records);
+	u64 in_d[RECORDS] = {};
 
+	for (u32 i = 0; i < THREAD_SETS * THREAD_WAYS; i++) {
+		struct thread *th = entry_at(i / THREAD_WAYS, i % THREAD_WAYS);
+
+		if (!th)
+			continue;
+		CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot < RECORDS && word_thread(th->word) < T_STATES,
+		      "thread %u has slots %u, %u, %u, word %llx", th->tid, th->slot, th->last_slot, th->d_slot, th->word);
+		if (th->d_slot && th->d_slot < RECORDS)
+			in_d[th->d_slot - 1]++;
+	}
+	for (u32 i = 0; i < THREAD_SETS; i++)
+		for (u32 way = 0; way < THREAD_WAYS; way++) {
+			struct thread_set *keys = map_of(&thread_sets)->at[i].value;
+
+			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u is still about to be entered", keys->key[way]);
+		}
 	for (u32 i = 0; i < records->n_touched; i++) {
 		u32 slot = records->touched[i];
 		struct p_record *r = records->at[slot].value;
-		u64 sum = 0, d = 0;
+		u64 sum = 0;
 
 		for (u32 c = 0; c < P_STATES * T_STATES; c++)
 			sum += r->time[c];
@@ -399,19 +440,8 @@ static void invariants(void)
 		      (s64)((r->word & SINCE_MASK) - (r->birth & SINCE_MASK)));
 		CHECK(word_state(r->word) < P_STATES && word_thread(r->word) < T_STATES, "P %u has no state: %llx", r->id,
 		      r->word);
-		for (u32 j = 0; j < THREADS; j++)
-			if (all->at[j].used && ((struct thread *)all->at[j].value)->d_slot == slot + 1)
-				d++;
-		CHECK(r->d_word >> SINCE_BITS == d, "P %u counts %llu threads in D, and %llu are marked as counted in it", r->id,
-		      r->d_word >> SINCE_BITS, d);
-	}
-	for (u32 i = 0; i < THREADS; i++) {
-		struct thread *th = all->at[i].used ? all->at[i].value : 0;
-
-		if (th)
-			CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot <= RECORDS &&
-				      word_thread(th->word) < T_STATES,
-			      "thread %u has slots %u, %u, %u, word %llx", th->tid, th->slot, th->last_slot, th->d_slot, th->word);
+		CHECK(r->d_word >> SINCE_BITS == in_d[slot], "P %u counts %llu threads in D, and %llu are marked as counted in it",
+		      r->id, r->d_word >> SINCE_BITS, in_d[slot]);
 	}
 }
 

@@ -13,8 +13,9 @@
 #define pt_regs kernel_pt_regs
 #define user_pt_regs kernel_user_pt_regs
 #include "../pscope.bpf.c"
-#include "machine.h"
 #include "check.h"
+#include "machine.h"
+
 #include "process.h"
 #include "cases_account.h"
 #include "cases_rules.h"
@@ -22,17 +23,20 @@
 #include "cases_stops.h"
 #include "cases_threads.h"
 #include "cases_races.h"
+#include "cases_random.h"
 
 int main(int argc, char **argv)
 {
 	int n = 0, failed = 0;
 
+	// Usage: cases [seed of what is random] [name of the only case to run]
+	seed_of_run = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
 	setvbuf(stdout, 0, _IOLBF, 0);
 	for (struct test_case *c = first_case; c; c = c->next) {
 		int status = 0;
 		pid_t child;
 
-		if (argc > 1 && strcmp(argv[1], c->name))
+		if (argc > 2 && strcmp(argv[2], c->name))
 			continue;
 		n++;
 		child = fork();

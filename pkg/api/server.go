@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -20,7 +21,6 @@ import (
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
 	"github.com/p-scope/p-scope/pkg/metrics"
-	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
@@ -29,7 +29,7 @@ type Options struct {
 	Collector Collector
 	Timeline  *timeline.Store
 	// Store is the history. Serve writes to it; opening and closing it is the caller's. nil: no history, and /api/v1 says so.
-	Store *store.Store
+	Store History
 
 	Host    string // label host; empty: the kernel's host name
 	Version string // of the agent
@@ -57,6 +57,16 @@ type Options struct {
 	BatchDelay time.Duration
 
 	Log *slog.Logger
+}
+
+// History keeps the metrics and answers the Prometheus HTTP API over them: a store.Store in this process, or a history.Supervisor of another.
+type History interface {
+	// Run writes what gather gives, once every interval, until ctx is done and all is written.
+	Run(ctx context.Context, gather func(now time.Time) metrics.Snapshot)
+	// Handler answers the Prometheus HTTP API below /api/v1/.
+	Handler() http.Handler
+	// Losses counts samples that are missing, by reason.
+	Losses() map[string]uint64
 }
 
 // Server serves the agent's API.
@@ -105,7 +115,7 @@ func NewServer(o Options) (*Server, error) {
 	s.service = &service{
 		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
 		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
-		frequency: &frequency{from: frequencies}, resumes: &resumes{},
+		frequency: &frequency{from: frequencies}, resumes: &resumes{}, limits: newLimits(),
 		batchSize: o.BatchSize, batchDelay: o.BatchDelay, closing: make(chan struct{}), log: o.Log,
 	}
 	s.handler = s.routes()
@@ -229,7 +239,7 @@ func (s *Server) observe(ctx context.Context) {
 func (s *Server) gather(now time.Time) metrics.Snapshot {
 	c := s.opts.Collector
 	info := c.Agent()
-	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64), Paused: info.Paused, Self: metrics.Self()}
+	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64), Self: metrics.Self()}
 	for reason, n := range info.GlobalLost {
 		snap.Lost[reason] += n
 	}
@@ -239,6 +249,9 @@ func (s *Server) gather(now time.Time) metrics.Snapshot {
 	if s.opts.Store != nil {
 		for reason, n := range s.opts.Store.Losses() {
 			snap.Lost[reason] += n
+		}
+		if process, ok := s.opts.Store.(interface{ Self() map[string]float64 }); ok {
+			maps.Copy(snap.Self, process.Self())
 		}
 	}
 	snap.CPUs, _ = s.service.frequency.read(now) // what is not there is absent; ListTargets says why

@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -47,16 +48,10 @@ type AgentInfo struct {
 	Lacks  []Lack
 	// GlobalLost counts losses that belong to no target, by reason.
 	GlobalLost map[string]uint64
-	// Paused is how long nothing was observed because the agent was stopped, starved or stuck. No total contains this time.
-	Paused time.Duration
 }
 
 // Lack is one thing that this host or these privileges don't allow.
-type Lack struct {
-	What string // what is missing from the picture
-	Why  string // what stands in the way
-	Fix  string // what the user can do
-}
+type Lack = lack.Lack
 
 // Mode chooses how targets are observed.
 type Mode string
@@ -87,6 +82,8 @@ type Options struct {
 	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than IntervalBudget.
 	HostIntervalBudget int
 	ProcRoot           string // default /proc
+	// Only is the one process to look at; 0: all. For trying on a child what an agent would do.
+	Only int32
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
 	// no limit.
 	CostBudget float64
@@ -98,6 +95,9 @@ type Options struct {
 	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where observing it all the time costs too much. 0: as
 	// the governor says. For measuring what the windows miss.
 	Windows int
+	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For measuring: it costs each event three looks
+	// at the clock.
+	TimeRuns bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }

@@ -22,7 +22,6 @@ type heartbeat struct {
 	resuming atomic.Bool    // the records are being brought up to date after a pause
 
 	pauses atomic.Uint64 // after which the loop came back
-	paused atomic.Int64  // ns, how long they were together
 }
 
 // beat says that the agent is alive. It refuses if that comes too late, and gives the time since when the programs may have done nothing: then resumed has to be

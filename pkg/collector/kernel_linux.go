@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -17,8 +18,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// chunkPs is how many consecutive Ps of a target share a chunk of records (bpf/types.h).
-const chunkPs = 8
+// chunkPs is how many consecutive Ps of a target share a chunk of records.
+const chunkPs = int(kern.ScopeChunksCHUNK_PS)
 
 // kernelSide is the loaded BPF object with its maps, the two big ones mapped into memory.
 type kernelSide struct {
@@ -62,7 +63,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		return nil, err
 	}
 	chunks := uint32((o.MaxPs + chunkPs - 1) / chunkPs)
-	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
+	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * uint32(chunkPs)
 	sets := threadSets(o.MaxThreads)
 	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
 	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
@@ -76,7 +77,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	}
 	if o.Migrations {
 		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
-		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * chunkPs
+		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * uint32(chunkPs)
 		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
 	}
 	k = &kernelSide{entered: map[uint32]uint32{}}
@@ -89,8 +90,18 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if !o.NoStops || o.Migrations {
 		k.probes.choose(spec)
 	}
-	if err = spec.LoadAndAssign(&k.objs, nil); err != nil {
-		return k, explainLoad(err)
+	if kernel, err := btf.LoadKernelSpec(); err == nil { // else the programs can't be loaded, which says why
+		if err := fitTracepoints(spec, kernel); err != nil {
+			return k, err
+		}
+	}
+	if o.TimeRuns {
+		if err = spec.Variables["time_runs"].Set(uint32(1)); err != nil {
+			return k, fmt.Errorf("switch on the timing of runs: %w", err)
+		}
+	}
+	if err = loadAndAssign(spec, &k.objs); err != nil {
+		return k, err
 	}
 	if k.targets, err = mapped[kern.ScopeTarget](k, k.objs.Targets); err != nil {
 		return k, err
@@ -151,18 +162,6 @@ func (k *kernelSide) trap() time.Duration {
 		return time.Duration(d)
 	}
 	return usualTrap
-}
-
-// explainLoad adds what the user can do to the errors that privileges and old kernels give.
-func explainLoad(err error) error {
-	var ve *ebpf.VerifierError
-	switch {
-	case errors.As(err, &ve):
-		return fmt.Errorf("this kernel's verifier refuses the programs (Linux 5.18 or later is needed): %w", err)
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("loading BPF programs is not permitted: %w", err)
-	}
-	return err
 }
 
 // mapped maps an array into memory.
@@ -274,8 +273,8 @@ func (k *kernelSide) wake() {
 
 // The table of hints, as bpf/maps.h has it.
 const (
-	hints      = 1 << 16
-	hintShared = 0xffff
+	hints      = uint32(kern.ScopeHintsHINTS)
+	hintShared = uint64(kern.ScopeHintsHINT_SHARED)
 )
 
 // hint brings the kernel side's short cut to a tgid's target up to date. Several targets may share it.

@@ -221,7 +221,7 @@ type startCounts struct {
 	came, gaps             [migrationGaps]uint64
 }
 
-const migrationGaps = 8 // MIGRATION_GAPS of bpf/types.h
+const migrationGaps = len(kern.ScopeP_startCounts{}.Gaps)
 
 // watchMigrations begins tier 2, if it is asked for and can be.
 func (o *observed) watchMigrations() {
@@ -402,7 +402,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	at := monoNow()
 	l, err := k.probes.attach(o.site(file, m.site), k.objs.Execute)
 	if err != nil {
-		return got, err
+		return got, explainProbe(err)
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
 	got.begin = monoNow()
@@ -477,7 +477,7 @@ func (c *startCounts) rate(length, planned time.Duration) (perSecond float64, ca
 	sum := 0.0
 	for i, n := range c.came {
 		came += n
-		if longest := float64(i+1) / migrationGaps * planned.Seconds() / length.Seconds(); n > 0 && longest < mostGap+1e-9 {
+		if longest := float64(i+1) / float64(migrationGaps) * planned.Seconds() / length.Seconds(); n > 0 && longest < mostGap+1e-9 {
 			sum += float64(n) / (1 - float64(c.gaps[i])/float64(n)/float64(length))
 		}
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
-	"github.com/p-scope/p-scope/pkg/internal/cleantext"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -54,6 +54,7 @@ type observed struct {
 	migrations *migrations // tier 2; nil unless it is asked for
 	windows    windows
 	blind      bool // the governor leaves nothing but snapshots
+	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
 }
 
@@ -143,7 +144,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		o.mu.Unlock()
 	}
 	if c.o.NoStops {
-		o.info.Reason = "stops are not seen: their probes are switched off"
+		o.info.Reason = lack.NoStops(lack.StopsSwitchedOff)
 		o.fullReason = o.info.Reason
 		return o, nil
 	}
@@ -152,15 +153,13 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 			return o, gone
 		}
 		// The totals are right without it: only stops are missing.
-		o.info.Reason = "stops are not seen: " + cleantext.Text(err.Error(), cleantext.MaxReason)
+		err = explainProbe(err)
+		o.info.Reason = lack.NoStops(err.Error())
 		o.fullReason = o.info.Reason
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
 	}
 	return o, nil
 }
-
-// schedWordsOfM is M_SCHED_WORDS of bpf/walk.h.
-const schedWordsOfM = 6
 
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
@@ -170,8 +169,8 @@ func (o *observed) claim() (err error) {
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
-	if field := outOfReach(l); field != "" {
-		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, o.bin.GoVersion)
+	if err := beyondReach(o.bin); err != nil {
+		return err
 	}
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
 	// this way must name the thread.
@@ -180,7 +179,7 @@ func (o *observed) claim() (err error) {
 		tlsG = int32(o.bin.TLSG)
 	}
 	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
-	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*schedWordsOfM))
+	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*int32(kern.ScopeReachM_SCHED_WORDS)))
 	started, _ := o.bin.Probe(goruntime.WorldStarted)
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
@@ -338,10 +337,13 @@ func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
 	return nil
 }
 
-func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs + int(p%chunkPs) }
+func (o *observed) slot(p int32) int { return int(o.chunks[int(p)/chunkPs])*chunkPs + int(p)%chunkPs }
 
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
+	if err := worldProbesMissing(o.bin); err != nil {
+		return err
+	}
 	k := o.c.kernel
 	file, err := o.proc.OpenExecutable()
 	if err != nil {
@@ -349,20 +351,16 @@ func (o *observed) probeWorld() error {
 	}
 	defer file.Close()
 	for _, probe := range []struct {
-		name     string
-		prog     *ebpf.Program
-		optional bool
+		name string
+		prog *ebpf.Program
 	}{
-		{goruntime.WorldStarted, k.objs.WorldStarted, true}, // first: the others must know whether a stop's end will be told
-		{"startTheWorldWithSema", k.objs.StartWorld, false},
-		{stopProbe, k.objs.StopWorld, false},
+		{goruntime.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
+		{startProbe, k.objs.StartWorld},
+		{stopProbe, k.objs.StopWorld},
 	} {
 		site, ok := o.bin.Probe(probe.name)
-		if !ok && probe.optional {
-			continue
-		}
 		if !ok {
-			return fmt.Errorf("%s is not in the program", probe.name)
+			continue // the first: not every release of Go has it
 		}
 		if probe.name == stopProbe {
 			o.expectStops()
@@ -476,7 +474,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),
-		Threads: o.threads, ThreadsAt: o.threadsAt,
+		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {
@@ -521,7 +519,7 @@ func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
 	}
 	d := atomic.LoadUint64(&r.D_time)
-	if w := atomic.LoadUint64(&r.D_word); w>>36 > 0 {
+	if w := atomic.LoadUint64(&r.D_word); w>>sinceBits > 0 {
 		d += elapsed(raw.now, w)
 	}
 	v.Uninterruptible = time.Duration(d) * tick

@@ -34,7 +34,6 @@ func (c *collect) resume(since int64) {
 	c.drain() // what was sent before
 	now := monoNow()
 	h.set(now)
-	h.paused.Add(now - since)
 	for _, o := range all {
 		if err := o.resume(from); err != nil {
 			c.ended(o, err)
@@ -97,6 +96,7 @@ func (o *observed) resume(from uint64) error {
 		}
 		o.skip(p, from, now, owner, s, t)
 	}
+	o.paused += time.Duration(now-from) * tick
 	o.gov.lastAt = 0 // what was not observed cost nothing
 	o.resting.since = restingMost
 	o.lagsAt = now

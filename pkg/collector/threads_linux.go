@@ -57,9 +57,9 @@ func (c *collect) readThreads() {
 func countD(r *kern.ScopeP_record, since uint64) {
 	for {
 		d := atomic.LoadUint64(&r.D_word)
-		next := d + 1<<36
-		if d>>36 == 0 {
-			next = 1<<36 | since&sinceMask
+		next := d + 1<<sinceBits
+		if d>>sinceBits == 0 {
+			next = 1<<sinceBits | since&sinceMask
 		}
 		if atomic.CompareAndSwapUint64(&r.D_word, d, next) {
 			return
@@ -69,14 +69,14 @@ func countD(r *kern.ScopeP_record, since uint64) {
 
 // oneLessInD takes back what countD has just done.
 func oneLessInD(r *kern.ScopeP_record) {
-	atomic.AddUint64(&r.D_word, ^uint64(1<<36-1)) // all ones above the count's lowest bit: minus one
+	atomic.AddUint64(&r.D_word, ^uint64(1<<sinceBits-1)) // all ones above the count's lowest bit: minus one
 }
 
 // uncountD ends a P's count of threads in uninterruptible sleep at the tick now.
 func uncountD(r *kern.ScopeP_record, now uint64) {
 	for {
 		d := atomic.LoadUint64(&r.D_word)
-		if d>>36 == 0 {
+		if d>>sinceBits == 0 {
 			return
 		}
 		if atomic.CompareAndSwapUint64(&r.D_word, d, now&sinceMask) {
@@ -88,7 +88,7 @@ func uncountD(r *kern.ScopeP_record, now uint64) {
 
 // lookedUpD makes a P's count say whether any of its threads is in uninterruptible sleep, where no event does.
 func lookedUpD(r *kern.ScopeP_record, asleep bool, now uint64) {
-	switch counted := atomic.LoadUint64(&r.D_word)>>36 != 0; {
+	switch counted := atomic.LoadUint64(&r.D_word)>>sinceBits != 0; {
 	case asleep && !counted:
 		countD(r, now)
 	case !asleep && counted:
@@ -111,7 +111,7 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 	for _, p := range o.ps {
 		d := atomic.LoadUint64(&p.rec.D_word)
 		n := counted[uint32(o.slot(p.id))+1]
-		if d>>36 <= n {
+		if d>>sinceBits <= n {
 			p.overcounted = 0
 			continue
 		}
@@ -120,7 +120,7 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 			continue
 		}
 		p.overcounted = 0
-		next := n<<36 | d&sinceMask
+		next := n<<sinceBits | d&sinceMask
 		if n == 0 {
 			next = now & sinceMask
 		}

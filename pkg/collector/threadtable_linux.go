@@ -16,8 +16,8 @@ type threadTable struct {
 }
 
 const (
-	threadWays     = len(kern.ScopeThreadSet{}.Key) // THREAD_WAYS
-	threadEntering = uint32(1) << 31                // THREAD_ENTERING
+	threadWays     = len(kern.ScopeThreadSet{}.Key)
+	threadEntering = uint32(1) << 31 // THREAD_ENTERING
 )
 
 var (

@@ -21,8 +21,6 @@ type Snapshot struct {
 	Mode string
 	// Lost counts what the agent lost and can't put down to a target, by reason.
 	Lost map[string]uint64
-	// Paused is how long nothing was observed because the agent itself did not run.
-	Paused time.Duration
 	// Self is what the agent uses of the machine; see the function Self.
 	Self map[string]float64
 	CPUs []cpufreq.CPU
@@ -53,7 +51,7 @@ type targetSlots struct {
 
 	globalRunq, gomaxprocs, targetInfo *slot
 	governor, probeCost, observed      *slot
-	watched, knownStarts               *slot
+	paused, watched, knownStarts       *slot
 	stops, lost, reconciled, probe     map[string]*slot
 }
 

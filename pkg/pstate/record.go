@@ -157,6 +157,9 @@ type TargetView struct {
 	ProbeTime  map[string]time.Duration // by tier, measured
 	Governor   Governor
 	Migrations Migrations
+	// Paused is how long the target was not observed because the agent itself did not run. No total contains this time: the states of a P sum to the time since FirstSeen
+	// less this.
+	Paused time.Duration
 }
 
 // Migrations says how PView.Migrations came to be: goroutines that started to run on the P after they had run on another, counted in windows and

@@ -191,6 +191,20 @@ const (
 	ScopeReachM_SCHED_WORDS ScopeReach = 6
 )
 
+type ScopeRunLengths struct {
+	_       structs.HostLayout
+	Count   [512]uint64
+	Longest uint64
+	Sum     uint64
+}
+
+type ScopeRunTimesBounds uint32
+
+const (
+	ScopeRunTimesBoundsRUN_BUCKETS      ScopeRunTimesBounds = 512
+	ScopeRunTimesBoundsRUN_BUCKET_SHIFT ScopeRunTimesBounds = 6
+)
+
 type ScopeStopEvent struct {
 	_            structs.HostLayout
 	Kind         uint8
@@ -206,6 +220,14 @@ type ScopeStopEvent struct {
 	SlowestAfter uint32
 	After        [64]uint32
 }
+
+type ScopeSwitchOrder uint32
+
+const (
+	ScopeSwitchOrderSTATE_LAST   ScopeSwitchOrder = 0
+	ScopeSwitchOrderSTATE_FIRST  ScopeSwitchOrder = 1
+	ScopeSwitchOrderSTATE_ABSENT ScopeSwitchOrder = 2
+)
 
 type ScopeTarget struct {
 	_            structs.HostLayout
@@ -261,10 +283,25 @@ type ScopeThread struct {
 	Apart    [5]uint64
 }
 
+type ScopeThreadKey uint32
+
+const (
+	ScopeThreadKeyTHREAD_ENTERING_BIT ScopeThreadKey = 31
+)
+
 type ScopeThreadSet struct {
 	_   structs.HostLayout
 	Key [8]uint32
 }
+
+type ScopeTimedProgram uint32
+
+const (
+	ScopeTimedProgramTIMED_SWITCH   ScopeTimedProgram = 0
+	ScopeTimedProgramTIMED_WAKING   ScopeTimedProgram = 1
+	ScopeTimedProgramTIMED_CLOCK    ScopeTimedProgram = 2
+	ScopeTimedProgramTIMED_PROGRAMS ScopeTimedProgram = 3
+)
 
 type ScopeWordBits uint32
 
@@ -287,6 +324,7 @@ const (
 	ScopeMapMigrationWindows = "migration_windows"
 	ScopeMapP_records        = "p_records"
 	ScopeMapP_starts         = "p_starts"
+	ScopeMapRunTimes         = "run_times"
 	ScopeMapSampledCpus      = "sampled_cpus"
 	ScopeMapTargetHints      = "target_hints"
 	ScopeMapTargetIndex      = "target_index"
@@ -313,10 +351,16 @@ const (
 	ScopeVarNamesHints       = "names_hints"
 	ScopeVarNamesLagBounds   = "names_lag_bounds"
 	ScopeVarNamesReach       = "names_reach"
+	ScopeVarNamesThreadKey   = "names_thread_key"
 	ScopeVarNamesWordBits    = "names_word_bits"
+	ScopeVarOrders           = "orders"
 	ScopeVarReasons          = "reasons"
+	ScopeVarRunBounds        = "run_bounds"
 	ScopeVarStops            = "stops"
+	ScopeVarSwitchArgsOrder  = "switch_args_order"
 	ScopeVarThreadSetMask    = "thread_set_mask"
+	ScopeVarTimeRuns         = "time_runs"
+	ScopeVarTimed            = "timed"
 )
 
 // LoadScope returns the embedded CollectionSpec for Scope.
@@ -382,6 +426,7 @@ type ScopeMapSpecs struct {
 	MigrationWindows *ebpf.MapSpec `ebpf:"migration_windows"`
 	P_records        *ebpf.MapSpec `ebpf:"p_records"`
 	P_starts         *ebpf.MapSpec `ebpf:"p_starts"`
+	RunTimes         *ebpf.MapSpec `ebpf:"run_times"`
 	SampledCpus      *ebpf.MapSpec `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.MapSpec `ebpf:"target_hints"`
 	TargetIndex      *ebpf.MapSpec `ebpf:"target_index"`
@@ -405,10 +450,16 @@ type ScopeVariableSpecs struct {
 	NamesHints      *ebpf.VariableSpec `ebpf:"names_hints"`
 	NamesLagBounds  *ebpf.VariableSpec `ebpf:"names_lag_bounds"`
 	NamesReach      *ebpf.VariableSpec `ebpf:"names_reach"`
+	NamesThreadKey  *ebpf.VariableSpec `ebpf:"names_thread_key"`
 	NamesWordBits   *ebpf.VariableSpec `ebpf:"names_word_bits"`
+	Orders          *ebpf.VariableSpec `ebpf:"orders"`
 	Reasons         *ebpf.VariableSpec `ebpf:"reasons"`
+	RunBounds       *ebpf.VariableSpec `ebpf:"run_bounds"`
 	Stops           *ebpf.VariableSpec `ebpf:"stops"`
+	SwitchArgsOrder *ebpf.VariableSpec `ebpf:"switch_args_order"`
 	ThreadSetMask   *ebpf.VariableSpec `ebpf:"thread_set_mask"`
+	TimeRuns        *ebpf.VariableSpec `ebpf:"time_runs"`
+	Timed           *ebpf.VariableSpec `ebpf:"timed"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -437,6 +488,7 @@ type ScopeMaps struct {
 	MigrationWindows *ebpf.Map `ebpf:"migration_windows"`
 	P_records        *ebpf.Map `ebpf:"p_records"`
 	P_starts         *ebpf.Map `ebpf:"p_starts"`
+	RunTimes         *ebpf.Map `ebpf:"run_times"`
 	SampledCpus      *ebpf.Map `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.Map `ebpf:"target_hints"`
 	TargetIndex      *ebpf.Map `ebpf:"target_index"`
@@ -453,6 +505,7 @@ func (m *ScopeMaps) Close() error {
 		m.MigrationWindows,
 		m.P_records,
 		m.P_starts,
+		m.RunTimes,
 		m.SampledCpus,
 		m.TargetHints,
 		m.TargetIndex,
@@ -477,10 +530,16 @@ type ScopeVariables struct {
 	NamesHints      *ebpf.Variable `ebpf:"names_hints"`
 	NamesLagBounds  *ebpf.Variable `ebpf:"names_lag_bounds"`
 	NamesReach      *ebpf.Variable `ebpf:"names_reach"`
+	NamesThreadKey  *ebpf.Variable `ebpf:"names_thread_key"`
 	NamesWordBits   *ebpf.Variable `ebpf:"names_word_bits"`
+	Orders          *ebpf.Variable `ebpf:"orders"`
 	Reasons         *ebpf.Variable `ebpf:"reasons"`
+	RunBounds       *ebpf.Variable `ebpf:"run_bounds"`
 	Stops           *ebpf.Variable `ebpf:"stops"`
+	SwitchArgsOrder *ebpf.Variable `ebpf:"switch_args_order"`
 	ThreadSetMask   *ebpf.Variable `ebpf:"thread_set_mask"`
+	TimeRuns        *ebpf.Variable `ebpf:"time_runs"`
+	Timed           *ebpf.Variable `ebpf:"timed"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.

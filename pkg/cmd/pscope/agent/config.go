@@ -54,7 +54,7 @@ type Config struct {
 
 	UntilStdinCloses bool // end when standard input does
 
-	MemoryLimit int64 // soft limit of the Go heap; 0: none
+	MemoryLimit int64 // of the agent and the process that keeps its history together; 0: none
 	LogLevel    slog.Level
 }
 
@@ -152,7 +152,7 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	}
 	bytes(&c.RetentionSize, "retention-size", 2<<30, "size at which the oldest history is dropped; 0 for no limit")
 	bytes(&c.IntervalMemory, "interval-memory", 16<<20, "memory for raw intervals")
-	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "soft limit of the agent's own memory; 0 for none; the environment variable GOMEMLIMIT wins")
+	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "memory of the agent, five eighths of it for the history and its queries; 0 for no limit")
 	fs.IntVar(&c.SampleHz, "sample-hz", 99, "samples a second on each CPU")
 	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what would pass it is left out step by step; 0 for no limit")
 	fs.BoolVar(&c.Migrations, "migrations", false, "count goroutines that move from P to P: for short windows a probe is where goroutines start, as often as cost-budget allows")
