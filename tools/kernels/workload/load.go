@@ -34,13 +34,20 @@ func spin(until time.Time) {
 // sink takes results of work that must not be optimised away.
 var sink atomic.Uint64
 
+// A goroutine works for three fifths of the time. The pieces are long: where a P is taken or given up nothing announces it at the moment, and an emulated CPU that
+// itself waits for one may need milliseconds from there to the event that does.
+const (
+	working = 300 * time.Millisecond
+	resting = 200 * time.Millisecond
+)
+
 // bursts keeps each P busy for three fifths of the time.
 func bursts(d time.Duration) {
 	end := time.Now().Add(d)
 	each(account.Ps, func(int) {
 		for time.Now().Before(end) {
-			spin(time.Now().Add(60 * time.Millisecond))
-			time.Sleep(40 * time.Millisecond)
+			spin(time.Now().Add(working))
+			time.Sleep(resting)
 		}
 	})
 }
@@ -54,21 +61,21 @@ type node struct {
 // heap is what stays alive while there are collections.
 var heap []*node
 
-// collections allocates so that there are some a second, with pauses so that their number does not depend on the machine alone.
+// collections allocates, so that there are some a second.
 func collections(d time.Duration) {
 	end := time.Now().Add(d)
 	const lists, length = 64, 1000
 	heap = make([]*node, lists)
 	each(account.Ps, func(i int) {
-		for n := i; time.Now().Before(end); n += account.Ps {
-			var list *node
-			for range length {
-				list = &node{next: list}
+		for n := i; time.Now().Before(end); {
+			for rest := time.Now().Add(working); time.Now().Before(rest); n += account.Ps {
+				var list *node
+				for range length {
+					list = &node{next: list}
+				}
+				heap[n%lists] = list
 			}
-			heap[n%lists] = list
-			if n%16 < account.Ps {
-				time.Sleep(10 * time.Millisecond)
-			}
+			time.Sleep(resting)
 		}
 	})
 	heap = nil
