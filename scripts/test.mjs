@@ -12,11 +12,14 @@ import { asUser } from './lib/unprivileged.mjs';
 
 const usage = `npm test [-- OPTIONS]
 
-  --only GROUPS    only these groups, separated by commas: scripts, go, ts, gen, build, browser
+  --only GROUPS    only these groups, separated by commas: scripts, go, ts, gen, build, browser, kernels
   --packages LIST  only these Go packages in the step "go: test", separated by commas
 `;
 
-const groups = ['scripts', 'go', 'ts', 'gen', 'build', 'browser'];
+const groups = ['scripts', 'go', 'ts', 'gen', 'build', 'browser', 'kernels'];
+
+/** Boots the kernels of the group "kernels". */
+const emulator = 'qemu-system-x86_64';
 
 /** In continuous integration nothing may be left out for want of a tool. */
 const ci = Boolean(process.env.CI);
@@ -65,6 +68,12 @@ const wanted = [
     there: () => which('chromium') || which('google-chrome') || which('chromium-browser'),
     packages: ['chromium'],
     why: 'the browser tests need a browser',
+  },
+  {
+    group: 'kernels',
+    there: () => which(emulator),
+    packages: ['qemu-system-x86'],
+    why: 'the oldest supported kernel and the newest are booted in it',
   },
 ];
 
@@ -216,6 +225,7 @@ function steps(o, env) {
             : Promise.resolve(ci ? failed('browser', 'no browser is installed') : skipped('no browser is installed')),
       },
     ],
+    kernels: [{ name: 'the oldest and the newest (npm run test:kernels has all)', run: () => kernels(plain) }],
   };
   return groups.filter((g) => o.only.includes(g)).flatMap((group) => all[group].map((s) => ({ group, ...s })));
 }
@@ -260,6 +270,17 @@ async function browser(env) {
     ['--test', '--test-reporter=tap', '--test-concurrency=1', ...nodeTests('e2e')],
     { env, read: readTap, timeout: 30 * 60_000 }
   );
+}
+
+/** Boots two kernels and checks there, as two users, what is promised. */
+function kernels(env) {
+  const missing = [emulator, 'apt-get', 'dpkg-deb'].filter((program) => !which(program));
+  if (missing.length) {
+    const why = `${missing.join(', ')} not found: kernels come as Debian packages and are booted in qemu`;
+    return Promise.resolve(ci ? failed('kernels', why) : skipped(why));
+  }
+  const args = ['run', './tools/kernels', '-tap', '-only', '6.1/amd64,7.2/amd64', '-users', 'root,capabilities'];
+  return command('kernels', 'go', args, { env, read: readTap, timeout: 40 * 60_000 });
 }
 
 /** Files are named one by one: given a folder, Node would take this very script for a test, too. */

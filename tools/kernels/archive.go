@@ -75,7 +75,11 @@ func (a *archive) fetch(ctx context.Context, p pin) (fetched, error) {
 
 // download fetches one file. apt checks the sum and puts nothing in place that has another.
 func (a *archive) download(ctx context.Context, file, to, sum string) error {
-	if _, err := output(ctx, "/usr/lib/apt/apt-helper", "download-file", a.site+"/"+file, to, "SHA256:"+sum); err != nil {
+	from := a.site + "/" + file
+	if path, ok := strings.CutPrefix(from, "file:"); ok {
+		from = "copy:" + path // apt leaves files of this machine where they are
+	}
+	if _, err := output(ctx, "/usr/lib/apt/apt-helper", "download-file", from, to, "SHA256:"+sum); err != nil {
 		return err
 	}
 	// apt-helper leaves a file that failed the check under another name, but ends with 0 in some versions if it was there before.

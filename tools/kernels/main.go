@@ -3,6 +3,10 @@
 //	go run ./tools/kernels -kernel 6.1 -user root -run PROGRAM ARGUMENT…
 //
 // runs one static program and ends with its exit code.
+//
+//	go run ./tools/kernels -only 6.1/amd64,host -users root,capabilities
+//
+// runs the agent beside programs that account for themselves, as each user on each kernel, and prints what is promised and what was seen.
 package main
 
 import (
@@ -34,6 +38,11 @@ type options struct {
 	cpus, memory     int
 	limit            time.Duration
 	log              bool
+
+	only, users []string // of the table
+	results     string
+	seconds     float64
+	tap         bool
 }
 
 func parse(args []string) (*options, error) {
@@ -41,7 +50,7 @@ func parse(args []string) (*options, error) {
 	fs := flag.NewFlagSet("kernels", flag.ContinueOnError)
 	fs.StringVar(&o.line, "kernel", "6.1", "kernel `line`: 6.1, 6.12 or 7.2")
 	fs.StringVar(&o.arch, "arch", "amd64", "amd64 or arm64")
-	fs.StringVar(&o.user, "user", plan.Root, "root, capabilities (the documented ones), unprivileged, or a list such as cap_bpf,cap_perfmon")
+	fs.StringVar(&o.user, "user", plan.Root, "root, capabilities (the documented ones), with-sys-admin (one more), unprivileged, or a list such as cap_bpf,cap_perfmon")
 	fs.StringVar(&o.program, "run", "", "static `program` to run in the guest; what follows are its arguments")
 	fs.Func("file", "another file for the guest, as `FROM` or FROM:TO; without TO it lies in /payload", func(v string) error {
 		from, to, ok := strings.Cut(v, ":")
@@ -56,20 +65,41 @@ func parse(args []string) (*options, error) {
 	fs.StringVar(&o.cache, "cache", filepath.Join(".cache", "kernels"), "`directory` for packages")
 	fs.IntVar(&o.cpus, "cpus", 2, "CPUs of the guest")
 	fs.IntVar(&o.memory, "memory", 2048, "its memory in MB")
-	fs.DurationVar(&o.limit, "limit", 10*time.Minute, "end the guest after this long")
+	fs.DurationVar(&o.limit, "limit", 30*time.Minute, "end the guest after this long")
 	fs.BoolVar(&o.log, "log", false, "print the kernel's log at the end")
+	list := func(to *[]string, name, value, usage string) {
+		*to = strings.Split(value, ",")
+		fs.Func(name, usage+" (default "+value+")", func(v string) error { *to = strings.Split(v, ","); return nil })
+	}
+	list(&o.only, "only", strings.Join(everyKernel(), ","), "without -run: `kernels` to try, with their architectures; host is the running one")
+	list(&o.users, "users", strings.Join([]string{plan.Root, plan.Documented, plan.WithAdmin, plan.Unprivileged}, ","), "without -run: `users` to try them as")
+	fs.StringVar(&o.results, "results", "", "without -run: `directory` for kernels.md and kernels.json; empty: none are written")
+	fs.Float64Var(&o.seconds, "seconds", 20, "without -run: how long a program is observed")
+	fs.BoolVar(&o.tap, "tap", false, "without -run: print a line for each check, in the Test Anything Protocol, instead of a table")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
 	o.args = fs.Args()
-	if o.program == "" {
-		return nil, errors.New("say what to -run")
+	if o.program == "" && len(o.args) > 0 {
+		return nil, fmt.Errorf("unexpected %q; programs are run with -run", o.args[0])
 	}
 	if _, ok := machines[o.arch]; !ok {
 		return nil, fmt.Errorf("there is no machine for %q; amd64 and arm64 are known", o.arch)
 	}
-	_, err := plan.ParseUser(o.user)
-	return o, err
+	for _, user := range append(o.users, o.user) {
+		if _, err := plan.ParseUser(user); err != nil {
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// everyKernel names them as -only does.
+func everyKernel() (out []string) {
+	for _, p := range pins {
+		out = append(out, p.Line+"/"+p.Arch)
+	}
+	return append(out, "host")
 }
 
 func main() {
@@ -83,7 +113,11 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
-	code, err := one(ctx, o)
+	do := one
+	if o.program == "" {
+		do = all
+	}
+	code, err := do(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "kernels:", err)
 		code = max(code, 1)
@@ -149,6 +183,47 @@ func one(ctx context.Context, o *options) (int, error) {
 	}
 	fmt.Fprintf(os.Stderr, "booted in %s, exit code %d\n", out.booted.Round(time.Second/10), code)
 	return code, nil
+}
+
+// all runs the table and gives 1 where something is not as promised.
+func all(ctx context.Context, o *options) (int, error) {
+	t := &tableOf{
+		dir: o.cache, users: o.users, seconds: o.seconds, limit: o.limit, built: map[string]programs{},
+		say: func(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) },
+	}
+	var cells []cell
+	for _, name := range o.only {
+		if name == "host" {
+			cells = append(cells, t.host(ctx)...)
+			continue
+		}
+		line, arch, _ := strings.Cut(name, "/")
+		p, err := findPin(line, arch)
+		if err != nil {
+			return 2, err
+		}
+		cells = append(cells, t.pinned(ctx, p)...)
+	}
+	if err := ctx.Err(); err != nil {
+		return 1, err
+	}
+	date := time.Now().UTC().Format(time.DateOnly)
+	if o.tap {
+		tap(os.Stdout, cells)
+	} else {
+		fmt.Print(markdown(cells, date))
+	}
+	if o.results != "" {
+		if err := writeResults(o.results, cells, date); err != nil {
+			return 1, err
+		}
+	}
+	for i := range cells {
+		if !cells[i].good() {
+			return 1, nil
+		}
+	}
+	return 0, nil
 }
 
 // build makes a static program.

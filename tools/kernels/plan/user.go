@@ -9,8 +9,9 @@ import (
 // The users of a guest by name. Any other name is a list of capabilities, separated by commas.
 const (
 	Root         = "root"
-	Documented   = "capabilities" // an unprivileged user with the documented capabilities
-	Unprivileged = "unprivileged" // one without any
+	Documented   = "capabilities"   // an unprivileged user with the documented capabilities
+	WithAdmin    = "with-sys-admin" // one with those and CAP_SYS_ADMIN
+	Unprivileged = "unprivileged"   // one without any
 )
 
 // UnprivilegedID is the user and group of everyone but root.
@@ -35,7 +36,7 @@ type User struct {
 	Caps []uintptr // the only capabilities it has; root has all
 }
 
-// ParseUser reads a user's name: root, capabilities, unprivileged, or the capabilities themselves, as in "cap_bpf,cap_perfmon".
+// ParseUser reads a user's name: root, capabilities, with-sys-admin, unprivileged, or the capabilities themselves, as in "cap_bpf,cap_perfmon".
 func ParseUser(name string) (User, error) {
 	switch name {
 	case Root:
@@ -44,12 +45,15 @@ func ParseUser(name string) (User, error) {
 		return User{ID: UnprivilegedID}, nil
 	case Documented:
 		name = strings.Join(DocumentedCaps, ",")
+	case WithAdmin:
+		name = strings.Join(DocumentedCaps, ",") + ",cap_sys_admin"
 	}
 	u := User{ID: UnprivilegedID}
 	for c := range strings.SplitSeq(name, ",") {
 		n := slices.Index(caps, strings.ToLower(strings.TrimSpace(c)))
 		if n < 0 {
-			return User{}, fmt.Errorf("%q is neither %s, %s, %s nor a list of capabilities such as cap_bpf,cap_perfmon", name, Root, Documented, Unprivileged)
+			return User{}, fmt.Errorf("%q is neither %s, %s, %s, %s nor a list of capabilities such as cap_bpf,cap_perfmon", name,
+				Root, Documented, WithAdmin, Unprivileged)
 		}
 		u.Caps = append(u.Caps, uintptr(n))
 	}
