@@ -6,7 +6,9 @@
 #include "types.h"
 #include "maps.h"
 #include "account.h"
+#include "threads.h"
 #include "walk.h"
+#include "heartbeat.h"
 #include "wake.h"
 #include "observe.h"
 #include "sched_switch.bpf.c"
@@ -24,6 +26,12 @@ const enum activity *activities __attribute__((unused));
 const enum event_kind *kinds __attribute__((unused));
 const enum lag *lags __attribute__((unused));
 const enum lost_reason *reasons __attribute__((unused));
+const enum word_bits *names_word_bits __attribute__((unused));
+const enum chunks *names_chunks __attribute__((unused));
+const enum at_places *names_at_places __attribute__((unused));
+const enum lag_bounds *names_lag_bounds __attribute__((unused));
+const enum hints *names_hints __attribute__((unused));
+const enum reach *names_reach __attribute__((unused));
 const struct exec_event *execs __attribute__((unused));
 const struct stop_event *stops __attribute__((unused));
 const struct interval_event *intervals __attribute__((unused));

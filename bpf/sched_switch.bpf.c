@@ -29,7 +29,8 @@ static __always_inline bool woken_already(struct thread *th, struct task_struct 
 {
 	u16 stayed = load(&th->stayed);
 
-	if (stayed && (u16)((now | 1) - stayed) < WOKEN_WITHIN)
+	// The waker may have read the clock after this CPU did.
+	if (stayed && (u16)((now | 1) - stayed + WOKEN_WITHIN) < 2 * WOKEN_WITHIN)
 		return true;
 	if (bpf_rdonly_cast && bpf_core_field_exists(task->__state)) {
 		struct task_struct *known = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
@@ -37,6 +38,28 @@ static __always_inline bool woken_already(struct thread *th, struct task_struct 
 		return known->__state == TASK_WAKING;
 	}
 	return false;
+}
+
+// The thread has become runnable, and its P waits with it for a CPU, if it still has one as far as we know.
+static __noinline void waits_with_its_p(struct target *t, struct thread *th, u64 now)
+{
+	struct p_record *r;
+	u32 slot, tid;
+
+	if (!t || !th)
+		return;
+	d_leave(t, th, now);
+	if (!th->slot)
+		return;
+	tid = th->tid;
+	slot = th->slot - 1;
+	r = bpf_map_lookup_elem(&p_records, &slot);
+	if (r && word_owner(load(&r->word)) == tid) {
+		struct move mv = {.now = now, .owner = tid, .only_owner = tid, .thread = T_RUNNABLE};
+
+		mv.state = word_state(load(&r->word));
+		p_move(t, r, slot, &mv);
+	}
 }
 
 static __always_inline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
@@ -57,6 +80,9 @@ static __always_inline void switched_out(struct target *t, u32 index, struct tas
 		d_enter(t, th, now);
 	else
 		d_leave(t, th, now); // it woke without having left its CPU
+	// Woken between the swap of its word and here, its P and its D count were seen to by the waker first and by this program last.
+	if (state != T_RUNNABLE && word_thread(load(&th->word)) == T_RUNNABLE)
+		waits_with_its_p(t, th, now);
 }
 
 static __always_inline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began, u32 tid)
@@ -125,6 +151,8 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 	t = ids >> 32 ? target_of(ids >> 32, &index) : 0; // the idle task is none
 	if (t) {
 		began = bpf_ktime_get_ns();
+		if (agent_silent(began))
+			return 0;
 		if (ctx->args[3] & TASK_EXITING) {
 			thread_gone(t, ids, began >> TICK_SHIFT);
 		} else {
@@ -139,6 +167,8 @@ int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 		from = began && chosen(began) ? bpf_ktime_get_ns() : 0;
 		if (!began)
 			began = bpf_ktime_get_ns();
+		if (agent_silent(began))
+			return 0;
 		switched_in(t, index, next, began, ids);
 		measured_from(t, began, from ? from : began);
 	}

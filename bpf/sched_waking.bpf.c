@@ -20,7 +20,7 @@ static __always_inline int hand_over(struct target *t, struct thread *th, struct
 		return 0;
 	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
 	w = load(&r->word);
-	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? bpf_map_lookup_elem(&threads, &from) : 0;
+	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? thread_at(from) : 0;
 	own = waker && (word_owner(w) == from || waker->gave == slot + 1);
 	if (own) {
 		since = given_back(t, waker, now, LAG_PASSED);
@@ -48,7 +48,7 @@ static __always_inline int hand_over(struct target *t, struct thread *th, struct
 static __noinline int waker_took(struct target *t, u64 now)
 {
 	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
-	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
+	struct thread *th = thread_at(tid);
 	struct m_view m = {};
 	struct p_record *r;
 	bool lost;
@@ -82,28 +82,14 @@ static __noinline int waker_took(struct target *t, u64 now)
 // The thread is woken, off its CPU or, if it stays, on it. Gives whether it was handed a P.
 static __noinline int woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
-	struct p_record *r;
-	u32 slot, tid;
-
 	if (!t || !th)
 		return 0;
-	tid = th->tid;
 	if (stays) {
 		th->stayed = now | 1;
 	} else {
 		thread_move(t, th, now, T_RUNNABLE);
-		d_leave(t, th, now);
 		th->woken = 1;
-	}
-	if (th->slot && !stays) {
-		slot = th->slot - 1;
-		r = bpf_map_lookup_elem(&p_records, &slot);
-		if (r && word_owner(load(&r->word)) == tid) {
-			// It still has its P as far as we know; the P's state waits for the thread to run.
-			struct move mv = {.now = now, .owner = tid, .only_owner = tid, .thread = T_RUNNABLE};
-			mv.state = word_state(load(&r->word));
-			p_move(t, r, slot, &mv);
-		}
+		waits_with_its_p(t, th, now);
 	}
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) == t->tgid)
 		return hand_over(t, th, task, now, stays);
@@ -126,6 +112,8 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	if (!t)
 		return 0;
 	began = bpf_ktime_get_ns();
+	if (agent_silent(began))
+		return 0;
 	now = began >> TICK_SHIFT;
 	th = thread_of(t, index, task, ids);
 	if (!th)

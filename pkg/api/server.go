@@ -66,7 +66,7 @@ type Server struct {
 	handler  http.Handler
 	listener []net.Listener // TCP first, if there is one
 	servers  []*http.Server
-	ready    atomic.Bool
+	observed atomic.Int64 // nanoseconds after the start at which observe last went round; 0: not yet
 	log      *slog.Logger
 }
 
@@ -216,7 +216,7 @@ func (s *Server) observe(ctx context.Context) {
 		if s.service.history.Due(now) {
 			s.service.history.Add(now, s.service.sampler.get(fresh).views)
 		}
-		s.ready.Store(true)
+		s.observed.Store(max(1, int64(time.Since(s.service.started))))
 		select {
 		case <-ctx.Done():
 			return
@@ -229,7 +229,7 @@ func (s *Server) observe(ctx context.Context) {
 func (s *Server) gather(now time.Time) metrics.Snapshot {
 	c := s.opts.Collector
 	info := c.Agent()
-	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64), Self: metrics.Self()}
+	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64), Paused: info.Paused, Self: metrics.Self()}
 	for reason, n := range info.GlobalLost {
 		snap.Lost[reason] += n
 	}
@@ -271,16 +271,8 @@ func (s *Server) routes() http.Handler {
 			fmt.Fprintln(w, `{"status":"error","errorType":"unavailable","error":"this agent keeps no history: start it with --data-dir"}`)
 		})
 	}
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "P-Scope agent is healthy.")
-	})
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.ready.Load() {
-			http.Error(w, "P-Scope agent is starting: the first look for Go processes is not done.", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "P-Scope agent is ready.")
-	})
+	mux.HandleFunc("GET /-/healthy", s.healthy)
+	mux.HandleFunc("GET /-/ready", s.ready)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n/-/healthy\n/-/ready\n", s.opts.Version, s.opts.Host, path)
 	})

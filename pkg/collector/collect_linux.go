@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime"
 	"slices"
@@ -29,10 +30,14 @@ const (
 )
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
+//
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an observed, then mu, that
+// of the kernel side, of its thread reader, of info, and what the sink locks.
 type collect struct {
 	o      Options
 	clock  *clock
 	kernel *kernelSide // nil in snapshot mode
+	heart  heartbeat
 	info   agentInfo
 
 	drainMu  sync.Mutex // guards record, and that events are taken in order
@@ -43,6 +48,8 @@ type collect struct {
 	orphans  atomic.Uint64 // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
+	made                 time.Time
+	loopAt               atomic.Int64 // nanoseconds after made at which the loop of Run last went round: a step of the clock is none of it
 
 	mu       sync.Mutex
 	observed map[pstate.Key]*observed
@@ -60,7 +67,7 @@ type collect struct {
 func New(o Options) (Collector, error) {
 	o.defaults()
 	c := &collect{
-		o: o, clock: newClock(),
+		o: o, clock: newClock(), made: time.Now(),
 		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
@@ -69,7 +76,11 @@ func New(o Options) (Collector, error) {
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
-			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
+			c.heart.shared = k.objs.AgentAliveUntil
+			if why := k.probes.why; why != nil {
+				c.info.lack("stops", why.Error(), fixFor(why))
+			}
+			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
 				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
 			}
 		case o.Mode == ModeEBPF:
@@ -118,7 +129,10 @@ func (a *agentInfo) snapshotReason() string {
 // fixFor says what the user can do about a kernel side that can't be had.
 func fixFor(err error) string {
 	var ve *ebpf.VerifierError
+	var none *noProbesError
 	switch {
+	case errors.As(err, &none):
+		return none.fix()
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return "Run the agent as root, or give it the capabilities: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep $(command -v pscope)"
 	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):
@@ -139,6 +153,7 @@ func kernelRelease() string {
 
 // Run implements Collector.
 func (c *collect) Run(ctx context.Context) error {
+	c.heart.beat()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
@@ -158,7 +173,12 @@ func (c *collect) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		if since, late := c.heart.beat(); late {
+			c.resume(since)
+			looked = time.Now()
+		}
 		now := time.Now()
+		c.loopAt.Store(int64(now.Sub(c.made)))
 		quickly := c.drain()
 		if due(&snap, now, c.o.SnapshotEvery) {
 			n := max(1, int((now.Sub(looked)+c.o.SnapshotEvery/2)/c.o.SnapshotEvery))
@@ -170,6 +190,9 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
+			if c.kernel != nil {
+				c.kernel.samples.check(now, c.o.Log)
+			}
 			c.seeWhetherToldOfAll()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
@@ -188,7 +211,7 @@ func (c *collect) Run(ctx context.Context) error {
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
-	d, err := measureTrap(c.kernel.objs.WorldStarted)
+	d, err := c.kernel.probes.measureTrap(c.kernel.objs.WorldStarted)
 	if err != nil {
 		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", usualTrap, "err", err)
 		return
@@ -306,12 +329,18 @@ func (c *collect) watched() bool {
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
 	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
+	if !c.heart.wait() {
+		return nil // nobody knows what the targets do now
+	}
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {
 		if v, ok := o.view(); ok {
 			out = append(out, v)
 		}
+	}
+	if c.heart.silent() {
+		return nil
 	}
 	return out
 }
@@ -331,6 +360,9 @@ func (c *collect) Targets() []pstate.Target {
 	return out
 }
 
+// LastRound implements Collector.
+func (c *collect) LastRound() time.Time { return c.made.Add(time.Duration(c.loopAt.Load())) }
+
 // Agent implements Collector.
 func (c *collect) Agent() AgentInfo {
 	c.info.mu.Lock()
@@ -340,8 +372,16 @@ func (c *collect) Agent() AgentInfo {
 		out.Lacks = append(out.Lacks, l)
 	}
 	c.info.mu.Unlock()
+	out.GlobalLost = map[string]uint64{}
+	if n := c.heart.pauses.Load(); n > 0 {
+		out.GlobalLost["agent_paused"] = n
+	}
+	out.Paused = time.Duration(c.heart.paused.Load())
 	if c.kernel != nil {
-		out.GlobalLost = c.kernel.globalLost()
+		if l, ok := c.kernel.samples.lack(); ok {
+			out.Lacks = append(out.Lacks, l)
+		}
+		maps.Copy(out.GlobalLost, c.kernel.globalLost())
 		if n := c.orphans.Load(); n > 0 {
 			out.GlobalLost["ended_target"] = n
 		}
@@ -351,6 +391,9 @@ func (c *collect) Agent() AgentInfo {
 
 // thread reads one thread's entry.
 func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	th, ok = o.c.kernel.threadEntry(tid)
-	return th, ok && th.Target == o.index
+	entry := o.c.kernel.threads.find(tid)
+	if entry == nil || entry.Target != o.index {
+		return th, false
+	}
+	return *entry, true
 }

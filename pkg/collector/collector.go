@@ -19,12 +19,16 @@ type Collector interface {
 	// Run observes until ctx is done. It returns an error only if nothing can be observed at all.
 	Run(ctx context.Context) error
 	// Views gives every observed target, each consistent in itself at one instant not before now and brought up to it. Totals never
-	// decrease from call to call. Targets that ended or are refused are not in it.
+	// decrease from call to call. Targets that ended or are refused are not in it. It is empty while the agent has not caught up after it was stopped or starved: what is
+	// held of the targets then is out of date.
 	Views(now time.Time) []pstate.TargetView
 	// Targets gives every Go process found, also those refused, with the reason.
 	Targets() []pstate.Target
 	// Agent says what this host allows.
 	Agent() AgentInfo
+	// LastRound is when the loop of Run last went round, which it does several times a second; before Run, when the Collector was made. It takes
+	// no lock, so that it answers whatever hangs.
+	LastRound() time.Time
 }
 
 // Sink receives raw records as they close. pkg/timeline's Store is one.
@@ -43,6 +47,8 @@ type AgentInfo struct {
 	Lacks  []Lack
 	// GlobalLost counts losses that belong to no target, by reason.
 	GlobalLost map[string]uint64
+	// Paused is how long nothing was observed because the agent was stopped, starved or stuck. No total contains this time.
+	Paused time.Duration
 }
 
 // Lack is one thing that this host or these privileges don't allow.

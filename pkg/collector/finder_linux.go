@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -211,7 +212,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	f.known[pid] = id
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
-			f.c.info.hide(pid, stat.comm)
+			f.c.info.hide(pid, cleantext.Name(stat.comm, cleantext.MaxName))
 		}
 		return
 	}
@@ -231,11 +232,11 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	}
 	f.c.o.describe(&target)
 	if found.err != nil {
-		target.Source, target.Reason = pstate.SourceRefused, found.err.Error()
+		target.Source, target.Reason = pstate.SourceRefused, cleantext.Text(found.err.Error(), cleantext.MaxReason)
 		f.refuse(target)
 		return
 	}
-	target.GoVersion, target.Module = found.bin.GoVersion, found.bin.Module
+	target.GoVersion, target.Module = cleantext.Name(found.bin.GoVersion, cleantext.MaxName), cleantext.Name(found.bin.Module, cleantext.MaxPath)
 	f.start(ctx, target, found.bin)
 }
 
@@ -267,6 +268,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		tries = 1
 	}
 	delete(f.starting, t.PID)
+	pauses := f.c.heart.pauses.Load()
 	for try := range tries {
 		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
 			break
@@ -288,6 +290,12 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		f.c.rosterChanged()
 		t = o.info // the governor and tier 2 may change it from now on
 		f.c.mu.Unlock()
+		if f.c.heart.pauses.Load() != pauses {
+			// The agent was not running for a while just now, and whoever brought everything up to date may not have known of this target.
+			f.c.forget(o)
+			f.c.changed(t.PID)
+			return
+		}
 		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
 	case errors.Is(err, goruntime.ErrExited):
 	default:
@@ -296,7 +304,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 			f.starting[t.PID] = f.known[t.PID]
 			delete(f.known, t.PID)
 		}
-		t.Source, t.Reason = pstate.SourceRefused, err.Error()
+		t.Source, t.Reason = pstate.SourceRefused, cleantext.Text(err.Error(), cleantext.MaxReason)
 		f.refuse(t)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -256,7 +257,7 @@ func (o *observed) describeLevel() {
 		reason += "goroutine migrations are not counted: " + m.off
 	}
 	o.c.mu.Lock()
-	o.info.Source, o.info.Reason = source, reason
+	o.info.Source, o.info.Reason = source, cleantext.Text(reason, cleantext.MaxReason)
 	o.c.mu.Unlock()
 }
 

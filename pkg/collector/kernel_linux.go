@@ -31,8 +31,10 @@ type kernelSide struct {
 	starts  []kern.ScopeP_startCounts   // likewise, by P as in records
 	mapped  [][]byte
 	links   []link.Link
+	sampled []kern.ScopeCpuSamples // by CPU
 	samples sampling
-	threads threadReader
+	threads threadTable
+	probes  probes
 
 	trapCosts atomic.Int64 // a hit of a uprobe, in ns; 0: not measured
 
@@ -61,8 +63,17 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	}
 	chunks := uint32((o.MaxPs + chunkPs - 1) / chunkPs)
 	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
-	spec.Maps[kern.ScopeMapThreads].MaxEntries = uint32(o.MaxThreads)
+	sets := threadSets(o.MaxThreads)
+	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
+	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
+	if err = spec.Variables["thread_set_mask"].Set(sets - 1); err != nil {
+		return nil, fmt.Errorf("set the size of the table of threads: %w", err)
+	}
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
+	cpus, cpusErr := possibleCPUs()
+	if cpusErr == nil { // else no CPU is sampled, and attach says why
+		spec.Maps[kern.ScopeMapSampledCpus].MaxEntries = uint32(cpus)
+	}
 	if o.Migrations {
 		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
 		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * chunkPs
@@ -75,6 +86,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 			k = nil
 		}
 	}()
+	if !o.NoStops || o.Migrations {
+		k.probes.choose(spec)
+	}
 	if err = spec.LoadAndAssign(&k.objs, nil); err != nil {
 		return k, explainLoad(err)
 	}
@@ -84,7 +98,16 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
 		return k, err
 	}
+	if k.threads.sets, err = mapped[kern.ScopeThreadSet](k, k.objs.ThreadSets); err != nil {
+		return k, err
+	}
+	if k.threads.entries, err = mapped[kern.ScopeThread](k, k.objs.Threads); err != nil {
+		return k, err
+	}
 	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
+		return k, err
+	}
+	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.objs.SampledCpus); err != nil {
 		return k, err
 	}
 	if o.Migrations {
@@ -94,6 +117,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
 			return k, err
 		}
+	}
+	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
+		return k, err
 	}
 	for i := len(k.targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
@@ -238,6 +264,8 @@ func (k *kernelSide) attend(pid int32, target uint32, from, to kern.ScopeActivit
 
 func (k *kernelSide) wake() {
 	for len(k.resting) > 0 && time.Since(k.resting[0].since) > restFor {
+		// The kernel side knows a thread as one of the target with this index: none may be left from the one before.
+		k.forgetThreads(k.resting[0].target)
 		k.freeTargets = append(k.freeTargets, k.resting[0].target)
 		k.freeChunks = append(k.freeChunks, k.resting[0].chunks...)
 		k.resting = k.resting[1:]
@@ -266,6 +294,11 @@ func (k *kernelSide) hint(tgid uint32) {
 	atomic.StoreUint64(word, *word&^(0xffff<<shift)|v<<shift)
 }
 
+// forgetThreads removes the threads of a target from the table.
+func (k *kernelSide) forgetThreads(target uint32) {
+	k.threads.removeIf(func(th *kern.ScopeThread) bool { return th.Target == target })
+}
+
 func (k *kernelSide) close() {
 	for _, l := range k.links {
 		_ = l.Close()
@@ -287,6 +320,12 @@ func (k *kernelSide) globalLost() map[string]uint64 {
 		if n := k.lostOf(kern.ScopeLostReason(i)); n > 0 {
 			out[name] = n
 		}
+	}
+	if n := k.samples.lost.Load(); n > 0 {
+		out["samples_missed"] = n
+	}
+	if n := recursionMisses(k.programs()); n > 0 {
+		out["programs_not_run"] = n
 	}
 	return out
 }

@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf/link"
-
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -171,12 +169,15 @@ type migrations struct {
 }
 
 // rest stops counting until the next window, which then stands for itself only. The caller holds the target's mu.
-func (m *migrations) rest() {
+func (m *migrations) rest() { m.restAt(monoNow()) }
+
+// restAt is rest from a time on, CLOCK_MONOTONIC, that has passed already.
+func (m *migrations) restAt(at int64) {
 	if m.lastEnd == 0 {
 		return
 	}
 	for i := range m.counts {
-		m.counts[i].rest(time.Duration(monoNow() - m.lastEnd))
+		m.counts[i].rest(time.Duration(max(at-m.lastEnd, 0)))
 	}
 	m.lastEnd = 0
 }
@@ -311,6 +312,7 @@ func (o *observed) watch(ctx context.Context, m *migrations) {
 		case <-ctx.Done():
 			return
 		}
+		pauses := o.c.heart.pauses.Load()
 		got, err := o.window(ctx, m, length)
 		<-o.c.windows
 		switch {
@@ -322,6 +324,9 @@ func (o *observed) watch(ctx context.Context, m *migrations) {
 				return
 			}
 			continue
+		}
+		if o.c.heart.silent() || o.c.heart.pauses.Load() != pauses {
+			continue // the agent was not running for a part of it
 		}
 		m.pace.pay(got.cost, time.Duration(got.end-got.begin))
 		o.takeWindow(m, got)
@@ -379,12 +384,12 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	for i := range slots {
 		slots[i] = o.slot(int32(i))
 	}
-	exe, done, err := o.openExecutable()
+	file, err := o.proc.OpenExecutable()
 	o.mu.Unlock()
 	if err != nil {
 		return got, err
 	}
-	defer done()
+	defer file.Close()
 	before := make([]startCounts, len(slots))
 	for i, slot := range slots {
 		before[i].read(&k.starts[slot])
@@ -395,9 +400,9 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	atomic.StoreUint32(&w.Number, m.number)
 	atomic.StoreUint64(&w.Length, uint64(length))
 	at := monoNow()
-	l, err := exe.Uprobe(goruntime.Started, k.objs.Execute, &link.UprobeOptions{Address: m.site.FileOffset, PID: int(o.info.PID)})
+	l, err := k.probes.attach(o.site(file, m.site), k.objs.Execute)
 	if err != nil {
-		return got, fmt.Errorf("probe %s: %w", goruntime.Started, err)
+		return got, err
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
 	got.begin = monoNow()

@@ -3,16 +3,18 @@ package collector
 import (
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -26,7 +28,7 @@ type observed struct {
 	index  uint32            // in the table of targets; 0 without eBPF
 	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
 	chunks []uint16
-	links  []link.Link // tier 1
+	links  []io.Closer // tier 1
 
 	wanted   uint64      // raw intervals it had or would have had, when the budgets were refilled last; c.drainMu guards it
 	learning atomic.Bool // samples taken more often would teach something of it
@@ -150,7 +152,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 			return o, gone
 		}
 		// The totals are right without it: only stops are missing.
-		o.info.Reason = "stops are not seen: " + err.Error()
+		o.info.Reason = "stops are not seen: " + cleantext.Text(err.Error(), cleantext.MaxReason)
 		o.fullReason = o.info.Reason
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
 	}
@@ -302,18 +304,19 @@ func (o *observed) enterThreads() {
 			th.D_slot = th.LastSlot
 		}
 		// An entry of a target that had this process's number before is not one the kernel side has made since.
-		if old, ok := o.c.kernel.threadEntry(uint32(m.TID)); ok && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
-			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
+		table := &o.c.kernel.threads
+		if old := table.find(uint32(m.TID)); old != nil && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
+			table.remove(uint32(m.TID))
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back.
 		if th.D_slot != 0 {
 			countD(p.rec, now)
 		}
-		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
+		err = table.add(uint32(m.TID), &th)
 		if err != nil && th.D_slot != 0 {
 			oneLessInD(p.rec)
 		}
-		if errors.Is(err, ebpf.ErrKeyExist) {
+		if errors.Is(err, errThreadKnown) {
 			continue
 		}
 		if err != nil {
@@ -340,11 +343,11 @@ func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs +
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
 	k := o.c.kernel
-	exe, done, err := o.openExecutable()
+	file, err := o.proc.OpenExecutable()
 	if err != nil {
 		return err
 	}
-	defer done()
+	defer file.Close()
 	for _, probe := range []struct {
 		name     string
 		prog     *ebpf.Program
@@ -364,9 +367,9 @@ func (o *observed) probeWorld() error {
 		if probe.name == stopProbe {
 			o.expectStops()
 		}
-		l, err := exe.Uprobe(probe.name, probe.prog, &link.UprobeOptions{Address: site.FileOffset, PID: int(o.info.PID)})
+		l, err := k.probes.attach(o.site(file, site), probe.prog)
 		if err != nil {
-			return fmt.Errorf("probe %s: %w", probe.name, err)
+			return err
 		}
 		o.links = append(o.links, l)
 		if probe.name == goruntime.WorldStarted {
@@ -376,19 +379,9 @@ func (o *observed) probeWorld() error {
 	return nil
 }
 
-// openExecutable gives the program that the process runs, for probes. done is to be called after the last one is attached.
-func (o *observed) openExecutable() (exe *link.Executable, done func(), err error) {
-	file, err := o.proc.OpenExecutable()
-	if err != nil {
-		return nil, nil, err
-	}
-	// By the descriptor: a path through the process would be followed anew, perhaps into another program (see OpenExecutable).
-	exe, err = link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", file.Fd()))
-	if err != nil {
-		file.Close()
-		return nil, nil, err
-	}
-	return exe, func() { file.Close() }, nil
+// site is where a probe goes in the file that the process runs, which goruntime.Process.OpenExecutable gave.
+func (o *observed) site(file *os.File, at goruntime.ProbeSite) site {
+	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(o.info.PID)}
 }
 
 // unprobeWorld takes the tier 1 probes out of the target's code.
@@ -408,7 +401,7 @@ const unprobesAtOnce = 16
 // unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more: a grace period of Tasks Trace RCU
 // (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and half a second on a busy machine, in uninterruptible sleep. Those who
 // wait at the same time share it, and so the probes are not taken out one after the other.
-func (c *collect) unprobe(links []link.Link) {
+func (c *collect) unprobe(links []io.Closer) {
 	var wg sync.WaitGroup
 	for _, l := range links {
 		wg.Go(func() {

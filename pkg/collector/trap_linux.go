@@ -4,15 +4,14 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"reflect"
 	"runtime"
 	"slices"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
 )
@@ -41,17 +40,14 @@ func trapped(n int) int {
 }
 
 // measureTrap puts a probe into the agent's own code for some milliseconds and gives what a hit costs. The program must do next to nothing for a process that is no target.
-func measureTrap(prog *ebpf.Program) (time.Duration, error) {
-	offset, err := trappedOffset()
+func (p *probes) measureTrap(prog *ebpf.Program) (time.Duration, error) {
+	s, err := siteInItself()
 	if err != nil {
 		return 0, err
 	}
-	exe, err := link.OpenExecutable("/proc/self/exe")
-	if err != nil {
-		return 0, err
-	}
+	defer s.file.Close()
 	without := callTrapped()
-	l, err := exe.Uprobe("trapped", prog, &link.UprobeOptions{Address: offset, PID: os.Getpid()})
+	l, err := p.attach(s, prog)
 	if err != nil {
 		return 0, err
 	}
@@ -82,20 +78,31 @@ func callTrapped() time.Duration {
 	return took[trapBatches/2]
 }
 
-// trappedOffset is where in the program's file the probe goes.
-func trappedOffset() (uint64, error) {
-	entry := runtime.FuncForPC(reflect.ValueOf(trapped).Pointer()).Entry()
-	code := unsafe.Slice((*byte)(unsafe.Pointer(reflect.ValueOf(trapped).Pointer())), 64)
-	at, ok := goruntime.EmulatedEntry(code, uint64(entry))
+// trappedOffset is where in the program's file the probe goes. The code is read from the file: in memory a probe may still be in it, of the agent or of another one.
+func trappedOffset(file io.ReaderAt) (uint64, error) {
+	entry := uint64(runtime.FuncForPC(reflect.ValueOf(trapped).Pointer()).Entry())
+	offset, err := offsetInFile(entry)
+	if err != nil {
+		return 0, err
+	}
+	var code [64]byte
+	if _, err := file.ReadAt(code[:], int64(offset)); err != nil {
+		return 0, fmt.Errorf("read the program's own code: %w", err)
+	}
+	at, ok := goruntime.EmulatedEntry(code[:], entry)
 	if !ok {
 		return 0, errors.New("the function that was to be probed has no instruction that the kernel emulates")
 	}
+	return offset + uint64(at), nil
+}
+
+// offsetInFile is where in the program's file the code at an address comes from.
+func offsetInFile(pc uint64) (uint64, error) {
 	f, err := os.Open("/proc/self/maps")
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()
-	pc := uint64(entry) + uint64(at)
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		var from, to, offset uint64
 		var may string

@@ -201,6 +201,8 @@ var families = []family{
 				w.float(&t.observed, t, v.Governor.Observed, "", nil)
 			}
 		}},
+	{Family: Family{"pscope_agent_paused_seconds_total", "Seconds in which nothing was observed because the agent was stopped or got no CPU; no other counter contains them.", "seconds", Counter},
+		agent: func(w *walk, snap *Snapshot) { w.agentFloat(snap.Paused.Seconds()) }},
 	self(Family{"process_cpu_seconds_total", "User and system CPU time of the agent.", "seconds", Counter}),
 	self(Family{"process_resident_memory_bytes", "Resident memory of the agent.", "bytes", Gauge}),
 	self(Family{"process_open_fds", "Open file descriptors of the agent.", "", Gauge}),

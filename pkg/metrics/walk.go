@@ -21,6 +21,8 @@ type Snapshot struct {
 	Mode string
 	// Lost counts what the agent lost and can't put down to a target, by reason.
 	Lost map[string]uint64
+	// Paused is how long nothing was observed because the agent itself did not run.
+	Paused time.Duration
 	// Self is what the agent uses of the machine; see the function Self.
 	Self map[string]float64
 	CPUs []cpufreq.CPU

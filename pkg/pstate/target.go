@@ -36,7 +36,8 @@ const (
 	LayoutSearch Layout = "search"
 )
 
-// Target describes one Go process as far as it does not change from moment to moment.
+// Target describes one Go process as far as it does not change from moment to moment. What the process says of itself (names, paths, arguments,
+// versions) is cleaned by pkg/internal/cleantext: UTF-8 of printable characters, bounded in length.
 type Target struct {
 	Key
 	Process   string // base name of the executable

@@ -21,6 +21,27 @@ const (
 	ScopeActivityBETWEEN  ScopeActivity = 2
 )
 
+type ScopeAtPlaces uint32
+
+const (
+	ScopeAtPlacesAT_SHIFT ScopeAtPlaces = 8
+	ScopeAtPlacesAT_TRIES ScopeAtPlaces = 2
+)
+
+type ScopeChunks uint32
+
+const (
+	ScopeChunksCHUNK_SHIFT ScopeChunks = 3
+	ScopeChunksCHUNK_PS    ScopeChunks = 8
+)
+
+type ScopeCpuSamples struct {
+	_         structs.HostLayout
+	Seen      uint64
+	StandsFor uint32
+	Pad       uint32
+}
+
 type ScopeEventKind uint32
 
 const (
@@ -35,6 +56,13 @@ type ScopeExecEvent struct {
 	Pad  [3]uint8
 	Tgid uint32
 }
+
+type ScopeHints uint32
+
+const (
+	ScopeHintsHINTS       ScopeHints = 65536
+	ScopeHintsHINT_SHARED ScopeHints = 65535
+)
 
 type ScopeIntervalEvent struct {
 	_      structs.HostLayout
@@ -56,6 +84,12 @@ const (
 	ScopeLagLAG_LOST   ScopeLag = 3
 	ScopeLagLAG_HANDED ScopeLag = 4
 	ScopeLagLAGS       ScopeLag = 5
+)
+
+type ScopeLagBounds uint32
+
+const (
+	ScopeLagBoundsLAG_MOST ScopeLagBounds = 312
 )
 
 type ScopeLayout struct {
@@ -149,6 +183,14 @@ type ScopeRanSet struct {
 	Way [8]uint64
 }
 
+type ScopeReach uint32
+
+const (
+	ScopeReachP_WORDS       ScopeReach = 8
+	ScopeReachM_WORDS       ScopeReach = 21
+	ScopeReachM_SCHED_WORDS ScopeReach = 6
+)
+
 type ScopeStopEvent struct {
 	_            structs.HostLayout
 	Kind         uint8
@@ -203,21 +245,37 @@ type ScopeThread struct {
 	Held     uint64
 	Lost     uint64
 	Target   uint32
-	Tgid     uint32
 	Slot     uint32
 	LastSlot uint32
-	D_slot   uint32
 	Woken    uint8
 	Named    uint8
 	Stayed   uint16
 	Time     [6]uint64
-	Unheld   uint32
-	Weight   uint32
 	Tid      uint32
+	D_slot   uint32
+	Unheld   uint32
 	Gave     uint32
+	Tgid     uint32
+	Weight   uint32
 	Comm     [16]int8
-	Apart    [6]uint64
+	Apart    [5]uint64
 }
+
+type ScopeThreadSet struct {
+	_   structs.HostLayout
+	Key [8]uint32
+}
+
+type ScopeWordBits uint32
+
+const (
+	ScopeWordBitsTICK_SHIFT   ScopeWordBits = 6
+	ScopeWordBitsSINCE_BITS   ScopeWordBits = 36
+	ScopeWordBitsOWNER_BITS   ScopeWordBits = 22
+	ScopeWordBitsOWNER_SHIFT  ScopeWordBits = 36
+	ScopeWordBitsSTATE_SHIFT  ScopeWordBits = 58
+	ScopeWordBitsTHREAD_SHIFT ScopeWordBits = 61
+)
 
 // Names of all BPF objects in the ELF.
 //
@@ -229,9 +287,11 @@ const (
 	ScopeMapMigrationWindows = "migration_windows"
 	ScopeMapP_records        = "p_records"
 	ScopeMapP_starts         = "p_starts"
+	ScopeMapSampledCpus      = "sampled_cpus"
 	ScopeMapTargetHints      = "target_hints"
 	ScopeMapTargetIndex      = "target_index"
 	ScopeMapTargets          = "targets"
+	ScopeMapThreadSets       = "thread_sets"
 	ScopeMapThreads          = "threads"
 	ScopeProgExec            = "exec"
 	ScopeProgExecute         = "execute"
@@ -243,13 +303,20 @@ const (
 	ScopeProgStopWorld       = "stop_world"
 	ScopeProgWorldStarted    = "world_started"
 	ScopeVarActivities       = "activities"
+	ScopeVarAgentAliveUntil  = "agent_alive_until"
 	ScopeVarExecs            = "execs"
 	ScopeVarIntervals        = "intervals"
 	ScopeVarKinds            = "kinds"
 	ScopeVarLags             = "lags"
+	ScopeVarNamesAtPlaces    = "names_at_places"
+	ScopeVarNamesChunks      = "names_chunks"
+	ScopeVarNamesHints       = "names_hints"
+	ScopeVarNamesLagBounds   = "names_lag_bounds"
+	ScopeVarNamesReach       = "names_reach"
+	ScopeVarNamesWordBits    = "names_word_bits"
 	ScopeVarReasons          = "reasons"
-	ScopeVarSamplePeriod     = "sample_period"
 	ScopeVarStops            = "stops"
+	ScopeVarThreadSetMask    = "thread_set_mask"
 )
 
 // LoadScope returns the embedded CollectionSpec for Scope.
@@ -315,9 +382,11 @@ type ScopeMapSpecs struct {
 	MigrationWindows *ebpf.MapSpec `ebpf:"migration_windows"`
 	P_records        *ebpf.MapSpec `ebpf:"p_records"`
 	P_starts         *ebpf.MapSpec `ebpf:"p_starts"`
+	SampledCpus      *ebpf.MapSpec `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.MapSpec `ebpf:"target_hints"`
 	TargetIndex      *ebpf.MapSpec `ebpf:"target_index"`
 	Targets          *ebpf.MapSpec `ebpf:"targets"`
+	ThreadSets       *ebpf.MapSpec `ebpf:"thread_sets"`
 	Threads          *ebpf.MapSpec `ebpf:"threads"`
 }
 
@@ -325,14 +394,21 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
-	Activities   *ebpf.VariableSpec `ebpf:"activities"`
-	Execs        *ebpf.VariableSpec `ebpf:"execs"`
-	Intervals    *ebpf.VariableSpec `ebpf:"intervals"`
-	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
-	Lags         *ebpf.VariableSpec `ebpf:"lags"`
-	Reasons      *ebpf.VariableSpec `ebpf:"reasons"`
-	SamplePeriod *ebpf.VariableSpec `ebpf:"sample_period"`
-	Stops        *ebpf.VariableSpec `ebpf:"stops"`
+	Activities      *ebpf.VariableSpec `ebpf:"activities"`
+	AgentAliveUntil *ebpf.VariableSpec `ebpf:"agent_alive_until"`
+	Execs           *ebpf.VariableSpec `ebpf:"execs"`
+	Intervals       *ebpf.VariableSpec `ebpf:"intervals"`
+	Kinds           *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags            *ebpf.VariableSpec `ebpf:"lags"`
+	NamesAtPlaces   *ebpf.VariableSpec `ebpf:"names_at_places"`
+	NamesChunks     *ebpf.VariableSpec `ebpf:"names_chunks"`
+	NamesHints      *ebpf.VariableSpec `ebpf:"names_hints"`
+	NamesLagBounds  *ebpf.VariableSpec `ebpf:"names_lag_bounds"`
+	NamesReach      *ebpf.VariableSpec `ebpf:"names_reach"`
+	NamesWordBits   *ebpf.VariableSpec `ebpf:"names_word_bits"`
+	Reasons         *ebpf.VariableSpec `ebpf:"reasons"`
+	Stops           *ebpf.VariableSpec `ebpf:"stops"`
+	ThreadSetMask   *ebpf.VariableSpec `ebpf:"thread_set_mask"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -361,9 +437,11 @@ type ScopeMaps struct {
 	MigrationWindows *ebpf.Map `ebpf:"migration_windows"`
 	P_records        *ebpf.Map `ebpf:"p_records"`
 	P_starts         *ebpf.Map `ebpf:"p_starts"`
+	SampledCpus      *ebpf.Map `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.Map `ebpf:"target_hints"`
 	TargetIndex      *ebpf.Map `ebpf:"target_index"`
 	Targets          *ebpf.Map `ebpf:"targets"`
+	ThreadSets       *ebpf.Map `ebpf:"thread_sets"`
 	Threads          *ebpf.Map `ebpf:"threads"`
 }
 
@@ -375,9 +453,11 @@ func (m *ScopeMaps) Close() error {
 		m.MigrationWindows,
 		m.P_records,
 		m.P_starts,
+		m.SampledCpus,
 		m.TargetHints,
 		m.TargetIndex,
 		m.Targets,
+		m.ThreadSets,
 		m.Threads,
 	)
 }
@@ -386,14 +466,21 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
-	Activities   *ebpf.Variable `ebpf:"activities"`
-	Execs        *ebpf.Variable `ebpf:"execs"`
-	Intervals    *ebpf.Variable `ebpf:"intervals"`
-	Kinds        *ebpf.Variable `ebpf:"kinds"`
-	Lags         *ebpf.Variable `ebpf:"lags"`
-	Reasons      *ebpf.Variable `ebpf:"reasons"`
-	SamplePeriod *ebpf.Variable `ebpf:"sample_period"`
-	Stops        *ebpf.Variable `ebpf:"stops"`
+	Activities      *ebpf.Variable `ebpf:"activities"`
+	AgentAliveUntil *ebpf.Variable `ebpf:"agent_alive_until"`
+	Execs           *ebpf.Variable `ebpf:"execs"`
+	Intervals       *ebpf.Variable `ebpf:"intervals"`
+	Kinds           *ebpf.Variable `ebpf:"kinds"`
+	Lags            *ebpf.Variable `ebpf:"lags"`
+	NamesAtPlaces   *ebpf.Variable `ebpf:"names_at_places"`
+	NamesChunks     *ebpf.Variable `ebpf:"names_chunks"`
+	NamesHints      *ebpf.Variable `ebpf:"names_hints"`
+	NamesLagBounds  *ebpf.Variable `ebpf:"names_lag_bounds"`
+	NamesReach      *ebpf.Variable `ebpf:"names_reach"`
+	NamesWordBits   *ebpf.Variable `ebpf:"names_word_bits"`
+	Reasons         *ebpf.Variable `ebpf:"reasons"`
+	Stops           *ebpf.Variable `ebpf:"stops"`
+	ThreadSetMask   *ebpf.Variable `ebpf:"thread_set_mask"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.

@@ -5,6 +5,7 @@ package viewtest
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector"
@@ -21,6 +22,8 @@ type Source struct {
 	// Info is what Agent gives.
 	Info  collector.AgentInfo
 	looks int
+	// StoodStill is for how long LastRound says that the loop has not gone round.
+	StoodStill atomic.Int64 // nanoseconds
 }
 
 type target struct {
@@ -110,6 +113,9 @@ func (s *Source) Targets() []pstate.Target {
 
 // Agent implements collector.Collector.
 func (s *Source) Agent() collector.AgentInfo { return s.Info }
+
+// LastRound implements collector.Collector.
+func (s *Source) LastRound() time.Time { return time.Now().Add(-time.Duration(s.StoodStill.Load())) }
 
 // Looks counts the calls of Views.
 func (s *Source) Looks() int {

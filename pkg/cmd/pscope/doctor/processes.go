@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -82,15 +83,15 @@ func examineProcess(pid int, ebpf bool, inspected map[string]inspection) (p Proc
 		in.binary, in.err = goruntime.Inspect(f)
 		inspected[id] = in
 	}
-	p = Process{PID: pid, Process: filepath.Base(exe), Exe: exe}
+	p = Process{PID: pid, Process: cleantext.Name(filepath.Base(exe), cleantext.MaxName), Exe: cleantext.Name(exe, cleantext.MaxPath)}
 	if in.err != nil {
 		if errors.Is(in.err, &goruntime.RefusedError{Reason: goruntime.ReasonNotGo}) || errors.Is(in.err, &goruntime.RefusedError{Reason: goruntime.ReasonMalformed}) {
 			return p, false, nil
 		}
-		p.Reason, p.Fix = in.err.Error(), fixFor(in.err)
+		p.Reason, p.Fix = cleantext.Text(in.err.Error(), cleantext.MaxReason), fixFor(in.err)
 		return p, true, nil
 	}
-	p.GoVersion, p.Layout = in.binary.GoVersion, in.binary.LayoutSource
+	p.GoVersion, p.Layout = cleantext.Name(in.binary.GoVersion, cleantext.MaxName), in.binary.LayoutSource
 	// Opening the memory asks the kernel the same question as reading it: may this process attach to that one?
 	mem, err := os.Open("/proc/" + strconv.Itoa(pid) + "/mem")
 	if err != nil {
