@@ -6,19 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -65,41 +64,51 @@ type collect struct {
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
 func New(o Options) (Collector, error) {
-	o.defaults()
-	c := &collect{
-		o: o, clock: newClock(), made: time.Now(),
-		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
-	}
-	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
+	c := newCollect(o)
+	o = c.o
 	if o.Mode != ModeSnapshot {
-		k, err := loadKernelSide(&c.o)
+		k, err := kernelSideHere(&c.o)
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
 			c.heart.shared = k.objs.AgentAliveUntil
 			if why := k.probes.why; why != nil {
-				c.info.lack("stops", why.Error(), fixFor(why))
+				why = explainProbe(why)
+				c.info.lack(lackOf(lack.Stops, why))
+				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
 			}
 			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
-				c.info.lack("samples", err.Error(), "give the agent CAP_PERFMON; without samples, running, syscall and gc on a CPU are all shown as running")
+				err = explainSamples(err)
+				c.info.lack(lackOf(lack.Samples, err))
+				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
 			}
 		case o.Mode == ModeEBPF:
-			return nil, fmt.Errorf("eBPF can't be used: %w. %s", err, fixFor(err))
+			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, fixFor(err))
 		default:
-			c.info.lack("eBPF", err.Error(), fixFor(err))
+			c.info.lack(lackOf(lack.EBPF, err))
 			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", fixFor(err))
 		}
 	} else {
-		c.info.lack("eBPF", "--mode is snapshot", "start the agent with --mode auto")
+		c.info.lack(lack.ModeIsSnapshot())
 	}
-	c.rosterChanged()
-	c.windows = make(chan struct{}, windowsAtOnce)
-	c.unprobing = make(chan struct{}, unprobesAtOnce)
 	if o.Migrations && c.kernel == nil {
-		c.info.lack("goroutine migrations", "they are counted by eBPF", "see eBPF")
+		c.info.lack(lack.MigrationsNeedEBPF())
 	}
-	c.found = newFinder(c)
 	return c, nil
+}
+
+// newCollect is a collector without a kernel side.
+func newCollect(o Options) *collect {
+	o.defaults()
+	c := &collect{
+		o: o, clock: newClock(), made: time.Now(),
+		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
+		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
+	}
+	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
+	c.rosterChanged()
+	c.found = newFinder(c)
+	return c
 }
 
 // agentInfo is AgentInfo as it comes to be.
@@ -109,38 +118,24 @@ type agentInfo struct {
 	hidden hidden
 }
 
-func (a *agentInfo) lack(what, why, fix string) {
+// lack notes what is missing, once.
+func (a *agentInfo) lack(l Lack) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Lacks = append(a.Lacks, Lack{what, why, fix})
+	if !slices.Contains(a.Lacks, l) {
+		a.Lacks = append(a.Lacks, l)
+	}
 }
 
 func (a *agentInfo) snapshotReason() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.Lacks {
-		if l.What == "eBPF" {
-			return "snapshots only: " + l.Why
+		if l.What == lack.EBPF {
+			return lack.SnapshotsOnly(l.Why)
 		}
 	}
 	return ""
-}
-
-// fixFor says what the user can do about a kernel side that can't be had.
-func fixFor(err error) string {
-	var ve *ebpf.VerifierError
-	var none *noProbesError
-	switch {
-	case errors.As(err, &none):
-		return none.fix()
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return "Run the agent as root, or give it the capabilities: sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search=ep $(command -v pscope)"
-	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):
-		return "Linux 5.18 or later is needed, built with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS and CONFIG_DEBUG_INFO_BTF; `pscope doctor` says which is missing"
-	case errors.Is(err, os.ErrNotExist):
-		return "The kernel's BTF is missing: use a kernel built with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux must exist)"
-	}
-	return "`pscope doctor` says what this host allows"
 }
 
 func kernelRelease() string {

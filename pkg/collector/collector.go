@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -52,11 +53,7 @@ type AgentInfo struct {
 }
 
 // Lack is one thing that this host or these privileges don't allow.
-type Lack struct {
-	What string // what is missing from the picture
-	Why  string // what stands in the way
-	Fix  string // what the user can do
-}
+type Lack = lack.Lack
 
 // Mode chooses how targets are observed.
 type Mode string
@@ -87,6 +84,8 @@ type Options struct {
 	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than IntervalBudget.
 	HostIntervalBudget int
 	ProcRoot           string // default /proc
+	// Only is the one process to look at; 0: all. For trying on a child what an agent would do.
+	Only int32
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
 	// no limit.
 	CostBudget float64

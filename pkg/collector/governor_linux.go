@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -254,7 +255,7 @@ func (o *observed) describeLevel() {
 		if reason != "" {
 			reason += "; "
 		}
-		reason += "goroutine migrations are not counted: " + m.off
+		reason += lack.NoMigrations(m.off)
 	}
 	o.c.mu.Lock()
 	o.info.Source, o.info.Reason = source, cleantext.Text(reason, cleantext.MaxReason)

@@ -89,8 +89,8 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if !o.NoStops || o.Migrations {
 		k.probes.choose(spec)
 	}
-	if err = spec.LoadAndAssign(&k.objs, nil); err != nil {
-		return k, explainLoad(err)
+	if err = loadAndAssign(spec, &k.objs); err != nil {
+		return k, err
 	}
 	if k.targets, err = mapped[kern.ScopeTarget](k, k.objs.Targets); err != nil {
 		return k, err
@@ -151,18 +151,6 @@ func (k *kernelSide) trap() time.Duration {
 		return time.Duration(d)
 	}
 	return usualTrap
-}
-
-// explainLoad adds what the user can do to the errors that privileges and old kernels give.
-func explainLoad(err error) error {
-	var ve *ebpf.VerifierError
-	switch {
-	case errors.As(err, &ve):
-		return fmt.Errorf("this kernel's verifier refuses the programs (Linux 5.18 or later is needed): %w", err)
-	case errors.Is(err, unix.EPERM):
-		return fmt.Errorf("loading BPF programs is not permitted: %w", err)
-	}
-	return err
 }
 
 // mapped maps an array into memory.

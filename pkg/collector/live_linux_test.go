@@ -18,13 +18,20 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // These tests observe real processes through the real kernel. Where eBPF is not permitted they fail: a collector nobody has seen work is not
 // tested. In snapshot mode they need no privileges beyond those over their own children.
 
+// PSCOPE_TEST_TARGET names one that is built already, for a machine without a Go toolchain.
 var targetBinary = sync.OnceValues(func() (string, error) {
+	if built := os.Getenv("PSCOPE_TEST_TARGET"); built != "" {
+		return built, nil
+	}
 	dir, err := os.MkdirTemp("", "pscope-target")
 	if err != nil {
 		return "", err
@@ -42,13 +49,21 @@ func TestMain(m *testing.M) {
 		runAsAgent()
 	}
 	code := m.Run()
-	if bin, err := targetBinary(); err == nil {
+	if bin, err := targetBinary(); err == nil && bin != os.Getenv("PSCOPE_TEST_TARGET") {
 		os.RemoveAll(filepath.Dir(bin))
 	}
 	if workloadDir != "" {
 		os.RemoveAll(workloadDir)
 	}
 	os.Exit(code)
+}
+
+// needs skips a test that itself, not the collector, can't do without a capability.
+func needs(t *testing.T, capability int, what string) {
+	t.Helper()
+	if lack.ReadHost("/").Held>>capability&1 == 0 {
+		t.Skipf("%s takes capability %d, which the collector does not need and this user does not have", what, capability)
+	}
 }
 
 // target is a running child.
@@ -607,6 +622,7 @@ func pinnedInD(t *testing.T, phase string, windows int) {
 	if _, err := os.Stat("/dev/fuse"); err != nil {
 		t.Skip("no /dev/fuse: ", err)
 	}
+	needs(t, unix.CAP_SYS_ADMIN, "mounting the file system that does not answer")
 	bin := filepath.Join(t.TempDir(), "pscope-test-target")
 	if out, err := exec.Command("go", "build", "-o", bin, "../cmd/pscope").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

@@ -402,7 +402,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	at := monoNow()
 	l, err := k.probes.attach(o.site(file, m.site), k.objs.Execute)
 	if err != nil {
-		return got, err
+		return got, explainProbe(err)
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
 	got.begin = monoNow()

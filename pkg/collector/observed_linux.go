@@ -14,7 +14,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
-	"github.com/p-scope/p-scope/pkg/internal/cleantext"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -143,7 +143,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		o.mu.Unlock()
 	}
 	if c.o.NoStops {
-		o.info.Reason = "stops are not seen: their probes are switched off"
+		o.info.Reason = lack.NoStops(lack.StopsSwitchedOff)
 		o.fullReason = o.info.Reason
 		return o, nil
 	}
@@ -152,7 +152,8 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 			return o, gone
 		}
 		// The totals are right without it: only stops are missing.
-		o.info.Reason = "stops are not seen: " + cleantext.Text(err.Error(), cleantext.MaxReason)
+		err = explainProbe(err)
+		o.info.Reason = lack.NoStops(err.Error())
 		o.fullReason = o.info.Reason
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
 	}
@@ -170,8 +171,8 @@ func (o *observed) claim() (err error) {
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
-	if field := outOfReach(l); field != "" {
-		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, o.bin.GoVersion)
+	if err := beyondReach(o.bin); err != nil {
+		return err
 	}
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
 	// this way must name the thread.
@@ -342,6 +343,9 @@ func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs +
 
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
+	if err := worldProbesMissing(o.bin); err != nil {
+		return err
+	}
 	k := o.c.kernel
 	file, err := o.proc.OpenExecutable()
 	if err != nil {
@@ -349,20 +353,16 @@ func (o *observed) probeWorld() error {
 	}
 	defer file.Close()
 	for _, probe := range []struct {
-		name     string
-		prog     *ebpf.Program
-		optional bool
+		name string
+		prog *ebpf.Program
 	}{
-		{goruntime.WorldStarted, k.objs.WorldStarted, true}, // first: the others must know whether a stop's end will be told
-		{"startTheWorldWithSema", k.objs.StartWorld, false},
-		{stopProbe, k.objs.StopWorld, false},
+		{goruntime.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
+		{startProbe, k.objs.StartWorld},
+		{stopProbe, k.objs.StopWorld},
 	} {
 		site, ok := o.bin.Probe(probe.name)
-		if !ok && probe.optional {
-			continue
-		}
 		if !ok {
-			return fmt.Errorf("%s is not in the program", probe.name)
+			continue // the first: not every release of Go has it
 		}
 		if probe.name == stopProbe {
 			o.expectStops()

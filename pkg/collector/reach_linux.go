@@ -1,6 +1,10 @@
 package collector
 
-import "github.com/p-scope/p-scope/pkg/goruntime"
+import (
+	"fmt"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+)
 
 // What bpf/walk.h reads of an m, from procid on, and of a p, from its beginning, in words of 8 bytes: M_WORDS and P_WORDS there.
 const (
@@ -42,4 +46,12 @@ func outOfReach(l *goruntime.Layout) (field string) {
 		}
 	}
 	return ""
+}
+
+// beyondReach says that the kernel side can't observe what runs this program; nil: it can.
+func beyondReach(bin *goruntime.Binary) error {
+	if field := outOfReach(&bin.Layout); field != "" {
+		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, bin.GoVersion)
+	}
+	return nil
 }

@@ -226,9 +226,9 @@ func (s *sampling) lack() (Lack, bool) {
 	}
 	cpus := slices.Sorted(maps.Keys(s.failed))
 	return Lack{
-		"samples of " + nameCPUs(cpus),
-		s.failed[cpus[0]].Error(),
-		"what runs there is shown as running, also in system calls and the GC. It is tried again every " + retryCPU.String() +
+		What: "samples of " + nameCPUs(cpus),
+		Why:  s.failed[cpus[0]].Error(),
+		Fix: "what runs there is shown as running, also in system calls and the GC. It is tried again every " + retryCPU.String() +
 			"; if it lasts, give the agent CAP_PERFMON and see kernel.perf_event_paranoid",
 	}, true
 }

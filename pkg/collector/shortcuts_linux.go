@@ -10,6 +10,9 @@ import (
 // What spares the kernel side reads of the target's memory, each of which costs the target as much as everything else an event needs. Where it isn't
 // known to hold, the programs read.
 
+// startProbe is the function of the Go runtime whose probe tells that a stop ends.
+const startProbe = "startTheWorldWithSema"
+
 // stopProbe is the function of the Go runtime whose probe tells that a stop begins.
 const stopProbe = "stopTheWorldWithSema"
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/plugin/settings"
 )
 
@@ -174,7 +175,7 @@ func (l *Local) commands() []Command {
 	}
 	return []Command{
 		{"Run the agent as root", fmt.Sprintf("sudo %s agent --socket %s --socket-mode 0666", shellQuote(binary), shellQuote(l.Socket()))},
-		{"let Grafana start it by itself", "sudo setcap cap_bpf,cap_perfmon,cap_sys_ptrace,cap_dac_read_search+ep " + shellQuote(binary)},
+		{"let Grafana start it by itself", lack.SetCap(shellQuote(binary))},
 	}
 }
 

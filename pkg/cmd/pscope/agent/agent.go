@@ -18,6 +18,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector"
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	freqkern "github.com/p-scope/p-scope/pkg/cpufreq/kern"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -193,7 +194,7 @@ func openStore(c *Config, version string, log *slog.Logger, own *withLacks) (*st
 		return s, closer(s, func() {}), nil
 	}
 	log.Error("the data directory can't be used; the history is kept in a temporary one and lost at the end", "err", err)
-	own.lack("lasting history", err.Error(), "start the agent with a --data-dir that it can write")
+	own.lack(lack.LastingHistory(err))
 	dir, tempErr := os.MkdirTemp("", "pscope-data-")
 	if tempErr == nil {
 		so.Dir = dir
@@ -219,7 +220,7 @@ func bind(o *api.Options, log *slog.Logger, own *withLacks) (*api.Server, error)
 		server, lessErr := api.NewServer(less)
 		if lessErr == nil {
 			log.Error("serving on one of two only", "err", err)
-			own.lack("socket and address together", err.Error(), "see the reason")
+			own.lack(lack.SocketAndAddress(err))
 			*o = less
 			return server, nil
 		}
@@ -237,10 +238,10 @@ type withLacks struct {
 	lacks []collector.Lack
 }
 
-func (w *withLacks) lack(what, why, fix string) {
+func (w *withLacks) lack(l collector.Lack) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lacks = append(w.lacks, collector.Lack{What: what, Why: why, Fix: fix})
+	w.lacks = append(w.lacks, l)
 }
 
 // Agent implements collector.Collector.
