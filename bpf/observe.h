@@ -188,7 +188,7 @@ static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now
 	return at;
 }
 
-// The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle now.
+// The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle or halted now.
 static __noinline int released(struct target *t, struct thread *th, u64 now)
 {
 	struct p_record *r;
@@ -217,7 +217,7 @@ static __noinline int released(struct target *t, struct thread *th, u64 now)
 		mv.state = p.status == P_SYSCALL ? P_SYSCALL : P_RUNNING;
 		mv.thread = T_ON_CPU;
 	}
-	given = p_move(t, r, slot, &mv) == MOVED && mv.state == P_IDLE && word_thread(mv.word) == T_ON_CPU;
+	given = p_move(t, r, slot, &mv) == MOVED && (mv.state == P_IDLE || mv.state == P_GCSTOP) && word_thread(mv.word) == T_ON_CPU;
 	seen(r, &p);
 	return given;
 }
@@ -401,7 +401,13 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 				th->handed = now;
 			return;
 		}
-		now = given_back(t, th, now, LAG_GIVEN);
+		u64 stopping = load(&t->stop_start), since;
+		u32 lag = stopping ? LAG_HALTED : LAG_GIVEN;
+
+		since = given_back(t, th, now, lag);
+		if (stopping && elapsed(stopping, since))
+			since = stopping < now ? stopping : now; // no P is halted before
+		now = since;
 		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
 		// end the samples can measure.
 		u64 had = th->slot ? slot_address(th->slot - 1) : 0;
@@ -410,7 +416,7 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			had = 0;
 		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had, false);
 		if (given)
-			lagged(t, th, LAG_GIVEN, now);
+			lagged(t, th, lag, now);
 		return;
 	}
 	// A P that an M has is halted or gone only where the world has stopped: else its own memory need not be asked.
