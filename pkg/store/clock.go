@@ -19,8 +19,8 @@ const clockSlack = 5 * time.Second
 // stepShown is how long a step of the clock is shown as a condition.
 const stepShown = time.Hour
 
-// clockWas is What of a step's condition.
-const clockWas = "history without a gap"
+// ClockStepped is What of the condition that names a step of the clock.
+const ClockStepped = "history without a gap"
 
 // checkClock compares the moment of a state with the one before. skip: it is not written, and that is all.
 //
@@ -53,7 +53,7 @@ func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02
 
 func (s *Store) step(why string) {
 	s.opts.Log.Warn("the clock was set", "what", why)
-	s.set(Condition{What: clockWas, Why: why, Fix: "nothing is to be done; if it happens often, see what sets the clock (chronyc tracking, timedatectl)"})
+	s.set(Condition{What: ClockStepped, Why: why, Fix: "nothing is to be done; if it happens often, see what sets the clock (chronyc tracking, timedatectl)"})
 	s.lossMu.Lock()
 	defer s.lossMu.Unlock()
 	s.steps++
@@ -62,8 +62,8 @@ func (s *Store) step(why string) {
 
 // forgetSteps takes an old step from the conditions; the caller holds lossMu.
 func (s *Store) forgetSteps() {
-	if _, ok := s.conditions[clockWas]; ok && time.Since(s.stepAt) > stepShown {
-		delete(s.conditions, clockWas)
+	if _, ok := s.conditions[ClockStepped]; ok && time.Since(s.stepAt) > stepShown {
+		delete(s.conditions, ClockStepped)
 	}
 }
 
