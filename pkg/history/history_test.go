@@ -194,6 +194,9 @@ func TestClockThatWasAhead(t *testing.T) {
 	put := func(from time.Time, n int) {
 		for i := range n {
 			k.put(from.Add(time.Duration(i) * time.Second))
+			if i%10 == 9 {
+				k.settle() // the queue holds 30
+			}
 		}
 		k.settle()
 	}

@@ -16,6 +16,9 @@ import (
 // clockSlack is how far the clock may be put right without further ado: samples wait until it has passed the last one again.
 const clockSlack = 5 * time.Second
 
+// oldestState is how old a state that waits to be written may be when the databases are opened.
+const oldestState = 30 * time.Second
+
 // stepShown is how long a step of the clock is shown as a condition.
 const stepShown = time.Hour
 
@@ -71,10 +74,10 @@ func (s *Store) forgetSteps() {
 // right, because it is behind now (a machine without a battery for its clock begins in 1970). So they are kept, and not shown.
 const ahead = "ahead"
 
-// putAside moves what lies more than clockSlack ahead of the clock out of a database, and closes it. The log is written out as blocks, since a
+// putAside moves what lies ahead of the clock, less oldestState, out of a database, and closes it. The log is written out as blocks, since a
 // log can't be cut at a time.
 func (s *Store) putAside(name string, db *tsdb.DB, o *tsdb.Options) error {
-	now := s.opts.Now().Add(-clockSlack).UnixMilli() // the state that waits to be written is a little older than now
+	now := s.opts.Now().Add(-oldestState).UnixMilli()
 	dir, aside := filepath.Join(s.opts.Dir, name), filepath.Join(s.opts.Dir, ahead, name)
 	err := s.split(db, dir, aside, now, o)
 	if cerr := db.Close(); err == nil {
