@@ -128,6 +128,8 @@ func fixFor(err error) string {
 	switch {
 	case errors.As(err, &none):
 		return none.fix()
+	case errors.Is(err, errPIDNamespace):
+		return fixPIDNamespace
 	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		return readPrivileges().fix()
 	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):

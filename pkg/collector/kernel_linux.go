@@ -56,6 +56,9 @@ const restFor = 2 * time.Second
 
 // loadKernelSide loads and attaches everything that needs no target.
 func loadKernelSide(o *Options) (k *kernelSide, err error) {
+	if inPIDNamespace() && !inUserNamespace() {
+		return nil, errPIDNamespace
+	}
 	spec, err := kern.LoadScope()
 	if err != nil {
 		return nil, err

@@ -86,6 +86,19 @@ func inUserNamespace() bool {
 	return unix.Stat("/proc/self/ns/user", &st) == nil && st.Ino != first
 }
 
+// errPIDNamespace says why the kernel side would see nothing: it knows processes by their numbers in the first PID namespace.
+var errPIDNamespace = errors.New("the agent is in a PID namespace of its own (a container without the host's), in which processes have other numbers than in the kernel")
+
+// fixPIDNamespace says what helps.
+const fixPIDNamespace = "Start the container with the host's PID namespace: --pid host, in Kubernetes hostPID: true"
+
+// inPIDNamespace is whether the agent is in another PID namespace than the first (include/linux/proc_ns.h, PROC_PID_INIT_INO).
+func inPIDNamespace() bool {
+	const first = 0xEFFFFFFC
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/pid", &st) == nil && st.Ino != first
+}
+
 // canMakeMap tries the plainest use of bpf(2).
 func canMakeMap() bool {
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})

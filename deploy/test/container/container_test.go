@@ -331,6 +331,23 @@ func TestContainerWithoutTheProfile(t *testing.T) {
 	}
 }
 
+// Without the host's PID namespace the kernel's numbers of processes are not the agent's: eBPF would be silent about them, and so is not used.
+func TestContainerWithoutTheHostsPIDNamespace(t *testing.T) {
+	needsCrun(t)
+	b := startBox(t, binaries(t), profile(t), false, false)
+	program(t, b.command("exec", b.name, "/bin/"+targetName))
+	var line string
+	b.until("the process is observed", func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", nil); return ok })
+	for _, want := range []string{`source="snapshot"`, "PID namespace of its own"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%q is not in %s", want, line)
+		}
+	}
+	if !strings.Contains(b.log.String(), "--pid host") {
+		t.Errorf("the log does not say what helps: %s", b.log.String())
+	}
+}
+
 // A rootless container: its capabilities end at its own user namespace. It sees the processes in it by snapshots, and says why no more.
 func TestRootlessContainer(t *testing.T) {
 	needsCrun(t)
