@@ -20,6 +20,8 @@ int exec(struct bpf_raw_tracepoint_args *ctx)
 	struct exec_event *e;
 
 	retire(tgid);
+	if (agent_silent(bpf_ktime_get_ns()))
+		return 0; // when it is back it looks at all processes
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
 		lose_global(LOST_RING_FULL); // the agent's own scan of /proc finds it a second later

@@ -5,8 +5,10 @@
 // Which target has a tgid, by the tgid modulo 65536, four to a word: its index in targets, 0 for none, HINT_SHARED where target_index must be asked because
 // two targets fall together. Every context switch and wake-up of the host looks here and nearly all leave again: the look-up in an array is inlined, where
 // a hash table's costs more than all the rest for a process that is no target, and a tenth of it for one that is.
-#define HINTS 65536
-#define HINT_SHARED 0xffff
+enum hints {
+	HINTS = 65536,
+	HINT_SHARED = 0xffff,
+};
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -41,10 +43,20 @@ struct {
 	__type(value, struct p_record);
 } p_records SEC(".maps");
 
+// The keys of the table of threads (threads.h).
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384); // the agent sets it
-	__type(key, u32);	    // tid
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); // the agent sets it, and that of the entries
+	__type(key, u32);
+	__type(value, struct thread_set);
+} thread_sets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, THREAD_WAYS);
+	__type(key, u32); // set * THREAD_WAYS + way
 	__type(value, struct thread);
 } threads SEC(".maps");
 

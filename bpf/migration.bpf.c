@@ -90,7 +90,7 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
 	struct migration_window *w = bpf_map_lookup_elem(&migration_windows, &index);
-	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
+	struct thread *th = thread_at(tid);
 	u64 m, goid = 0, before, gap, i;
 	struct p_start_counts *s;
 	struct m_view mv = {};
@@ -99,7 +99,7 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 	if (!t || !w)
 		return;
 	// It came onto its CPU as a thread of the target, so that it is in the table unless that is full.
-	if (!th || th->target != index || th->tgid != t->tgid)
+	if (!th || th->target != index)
 		goto stray;
 	m = th->m;
 	if (!m || read_m(t, m, th, task, &mv)) {
@@ -152,7 +152,7 @@ int execute(struct pt_regs *ctx)
 	u32 index = 0;
 	struct target *t = target_of(bpf_get_current_pid_tgid() >> 32, &index);
 
-	if (t)
+	if (t && !agent_silent(now))
 		started(t, index, first_argument(ctx), now);
 	return 0;
 }

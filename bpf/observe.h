@@ -79,39 +79,6 @@ static __always_inline struct target *any_target_of(u32 tgid, u32 *index)
 	return t && load(&t->active) ? t : 0;
 }
 
-// What a new entry is copied from: an entry on the stack would take 208 of the 512 bytes that a program has on kernels before 6.13.
-static const struct thread unknown_thread;
-
-static __noinline struct thread *new_thread(struct target *t, u32 index, struct task_struct *task, u32 tid)
-{
-	struct thread *th;
-
-	if (!t)
-		return 0;
-	if (bpf_map_update_elem(&threads, &tid, &unknown_thread, BPF_ANY)) {
-		lose(t, LOST_THREADS_FULL);
-		return 0;
-	}
-	th = bpf_map_lookup_elem(&threads, &tid);
-	if (!th)
-		return 0; // another CPU saw it exit meanwhile
-	th->tid = tid;
-	th->word = word_of(tick_now(), 0, 0, T_NONE);
-	bpf_probe_read_kernel(th->comm, sizeof(th->comm), &task->comm);
-	th->tgid = t->tgid;
-	// Last: by this the entry is one of this target's.
-	*(volatile u32 *)&th->target = index;
-	return th;
-}
-
-static __always_inline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task, u32 tid)
-{
-	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
-
-	// A tid that another process had before it is not the same thread.
-	return th && th->target == index && th->tgid == t->tgid ? th : new_thread(t, index, task, tid);
-}
-
 static __always_inline void seen(struct p_record *r, struct p_view *p)
 {
 	r->schedtick = p->schedtick;
@@ -123,10 +90,10 @@ static __always_inline void d_leave(struct target *t, struct thread *th, u64 now
 	u32 slot = th->d_slot;
 	struct p_record *r;
 
-	if (!slot)
+	// The CPU that a thread leaves and the one that wakes it may both find it counted: one of them takes it back.
+	if (!slot || __sync_val_compare_and_swap(&th->d_slot, slot, 0) != slot)
 		return;
 	slot--;
-	th->d_slot = 0;
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	if (r)
 		d_change(t, r, now, -1);
@@ -195,7 +162,7 @@ static __always_inline void deprived(u64 word, u64 now)
 
 	if (!tid || tid == (u32)bpf_get_current_pid_tgid())
 		return;
-	th = bpf_map_lookup_elem(&threads, &tid);
+	th = thread_at(tid);
 	if (th)
 		th->lost = now;
 }
@@ -343,12 +310,12 @@ static __always_inline int look_at_idle_list(struct target *t, u64 switch_in, u6
 // The thread exits: its P, if it had one, is somebody else's business from here on.
 static __noinline void thread_gone(struct target *t, u32 tid, u64 now)
 {
-	struct thread *th = bpf_map_lookup_elem(&threads, &tid);
+	struct thread *th = thread_at(tid);
 
 	if (!t || !th)
 		return;
 	d_leave(t, th, now);
-	bpf_map_delete_elem(&threads, &tid);
+	remove_thread(tid);
 }
 
 // Up to Go 1.25 an M in a call has no P in name: it has left it in m.oldp, and takes it back unless somebody else took it meanwhile, which the tick tells

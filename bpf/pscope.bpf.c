@@ -6,7 +6,10 @@
 #include "types.h"
 #include "maps.h"
 #include "account.h"
+#include "run_times.h"
+#include "threads.h"
 #include "walk.h"
+#include "heartbeat.h"
 #include "wake.h"
 #include "observe.h"
 #include "sched_switch.bpf.c"
@@ -23,7 +26,17 @@ char LICENSE[] SEC("license") = "GPL";
 const enum activity *activities __attribute__((unused));
 const enum event_kind *kinds __attribute__((unused));
 const enum lag *lags __attribute__((unused));
+const enum switch_order *orders __attribute__((unused));
+const enum timed_program *timed __attribute__((unused));
+const enum run_times_bounds *run_bounds __attribute__((unused));
 const enum lost_reason *reasons __attribute__((unused));
+const enum word_bits *names_word_bits __attribute__((unused));
+const enum chunks *names_chunks __attribute__((unused));
+const enum at_places *names_at_places __attribute__((unused));
+const enum lag_bounds *names_lag_bounds __attribute__((unused));
+const enum hints *names_hints __attribute__((unused));
+const enum thread_key *names_thread_key __attribute__((unused));
+const enum reach *names_reach __attribute__((unused));
 const struct exec_event *execs __attribute__((unused));
 const struct stop_event *stops __attribute__((unused));
 const struct interval_event *intervals __attribute__((unused));

@@ -2,30 +2,42 @@
 // A cpu-clock sample on every CPU: what the scheduler tracepoints can't show because nothing was switched. It tells running from syscall
 // and gc, and finds a P that was taken or given back by a thread that stays on its CPU.
 
-// Ticks between two samples of a CPU. The agent sets it and samples more often for a while when it has something to learn; what the context
-// says of the period stays what it was at first.
-volatile u32 sample_period;
+// By CPU. The agent makes room for every CPU that there can be.
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 1); // the agent sets it
+	__type(key, u32);
+	__type(value, struct cpu_samples);
+} sampled_cpus SEC(".maps");
 
 SEC("perf_event")
 int sample(struct bpf_perf_event_data *ctx)
 {
 	u64 id = bpf_get_current_pid_tgid();
-	u32 index = 0, tid = id, slot, state;
-	struct target *t = target_of(id >> 32, &index);
+	u32 index = 0, tid = id, slot = bpf_get_smp_processor_id(), state;
+	struct cpu_samples *cpu = bpf_map_lookup_elem(&sampled_cpus, &slot);
+	struct target *t;
 	struct p_record *r;
 	struct task_struct *task;
 	struct thread *th;
 	u64 began;
 
+	if (!cpu)
+		return 0;
+	cpu->seen++; // no other CPU writes it
+	t = target_of(id >> 32, &index);
 	if (!t || !tid)
 		return 0;
 	began = bpf_ktime_get_ns();
+	if (agent_silent(began))
+		return 0;
 	task = (struct task_struct *)bpf_get_current_task();
 	th = thread_of(t, index, task, tid);
 	if (!th)
 		return 0;
 	thread_move(t, th, began >> TICK_SHIFT, T_ON_CPU);
-	th->weight = sample_period;
+	th->weight = cpu->stands_for;
 	observe(t, th, task, began >> TICK_SHIFT, T_ON_CPU);
 	if (th->slot) {
 		slot = th->slot - 1;
@@ -33,11 +45,11 @@ int sample(struct bpf_perf_event_data *ctx)
 		if (r) {
 			state = word_state(load(&r->word));
 			if (state == P_RUNNING)
-				__sync_fetch_and_add(&r->samples[0], sample_period);
+				__sync_fetch_and_add(&r->samples[0], cpu->stands_for);
 			else if (state == P_SYSCALL)
-				__sync_fetch_and_add(&r->samples[1], sample_period);
+				__sync_fetch_and_add(&r->samples[1], cpu->stands_for);
 			else if (state == P_GC)
-				__sync_fetch_and_add(&r->samples[2], sample_period);
+				__sync_fetch_and_add(&r->samples[2], cpu->stands_for);
 		}
 	}
 	measured(t, began);

@@ -29,7 +29,8 @@ static __always_inline bool woken_already(struct thread *th, struct task_struct 
 {
 	u16 stayed = load(&th->stayed);
 
-	if (stayed && (u16)((now | 1) - stayed) < WOKEN_WITHIN)
+	// The waker may have read the clock after this CPU did.
+	if (stayed && (u16)((now | 1) - stayed + WOKEN_WITHIN) < 2 * WOKEN_WITHIN)
 		return true;
 	if (bpf_rdonly_cast && bpf_core_field_exists(task->__state)) {
 		struct task_struct *known = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
@@ -37,6 +38,28 @@ static __always_inline bool woken_already(struct thread *th, struct task_struct 
 		return known->__state == TASK_WAKING;
 	}
 	return false;
+}
+
+// The thread has become runnable, and its P waits with it for a CPU, if it still has one as far as we know.
+static __noinline void waits_with_its_p(struct target *t, struct thread *th, u64 now)
+{
+	struct p_record *r;
+	u32 slot, tid;
+
+	if (!t || !th)
+		return;
+	d_leave(t, th, now);
+	if (!th->slot)
+		return;
+	tid = th->tid;
+	slot = th->slot - 1;
+	r = bpf_map_lookup_elem(&p_records, &slot);
+	if (r && word_owner(load(&r->word)) == tid) {
+		struct move mv = {.now = now, .owner = tid, .only_owner = tid, .thread = T_RUNNABLE};
+
+		mv.state = word_state(load(&r->word));
+		p_move(t, r, slot, &mv);
+	}
 }
 
 static __always_inline void switched_out(struct target *t, u32 index, struct task_struct *task, u64 began, u32 state)
@@ -57,6 +80,9 @@ static __always_inline void switched_out(struct target *t, u32 index, struct tas
 		d_enter(t, th, now);
 	else
 		d_leave(t, th, now); // it woke without having left its CPU
+	// Woken between the swap of its word and here, its P and its D count were seen to by the waker first and by this program last.
+	if (state != T_RUNNABLE && word_thread(load(&th->word)) == T_RUNNABLE)
+		waits_with_its_p(t, th, now);
 }
 
 static __always_inline void switched_in(struct target *t, u32 index, struct task_struct *task, u64 began, u32 tid)
@@ -111,36 +137,83 @@ static __always_inline void switched_in(struct target *t, u32 index, struct task
 	}
 }
 
-// args: preempt, prev, next, prev_state (the last since 5.18)
+// The arguments of the tracepoint in the order that this kernel has them, which the agent takes from the kernel's BTF (pkg/collector/tracepoints_linux.go): preempt, prev, next and, since
+// 5.19, prev_state; 5.18 has prev_state before prev (kernel commits fa2c3254d7cf and 9c2136be0878).
+const volatile u32 switch_args_order;
+
+struct switch_args {
+	struct task_struct *prev;
+	struct task_struct *next;
+	u64 state; // of prev, as include/linux/sched.h has it
+};
+
+// An argument is read at a fixed place each time, because the verifier takes no other.
+static __always_inline void read_switch_args(struct bpf_raw_tracepoint_args *ctx, struct switch_args *a)
+{
+	u64 first = ctx->args[1], second = ctx->args[2];
+
+	asm volatile("" : "+r"(first), "+r"(second));
+	if (switch_args_order == STATE_FIRST) {
+		u64 third = ctx->args[3];
+
+		asm volatile("" : "+r"(third));
+		a->state = first;
+		a->prev = (struct task_struct *)second;
+		a->next = (struct task_struct *)third;
+		return;
+	}
+	a->prev = (struct task_struct *)first;
+	a->next = (struct task_struct *)second;
+	a->state = 0;
+	if (switch_args_order == STATE_LAST) {
+		u64 third = ctx->args[3];
+
+		asm volatile("" : "+r"(third));
+		a->state = third;
+	} else if (bpf_core_field_exists(a->prev->__state)) {
+		a->state = BPF_CORE_READ(a->prev, __state);
+	}
+}
+
+static __always_inline void thread_leaves(struct target *t, u32 index, struct switch_args *a, bool preempt, u32 tid, u64 began)
+{
+	if (a->state & TASK_EXITING)
+		thread_gone(t, tid, began >> TICK_SHIFT);
+	else
+		switched_out(t, index, a->prev, began, left_as(preempt, a->state));
+	measured(t, began);
+}
+
 SEC("raw_tp/sched_switch")
 int sched_switch(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct task_struct *prev = (struct task_struct *)ctx->args[1];
-	struct task_struct *next = (struct task_struct *)ctx->args[2];
+	struct switch_args a;
 	u32 index = 0;
-	u64 began = 0, from, ids = current_ids(prev);
+	u64 began = 0, from, ids;
 	struct target *t;
 
-	// prev is still the current task.
+	read_switch_args(ctx, &a);
+	ids = current_ids(a.prev); // prev is still the current task
 	t = ids >> 32 ? target_of(ids >> 32, &index) : 0; // the idle task is none
 	if (t) {
 		began = bpf_ktime_get_ns();
-		if (ctx->args[3] & TASK_EXITING) {
-			thread_gone(t, ids, began >> TICK_SHIFT);
-		} else {
-			switched_out(t, index, prev, began, left_as(ctx->args[0], ctx->args[3]));
-		}
-		measured(t, began);
+		if (agent_silent(began))
+			return 0;
+		thread_leaves(t, index, &a, ctx->args[0], ids, began);
 	}
-	ids = ids_of(next);
+	ids = ids_of(a.next);
 	t = ids >> 32 ? target_of(ids >> 32, &index) : 0;
 	if (t) {
 		// One thread leaves and the other comes at the same instant, or the time this program takes would be nobody's.
 		from = began && chosen(began) ? bpf_ktime_get_ns() : 0;
 		if (!began)
 			began = bpf_ktime_get_ns();
-		switched_in(t, index, next, began, ids);
+		if (agent_silent(began))
+			return 0;
+		switched_in(t, index, a.next, began, ids);
 		measured_from(t, began, from ? from : began);
 	}
+	if (began)
+		run_ended(TIMED_SWITCH, began);
 	return 0;
 }

@@ -2,8 +2,8 @@
 // A thread of a target is about to be woken, on the waker's CPU and in the waker's memory.
 
 // Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
-// that M runs is wake wait, and the P counts as idle. An M that has not left its CPU yet takes it up at once.
-static __always_inline void hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
+// that M runs is wake wait, and the P counts as idle. An M that has not left its CPU yet takes it up at once. Gives whether a P was handed over.
+static __always_inline int hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
 	struct m_view m = {};
 	struct p_record *r;
@@ -13,14 +13,14 @@ static __always_inline void hand_over(struct target *t, struct thread *th, struc
 	bool own;
 
 	if (!th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
-		return;
+		return 0;
 	tid = th->tid;
 	r = handed_over(t, m.nextp, from, &slot);
 	if (!r)
-		return;
+		return 0;
 	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
 	w = load(&r->word);
-	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? bpf_map_lookup_elem(&threads, &from) : 0;
+	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? thread_at(from) : 0;
 	own = waker && (word_owner(w) == from || waker->gave == slot + 1);
 	if (own) {
 		since = given_back(t, waker, now, LAG_PASSED);
@@ -32,43 +32,68 @@ static __always_inline void hand_over(struct target *t, struct thread *th, struc
 	}
 	struct move mv = {.now = since, .owner = tid, .state = stays ? P_RUNNING : P_IDLE, .thread = stays ? T_ON_CPU : T_RUNNABLE};
 	if (p_move(t, r, slot, &mv) != MOVED)
-		return;
+		return 0;
 	if (!own && word_thread(mv.word) == T_ON_CPU)
 		deprived(mv.word, since);
 	r->unread = 1;
 	th->slot = slot + 1;
 	if (!stays)
 		th->handed = now;
+	return 1;
 }
 
-// The thread is woken, off its CPU or, if it stays, on it.
-static __noinline void woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
+// A thread that hands over a P and is not known to have one itself may have taken one silently in this burst: netpoll gave it work, and it wakes the next M (runtime/proc.go,
+// resetspinning). Now is the time to see that. When the thread leaves its CPU that P is often no longer to be found: given back, taken from the idle list by another
+// M, and on its way to a third.
+static __noinline int waker_took(struct target *t, u64 now)
 {
+	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
+	struct thread *th = thread_at(tid);
+	struct m_view m = {};
 	struct p_record *r;
-	u32 slot, tid;
+	bool lost;
 
+	if (!t || !th || !th->m || (th->slot && th->lost <= th->held))
+		return 0;
+	if (read_m(t, th->m, th, (struct task_struct *)bpf_get_current_task(), &m) || !m.p)
+		return 0;
+	r = record_at(t, m.p, &slot);
+	if (!r)
+		return 0;
+	struct move mv = {.now = now,
+			  .owner = tid,
+			  .state = P_RUNNING,
+			  .thread = T_ON_CPU,
+			  .ran_as = P_RUNNING,
+			  .took_at = taken_at(t, th, now, th->slot && th->slot != slot + 1, &lost)};
+	if (p_move(t, r, slot, &mv) != MOVED)
+		return 0;
+	if (lost || mv.ran) {
+		lagged(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
+		th->unheld = 0;
+	}
+	r->unread = 1;
+	th->slot = slot + 1;
+	th->last_slot = slot + 1;
+	th->held = now;
+	return 1;
+}
+
+// The thread is woken, off its CPU or, if it stays, on it. Gives whether it was handed a P.
+static __noinline int woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
+{
 	if (!t || !th)
-		return;
-	tid = th->tid;
+		return 0;
 	if (stays) {
 		th->stayed = now | 1;
 	} else {
 		thread_move(t, th, now, T_RUNNABLE);
-		d_leave(t, th, now);
 		th->woken = 1;
-	}
-	if (th->slot && !stays) {
-		slot = th->slot - 1;
-		r = bpf_map_lookup_elem(&p_records, &slot);
-		if (r && word_owner(load(&r->word)) == tid) {
-			// It still has its P as far as we know; the P's state waits for the thread to run.
-			struct move mv = {.now = now, .owner = tid, .only_owner = tid, .thread = T_RUNNABLE};
-			mv.state = word_state(load(&r->word));
-			p_move(t, r, slot, &mv);
-		}
+		waits_with_its_p(t, th, now);
 	}
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) == t->tgid)
-		hand_over(t, th, task, now, stays);
+		return hand_over(t, th, task, now, stays);
+	return 0;
 }
 
 // args: the woken task
@@ -82,20 +107,26 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	struct thread *th;
 	u64 began, now;
 	bool stays;
+	int handed;
 
 	if (!t)
 		return 0;
 	began = bpf_ktime_get_ns();
+	if (agent_silent(began))
+		return 0;
 	now = began >> TICK_SHIFT;
 	th = thread_of(t, index, task, ids);
 	if (!th)
 		return 0;
 	// Woken before it has left the CPU, a thread does not sleep at all: it stays where it is, and no switch will say so.
 	stays = word_thread(load(&th->word)) == T_ON_CPU;
-	woken(t, th, task, now, stays);
+	handed = woken(t, th, task, now, stays);
 	// Unless it has left meanwhile, or leaves now and finds that it has been woken. A swap, because it orders what both write before what they read.
 	if (stays && word_thread(__sync_val_compare_and_swap(&th->word, 0, 0)) != T_ON_CPU)
-		woken(t, th, task, now, false);
+		handed |= woken(t, th, task, now, false);
+	if (handed)
+		waker_took(t, now);
 	measured(t, began);
+	run_ended(TIMED_WAKING, began);
 	return 0;
 }

@@ -3,51 +3,44 @@
 #ifndef PSCOPE_TYPES_H
 #define PSCOPE_TYPES_H
 
-// P states and thread states; the numbers are those of pkg/pstate (the first five P states are the Go runtime's own).
-enum p_state {
-	P_IDLE = 0,
-	P_RUNNING = 1,
-	P_SYSCALL = 2,
-	P_GCSTOP = 3,
-	P_DEAD = 4,
-	P_GC = 5,
-	P_STATES = 6,
-};
-
-enum thread_state {
-	T_NONE = 0,
-	T_ON_CPU = 1,
-	T_RUNNABLE = 2,
-	T_SLEEPING = 3,
-	T_UNINTERRUPTIBLE = 4,
-	T_STOPPED = 5,
-	T_STATES = 6,
-};
+#include "shared.h"
 
 // Time inside the kernel side is counted in ticks of 64 ns of CLOCK_MONOTONIC.
 //
-// A word holds what must change together: since when (36 bits of ticks, wraps after 73 minutes; the agent touches every word far more
-// often), the thread that carries the P (22 bits: the kernel's PID_MAX_LIMIT is 4194304), its state and the P's. One compare-and-swap moves a P
+// A word holds what must change together: since when (36 bits of ticks, wraps after 73 minutes; the agent writes a word
+// anew that is ten minutes old), the thread that carries the P (22 bits: the kernel's PID_MAX_LIMIT is 4194304), its state and the P's. One compare-and-swap moves a P
 // from one state to the next, and only the CPU whose swap succeeds accounts the time between: two CPUs can't count it twice or lose it.
 // Nothing waits for a lock, which matters because a uprobe can be interrupted by the scheduler tracepoints at any instruction.
-#define TICK_SHIFT 6
-#define SINCE_BITS 36
+//
+// Numbers that the agent needs as well are enumerators, here and in the other headers: those are in the object's BTF, from where bpf2go
+// takes them.
+enum word_bits {
+	TICK_SHIFT = 6,
+	SINCE_BITS = 36,
+	OWNER_BITS = 22,
+	OWNER_SHIFT = 36,
+	STATE_SHIFT = 58,
+	THREAD_SHIFT = 61,
+};
 #define SINCE_MASK ((1ULL << SINCE_BITS) - 1)
-#define OWNER_SHIFT 36
-#define OWNER_MASK 0x3fffffULL
-#define STATE_SHIFT 58
-#define THREAD_SHIFT 61
+#define OWNER_MASK ((1ULL << OWNER_BITS) - 1)
 
-#define CHUNK_SHIFT 3
-#define CHUNK_PS (1 << CHUNK_SHIFT)
+// The records of a target's Ps lie in chunks of so many.
+enum chunks {
+	CHUNK_SHIFT = 3,
+	CHUNK_PS = 1 << CHUNK_SHIFT,
+};
 #define MAX_CHUNKS 128
 #define MAX_PS (MAX_CHUNKS * CHUNK_PS)
 #define MAX_TARGETS 1024
-#define WAKE_BUCKETS 64
 #define STOP_ARRIVALS 64
-#define AT_SHIFT 8
+
+// The table target.at.
+enum at_places {
+	AT_SHIFT = 8,
+	AT_TRIES = 2,
+};
 #define AT_PLACES (1 << AT_SHIFT)
-#define AT_TRIES 2
 
 // After the world has been started again an M may for a moment still have a P that is marked as halted.
 #define CALM_AFTER 15625 // ticks, 1 ms
@@ -68,7 +61,9 @@ enum lost_reason {
 
 // A thread takes its P a little after it has come onto the CPU and gives it back a little before it leaves; the tracepoints show only the latter
 // two. How much lies between is measured: the samples that find a thread on the CPU without a P, divided by the bursts that end the same way.
-#define LAG_MOST 312	// ticks, 20 µs: what is more is no hand-over but a thread that works without a P
+enum lag_bounds {
+	LAG_MOST = 312,	// ticks, 20 µs: what is more is no hand-over but a thread that works without a P
+};
 
 enum lag {
 	LAG_TAKEN = 0,	// the burst took a P and left the CPU with it
@@ -88,7 +83,7 @@ enum activity {
 
 // Where things are in this target's memory. Offsets are bytes from the start of the runtime's struct.
 struct layout {
-	s32 tls_g;	   // of the g slot from the thread pointer; 0x7fffffff: g is in a register (arm64 without cgo)
+	s32 tls_g;	   // of the g slot from the thread pointer, on amd64
 	u16 g_m;
 	u16 g_atomicstatus;
 	u16 g_gopc;
@@ -162,32 +157,55 @@ struct p_record {
 	u64 apart[3];	   // up to the next line
 };
 
-// The kernel's hash table puts 56 bytes of its own before it.
+// One set of the table of threads: the tids of those in it, 0 for a free place.
+#define THREAD_WAYS 8
+enum thread_key {
+	THREAD_ENTERING_BIT = 31, // in a key: the entry is not complete yet
+};
+#define THREAD_ENTERING (1U << THREAD_ENTERING_BIT)
+struct thread_set {
+	u32 key[THREAD_WAYS];
+};
+
+// In lines of 64 bytes by what is used together: the first two by every event, the third when the thread is met and when it is shown.
 struct thread {
 	u64 word;	   // since and thread state; the owner bits are unused
-
 	u64 m;		   // address of the runtime's m; 0: not known
 	u64 switch_in;	   // tick of the last switch onto a CPU
 	u64 handed;	   // tick at which a P was handed to it; 0: none or it has run since
 	u64 held;	   // tick at which it was last seen on a CPU with the P it carries
 	u64 lost;	   // tick at which it was last known to be without its P: that was taken from it in a call, or given back
 	u32 target;
-	u32 tgid;
 	u32 slot;	   // of the P it carries, plus one
 	u32 last_slot;	   // of the P it last carried, plus one
-	u32 d_slot;	   // of the P whose D count it is in, plus one
 	u8 woken;	   // it slept before it became runnable: it was not preempted
 	u8 named;	   // its m has been seen to name it
 	u16 stayed;	   // 0, or low bits of the tick, odd, at which it was last woken while on its CPU
 
 	u64 time[T_STATES];
-	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P
-	u32 weight;	   // ticks that the present sample stands for
 	u32 tid;
+	u32 d_slot;	   // of the P whose D count it is in, plus one
+	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P
 	u32 gave;	   // slot of the P, plus one, that a sample of this burst found given back
 
+	u32 tgid;
+	u32 weight;	   // ticks that the present sample stands for
 	char comm[16];
-	u64 apart[6];	   // up to the next line
+	u64 apart[5];	   // up to the next line
+};
+
+// The samples of one CPU.
+struct cpu_samples {
+	u64 seen;	   // that came, whatever ran
+	u32 stands_for;	   // ticks that one stands for. The agent sets it: the time between two, or more where some of them don't come
+	u32 pad;
+};
+
+// Where the tracepoint sched_switch has the state of the thread that leaves.
+enum switch_order {
+	STATE_LAST = 0,
+	STATE_FIRST = 1,
+	STATE_ABSENT = 2,
 };
 
 enum event_kind {

@@ -4,13 +4,17 @@
 #ifndef PSCOPE_WALK_H
 #define PSCOPE_WALK_H
 
-#define G_IN_REGISTER 0x7fffffff
 #define G_SYSCALL 3	   // runtime._Gsyscall
 #define G_SCAN 0x1000	   // runtime._Gscan, a flag on the status
 #define GC_MODE_NONE 0	   // runtime.gcMarkWorkerNotWorker
 
-// The head of a runtime.p: id, status, link, ticks and m lie in its first 64 bytes in every known version.
-#define P_WORDS 8
+// How many words of the target's structures are read at once. What is needed must lie within them, or the agent refuses the target
+// (pkg/collector/reach_linux.go).
+enum reach {
+	P_WORDS = 8,	   // the head of a runtime.p: id, status, link, ticks and m lie there in every known version
+	M_WORDS = 21,	   // of an m, from procid on: curg, p, nextp and oldp
+	M_SCHED_WORDS = 6, // of an m, from curg on, where that is enough: the agent sets keeps_m only then
+};
 
 struct m_view {
 	u64 curg;
@@ -82,13 +86,6 @@ static __noinline u32 tid_inside(struct task_struct *task)
 	bpf_core_read(&nr, sizeof(nr), (void *)&pid->numbers[0].nr + level * bpf_core_type_size(struct upid));
 	return nr;
 }
-
-// How many words of an m are read at once, from procid on: curg, p and nextp lie within them, or the agent refuses the target (claim in
-// pkg/collector/reach_linux.go).
-#define M_WORDS 21
-
-// How many from curg on, where that is enough: the agent sets keeps_m only then.
-#define M_SCHED_WORDS 6
 
 static __always_inline u64 word_from(const u64 *w, u64 bytes, u64 words)
 {

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). Entry probes only.
 
-// runtime.stwReason of the two stops between which the GC marks; the numbers are those of every known version (pkg/goruntime, StopReason).
-#define STOP_MARK_TERMINATION 1
-#define STOP_SWEEP_TERMINATION 2
-
 struct world_walk {
 	struct target *t;
 	struct stop_event *e;
@@ -153,7 +149,7 @@ int stop_world(struct pt_regs *ctx)
 	u32 index = 0;
 	struct target *t = any_target_of(id >> 32, &index);
 
-	if (!t)
+	if (!t || agent_silent(began))
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
 	t->calm_from = ~0ULL;
@@ -176,7 +172,7 @@ int start_world(struct pt_regs *ctx)
 	u32 index = 0;
 	struct target *t = any_target_of(id >> 32, &index);
 
-	if (!t)
+	if (!t || agent_silent(began))
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
 	// The runtime reads its clock some microseconds after our probe has, which is a trap and cold code away: with that, a short stop would come out twice as long.
@@ -199,7 +195,7 @@ int world_started(struct pt_regs *ctx)
 	u32 index = 0;
 	struct target *t = any_target_of(id >> 32, &index);
 
-	if (!t)
+	if (!t || agent_silent(began))
 		return 0;
 	// After the marking the GC brings an earlier time along, which it has for its statistics (runtime/mgc.go, gcMarkTermination): the world still stood then.
 	if (t->layout.ended && !read_user64(BPF_CORE_READ(ctx, sp) + t->layout.ended, &ended))

@@ -27,7 +27,8 @@ type setup struct {
 	bin, dir  string
 	run, warm time.Duration
 	edges     bool
-	windows   int // see collector.Options
+	runtime   bool // compare with the runtime's own log of takes and gives of Ps as well, traced and untraced
+	windows   int  // see collector.Options
 }
 
 // result compares one run; shares are percentage points.
@@ -53,6 +54,8 @@ type result struct {
 	TogetherError         float64       // of both together, likewise: where the kernel draws the line between them does not matter for it
 	Unexplained           float64       // the part of OnCPUError that interrupts and stolen time can't explain
 	PerBurst              time.Duration // by how much P-Scope's bursts on a CPU are longer than schedstat's, on average
+
+	Runtime, RuntimeUntraced *runtimeResult `json:",omitempty"`
 
 	Reconciled, Lost map[string]uint64
 	PerP             []pair `json:"perP"`
@@ -104,26 +107,29 @@ func hogs(n int) (end func(), err error) {
 	return end, nil
 }
 
-func (s *setup) compare(load, procs string) (*result, error) {
-	name := load
-	if rest, ok := strings.CutPrefix(load, "oversubscribed"); ok {
-		end, err := hogs(2 * runtime.NumCPU())
-		if err != nil {
-			return nil, err
-		}
-		defer end()
-		load = "mixed" + rest
-	}
-	sink := &raw{ps: map[int32][]pstate.Interval{}}
+// observation is what P-Scope and the kernel said of one run of the workload, and what the run left behind.
+type observation struct {
+	seen    []sighting
+	threads []threadTimes
+	offset  int64 // of the wall clock from CLOCK_MONOTONIC
+	sink    *raw
+	own     pauses
+	trace   string // file, if it was traced
+	edges   string // file, if the runtime kept a log of takes and gives of Ps
+}
+
+// observe runs the workload once, traced or not, and looks at it from outside.
+func (s *setup) observe(load, procs string, traced bool) (*observation, error) {
+	o := &observation{sink: &raw{ps: map[int32][]pstate.Interval{}}}
 	log := slog.New(slog.DiscardHandler)
 	if os.Getenv("TRUTH_LOG") != "" {
 		log = slog.Default()
 	}
-	o := collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("^workload$"), Sink: sink, Log: log, CostBudget: -1, Windows: s.windows}
+	options := collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("^" + filepath.Base(s.bin) + "$"), Sink: o.sink, Log: log, CostBudget: -1, Windows: s.windows}
 	if s.edges {
-		o.IntervalBudget = 50_000
+		options.IntervalBudget = 50_000
 	}
-	c, err := collector.New(o)
+	c, err := collector.New(options)
 	if err != nil {
 		return nil, err
 	}
@@ -133,8 +139,16 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	defer wg.Wait()
 	defer cancel()
 
-	file := filepath.Join(s.dir, "trace")
-	cmd := exec.Command(s.bin, "-trace", file, "-run", s.run.String(), "-warm", s.warm.String(), "-procs", procs, load)
+	args := []string{"-run", s.run.String(), "-warm", s.warm.String(), "-procs", procs}
+	if traced {
+		o.trace = filepath.Join(s.dir, "trace")
+		args = append(args, "-trace", o.trace)
+	}
+	if s.runtime {
+		o.edges = filepath.Join(s.dir, "edges")
+		args = append(args, "-edges", o.edges)
+	}
+	cmd := exec.Command(s.bin, append(args, load)...)
 	cmd.Stderr = os.Stderr
 	var said strings.Builder
 	cmd.Stdout = &said
@@ -143,9 +157,7 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	var seen []sighting
-	var threads []threadTimes
-	offset := wallMinusMono()
+	o.offset = wallMinusMono()
 	for running := true; running; {
 		select {
 		case err := <-done:
@@ -156,41 +168,62 @@ func (s *setup) compare(load, procs string) (*result, error) {
 		case <-time.After(10 * time.Millisecond):
 			for _, v := range c.Views(time.Now()) {
 				if v.PID == int32(cmd.Process.Pid) {
-					seen = append(seen, sighting{v.At - offset, v})
+					o.seen = append(o.seen, sighting{v.At - o.offset, v})
 				}
 			}
 			if t, err := readThreads(cmd.Process.Pid); err == nil {
-				threads = append(threads, t)
+				o.threads = append(o.threads, t)
 			}
 		}
 	}
-	if len(seen) < 2 {
+	if len(o.seen) < 2 {
 		return nil, fmt.Errorf("the target was not seen: %v", c.Targets())
 	}
-	t, err := readTrace(file)
+	if err := json.Unmarshal([]byte(said.String()), &o.own); err != nil {
+		return nil, fmt.Errorf("the workload's own counters: %w", err)
+	}
+	return o, nil
+}
+
+func (s *setup) compare(load, procs string) (*result, error) {
+	name := load
+	if rest, ok := strings.CutPrefix(load, "oversubscribed"); ok {
+		end, err := hogs(2 * runtime.NumCPU())
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		load = "mixed" + rest
+	}
+	o, err := s.observe(load, procs, true)
 	if err != nil {
 		return nil, err
 	}
-	var own pauses
-	if err := json.Unmarshal([]byte(said.String()), &own); err != nil {
-		return nil, fmt.Errorf("the workload's own counters: %w", err)
+	t, err := readTrace(o.trace)
+	if err != nil {
+		return nil, err
 	}
-	sink.stopsOnly.mu.Lock()
-	stops := slices.Clone(sink.stops)
-	sink.stopsOnly.mu.Unlock()
+	o.sink.stopsOnly.mu.Lock()
+	stops := slices.Clone(o.sink.stops)
+	o.sink.stopsOnly.mu.Unlock()
 	for i := range stops {
-		stops[i].Start -= offset
-		stops[i].End -= offset
+		stops[i].Start -= o.offset
+		stops[i].End -= o.offset
 	}
-	last := seen[len(seen)-1].view
+	last := o.seen[len(o.seen)-1].view
 	if s.edges {
-		sink.printEdges(os.Stdout, t, offset)
-		sink.printDisagreement(os.Stdout, t, offset)
+		o.sink.printEdges(os.Stdout, t, o.offset)
+		o.sink.printDisagreement(os.Stdout, t, o.offset)
 	}
 	r := &result{Workload: name, Ps: procs, Reconciled: last.Reconciled, Lost: last.Lost}
-	r.compareShares(t, growth(seen, t.from, t.to))
-	r.compareStops(t, stops, own)
-	r.compareThreads(t, seen, offset, threads)
+	r.compareShares(t, growth(o.seen, t.from, t.to))
+	r.compareStops(t, stops, o.own)
+	r.compareThreads(t, o.seen, o.offset, o.threads)
+	if s.runtime {
+		if err := s.compareRuntime(r, o, t, load, procs); err != nil {
+			return nil, err
+		}
+	}
 	return r, nil
 }
 

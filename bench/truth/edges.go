@@ -17,6 +17,7 @@ import (
 type edge struct {
 	at    int64 // CLOCK_MONOTONIC
 	take  bool
+	tid   int32              // of the M, where known
 	after pstate.ThreadState // before a take, by P-Scope: runnable if the P was handed over, none if nothing announced it
 }
 
@@ -40,7 +41,7 @@ func edgesSeen(in []pstate.Interval, offset int64) (out []edge) {
 	for i := 1; i < len(in); i++ {
 		a, b := in[i-1], in[i]
 		if !a.Merged && !b.Merged && a.End == b.Start && held(a.State) != held(b.State) {
-			out = append(out, edge{b.Start - offset, held(b.State), a.Thread})
+			out = append(out, edge{at: b.Start - offset, take: held(b.State), after: a.Thread})
 		}
 	}
 	return out
@@ -90,52 +91,94 @@ func (s *raw) printEdges(w io.Writer, t *traced, offset int64) {
 	}
 }
 
-// printDisagreement says in which of P-Scope's states the time lies that the two accounts disagree about, and how long the stretches are, in powers of ten.
+// stretch is a time through which a P is held, or through which it is at rest.
+type stretch struct {
+	from, to int64
+	held     bool
+	first    pstate.Interval // of those it consists of, by P-Scope
+	last     pstate.Interval
+}
+
+// stretchesTraced are those between edges; where two edges' times contradict their order, the order is right.
+func stretchesTraced(edges []edge, ran bool, from, to int64) (out []stretch) {
+	at, busy := from, ran
+	for _, e := range edges {
+		now := min(max(e.at, at), to)
+		if now > at && e.take != busy {
+			out = append(out, stretch{from: at, to: now, held: busy})
+			at = now
+		}
+		busy = e.take
+	}
+	return append(out, stretch{from: at, to: to, held: busy})
+}
+
+// stretchesSeen are those of P-Scope's raw intervals.
+func stretchesSeen(in []pstate.Interval, offset int64) (out []stretch) {
+	for _, i := range in {
+		from, to := i.Start-offset, i.End-offset
+		if n := len(out); n > 0 && out[n-1].to == from && out[n-1].held == held(i.State) {
+			out[n-1].to, out[n-1].last = to, i
+			continue
+		}
+		out = append(out, stretch{from, to, held(i.State), i, i})
+	}
+	return out
+}
+
+// disagreement is one way in which the two accounts differ.
+type disagreement struct {
+	how      string
+	state    pstate.State // by P-Scope, on the side on which it is wrong
+	thread   pstate.ThreadState
+	exponent int // of the stretch of the witness's that it lies in, in ns
+}
+
+// disagree says how P-Scope came to differ from the witness through the time that a stretch of its own and one of the witness's have in common.
+func disagree(seen, witness stretch) disagreement {
+	d := disagreement{exponent: int(math.Log10(float64(max(witness.to-witness.from, 1))))}
+	i := seen.last
+	switch {
+	case seen.from <= witness.from && seen.to >= witness.to:
+		d.how = map[bool]string{true: "held, not seen at all", false: "at rest, not seen at all"}[witness.held]
+	case seen.from <= witness.from:
+		d.how = map[bool]string{true: "take seen late", false: "give seen late"}[witness.held]
+	case seen.to >= witness.to:
+		d.how, i = map[bool]string{true: "give seen early", false: "take seen early"}[witness.held], seen.first
+	default:
+		d.how, i = map[bool]string{true: "at rest by P-Scope only", false: "held by P-Scope only"}[witness.held], seen.first
+	}
+	d.state, d.thread = i.State, i.Thread
+	return d
+}
+
+// printDisagreement says in which way the time came about that the two accounts disagree about, in which of P-Scope's states it lies, and how long the witness's stretches
+// are, in powers of ten.
 func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	type kind struct {
-		busy     bool // by P-Scope, and not by the trace
-		state    pstate.State
-		thread   pstate.ThreadState
-		merged   bool
-		exponent int // of the whole stretch of the trace's that it lies in, in ns
-	}
-	sums := map[kind]time.Duration{}
+	sums, counts := map[disagreement]time.Duration{}, map[disagreement]int{}
 	for p, in := range s.ps {
-		edges := t.edges[p]
-		if len(edges) == 0 {
-			continue
-		}
-		for _, i := range in {
-			from, to := max(i.Start-offset, t.from), min(i.End-offset, t.to)
-			if from >= to {
-				continue
+		witness := stretchesTraced(t.edges[p], t.ran[p], t.from, t.to)
+		k := 0
+		for _, seen := range stretchesSeen(in, offset) {
+			for k > 0 && witness[k].from > seen.from {
+				k--
 			}
-			k, _ := slices.BinarySearchFunc(edges, from, func(x edge, at int64) int { return cmp.Compare(x.at, at) })
-			for at := from; at < to; k++ {
-				end, begun := to, t.from
-				if k < len(edges) {
-					end = min(end, edges[k].at)
+			for ; k < len(witness) && witness[k].from < seen.to; k++ {
+				if common := min(seen.to, witness[k].to) - max(seen.from, witness[k].from); common > 0 && seen.held != witness[k].held {
+					d := disagree(seen, witness[k])
+					sums[d] += time.Duration(common)
+					counts[d]++
 				}
-				busy := k > 0 && edges[k-1].take || k == 0 && !edges[0].take
-				if busy != held(i.State) && end > at {
-					whole := t.to
-					if k < len(edges) {
-						whole = edges[k].at
-					}
-					if k > 0 {
-						begun = edges[k-1].at
-					}
-					sums[kind{held(i.State), i.State, i.Thread, i.Merged, int(math.Log10(float64(max(whole-begun, 1))))}] += time.Duration(end - at)
-				}
-				at = max(at, end)
 			}
+			k = min(k, len(witness)-1)
 		}
 	}
-	kinds := slices.SortedFunc(maps.Keys(sums), func(a, b kind) int { return cmp.Compare(sums[b], sums[a]) })
-	n := time.Duration(len(s.ps)) * time.Duration(t.to-t.from)
+	kinds := slices.SortedFunc(maps.Keys(sums), func(a, b disagreement) int { return cmp.Compare(sums[b], sums[a]) })
+	n := time.Duration(max(1, len(s.ps))) * time.Duration(t.to-t.from)
 	for _, k := range kinds[:min(len(kinds), 24)] {
-		fmt.Fprintf(w, "    wrongly %-5v %v/%v merged %v, in a stretch of 1e%d ns: %.3f points\n", map[bool]string{true: "busy", false: "at rest"}[k.busy], k.state, k.thread, k.merged, k.exponent, 100*float64(sums[k])/float64(n))
+		fmt.Fprintf(w, "    %-24s %v/%v, in a stretch of 1e%d ns: %.3f points, %d times, %v each\n", k.how, k.state, k.thread, k.exponent, 100*float64(sums[k])/float64(n),
+			counts[k], sums[k]/time.Duration(counts[k]))
 	}
 }

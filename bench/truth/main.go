@@ -24,9 +24,10 @@ func main() {
 	out := flag.String("out", "", "write FILE.md and FILE.json as well")
 	verbose := flag.Bool("v", false, "print every P")
 	edges := flag.Bool("edges", false, "print how far the takes and gives of Ps lie from the trace's")
+	own := flag.Bool("runtime", false, "compare with a log that the runtime itself keeps, traced and untraced: what of a difference is the trace's")
 	windows := flag.Int("windows", 0, "observe one second in as many and estimate the rest, as the governor has it where observing costs too much; 0: all the time")
 	flag.Parse()
-	s := &setup{run: *run, warm: *warm, edges: *edges, windows: *windows}
+	s := &setup{run: *run, warm: *warm, edges: *edges, runtime: *own, windows: *windows}
 	if err := s.compareAll(strings.Split(*loads, ","), strings.Split(*procs, ","), *out, *verbose); err != nil {
 		fmt.Fprintln(os.Stderr, "truth:", err)
 		os.Exit(1)
@@ -39,7 +40,7 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if s.bin, err = buildWorkload(dir); err != nil {
+	if s.bin, err = buildWorkload(dir, s.runtime); err != nil {
 		return err
 	}
 	s.dir = dir
@@ -62,10 +63,18 @@ func (s *setup) compareAll(loads, procs []string, out string, verbose bool) erro
 	return write(out, results)
 }
 
-// buildWorkload puts the program to be observed into a directory, and says where it is.
-func buildWorkload(dir string) (string, error) {
-	bin := filepath.Join(dir, "workload")
-	build := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload")
+// buildWorkload puts the program to be observed into a directory, and says where it is. Its name is its own, so that another one that runs beside is not taken for it.
+func buildWorkload(dir string, runtimeEdges bool) (string, error) {
+	bin := filepath.Join(dir, fmt.Sprintf("truth-%d", os.Getpid()))
+	args := []string{"build", "-o", bin}
+	if runtimeEdges {
+		overlay, err := overlayRuntime(dir)
+		if err != nil {
+			return "", err
+		}
+		args = append(args, overlay...)
+	}
+	build := exec.Command("go", append(args, "github.com/p-scope/p-scope/bench/truth/workload")...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=1")
 	if out, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the workload: %w\n%s", err, out)
@@ -90,6 +99,10 @@ func (r *result) print(w io.Writer, verbose bool) {
 	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %d | %s | %s | %.2f %% | %v | %.2f %% | %.2f %% | %.2f %% |\n",
 		r.Workload, r.Ps, r.Busy, r.BusySeen, r.Mean, r.Worst, r.WorstClass, r.SumError, 100*r.Moves,
 		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), r.GCStops, counted, pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError, r.TogetherError)
+	if r.Runtime != nil {
+		r.Runtime.print(w, "traced")
+		r.RuntimeUntraced.print(w, "untraced")
+	}
 	if !verbose {
 		return
 	}

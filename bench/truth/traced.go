@@ -29,6 +29,7 @@ type traced struct {
 	ps       map[int32]account
 	moves    map[int32]int // starts and stops of the P
 	edges    map[int32][]edge
+	ran      map[int32]bool // an M had it before the first of them
 	stops    []tracedStop
 }
 
@@ -105,7 +106,7 @@ func readTrace(path string) (*traced, error) {
 		states   = map[trace.GoID]trace.GoState{}
 		workers  = map[trace.GoID]bool{}
 		stopping = map[trace.ResourceID]trace.Time{}
-		t        = &traced{ps: map[int32]account{}, moves: map[int32]int{}, edges: map[int32][]edge{}}
+		t        = &traced{ran: map[int32]bool{}, ps: map[int32]account{}, moves: map[int32]int{}, edges: map[int32][]edge{}}
 	)
 	at := func(id int32) *follower {
 		if ps[id] == nil {
@@ -218,7 +219,7 @@ func readTrace(path string) (*traced, error) {
 		for i := range p.edges {
 			p.edges[i].at += toMono
 		}
-		t.edges[id] = p.edges
+		t.edges[id], t.ran[id] = p.edges, p.ran
 		t.ps[id], t.moves[id] = p.account(t.from, t.to)
 	}
 	for i := range t.stops {

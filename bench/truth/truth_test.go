@@ -13,7 +13,7 @@ func TestTruth(t *testing.T) {
 		t.Skip("eBPF needs root")
 	}
 	dir := t.TempDir()
-	bin, err := buildWorkload(dir)
+	bin, err := buildWorkload(dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ import (
 const captureEvery = 250 * time.Millisecond
 
 // Capture implements pscope.v1.ScopeService. Its last message holds the intervals that were still open, cut at the end.
-func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRequest], stream *connect.ServerStream[pb.CaptureResponse]) error {
+func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRequest], to *connect.ServerStream[pb.CaptureResponse]) error {
 	d := time.Duration(req.Msg.GetDurationNanos())
 	if d < 0 || d > maxCapture {
 		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("duration_nanos is %v: it must be at most %v, or 0 to go on until you close the stream", d, maxCapture))
@@ -26,6 +26,11 @@ func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRe
 	if d == 0 {
 		d = maxCapture
 	}
+	left, err := stream(&s.limits.captures, maxCaptures, "Capture")
+	if err != nil {
+		return err
+	}
+	defer left()
 	c, err := s.choose(req.Msg.GetSelector())
 	if err != nil {
 		return err
@@ -52,7 +57,7 @@ func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRe
 		}
 		last := ctx.Err() != nil
 		for key, cursor := range cursors {
-			n := s.timeline.Since(key, cursor, 0)
+			n := s.timeline.Since(key, cursor, captureNews)
 			cursors[key] = n.Next
 			lost["slow_reader"] += n.Missed + n.MissedStops
 			for i := range n.Stops {
@@ -70,7 +75,7 @@ func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRe
 			}
 		}
 		msg.Lost = pbLoss(lost)
-		if err := stream.Send(msg); err != nil {
+		if err := to.Send(msg); err != nil {
 			return err
 		}
 		if last {

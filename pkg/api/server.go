@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -20,7 +21,6 @@ import (
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
 	"github.com/p-scope/p-scope/pkg/metrics"
-	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
@@ -29,7 +29,7 @@ type Options struct {
 	Collector Collector
 	Timeline  *timeline.Store
 	// Store is the history. Serve writes to it; opening and closing it is the caller's. nil: no history, and /api/v1 says so.
-	Store *store.Store
+	Store History
 
 	Host    string // label host; empty: the kernel's host name
 	Version string // of the agent
@@ -40,8 +40,11 @@ type Options struct {
 	Listen string // TCP address, "127.0.0.1:9477"
 	// TLS secures the TCP listener; LoadTLS makes one from files. nil: plain.
 	TLS *tls.Config
-	// Token is asked of every request over TCP but those to /-/healthy and /-/ready; empty: none is.
-	Token string
+	// Token gives what is asked of every request over TCP but those to /-/healthy and /-/ready; LoadToken makes it from a file. nil: none is asked
+	// for. Then an address beyond loopback needs a TLS that verifies clients, or Insecure.
+	Token func() string
+	// Insecure lets anyone in who reaches the address.
+	Insecure bool
 	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none.
 	AllowOrigins []string
 
@@ -59,6 +62,16 @@ type Options struct {
 	Log *slog.Logger
 }
 
+// History keeps the metrics and answers the Prometheus HTTP API over them: a store.Store in this process, or a history.Supervisor of another.
+type History interface {
+	// Run writes what gather gives, once every interval, until ctx is done and all is written.
+	Run(ctx context.Context, gather func(now time.Time) metrics.Snapshot)
+	// Handler answers the Prometheus HTTP API below /api/v1/.
+	Handler() http.Handler
+	// Losses counts samples that are missing, by reason.
+	Losses() map[string]uint64
+}
+
 // Server serves the agent's API.
 type Server struct {
 	opts     Options
@@ -66,7 +79,7 @@ type Server struct {
 	handler  http.Handler
 	listener []net.Listener // TCP first, if there is one
 	servers  []*http.Server
-	ready    atomic.Bool
+	observed atomic.Int64 // nanoseconds after the start at which observe last went round; 0: not yet
 	log      *slog.Logger
 }
 
@@ -105,7 +118,7 @@ func NewServer(o Options) (*Server, error) {
 	s.service = &service{
 		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
 		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
-		frequency: &frequency{from: frequencies}, resumes: &resumes{},
+		frequency: &frequency{from: frequencies}, resumes: &resumes{}, limits: newLimits(),
 		batchSize: o.BatchSize, batchDelay: o.BatchDelay, closing: make(chan struct{}), log: o.Log,
 	}
 	s.handler = s.routes()
@@ -114,11 +127,15 @@ func NewServer(o Options) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.TLS == nil && o.Token == "" && !isLoopback(l.Addr()) {
-			s.log.Warn("anyone who reaches the address can read what the processes of this host do: pass --token-file, or --tls-cert, --tls-key and --tls-client-ca", "listen", l.Addr().String())
+		certified := o.TLS != nil && o.TLS.ClientAuth == tls.RequireAndVerifyClientCert
+		if err := CheckAccess(l.Addr().String(), o.Token != nil, certified, o.Insecure); err != nil {
+			_ = l.Close()
+			return nil, err
 		}
-		h := guard(o.Token, allowOrigins(o.AllowOrigins, s.handler))
-		s.add(l, h, o.TLS)
+		if o.Token == nil && !certified && !isLoopback(l.Addr()) {
+			s.log.Warn("anyone who reaches the address can read what the processes of this host do, as --insecure says", "listen", l.Addr().String())
+		}
+		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: o.AllowOrigins}.guard(s.handler), o.TLS)
 	}
 	if o.Socket != "" {
 		l, err := listenUnix(o.Socket, o.SocketMode, o.SocketGroup)
@@ -216,7 +233,7 @@ func (s *Server) observe(ctx context.Context) {
 		if s.service.history.Due(now) {
 			s.service.history.Add(now, s.service.sampler.get(fresh).views)
 		}
-		s.ready.Store(true)
+		s.observed.Store(max(1, int64(time.Since(s.service.started))))
 		select {
 		case <-ctx.Done():
 			return
@@ -239,6 +256,9 @@ func (s *Server) gather(now time.Time) metrics.Snapshot {
 	if s.opts.Store != nil {
 		for reason, n := range s.opts.Store.Losses() {
 			snap.Lost[reason] += n
+		}
+		if process, ok := s.opts.Store.(interface{ Self() map[string]float64 }); ok {
+			maps.Copy(snap.Self, process.Self())
 		}
 	}
 	snap.CPUs, _ = s.service.frequency.read(now) // what is not there is absent; ListTargets says why
@@ -271,16 +291,8 @@ func (s *Server) routes() http.Handler {
 			fmt.Fprintln(w, `{"status":"error","errorType":"unavailable","error":"this agent keeps no history: start it with --data-dir"}`)
 		})
 	}
-	mux.HandleFunc("GET /-/healthy", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "P-Scope agent is healthy.")
-	})
-	mux.HandleFunc("GET /-/ready", func(w http.ResponseWriter, _ *http.Request) {
-		if !s.ready.Load() {
-			http.Error(w, "P-Scope agent is starting: the first look for Go processes is not done.", http.StatusServiceUnavailable)
-			return
-		}
-		fmt.Fprintln(w, "P-Scope agent is ready.")
-	})
+	mux.HandleFunc("GET /-/healthy", s.healthy)
+	mux.HandleFunc("GET /-/ready", s.ready)
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n/-/healthy\n/-/ready\n", s.opts.Version, s.opts.Host, path)
 	})

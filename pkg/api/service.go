@@ -13,19 +13,20 @@ import (
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
 // The service's defaults and limits, as scope.proto states them.
 const (
-	defaultStops    = 10_000
-	defaultThreads  = 20
-	defaultRange    = time.Minute
-	defaultRate     = 5
-	maxRate         = 60
-	maxCapture      = time.Hour
-	maxIntervalsPer = 1_000_000
+	defaultStops   = 10_000
+	defaultThreads = 20
+	defaultRange   = time.Minute
+	defaultRate    = 5
+	maxCapture     = time.Hour
+
+	defaultIntervalsPer = timeline.DefaultMaxPerP
 )
 
 // service implements pscope.v1.ScopeService.
@@ -39,6 +40,7 @@ type service struct {
 	history       *diagnose.History
 	frequency     *frequency
 	resumes       *resumes
+	limits        *limits
 	batchSize     int
 	batchDelay    time.Duration
 	closing       chan struct{}
@@ -91,6 +93,22 @@ func (c *chosen) keys() []pstate.Key {
 		keys[i] = c.targets[i].Key
 	}
 	return keys
+}
+
+// countPs is about how many Ps an answer is about. Of a target that has ended it is not known; most have no more than endedPs.
+func (c *chosen) countPs(now *sample) (n int) {
+	for i := range c.targets {
+		v := now.byKey[c.targets[i].Key]
+		switch {
+		case len(c.ps) > 0:
+			n += len(c.ps)
+		case v != nil:
+			n += len(v.Ps)
+		default:
+			n += endedPs
+		}
+	}
+	return n
 }
 
 func (c *chosen) target(key pstate.Key) *known {
@@ -153,14 +171,13 @@ func (s *service) agent() *pb.Agent {
 		out.Lacks = append(out.Lacks, &pb.Lack{What: l.What, Why: l.Why, Fix: l.Fix})
 	}
 	if _, err := s.frequency.read(time.Now()); errors.Is(err, cpufreq.ErrNone) {
-		out.Lacks = append(out.Lacks, &pb.Lack{What: "CPU frequencies", Why: "no CPU has a folder cpufreq in sysfs: the kernel has no frequency driver here, as is usual in virtual machines",
-			Fix: "on bare metal load the CPU's frequency driver (intel_pstate, amd-pstate, acpi-cpufreq, cppc_cpufreq); in a virtual machine there is none"})
+		out.Lacks = append(out.Lacks, &pb.Lack{What: lack.Frequencies, Why: err.Error(), Fix: cpufreq.FixNone})
 	}
 	return out
 }
 
 // Intervals implements pscope.v1.ScopeService.
-func (s *service) Intervals(_ context.Context, req *connect.Request[pb.IntervalsRequest]) (*connect.Response[pb.IntervalsResponse], error) {
+func (s *service) Intervals(ctx context.Context, req *connect.Request[pb.IntervalsRequest]) (*connect.Response[pb.IntervalsResponse], error) {
 	start, end, err := span(req.Msg.GetStartUnixNano(), req.Msg.GetEndUnixNano())
 	if err != nil {
 		return nil, err
@@ -168,6 +185,11 @@ func (s *service) Intervals(_ context.Context, req *connect.Request[pb.Intervals
 	if err := notNegative("max_per_p", req.Msg.GetMaxPerP()); err != nil {
 		return nil, err
 	}
+	done, err := s.limits.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	c, err := s.choose(req.Msg.GetSelector())
 	if err != nil {
 		return nil, err
@@ -178,7 +200,7 @@ func (s *service) Intervals(_ context.Context, req *connect.Request[pb.Intervals
 	}
 	now := s.sampler.get(fresh)
 	found := s.timeline.Intervals(timeline.Query{
-		Keys: c.keys(), Ps: c.ps, Start: start, End: end, MaxPerP: min(int(req.Msg.GetMaxPerP()), maxIntervalsPer), Open: now.open,
+		Keys: c.keys(), Ps: c.ps, Start: start, End: end, MaxPerP: perP(int(req.Msg.GetMaxPerP()), c.countPs(now)), Open: now.open,
 	})
 	for _, t := range found.Targets {
 		k := c.target(t.Key)
@@ -212,7 +234,7 @@ func (n *sample) open(key pstate.Key) (ivs []pstate.Interval) {
 }
 
 // Stops implements pscope.v1.ScopeService.
-func (s *service) Stops(_ context.Context, req *connect.Request[pb.StopsRequest]) (*connect.Response[pb.StopsResponse], error) {
+func (s *service) Stops(ctx context.Context, req *connect.Request[pb.StopsRequest]) (*connect.Response[pb.StopsResponse], error) {
 	start, end, err := span(req.Msg.GetStartUnixNano(), req.Msg.GetEndUnixNano())
 	if err != nil {
 		return nil, err
@@ -220,6 +242,11 @@ func (s *service) Stops(_ context.Context, req *connect.Request[pb.StopsRequest]
 	if err := notNegative("limit", req.Msg.GetLimit()); err != nil {
 		return nil, err
 	}
+	done, err := s.limits.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	c, err := s.choose(req.Msg.GetSelector())
 	if err != nil {
 		return nil, err
@@ -228,7 +255,7 @@ func (s *service) Stops(_ context.Context, req *connect.Request[pb.StopsRequest]
 	if len(c.targets) == 0 {
 		return connect.NewResponse(res), nil
 	}
-	limit := int(req.Msg.GetLimit())
+	limit := min(int(req.Msg.GetLimit()), maxStops)
 	if limit == 0 {
 		limit = defaultStops
 	}
@@ -242,7 +269,7 @@ func (s *service) Stops(_ context.Context, req *connect.Request[pb.StopsRequest]
 }
 
 // Diagnose implements pscope.v1.ScopeService.
-func (s *service) Diagnose(_ context.Context, req *connect.Request[pb.DiagnoseRequest]) (*connect.Response[pb.DiagnoseResponse], error) {
+func (s *service) Diagnose(ctx context.Context, req *connect.Request[pb.DiagnoseRequest]) (*connect.Response[pb.DiagnoseResponse], error) {
 	start, end, err := span(req.Msg.GetStartUnixNano(), req.Msg.GetEndUnixNano())
 	if err != nil {
 		return nil, err
@@ -250,6 +277,11 @@ func (s *service) Diagnose(_ context.Context, req *connect.Request[pb.DiagnoseRe
 	if err := notNegative("top_threads", req.Msg.GetTopThreads()); err != nil {
 		return nil, err
 	}
+	done, err := s.limits.call(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	c, err := s.choose(req.Msg.GetSelector())
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ type Collector interface {
 	Views(now time.Time) []pstate.TargetView
 	Targets() []pstate.Target
 	Agent() collector.AgentInfo
+	LastRound() time.Time
 }
 
 // sample is what every viewer of one moment shares. It is never changed once made.

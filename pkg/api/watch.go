@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/internal/rate"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -24,19 +25,24 @@ var errClosing = connect.NewError(connect.CodeUnavailable, errors.New("the agent
 //
 // Nothing is ever queued for a reader: each message is made when the one before has been taken, from the present state and from
 // the ring. So a reader that is too slow sees fewer messages, each of the newest state, with what it missed counted.
-func (s *service) Watch(ctx context.Context, req *connect.Request[pb.WatchRequest], stream *connect.ServerStream[pb.WatchResponse]) error {
-	rate := req.Msg.GetRateHz()
+func (s *service) Watch(ctx context.Context, req *connect.Request[pb.WatchRequest], to *connect.ServerStream[pb.WatchResponse]) error {
+	hz := req.Msg.GetRateHz()
 	switch {
-	case rate == 0:
-		rate = defaultRate
-	case math.IsNaN(rate) || rate < 0 || rate > maxRate:
-		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("rate_hz is %v: it must be above 0 and at most %d, or 0 for %d", rate, maxRate, defaultRate))
+	case hz == 0:
+		hz = defaultRate
+	case math.IsNaN(hz) || hz < 0 || hz > rate.Max:
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("rate_hz is %v: it must be above 0 and at most %d, or 0 for %d", hz, rate.Max, defaultRate))
 	}
+	left, err := stream(&s.limits.watches, maxWatches, "Watch")
+	if err != nil {
+		return err
+	}
+	defer left()
 	c, err := s.choose(req.Msg.GetSelector())
 	if err != nil {
 		return err
 	}
-	period := time.Duration(float64(time.Second) / rate)
+	period := rate.Period(hz)
 	w := &watcher{s: s, match: c.Matcher, transitions: req.Msg.GetTransitions(), period: period}
 	resumed := w.resume(req.Msg.GetResumeAfterSeq())
 	defer func() { w.log.leave(w.writer) }()
@@ -47,7 +53,7 @@ func (s *service) Watch(ctx context.Context, req *connect.Request[pb.WatchReques
 		msg.Resync = !resumed && req.Msg.GetResumeAfterSeq() != 0
 		resumed = true
 		w.log.send(w.writer, msg.GetSeq(), w.targets)
-		if err := stream.Send(msg); err != nil {
+		if err := to.Send(msg); err != nil {
 			return err
 		}
 		if !tick.wait(ctx, s.closing) {

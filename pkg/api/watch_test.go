@@ -14,9 +14,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-type stream = connect.ServerStreamForClient[pb.WatchResponse]
+type watchStream = connect.ServerStreamForClient[pb.WatchResponse]
 
-func watch(t *testing.T, f *fixture, req *pb.WatchRequest) (*stream, context.CancelFunc) {
+func watch(t *testing.T, f *fixture, req *pb.WatchRequest) (*watchStream, context.CancelFunc) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	s, err := f.client.Watch(ctx, connect.NewRequest(req))
@@ -27,7 +27,7 @@ func watch(t *testing.T, f *fixture, req *pb.WatchRequest) (*stream, context.Can
 	return s, cancel
 }
 
-func next(t *testing.T, s *stream) *pb.WatchResponse {
+func next(t *testing.T, s *watchStream) *pb.WatchResponse {
 	t.Helper()
 	if !s.Receive() {
 		t.Fatalf("the stream ended: %v", s.Err())
@@ -232,7 +232,7 @@ func TestSlowReaderIsTold(t *testing.T) {
 
 func TestTwoViewersShareTheWork(t *testing.T) {
 	f := serve(t, nil)
-	var streams []*stream
+	var streams []*watchStream
 	for range 4 {
 		s, _ := watch(t, f, &pb.WatchRequest{RateHz: 10})
 		next(t, s)

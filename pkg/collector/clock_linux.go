@@ -5,13 +5,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
 // A tick is the kernel side's unit of time: 64 ns of CLOCK_MONOTONIC (bpf/types.h).
 const (
-	tickShift = 6
+	tickShift = kern.ScopeWordBitsTICK_SHIFT
 	tick      = time.Duration(1 << tickShift)
-	sinceMask = 1<<36 - 1
+	sinceBits = kern.ScopeWordBitsSINCE_BITS
+	sinceMask = 1<<sinceBits - 1
 )
 
 // clock translates the kernel's ticks to Unix nanoseconds. The offset is kept steady against small corrections of the wall clock, so
@@ -88,5 +91,5 @@ func elapsed(now, word uint64) uint64 {
 
 // sinceTick is a word's since as a full tick, as seen at now.
 func sinceTick(now, word uint64) uint64 {
-	return now + uint64(int64((word-now)<<(64-36))>>(64-36))
+	return now + uint64(int64((word-now)<<(64-sinceBits))>>(64-sinceBits))
 }

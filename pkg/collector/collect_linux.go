@@ -5,19 +5,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -29,20 +29,27 @@ const (
 )
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
+//
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an observed, then mu, that
+// of the kernel side, of its thread reader, of info, and what the sink locks.
 type collect struct {
 	o      Options
 	clock  *clock
 	kernel *kernelSide // nil in snapshot mode
+	heart  heartbeat
 	info   agentInfo
 
 	drainMu  sync.Mutex // guards record, and that events are taken in order
 	record   ringbuf.Record
-	refilled time.Time     // when the budgets of intervals were refilled last
-	wanted   []float64     // scratch of refill
-	untold   uint64        // events of no target that did not fit into the ring
-	orphans  atomic.Uint64 // events of targets that are no more
+	refilled time.Time          // when the budgets of intervals were refilled last
+	wanted   []float64          // scratch of refill
+	renewed  map[uint32]renewed // by thread; only Run's loop touches it
+	untold   uint64             // events of no target that did not fit into the ring
+	orphans  atomic.Uint64      // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
+	made                 time.Time
+	loopAt               atomic.Int64 // nanoseconds after made at which the loop of Run last went round: a step of the clock is none of it
 
 	mu       sync.Mutex
 	observed map[pstate.Key]*observed
@@ -58,43 +65,51 @@ type collect struct {
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
 func New(o Options) (Collector, error) {
-	o.defaults()
-	c := &collect{
-		o: o, clock: newClock(),
-		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
-	}
-	c.info.AgentInfo = AgentInfo{Mode: "snapshot", Kernel: kernelRelease(), Arch: runtime.GOARCH}
+	c := newCollect(o)
+	o = c.o
 	if o.Mode != ModeSnapshot {
-		k, err := loadKernelSide(&c.o)
+		k, err := kernelSideHere(&c.o)
 		switch {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
+			c.heart.shared = k.objs.AgentAliveUntil
 			if why := k.probes.why; why != nil {
-				c.info.lack("stops", why.Error(), fixFor(why))
-				o.Log.Warn("stops are not seen", "err", why, "fix", fixFor(why))
+				why = explainProbe(why)
+				c.info.lack(lackOf(lack.Stops, why))
+				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
 			}
-			if err := k.samples.attach(&k.objs, o.SampleHz); err != nil {
-				err = explainDenied("sampling the CPUs", err)
-				c.info.lack("samples", err.Error()+"; running, syscall and gc on a CPU are all shown as running", fixFor(err))
-				o.Log.Warn("CPUs are not sampled: running, syscall and gc on a CPU are all shown as running", "err", err, "fix", fixFor(err))
+			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
+				err = explainSamples(err)
+				c.info.lack(lackOf(lack.Samples, err))
+				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
 			}
 		case o.Mode == ModeEBPF:
-			return nil, fmt.Errorf("eBPF can't be used: %w. %s", err, fixFor(err))
+			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, fixFor(err))
 		default:
-			c.info.lack("eBPF", err.Error(), fixFor(err))
+			c.info.lack(lackOf(lack.EBPF, err))
 			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", fixFor(err))
 		}
 	} else {
-		c.info.lack("eBPF", "--mode is snapshot", "start the agent with --mode auto")
+		c.info.lack(lack.ModeIsSnapshot())
 	}
-	c.rosterChanged()
-	c.windows = make(chan struct{}, windowsAtOnce)
-	c.unprobing = make(chan struct{}, unprobesAtOnce)
 	if o.Migrations && c.kernel == nil {
-		c.info.lack("goroutine migrations", "they are counted by eBPF", "see eBPF")
+		c.info.lack(lack.MigrationsNeedEBPF())
 	}
-	c.found = newFinder(c)
 	return c, nil
+}
+
+// newCollect is a collector without a kernel side.
+func newCollect(o Options) *collect {
+	o.defaults()
+	c := &collect{
+		o: o, clock: newClock(), made: time.Now(),
+		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
+		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
+	}
+	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
+	c.rosterChanged()
+	c.found = newFinder(c)
+	return c
 }
 
 // agentInfo is AgentInfo as it comes to be.
@@ -104,40 +119,24 @@ type agentInfo struct {
 	hidden hidden
 }
 
-func (a *agentInfo) lack(what, why, fix string) {
+// lack notes what is missing, once.
+func (a *agentInfo) lack(l Lack) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.Lacks = append(a.Lacks, Lack{what, why, fix})
+	if !slices.Contains(a.Lacks, l) {
+		a.Lacks = append(a.Lacks, l)
+	}
 }
 
 func (a *agentInfo) snapshotReason() string {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for _, l := range a.Lacks {
-		if l.What == "eBPF" {
-			return "snapshots only: " + l.Why
+		if l.What == lack.EBPF {
+			return lack.SnapshotsOnly(l.Why)
 		}
 	}
 	return ""
-}
-
-// fixFor says what the user can do about a kernel side that can't be had.
-func fixFor(err error) string {
-	var ve *ebpf.VerifierError
-	var none *noProbesError
-	switch {
-	case errors.As(err, &none):
-		return none.fix()
-	case errors.Is(err, errPIDNamespace):
-		return fixPIDNamespace
-	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
-		return readPrivileges().fix()
-	case errors.As(err, &ve), errors.Is(err, ebpf.ErrNotSupported):
-		return "Linux 5.18 or later is needed, built with CONFIG_BPF_SYSCALL, CONFIG_PERF_EVENTS and CONFIG_DEBUG_INFO_BTF; `pscope doctor` says which is missing"
-	case errors.Is(err, os.ErrNotExist):
-		return "The kernel's BTF is missing: use a kernel built with CONFIG_DEBUG_INFO_BTF=y (/sys/kernel/btf/vmlinux must exist)"
-	}
-	return "`pscope doctor` says what this host allows"
 }
 
 func kernelRelease() string {
@@ -150,6 +149,7 @@ func kernelRelease() string {
 
 // Run implements Collector.
 func (c *collect) Run(ctx context.Context) error {
+	c.heart.beat()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
@@ -169,7 +169,12 @@ func (c *collect) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
+		if since, late := c.heart.beat(); late {
+			c.resume(since)
+			looked = time.Now()
+		}
 		now := time.Now()
+		c.loopAt.Store(int64(now.Sub(c.made)))
 		quickly := c.drain()
 		if due(&snap, now, c.o.SnapshotEvery) {
 			n := max(1, int((now.Sub(looked)+c.o.SnapshotEvery/2)/c.o.SnapshotEvery))
@@ -181,6 +186,9 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
 			c.govern()
+			if c.kernel != nil {
+				c.kernel.samples.check(now, c.o.Log)
+			}
 			c.seeWhetherToldOfAll()
 			if c.clock.follow() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
@@ -188,6 +196,7 @@ func (c *collect) Run(ctx context.Context) error {
 		}
 		if due(&sweep, now, sweepEvery) {
 			c.sweepThreads()
+			c.renewWords()
 		}
 		wait := time.Until(snap)
 		if quickly || wait > restMost {
@@ -317,12 +326,18 @@ func (c *collect) watched() bool {
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
 	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
+	if !c.heart.wait() {
+		return nil // nobody knows what the targets do now
+	}
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {
 		if v, ok := o.view(); ok {
 			out = append(out, v)
 		}
+	}
+	if c.heart.silent() {
+		return nil
 	}
 	return out
 }
@@ -342,6 +357,9 @@ func (c *collect) Targets() []pstate.Target {
 	return out
 }
 
+// LastRound implements Collector.
+func (c *collect) LastRound() time.Time { return c.made.Add(time.Duration(c.loopAt.Load())) }
+
 // Agent implements Collector.
 func (c *collect) Agent() AgentInfo {
 	c.info.mu.Lock()
@@ -351,8 +369,15 @@ func (c *collect) Agent() AgentInfo {
 		out.Lacks = append(out.Lacks, l)
 	}
 	c.info.mu.Unlock()
+	out.GlobalLost = map[string]uint64{}
+	if n := c.heart.pauses.Load(); n > 0 {
+		out.GlobalLost["agent_paused"] = n
+	}
 	if c.kernel != nil {
-		out.GlobalLost = c.kernel.globalLost()
+		if l, ok := c.kernel.samples.lack(); ok {
+			out.Lacks = append(out.Lacks, l)
+		}
+		maps.Copy(out.GlobalLost, c.kernel.globalLost())
 		if n := c.orphans.Load(); n > 0 {
 			out.GlobalLost["ended_target"] = n
 		}
@@ -362,6 +387,9 @@ func (c *collect) Agent() AgentInfo {
 
 // thread reads one thread's entry.
 func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	th, ok = o.c.kernel.threadEntry(tid)
-	return th, ok && th.Target == o.index
+	entry := o.c.kernel.threads.find(tid)
+	if entry == nil || entry.Target != o.index {
+		return th, false
+	}
+	return *entry, true
 }

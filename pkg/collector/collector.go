@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -19,12 +20,16 @@ type Collector interface {
 	// Run observes until ctx is done. It returns an error only if nothing can be observed at all.
 	Run(ctx context.Context) error
 	// Views gives every observed target, each consistent in itself at one instant not before now and brought up to it. Totals never
-	// decrease from call to call. Targets that ended or are refused are not in it.
+	// decrease from call to call. Targets that ended or are refused are not in it. It is empty while the agent has not caught up after it was stopped or starved: what is
+	// held of the targets then is out of date.
 	Views(now time.Time) []pstate.TargetView
 	// Targets gives every Go process found, also those refused, with the reason.
 	Targets() []pstate.Target
 	// Agent says what this host allows.
 	Agent() AgentInfo
+	// LastRound is when the loop of Run last went round, which it does several times a second; before Run, when the Collector was made. It takes
+	// no lock, so that it answers whatever hangs.
+	LastRound() time.Time
 }
 
 // Sink receives raw records as they close. pkg/timeline's Store is one.
@@ -46,11 +51,7 @@ type AgentInfo struct {
 }
 
 // Lack is one thing that this host or these privileges don't allow.
-type Lack struct {
-	What string // what is missing from the picture
-	Why  string // what stands in the way
-	Fix  string // what the user can do
-}
+type Lack = lack.Lack
 
 // Mode chooses how targets are observed.
 type Mode string
@@ -81,6 +82,8 @@ type Options struct {
 	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than IntervalBudget.
 	HostIntervalBudget int
 	ProcRoot           string // default /proc
+	// Only is the one process to look at; 0: all. For trying on a child what an agent would do.
+	Only int32
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
 	// no limit.
 	CostBudget float64
@@ -92,6 +95,12 @@ type Options struct {
 	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where observing it all the time costs too much. 0: as
 	// the governor says. For measuring what the windows miss.
 	Windows int
+	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For measuring: it costs each event three looks
+	// at the clock.
+	TimeRuns bool
+	// ShowArguments puts the arguments of a process into Target.Cmdline; without it there is only what the process calls itself, since arguments often
+	// hold passwords.
+	ShowArguments bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -25,6 +26,7 @@ type finder struct {
 	known    map[int32]procID
 	starting map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
 	binaries map[fileID]*inspected
+	fixes    map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
 }
 
 // procID tells a process, and the program it runs, from the next one with the same pid.
@@ -190,6 +192,9 @@ func (f *finder) drop(pid int32, startTime uint64) {
 
 // check looks at one process and starts or ends its observation.
 func (f *finder) check(ctx context.Context, pid int32) {
+	if only := f.c.o.Only; only != 0 && pid != only {
+		return
+	}
 	stat, err := f.c.o.readStat(pid)
 	if err != nil || stat.state == 'Z' {
 		return
@@ -211,7 +216,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	f.known[pid] = id
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
-			f.c.info.hide(pid, stat.comm)
+			f.c.info.hide(pid, cleantext.Name(stat.comm, cleantext.MaxName))
 		}
 		return
 	}
@@ -231,11 +236,10 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	}
 	f.c.o.describe(&target)
 	if found.err != nil {
-		target.Source, target.Reason = pstate.SourceRefused, found.err.Error()
-		f.refuse(target)
+		f.refuse(target, found.err)
 		return
 	}
-	target.GoVersion, target.Module = found.bin.GoVersion, found.bin.Module
+	target.GoVersion, target.Module = cleantext.Name(found.bin.GoVersion, cleantext.MaxName), cleantext.Name(found.bin.Module, cleantext.MaxPath)
 	f.start(ctx, target, found.bin)
 }
 
@@ -251,11 +255,16 @@ func (f *finder) leave(key pstate.Key) {
 	}
 }
 
-func (f *finder) refuse(t pstate.Target) {
+func (f *finder) refuse(t pstate.Target, err error) {
+	t.Source, t.Reason = pstate.SourceRefused, cleantext.Text(err.Error(), cleantext.MaxReason)
 	f.c.mu.Lock()
 	f.c.refused[t.Key] = t
 	f.c.mu.Unlock()
-	f.c.o.Log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason)
+	fix := fixForRefused(err)
+	if f.fixes != nil {
+		f.fixes[t.Key] = fix
+	}
+	f.c.o.Log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason, "fix", fix)
 }
 
 // start observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again for a moment.
@@ -267,6 +276,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		tries = 1
 	}
 	delete(f.starting, t.PID)
+	pauses := f.c.heart.pauses.Load()
 	for try := range tries {
 		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
 			break
@@ -288,6 +298,12 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 		f.c.rosterChanged()
 		t = o.info // the governor and tier 2 may change it from now on
 		f.c.mu.Unlock()
+		if f.c.heart.pauses.Load() != pauses {
+			// The agent was not running for a while just now, and whoever brought everything up to date may not have known of this target.
+			f.c.forget(o)
+			f.c.changed(t.PID)
+			return
+		}
 		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
 	case errors.Is(err, goruntime.ErrExited):
 	default:
@@ -296,8 +312,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 			f.starting[t.PID] = f.known[t.PID]
 			delete(f.known, t.PID)
 		}
-		t.Source, t.Reason = pstate.SourceRefused, err.Error()
-		f.refuse(t)
+		f.refuse(t, err)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -253,10 +255,10 @@ func (o *observed) describeLevel() {
 		if reason != "" {
 			reason += "; "
 		}
-		reason += "goroutine migrations are not counted: " + m.off
+		reason += lack.NoMigrations(m.off)
 	}
 	o.c.mu.Lock()
-	o.info.Source, o.info.Reason = source, reason
+	o.info.Source, o.info.Reason = source, cleantext.Text(reason, cleantext.MaxReason)
 	o.c.mu.Unlock()
 }
 

@@ -5,7 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"syscall"
+
+	"github.com/p-scope/p-scope/pkg/lack"
 )
 
 // hidden are the processes whose programs may not be read, by pid with their names. Whether they are Go programs can't be told.
@@ -29,13 +30,9 @@ func (h hidden) lack(privileged bool) (Lack, bool) {
 	}
 	which := strings.Join(names, ", ")
 	if !privileged {
-		return Lack{"processes of other users", "the programs of " + which + " may not be read", fixFor(syscall.EPERM)}, true
+		return lack.HiddenFromUser(which), true
 	}
-	return Lack{
-		"a look at " + which,
-		"the kernel does not let the program be read although the agent has CAP_SYS_PTRACE: a security module or a user namespace protects it",
-		"There is nothing to do unless it is a Go program that you want to observe: then allow the agent to trace it in the security module's rules",
-	}, true
+	return lack.HiddenFromAll(which), true
 }
 
 // hide notes a process whose program may not be read; show forgets it.
@@ -53,3 +50,6 @@ func (a *agentInfo) show(pid int32) {
 	defer a.mu.Unlock()
 	delete(a.hidden, pid)
 }
+
+// mayTrace is whether the agent has CAP_SYS_PTRACE, which reading the program of any process takes (proc_pid_exe(5)).
+func mayTrace() bool { return lack.ReadHost("/").Held.Has(lack.CapSysPtrace) }

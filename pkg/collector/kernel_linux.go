@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
@@ -17,8 +18,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// chunkPs is how many consecutive Ps of a target share a chunk of records (bpf/types.h).
-const chunkPs = 8
+// chunkPs is how many consecutive Ps of a target share a chunk of records.
+const chunkPs = int(kern.ScopeChunksCHUNK_PS)
 
 // kernelSide is the loaded BPF object with its maps, the two big ones mapped into memory.
 type kernelSide struct {
@@ -31,8 +32,9 @@ type kernelSide struct {
 	starts  []kern.ScopeP_startCounts   // likewise, by P as in records
 	mapped  [][]byte
 	links   []link.Link
+	sampled []kern.ScopeCpuSamples // by CPU
 	samples sampling
-	threads threadReader
+	threads threadTable
 	probes  probes
 
 	trapCosts atomic.Int64 // a hit of a uprobe, in ns; 0: not measured
@@ -56,20 +58,26 @@ const restFor = 2 * time.Second
 
 // loadKernelSide loads and attaches everything that needs no target.
 func loadKernelSide(o *Options) (k *kernelSide, err error) {
-	if inPIDNamespace() && !inUserNamespace() {
-		return nil, errPIDNamespace
-	}
 	spec, err := kern.LoadScope()
 	if err != nil {
 		return nil, err
 	}
 	chunks := uint32((o.MaxPs + chunkPs - 1) / chunkPs)
-	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * chunkPs
-	spec.Maps[kern.ScopeMapThreads].MaxEntries = uint32(o.MaxThreads)
+	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * uint32(chunkPs)
+	sets := threadSets(o.MaxThreads)
+	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
+	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
+	if err = spec.Variables["thread_set_mask"].Set(sets - 1); err != nil {
+		return nil, fmt.Errorf("set the size of the table of threads: %w", err)
+	}
 	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
+	cpus, cpusErr := possibleCPUs()
+	if cpusErr == nil { // else no CPU is sampled, and attach says why
+		spec.Maps[kern.ScopeMapSampledCpus].MaxEntries = uint32(cpus)
+	}
 	if o.Migrations {
 		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
-		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * chunkPs
+		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * uint32(chunkPs)
 		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
 	}
 	k = &kernelSide{entered: map[uint32]uint32{}}
@@ -82,8 +90,18 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if !o.NoStops || o.Migrations {
 		k.probes.choose(spec)
 	}
-	if err = spec.LoadAndAssign(&k.objs, nil); err != nil {
-		return k, explainLoad(err)
+	if kernel, err := btf.LoadKernelSpec(); err == nil { // else the programs can't be loaded, which says why
+		if err := fitTracepoints(spec, kernel); err != nil {
+			return k, err
+		}
+	}
+	if o.TimeRuns {
+		if err = spec.Variables["time_runs"].Set(uint32(1)); err != nil {
+			return k, fmt.Errorf("switch on the timing of runs: %w", err)
+		}
+	}
+	if err = loadAndAssign(spec, &k.objs); err != nil {
+		return k, err
 	}
 	if k.targets, err = mapped[kern.ScopeTarget](k, k.objs.Targets); err != nil {
 		return k, err
@@ -91,7 +109,16 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
 		return k, err
 	}
+	if k.threads.sets, err = mapped[kern.ScopeThreadSet](k, k.objs.ThreadSets); err != nil {
+		return k, err
+	}
+	if k.threads.entries, err = mapped[kern.ScopeThread](k, k.objs.Threads); err != nil {
+		return k, err
+	}
 	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
+		return k, err
+	}
+	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.objs.SampledCpus); err != nil {
 		return k, err
 	}
 	if o.Migrations {
@@ -101,6 +128,9 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
 			return k, err
 		}
+	}
+	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
+		return k, err
 	}
 	for i := len(k.targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
@@ -119,7 +149,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	} {
 		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
 		if err != nil {
-			return k, explainDenied("attaching to the scheduler", fmt.Errorf("attach to the tracepoint %s: %w", name, err))
+			return k, fmt.Errorf("attach to the tracepoint %s: %w", name, err)
 		}
 		k.links = append(k.links, l)
 	}
@@ -132,18 +162,6 @@ func (k *kernelSide) trap() time.Duration {
 		return time.Duration(d)
 	}
 	return usualTrap
-}
-
-// explainLoad adds what the user can do to the errors that privileges and old kernels give.
-func explainLoad(err error) error {
-	var ve *ebpf.VerifierError
-	switch {
-	case errors.As(err, &ve):
-		return fmt.Errorf("this kernel's verifier refuses the programs (Linux 5.18 or later is needed): %w", err)
-	case errors.Is(err, unix.EPERM):
-		return explainDenied("loading BPF programs", err)
-	}
-	return err
 }
 
 // mapped maps an array into memory.
@@ -245,6 +263,8 @@ func (k *kernelSide) attend(pid int32, target uint32, from, to kern.ScopeActivit
 
 func (k *kernelSide) wake() {
 	for len(k.resting) > 0 && time.Since(k.resting[0].since) > restFor {
+		// The kernel side knows a thread as one of the target with this index: none may be left from the one before.
+		k.forgetThreads(k.resting[0].target)
 		k.freeTargets = append(k.freeTargets, k.resting[0].target)
 		k.freeChunks = append(k.freeChunks, k.resting[0].chunks...)
 		k.resting = k.resting[1:]
@@ -253,8 +273,8 @@ func (k *kernelSide) wake() {
 
 // The table of hints, as bpf/maps.h has it.
 const (
-	hints      = 1 << 16
-	hintShared = 0xffff
+	hints      = uint32(kern.ScopeHintsHINTS)
+	hintShared = uint64(kern.ScopeHintsHINT_SHARED)
 )
 
 // hint brings the kernel side's short cut to a tgid's target up to date. Several targets may share it.
@@ -271,6 +291,11 @@ func (k *kernelSide) hint(tgid uint32) {
 	}
 	word, shift := &k.hints[tgid%hints/4], tgid%4*16
 	atomic.StoreUint64(word, *word&^(0xffff<<shift)|v<<shift)
+}
+
+// forgetThreads removes the threads of a target from the table.
+func (k *kernelSide) forgetThreads(target uint32) {
+	k.threads.removeIf(func(th *kern.ScopeThread) bool { return th.Target == target })
 }
 
 func (k *kernelSide) close() {
@@ -294,6 +319,12 @@ func (k *kernelSide) globalLost() map[string]uint64 {
 		if n := k.lostOf(kern.ScopeLostReason(i)); n > 0 {
 			out[name] = n
 		}
+	}
+	if n := k.samples.lost.Load(); n > 0 {
+		out["samples_missed"] = n
+	}
+	if n := recursionMisses(k.programs()); n > 0 {
+		out["programs_not_run"] = n
 	}
 	return out
 }

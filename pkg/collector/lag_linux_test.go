@@ -47,8 +47,8 @@ func TestLagIsTheMeanOfWhatWasSampled(t *testing.T) {
 
 func TestLagIsBounded(t *testing.T) {
 	l := newLag()
-	if got := l.learn(1e9, 10, time.Second/99, time.Second); got != lagMost {
-		t.Errorf("got %d ticks, want %d at most", got, lagMost)
+	if got := l.learn(1e9, 10, time.Second/99, time.Second); got != uint32(lagMost) {
+		t.Errorf("got %d ticks, want %v at most", got, lagMost)
 	}
 }
 

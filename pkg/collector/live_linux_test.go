@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -47,6 +48,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asAgent) != "" {
 		runAsAgent()
 	}
+	if mode := os.Getenv(asAnsweringAgent); mode != "" {
+		runAnsweringAgent(mode)
+	}
 	code := m.Run()
 	if bin, err := targetBinary(); err == nil && bin != os.Getenv("PSCOPE_TEST_TARGET") {
 		os.RemoveAll(filepath.Dir(bin))
@@ -60,7 +64,7 @@ func TestMain(m *testing.M) {
 // needs skips a test that itself, not the collector, can't do without a capability.
 func needs(t *testing.T, capability int, what string) {
 	t.Helper()
-	if !has(capability) {
+	if lack.ReadHost("/").Held>>capability&1 == 0 {
 		t.Skipf("%s takes capability %d, which the collector does not need and this user does not have", what, capability)
 	}
 }

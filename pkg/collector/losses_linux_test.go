@@ -167,11 +167,11 @@ func TestIntervalsThatDoNotFitAreCounted(t *testing.T) {
 
 // A table of threads that is smaller than the target's number of threads.
 func TestThreadsThatDoNotFitAreCounted(t *testing.T) {
-	const room = 8
-	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxThreads = room })
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxThreads = 8 })
 	p := start(t, "GOMAXPROCS=2")
 	pid := p.cmd.Process.Pid
 	all, o := seenAs(t, c, pid)
+	room := len(all.kernel.threads.entries)
 	p.say("threads 40")
 	p.say("busy 2")
 	time.Sleep(500 * time.Millisecond)
@@ -180,13 +180,11 @@ func TestThreadsThatDoNotFitAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	tracked := 0
-	if err := all.kernel.eachThread(func(_ uint32, th *kern.ScopeThread) {
+	all.kernel.threads.each(func(_ uint32, th *kern.ScopeThread) {
 		if th.Target == o.index {
 			tracked++
 		}
-	}); err != nil {
-		t.Fatal(err)
-	}
+	})
 	v := view(c, pid)
 	if tracked > room || len(tasks) <= room {
 		t.Fatalf("%d of %d threads are in a table of %d", tracked, len(tasks), room)

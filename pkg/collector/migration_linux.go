@@ -169,12 +169,15 @@ type migrations struct {
 }
 
 // rest stops counting until the next window, which then stands for itself only. The caller holds the target's mu.
-func (m *migrations) rest() {
+func (m *migrations) rest() { m.restAt(monoNow()) }
+
+// restAt is rest from a time on, CLOCK_MONOTONIC, that has passed already.
+func (m *migrations) restAt(at int64) {
 	if m.lastEnd == 0 {
 		return
 	}
 	for i := range m.counts {
-		m.counts[i].rest(time.Duration(monoNow() - m.lastEnd))
+		m.counts[i].rest(time.Duration(max(at-m.lastEnd, 0)))
 	}
 	m.lastEnd = 0
 }
@@ -218,7 +221,7 @@ type startCounts struct {
 	came, gaps             [migrationGaps]uint64
 }
 
-const migrationGaps = 8 // MIGRATION_GAPS of bpf/types.h
+const migrationGaps = len(kern.ScopeP_startCounts{}.Gaps)
 
 // watchMigrations begins tier 2, if it is asked for and can be.
 func (o *observed) watchMigrations() {
@@ -309,6 +312,7 @@ func (o *observed) watch(ctx context.Context, m *migrations) {
 		case <-ctx.Done():
 			return
 		}
+		pauses := o.c.heart.pauses.Load()
 		got, err := o.window(ctx, m, length)
 		<-o.c.windows
 		switch {
@@ -320,6 +324,9 @@ func (o *observed) watch(ctx context.Context, m *migrations) {
 				return
 			}
 			continue
+		}
+		if o.c.heart.silent() || o.c.heart.pauses.Load() != pauses {
+			continue // the agent was not running for a part of it
 		}
 		m.pace.pay(got.cost, time.Duration(got.end-got.begin))
 		o.takeWindow(m, got)
@@ -395,7 +402,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	at := monoNow()
 	l, err := k.probes.attach(o.site(file, m.site), k.objs.Execute)
 	if err != nil {
-		return got, err
+		return got, explainProbe(err)
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
 	got.begin = monoNow()
@@ -470,7 +477,7 @@ func (c *startCounts) rate(length, planned time.Duration) (perSecond float64, ca
 	sum := 0.0
 	for i, n := range c.came {
 		came += n
-		if longest := float64(i+1) / migrationGaps * planned.Seconds() / length.Seconds(); n > 0 && longest < mostGap+1e-9 {
+		if longest := float64(i+1) / float64(migrationGaps) * planned.Seconds() / length.Seconds(); n > 0 && longest < mostGap+1e-9 {
 			sum += float64(n) / (1 - float64(c.gaps[i])/float64(n)/float64(length))
 		}
 	}

@@ -72,7 +72,7 @@ func TestRateCorrectsForTheWindowsEdges(t *testing.T) {
 			for range n {
 				var c startCounts
 				for at := time.Duration(rng.Int64N(int64(gap))) + gap; at < ended; at += gap {
-					i := int(gap * migrationGaps / length)
+					i := int(gap * time.Duration(migrationGaps) / length)
 					c.came[i]++
 					c.gaps[i] += uint64(gap)
 				}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -52,7 +53,8 @@ type observed struct {
 	fullReason string      // info.Reason while the governor leaves nothing out
 	migrations *migrations // tier 2; nil unless it is asked for
 	windows    windows
-	blind      bool // the governor leaves nothing but snapshots
+	blind      bool          // the governor leaves nothing but snapshots
+	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
 }
 
@@ -62,9 +64,13 @@ type observedP struct {
 	id          int32
 	runqDepth   int32
 	runqHist    [pstate.RunqBuckets]uint64
+	runqSum     uint64
+	runqIdle    uint64
+	runqIdleSum uint64
 	schedTick   wide
 	syscallTick wide
 	ledger      ledger
+	renewed     renewed
 	disagreed   bool       // the last snapshot saw something else than the record
 	windowed    *windowedP // what it is estimated by; nil unless the target is observed in windows
 	overcounted uint64     // d_word when its count was last found higher than the threads say; 0: it was not
@@ -142,7 +148,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		o.mu.Unlock()
 	}
 	if c.o.NoStops {
-		o.info.Reason = "stops are not seen: their probes are switched off"
+		o.info.Reason = lack.NoStops(lack.StopsSwitchedOff)
 		o.fullReason = o.info.Reason
 		return o, nil
 	}
@@ -151,15 +157,13 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 			return o, gone
 		}
 		// The totals are right without it: only stops are missing.
-		o.info.Reason = "stops are not seen: " + err.Error()
+		err = explainProbe(err)
+		o.info.Reason = lack.NoStops(err.Error())
 		o.fullReason = o.info.Reason
 		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
 	}
 	return o, nil
 }
-
-// schedWordsOfM is M_SCHED_WORDS of bpf/walk.h.
-const schedWordsOfM = 6
 
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
@@ -169,8 +173,8 @@ func (o *observed) claim() (err error) {
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
-	if field := outOfReach(l); field != "" {
-		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, o.bin.GoVersion)
+	if err := beyondReach(o.bin); err != nil {
+		return err
 	}
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
 	// this way must name the thread.
@@ -179,7 +183,7 @@ func (o *observed) claim() (err error) {
 		tlsG = int32(o.bin.TLSG)
 	}
 	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
-	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*schedWordsOfM))
+	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*int32(kern.ScopeReachM_SCHED_WORDS)))
 	started, _ := o.bin.Probe(goruntime.WorldStarted)
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
@@ -303,18 +307,19 @@ func (o *observed) enterThreads() {
 			th.D_slot = th.LastSlot
 		}
 		// An entry of a target that had this process's number before is not one the kernel side has made since.
-		if old, ok := o.c.kernel.threadEntry(uint32(m.TID)); ok && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
-			_ = o.c.kernel.objs.Threads.Delete(uint32(m.TID))
+		table := &o.c.kernel.threads
+		if old := table.find(uint32(m.TID)); old != nil && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
+			table.remove(uint32(m.TID))
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back.
 		if th.D_slot != 0 {
 			countD(p.rec, now)
 		}
-		err = o.c.kernel.objs.Threads.Update(uint32(m.TID), &th, ebpf.UpdateNoExist)
+		err = table.add(uint32(m.TID), &th)
 		if err != nil && th.D_slot != 0 {
 			oneLessInD(p.rec)
 		}
-		if errors.Is(err, ebpf.ErrKeyExist) {
+		if errors.Is(err, errThreadKnown) {
 			continue
 		}
 		if err != nil {
@@ -336,10 +341,13 @@ func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
 	return nil
 }
 
-func (o *observed) slot(p int32) int { return int(o.chunks[p/chunkPs])*chunkPs + int(p%chunkPs) }
+func (o *observed) slot(p int32) int { return int(o.chunks[int(p)/chunkPs])*chunkPs + int(p)%chunkPs }
 
 // probeWorld attaches the tier 1 probes.
 func (o *observed) probeWorld() error {
+	if err := worldProbesMissing(o.bin); err != nil {
+		return err
+	}
 	k := o.c.kernel
 	file, err := o.proc.OpenExecutable()
 	if err != nil {
@@ -347,20 +355,16 @@ func (o *observed) probeWorld() error {
 	}
 	defer file.Close()
 	for _, probe := range []struct {
-		name     string
-		prog     *ebpf.Program
-		optional bool
+		name string
+		prog *ebpf.Program
 	}{
-		{goruntime.WorldStarted, k.objs.WorldStarted, true}, // first: the others must know whether a stop's end will be told
-		{"startTheWorldWithSema", k.objs.StartWorld, false},
-		{stopProbe, k.objs.StopWorld, false},
+		{goruntime.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
+		{startProbe, k.objs.StartWorld},
+		{stopProbe, k.objs.StopWorld},
 	} {
 		site, ok := o.bin.Probe(probe.name)
-		if !ok && probe.optional {
-			continue
-		}
 		if !ok {
-			return fmt.Errorf("%s is not in the program", probe.name)
+			continue // the first: not every release of Go has it
 		}
 		if probe.name == stopProbe {
 			o.expectStops()
@@ -474,7 +478,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),
-		Threads: o.threads, ThreadsAt: o.threadsAt,
+		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {
@@ -511,15 +515,15 @@ func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 	r := p.rec
 	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
 	shown := p.ledger.show(raw.time, samples)
-	since := sinceTick(raw.now, uint64(raw.word))
+	since := p.renewed.of(uint64(raw.word), sinceTick(raw.now, uint64(raw.word)))
 	*v = pstate.PView{
 		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.c.clock.unix(since), TID: int32(raw.word.owner()),
-		RunqDepth: p.runqDepth, RunqHist: p.runqHist, SchedTick: p.schedTick.total, SyscallTick: p.syscallTick.total,
+		RunqDepth: p.runqDepth, RunqHist: p.runqHist, RunqSum: p.runqSum, RunqIdle: p.runqIdle, RunqIdleSum: p.runqIdleSum, SchedTick: p.schedTick.total, SyscallTick: p.syscallTick.total,
 		Time: shown.durations(), FirstSeen: p.firstSeen,
 		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
 	}
 	d := atomic.LoadUint64(&r.D_time)
-	if w := atomic.LoadUint64(&r.D_word); w>>36 > 0 {
+	if w := atomic.LoadUint64(&r.D_word); w>>sinceBits > 0 {
 		d += elapsed(raw.now, w)
 	}
 	v.Uninterruptible = time.Duration(d) * tick

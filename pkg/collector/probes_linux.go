@@ -12,6 +12,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/lack"
 )
 
 // How the probes of tiers 1 and 2 get into a target's code. Which way a kernel and these privileges allow is found by trying it on the agent itself,
@@ -249,15 +251,15 @@ func (e *noProbesError) kernelOld() bool {
 
 func denied(err error) bool { return errors.Is(err, os.ErrPermission) }
 
-// fix says what the user can do.
-func (e *noProbesError) fix() string {
+// Fix says what the user can do.
+func (e *noProbesError) Fix() string {
 	switch {
 	case e.kernelOld() && denied(e.perf):
-		return "Use Linux 6.6 or later, or give the agent CAP_SYS_ADMIN as well"
+		return "use Linux 6.6 or later, or give the agent CAP_SYS_ADMIN as well"
 	case denied(e.multi):
-		return "Run the agent as root, or give it CAP_BPF and CAP_PERFMON"
+		return lack.GivePrivileges()
 	}
-	return "Use a kernel that is built with CONFIG_UPROBES and CONFIG_UPROBE_EVENTS"
+	return "use a kernel that is built with CONFIG_UPROBES and CONFIG_UPROBE_EVENTS"
 }
 
 // tryProbes is tryOnItself; tests put another in its place.

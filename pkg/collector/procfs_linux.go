@@ -13,12 +13,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // procStat is what P-Scope needs of /proc/<pid>/stat (proc_pid_stat(5)).
 type procStat struct {
-	comm      string
+	comm      string // as the thread chose it: any bytes
 	state     byte
 	flags     uint64
 	startTime uint64        // clock ticks since boot
@@ -197,25 +198,26 @@ func (o *Options) pids() ([]int32, error) {
 	return out, nil
 }
 
-const maxCmdline = 1024
-
-// named is a process with the names that it is asked for by. Nothing else is read of most processes of a host.
+// named is a process with the names that it is asked for by, cleaned. Nothing else is read of most processes of a host.
 func (o *Options) named(pid int32, stat procStat) pstate.Target {
-	t := pstate.Target{Key: pstate.Key{PID: pid, StartTime: stat.startTime}, Process: stat.comm}
+	t := pstate.Target{Key: pstate.Key{PID: pid, StartTime: stat.startTime}}
+	process := stat.comm
 	if exe, err := os.Readlink(o.procPath(pid, "exe")); err == nil {
-		t.Exe = strings.TrimSuffix(exe, " (deleted)")
-		t.Process = filepath.Base(t.Exe)
+		exe = strings.TrimSuffix(exe, " (deleted)")
+		t.Exe = cleantext.Name(exe, cleantext.MaxPath)
+		process = filepath.Base(exe)
 	}
+	t.Process = cleantext.Name(process, cleantext.MaxName)
 	return t
 }
 
 // describe fills what else /proc says of a process.
 func (o *Options) describe(t *pstate.Target) {
 	if b, err := os.ReadFile(o.procPath(t.PID, "cmdline")); err == nil {
-		if len(b) > maxCmdline {
-			b = b[:maxCmdline]
+		if !o.ShowArguments {
+			b, _, _ = bytes.Cut(b, []byte{0})
 		}
-		t.Cmdline = strings.ToValidUTF8(strings.TrimSpace(string(bytes.ReplaceAll(b, []byte{0}, []byte{' '}))), "?")
+		t.Cmdline = cleantext.Text(strings.TrimSpace(string(bytes.ReplaceAll(b, []byte{0}, []byte{' '}))), cleantext.MaxCmdline)
 	}
 	if b, err := os.ReadFile(o.procPath(t.PID, "cgroup")); err == nil {
 		t.Cgroup, t.Container, t.Pod = parseCgroup(string(b))
@@ -268,5 +270,5 @@ func parseCgroup(file string) (path, container, pod string) {
 	if m := podUID.FindStringSubmatch(path); m != nil {
 		pod = strings.ReplaceAll(m[1], "_", "-")
 	}
-	return path, container, pod
+	return cleantext.Name(path, cleantext.MaxPath), container, pod
 }

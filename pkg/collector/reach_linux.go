@@ -1,11 +1,16 @@
 package collector
 
-import "github.com/p-scope/p-scope/pkg/goruntime"
+import (
+	"fmt"
 
-// What bpf/walk.h reads of an m, from procid on, and of a p, from its beginning, in words of 8 bytes: M_WORDS and P_WORDS there.
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/goruntime"
+)
+
+// What bpf/walk.h reads of an m, from procid on, and of a p, from its beginning, in words of 8 bytes.
 const (
-	wordsOfM = 21
-	wordsOfP = 8
+	wordsOfM = int32(kern.ScopeReachM_WORDS)
+	wordsOfP = int32(kern.ScopeReachP_WORDS)
 )
 
 // outOfReach names a field that the kernel side would not find: the programs read the beginning of a p, in which its number comes first, and a piece of an m, in
@@ -42,4 +47,12 @@ func outOfReach(l *goruntime.Layout) (field string) {
 		}
 	}
 	return ""
+}
+
+// beyondReach says that the kernel side can't observe what runs this program; nil: it can.
+func beyondReach(bin *goruntime.Binary) error {
+	if field := outOfReach(&bin.Layout); field != "" {
+		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, bin.GoVersion)
+	}
+	return nil
 }

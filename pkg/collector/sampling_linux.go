@@ -3,8 +3,11 @@ package collector
 import (
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
+	"log/slog"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -23,22 +26,106 @@ const (
 	learnRest = 25 * time.Second // after it
 )
 
-// sampling is the cpu-clock sample of every CPU. Only one goroutine changes its rate.
+const (
+	retryCPU = 30 * time.Second // after which a CPU that could not be sampled is tried again
+	mostFor  = 8                // times the period that a sample stands for at most, however few come
+)
+
+// sampling is the cpu-clock sample of every CPU that is online. The collector's main loop is the only one that changes it.
 type sampling struct {
-	events []int // perf event of each CPU
-	links  []link.Link
-	ticks  *ebpf.Variable // sample_period of bpf/sample.bpf.c
+	prog   *ebpf.Program
+	counts []kern.ScopeCpuSamples // by CPU, in kernel memory
+	online *onlineCPUs            // nil: no CPU is sampled
 	usual  time.Duration
 	period time.Duration // now
 	until  time.Time     // while learning: its end; else when it may begin
+	retry  time.Time     // when CPUs that could not be sampled are tried again
+
+	lost atomic.Uint64 // samples that did not come
+
+	mu      sync.Mutex          // guards what Agent reads
+	sampled map[int]*sampledCPU // by number
+	failed  map[int]error       // online CPUs that can't be sampled
 }
 
-// attach begins to sample every CPU that is online.
-func (s *sampling) attach(objs *kern.ScopeObjects, hz int) error {
+// sampledCPU is one CPU under sampling.
+type sampledCPU struct {
+	event  int // of perf_event_open
+	link   link.Link
+	at     int64   // CLOCK_MONOTONIC, when its samples were counted last
+	seen   uint64  // how many had come by then
+	behind float64 // how many should have come by then beyond those that did, and are not counted as lost
+}
+
+// attach begins to sample every CPU that is online, whichever the agent itself may run on. CPUs on which that fails are named by lack; it is an error if none is
+// left.
+func (s *sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz int) (err error) {
+	s.prog, s.counts = prog, counts
 	s.usual = time.Second / time.Duration(hz)
-	s.period, s.ticks = s.usual, objs.SamplePeriod
-	if err := s.tell(); err != nil {
+	s.period = s.usual
+	s.sampled, s.failed = map[int]*sampledCPU{}, map[int]error{}
+	if s.online, err = openOnlineCPUs(sysCPUs); err != nil {
 		return err
+	}
+	now := time.Now()
+	s.retry = now.Add(retryCPU)
+	s.follow(now)
+	if len(s.sampled) > 0 {
+		return nil
+	}
+	s.online.close()
+	s.online = nil
+	for _, err := range s.failed {
+		return err
+	}
+	return fmt.Errorf("%s/online names no CPU", sysCPUs)
+}
+
+// follow makes the CPUs that are sampled those that are online.
+func (s *sampling) follow(now time.Time) (came, went []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for cpu := range s.sampled {
+		if !slices.Contains(s.online.cpus, cpu) {
+			s.leave(cpu)
+			went = append(went, cpu)
+		}
+	}
+	again := now.After(s.retry)
+	if again {
+		s.retry = now.Add(retryCPU)
+	}
+	maps.DeleteFunc(s.failed, func(cpu int, _ error) bool { return again || !slices.Contains(s.online.cpus, cpu) })
+	for _, cpu := range s.online.cpus {
+		if s.sampled[cpu] != nil || s.failed[cpu] != nil {
+			continue
+		}
+		if s.enter(cpu) {
+			came = append(came, cpu)
+		}
+	}
+	slices.Sort(went)
+	return came, went
+}
+
+// enter begins to sample a CPU. The caller holds mu.
+func (s *sampling) enter(cpu int) bool {
+	c, err := s.open(cpu)
+	switch {
+	case errors.Is(err, unix.ENODEV):
+		return false // it has just gone offline: the list will say so
+	case err != nil:
+		s.failed[cpu] = err
+		return false
+	}
+	s.sampled[cpu] = c
+	return true
+}
+
+// open attaches the program to a new cpu-clock event of a CPU.
+func (s *sampling) open(cpu int) (*sampledCPU, error) {
+	if cpu >= len(s.counts) {
+		return nil, fmt.Errorf("%s/possible does not have CPU %d", sysCPUs, cpu)
 	}
 	attr := unix.PerfEventAttr{
 		Type:        unix.PERF_TYPE_SOFTWARE,
@@ -47,56 +134,127 @@ func (s *sampling) attach(objs *kern.ScopeObjects, hz int) error {
 		Sample:      uint64(s.period),
 		Sample_type: unix.PERF_SAMPLE_RAW,
 	}
-	for cpu := 0; cpu < 8192 && len(s.events) < runtime.NumCPU()*8; cpu++ {
-		if _, err := os.Stat(fmt.Sprintf("/sys/devices/system/cpu/cpu%d", cpu)); err != nil {
-			break
-		}
-		fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
-		if errors.Is(err, unix.ENODEV) {
-			continue // present but offline
-		}
-		if err != nil {
-			return fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
-		}
-		s.events = append(s.events, fd)
-		l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: objs.Sample, Attach: ebpf.AttachPerfEvent})
-		if err != nil {
-			return fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
-		}
-		s.links = append(s.links, l)
+	atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(s.period/tick))
+	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
 	}
-	if len(s.events) == 0 {
-		return errors.New("no CPU is listed in /sys/devices/system/cpu: mount sysfs")
+	l, err := link.AttachRawLink(link.RawLinkOptions{Target: fd, Program: s.prog, Attach: ebpf.AttachPerfEvent})
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
 	}
-	return nil
+	return &sampledCPU{event: fd, link: l, at: monoNow(), seen: atomic.LoadUint64(&s.counts[cpu].Seen)}, nil
 }
 
-// tell says to the kernel side what a sample stands for.
-func (s *sampling) tell() error {
-	if err := s.ticks.Set(uint32(s.period / tick)); err != nil {
-		return fmt.Errorf("set the period of the samples: %w", err)
-	}
-	return nil
+// leave ends the sampling of a CPU. The caller holds mu.
+func (s *sampling) leave(cpu int) {
+	c := s.sampled[cpu]
+	delete(s.sampled, cpu)
+	_ = c.link.Close()
+	_ = unix.Close(c.event)
 }
 
-// every changes the time between two samples of a CPU. The one sample that is on its way stands for the wrong time.
+// check looks after the samples, about once a second: it counts those that did not come, and samples the CPUs that have come online. The event of a CPU that was
+// offline is dead for good (kernel/events/core.c, perf_event_exit_cpu), so one without a single sample gets a new event.
+func (s *sampling) check(now time.Time, log *slog.Logger) {
+	if s.online == nil {
+		return
+	}
+	changed, err := s.online.read()
+	if err != nil {
+		log.Warn("CPUs that come and go are not noticed", "err", err)
+	}
+	dead := s.count(monoNow())
+	if len(dead) > 0 {
+		s.mu.Lock()
+		for _, cpu := range dead {
+			s.leave(cpu)
+		}
+		s.mu.Unlock()
+		if !changed {
+			log.Info("a CPU gave no samples; its event is opened anew", "cpus", nameCPUs(dead))
+		}
+	}
+	if !changed && len(dead) == 0 && (len(s.failed) == 0 || !now.After(s.retry)) {
+		return
+	}
+	came, went := s.follow(now)
+	if changed && len(came)+len(went) > 0 {
+		log.Info("CPUs have come or gone", "sampled", came, "gone", went)
+	}
+}
+
+// count compares the samples of each CPU with what the clock says should have come, and gives the CPUs of which none did. The time between two samples is exact (the
+// timer of a cpu-clock event goes on from when it should have fired), so one that is missing was skipped: the hypervisor or interrupts kept the CPU from its timer for
+// longer than a period, the kernel throttled the event (kernel.perf_event_max_sample_rate), or another BPF program was just running on the CPU
+// (kernel/events/core.c, bpf_overflow_handler), which no counter of the kernel's tells.
+func (s *sampling) count(now int64) (dead []int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for cpu, c := range s.sampled {
+		seen := atomic.LoadUint64(&s.counts[cpu].Seen)
+		came, due := float64(seen-c.seen), float64(now-c.at)/float64(s.period)
+		c.at, c.seen = now, seen
+		c.behind = max(c.behind+due-came, -1)
+		missing := 0.0
+		if c.behind >= 2 { // one may be on its way
+			missing = float64(int(c.behind) - 1)
+			c.behind -= missing
+			s.lost.Add(uint64(missing))
+		}
+		// As long as some are missing, those that come stand for them: else what they find would seem rarer than it is.
+		each := 1.0
+		if missing > 0 {
+			each = min(due/max(came, 1), mostFor)
+		}
+		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(each*float64(s.period/tick)))
+		if came == 0 && due >= 3 {
+			dead = append(dead, cpu)
+		}
+	}
+	slices.Sort(dead)
+	return dead
+}
+
+// lack names the CPUs that can't be sampled.
+func (s *sampling) lack() (Lack, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.online == nil || len(s.failed) == 0 {
+		return Lack{}, false
+	}
+	cpus := slices.Sorted(maps.Keys(s.failed))
+	return Lack{
+		What: "samples of " + nameCPUs(cpus),
+		Why:  s.failed[cpus[0]].Error(),
+		Fix: "what runs there is shown as running, also in system calls and the GC. It is tried again every " + retryCPU.String() +
+			"; if it lasts, give the agent CAP_PERFMON and see kernel.perf_event_paranoid",
+	}, true
+}
+
+// every changes the time between two samples of a CPU. The one sample that is on its way stands for the wrong time, and does not come: the timer begins anew.
 func (s *sampling) every(period time.Duration) error {
+	s.count(monoNow())
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.period = period
-	if err := s.tell(); err != nil {
-		return err
-	}
 	ns := uint64(period)
-	for _, fd := range s.events {
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.PERF_EVENT_IOC_PERIOD, uintptr(unsafe.Pointer(&ns))); errno != 0 {
-			return fmt.Errorf("change the rate of the samples: %w", errno)
+	var failed error
+	for cpu, c := range s.sampled {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.event), unix.PERF_EVENT_IOC_PERIOD, uintptr(unsafe.Pointer(&ns))); errno != 0 {
+			failed = fmt.Errorf("change the rate of the samples of CPU %d: %w", cpu, errno)
+			continue
 		}
+		c.at, c.behind = monoNow(), 0
+		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(period/tick))
 	}
-	return nil
+	return failed
 }
 
 // need samples more often for a while, if that is needed and due, and less often when that while is over.
 func (s *sampling) need(more bool, now time.Time) error {
-	if len(s.events) == 0 || s.usual <= time.Second/learnHz {
+	if s.online == nil || s.usual <= time.Second/learnHz {
 		return nil
 	}
 	switch learning := s.period != s.usual; {
@@ -111,11 +269,14 @@ func (s *sampling) need(more bool, now time.Time) error {
 }
 
 func (s *sampling) close() {
-	for _, l := range s.links {
-		_ = l.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for cpu := range s.sampled {
+		s.leave(cpu)
 	}
-	for _, fd := range s.events {
-		_ = unix.Close(fd)
+	if s.online != nil {
+		s.online.close()
+		s.online = nil
 	}
 }
 

@@ -10,6 +10,9 @@ import (
 // What spares the kernel side reads of the target's memory, each of which costs the target as much as everything else an event needs. Where it isn't
 // known to hold, the programs read.
 
+// startProbe is the function of the Go runtime whose probe tells that a stop ends.
+const startProbe = "startTheWorldWithSema"
+
 // stopProbe is the function of the Go runtime whose probe tells that a stop begins.
 const stopProbe = "stopTheWorldWithSema"
 
@@ -48,13 +51,10 @@ func (o *observed) marking(now uint64) {
 	}
 }
 
-// AT_SHIFT and AT_TRIES of bpf/types.h.
 const (
-	atShift = 8
-	atTries = 2
+	atShift = kern.ScopeAtPlacesAT_SHIFT
+	atTries = kern.ScopeAtPlacesAT_TRIES
 )
-
-var _ [1 << atShift]uint16 = kern.ScopeTarget{}.At
 
 // placeOf is place_of of bpf/walk.h.
 func placeOf(addr uint64) uint64 { return addr * 0x9e3779b97f4a7c15 >> (64 - atShift) }

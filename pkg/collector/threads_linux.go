@@ -1,70 +1,16 @@
 package collector
 
 import (
-	"errors"
-	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
-
-// threadBatch is how many entries of the thread table one system call brings.
-const threadBatch = 1024
-
-// threadReader holds what eachThread reads into, which is too much to be made anew every second.
-type threadReader struct {
-	mu     sync.Mutex
-	keys   []uint32
-	values []kern.ScopeThread
-}
-
-// eachThread calls fn for every entry of the thread table. fn must not keep what it is given, nor call eachThread.
-func (k *kernelSide) eachThread(fn func(tid uint32, th *kern.ScopeThread)) error {
-	k.threads.mu.Lock()
-	defer k.threads.mu.Unlock()
-	if k.threads.keys == nil {
-		k.threads.keys, k.threads.values = make([]uint32, threadBatch), make([]kern.ScopeThread, threadBatch)
-	}
-	keys, values := k.threads.keys, k.threads.values
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := k.objs.Threads.BatchLookup(&cursor, keys, values, nil)
-		for i := range n {
-			fn(keys[i], &values[i])
-		}
-		if errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil // that was the last batch
-		}
-		if err != nil {
-			return err
-		}
-	}
-}
-
-// threadEntry reads one entry of the thread table.
-func (k *kernelSide) threadEntry(tid uint32) (th kern.ScopeThread, ok bool) {
-	err := k.objs.Threads.Lookup(tid, &th)
-	return th, err == nil
-}
-
-// forgetThreads removes the threads of a target from the table.
-func (k *kernelSide) forgetThreads(target uint32) {
-	var tids []uint32
-	_ = k.eachThread(func(tid uint32, th *kern.ScopeThread) {
-		if th.Target == target {
-			tids = append(tids, tid)
-		}
-	})
-	for _, tid := range tids {
-		_ = k.objs.Threads.Delete(tid)
-	}
-}
 
 // readThreads brings the threads of every target up to date.
 func (c *collect) readThreads() {
@@ -76,7 +22,10 @@ func (c *collect) readThreads() {
 	threads := make(map[uint32][]pstate.ThreadView, len(byIndex))
 	counted := map[uint32]uint64{} // threads in uninterruptible sleep by the slot, plus one, of the P whose count they are in
 	now := nowTick()
-	err := c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
+	if c.heart.beyond(now) {
+		return
+	}
+	c.kernel.threads.each(func(tid uint32, th *kern.ScopeThread) {
 		o := byIndex.at(th.Target)
 		if o == nil || th.Tgid != uint32(o.info.PID) {
 			return
@@ -86,13 +35,9 @@ func (c *collect) readThreads() {
 			counted[th.D_slot]++
 		}
 		if th.D_slot == 0 && word(th.Word).thread() == pstate.Uninterruptible && elapsed(now, th.Word) > settled {
-			stuck = append(stuck, stuckThread{o, tid, *th})
+			stuck = append(stuck, stuckThread{o, tid, th.Word})
 		}
 	})
-	if err != nil {
-		c.o.Log.Warn("read the thread table", "err", err)
-		return
-	}
 	for i, o := range byIndex {
 		if o == nil {
 			continue
@@ -107,7 +52,7 @@ func (c *collect) readThreads() {
 		o.mu.Unlock()
 	}
 	for _, s := range stuck {
-		s.o.countStuck(s.tid, s.th, now)
+		s.o.countStuck(s.tid, s.word, now)
 	}
 }
 
@@ -115,9 +60,9 @@ func (c *collect) readThreads() {
 func countD(r *kern.ScopeP_record, since uint64) {
 	for {
 		d := atomic.LoadUint64(&r.D_word)
-		next := d + 1<<36
-		if d>>36 == 0 {
-			next = 1<<36 | since&sinceMask
+		next := d + 1<<sinceBits
+		if d>>sinceBits == 0 {
+			next = 1<<sinceBits | since&sinceMask
 		}
 		if atomic.CompareAndSwapUint64(&r.D_word, d, next) {
 			return
@@ -127,14 +72,14 @@ func countD(r *kern.ScopeP_record, since uint64) {
 
 // oneLessInD takes back what countD has just done.
 func oneLessInD(r *kern.ScopeP_record) {
-	atomic.AddUint64(&r.D_word, ^uint64(1<<36-1)) // all ones above the count's lowest bit: minus one
+	atomic.AddUint64(&r.D_word, ^uint64(1<<sinceBits-1)) // all ones above the count's lowest bit: minus one
 }
 
 // uncountD ends a P's count of threads in uninterruptible sleep at the tick now.
 func uncountD(r *kern.ScopeP_record, now uint64) {
 	for {
 		d := atomic.LoadUint64(&r.D_word)
-		if d>>36 == 0 {
+		if d>>sinceBits == 0 {
 			return
 		}
 		if atomic.CompareAndSwapUint64(&r.D_word, d, now&sinceMask) {
@@ -146,7 +91,7 @@ func uncountD(r *kern.ScopeP_record, now uint64) {
 
 // lookedUpD makes a P's count say whether any of its threads is in uninterruptible sleep, where no event does.
 func lookedUpD(r *kern.ScopeP_record, asleep bool, now uint64) {
-	switch counted := atomic.LoadUint64(&r.D_word)>>36 != 0; {
+	switch counted := atomic.LoadUint64(&r.D_word)>>sinceBits != 0; {
 	case asleep && !counted:
 		countD(r, now)
 	case !asleep && counted:
@@ -169,7 +114,7 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 	for _, p := range o.ps {
 		d := atomic.LoadUint64(&p.rec.D_word)
 		n := counted[uint32(o.slot(p.id))+1]
-		if d>>36 <= n {
+		if d>>sinceBits <= n {
 			p.overcounted = 0
 			continue
 		}
@@ -178,7 +123,7 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 			continue
 		}
 		p.overcounted = 0
-		next := n<<36 | d&sinceMask
+		next := n<<sinceBits | d&sinceMask
 		if n == 0 {
 			next = now & sinceMask
 		}
@@ -193,9 +138,9 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 
 // stuckThread is a thread that has been in uninterruptible sleep for a while and is in no P's count of such threads.
 type stuckThread struct {
-	o   *observed
-	tid uint32
-	th  kern.ScopeThread
+	o    *observed
+	tid  uint32
+	word uint64 // as it was read
 }
 
 // settled is how long a disagreement must last before it is repaired, in ticks: half a second.
@@ -203,11 +148,15 @@ const settled = uint64(500_000_000) >> tickShift
 
 // countStuck enters a stuck thread into the count of its P: the thread went to sleep while its target was being entered, so that no event
 // said which P it had.
-func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
+func (o *observed) countStuck(tid uint32, asleep, now uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || !o.seen() {
 		return
+	}
+	th := o.c.kernel.threads.find(tid)
+	if th == nil || atomic.LoadUint64(&th.Word) != asleep {
+		return // it has woken
 	}
 	for _, p := range o.ps {
 		w := word(atomic.LoadUint64(&p.rec.Word))
@@ -215,17 +164,14 @@ func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 		if w.owner() != tid && th.LastSlot != slot {
 			continue
 		}
-		th.LastSlot, th.D_slot = slot, slot
+		// It is counted before its entry says so: who finds the entry saying so takes it back. Should the thread wake in this very moment,
+		// its next switch corrects what is then wrong.
+		countD(p.rec, asleep)
+		th.LastSlot = slot
 		if w.owner() == tid {
 			th.Slot = slot
 		}
-		// It is counted before its entry says so: who finds the entry saying so takes it back. The entry is replaced whole; should the
-		// thread wake in this very moment, its next switch corrects what is then wrong.
-		countD(p.rec, th.Word)
-		if o.c.kernel.objs.Threads.Update(tid, &th, ebpf.UpdateExist) != nil {
-			oneLessInD(p.rec) // it is gone
-			return
-		}
+		atomic.StoreUint32(&th.D_slot, slot)
 		if w.owner() == tid && w.thread() != pstate.Uninterruptible {
 			closed, _ := swap(p.rec, w, now, tid, w.state(), pstate.Uninterruptible, 0)
 			o.keep(p, closed[:]...)
@@ -238,8 +184,8 @@ func (o *observed) countStuck(tid uint32, th kern.ScopeThread, now uint64) {
 func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstate.ThreadView {
 	w := word(th.Word)
 	v := pstate.ThreadView{
-		TID: int32(tid), P: -1, State: w.thread(), Since: c.clock.unix(sinceTick(now, th.Word)),
-		Comm: unix.ByteSliceToString(unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))),
+		TID: int32(tid), P: -1, State: w.thread(), Since: c.clock.unix(c.renewed[tid].of(th.Word, sinceTick(now, th.Word))),
+		Comm: cleantext.Name(unix.ByteSliceToString(unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))), cleantext.MaxName),
 	}
 	if s := th.LastSlot; s > 0 && int(s)-1 < len(c.kernel.records) {
 		v.P = int32(c.kernel.records[s-1].Id)
@@ -258,13 +204,8 @@ func (c *collect) sweepThreads() {
 		return
 	}
 	byIndex := c.indexed()
-	var dead []uint32
-	_ = c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
-		if o := byIndex.at(th.Target); o == nil || th.Tgid != uint32(o.info.PID) {
-			dead = append(dead, tid)
-		}
+	c.kernel.threads.removeIf(func(th *kern.ScopeThread) bool {
+		o := byIndex.at(th.Target)
+		return o == nil || th.Tgid != uint32(o.info.PID)
 	})
-	for _, tid := range dead {
-		_ = c.kernel.objs.Threads.Delete(tid)
-	}
 }

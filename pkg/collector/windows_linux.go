@@ -7,8 +7,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -201,7 +199,7 @@ func (o *observed) closeWindow(now uint64) {
 // knownThreads are the target's entries in the table of threads.
 func (o *observed) knownThreads() map[uint32]kern.ScopeThread {
 	known := make(map[uint32]kern.ScopeThread)
-	_ = o.c.kernel.eachThread(func(tid uint32, th *kern.ScopeThread) {
+	o.c.kernel.threads.each(func(tid uint32, th *kern.ScopeThread) {
 		if th.Target == o.index && th.Tgid == uint32(o.info.PID) {
 			known[tid] = *th
 		}
@@ -263,7 +261,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 	for tid, th := range known {
 		state, _, err := o.c.o.threadState(o.info.PID, int32(tid))
 		if err != nil {
-			_ = o.c.kernel.objs.Threads.Delete(tid) // it has ended
+			o.c.kernel.threads.remove(tid) // it has ended
 			delete(known, tid)
 			continue
 		}
@@ -284,9 +282,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 			th.Time[rest] += away - on - waiting
 			th.Word = uint64(wordOf(now, 0, 0, state))
 		}
-		th.SwitchIn, th.Handed, th.Held, th.Lost = now, 0, 0, 0
-		th.Slot, th.D_slot, th.Unheld, th.Gave, th.Woken, th.Named, th.Stayed = 0, 0, 0, 0, 0, 0, 0
-		known[tid] = th
+		known[tid] = unseated(th, now)
 	}
 	return known
 }
@@ -307,7 +303,9 @@ func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
 			th.D_slot = th.LastSlot
 			countD(&o.c.kernel.records[th.LastSlot-1], now)
 		}
-		_ = o.c.kernel.objs.Threads.Update(tid, &th, ebpf.UpdateExist)
+		if entry := o.c.kernel.threads.find(tid); entry != nil {
+			*entry = th
+		}
 	}
 }
 

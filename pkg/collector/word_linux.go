@@ -11,18 +11,21 @@ import (
 type word uint64
 
 const (
-	ownerShift  = 36
-	ownerMask   = 1<<22 - 1
-	stateShift  = 58
-	threadShift = 61
+	ownerShift  = kern.ScopeWordBitsOWNER_SHIFT
+	ownerMask   = 1<<kern.ScopeWordBitsOWNER_BITS - 1
+	stateShift  = kern.ScopeWordBitsSTATE_SHIFT
+	threadShift = kern.ScopeWordBitsTHREAD_SHIFT
+	stateMask   = 1<<(threadShift-stateShift) - 1
 )
 
 func wordOf(tick uint64, owner uint32, s pstate.State, t pstate.ThreadState) word {
-	return word(tick&sinceMask | uint64(owner&ownerMask)<<ownerShift | uint64(s&7)<<stateShift | uint64(t)<<threadShift)
+	return word(tick&sinceMask | uint64(owner&ownerMask)<<ownerShift | uint64(s&stateMask)<<stateShift | uint64(t)<<threadShift)
 }
 
-func (w word) owner() uint32       { return uint32(w>>ownerShift) & ownerMask }
-func (w word) state() pstate.State { return min(pstate.State(w>>stateShift)&7, pstate.NumStates-1) }
+func (w word) owner() uint32 { return uint32(w>>ownerShift) & ownerMask }
+func (w word) state() pstate.State {
+	return min(pstate.State(w>>stateShift)&stateMask, pstate.NumStates-1)
+}
 func (w word) thread() pstate.ThreadState {
 	return min(pstate.ThreadState(w>>threadShift), pstate.NumThreadStates-1)
 }

@@ -14,7 +14,7 @@ import (
 func TestWordKeepsItsParts(t *testing.T) {
 	for _, s := range pstate.States() {
 		for _, th := range pstate.ThreadStates() {
-			w := wordOf(1<<36+12345, ownerMask, s, th)
+			w := wordOf(1<<sinceBits+12345, ownerMask, s, th)
 			if w.state() != s || w.thread() != th || w.owner() != ownerMask || uint64(w)&sinceMask != 12345 {
 				t.Errorf("%v/%v comes back as %v/%v owner %d since %d", s, th, w.state(), w.thread(), w.owner(), uint64(w)&sinceMask)
 			}
@@ -23,7 +23,7 @@ func TestWordKeepsItsParts(t *testing.T) {
 }
 
 func TestTicksSurviveTheWrapOfSince(t *testing.T) {
-	now := uint64(5)<<36 + 10 // ten ticks after a wrap
+	now := uint64(5)<<sinceBits + 10 // ten ticks after a wrap
 	w := uint64(wordOf(now-30, 1, pstate.Running, pstate.OnCPU))
 	if got := elapsed(now, w); got != 30 {
 		t.Errorf("elapsed over the wrap: %d ticks, want 30", got)
@@ -106,16 +106,16 @@ func TestCountOfDWithoutThreadsIsCorrected(t *testing.T) {
 	countD(p.rec, 1500)
 	one := map[uint32]uint64{slot: 1}
 	o.recount(one, 2000)
-	if n := p.rec.D_word >> 36; n != 2 {
+	if n := p.rec.D_word >> sinceBits; n != 2 {
 		t.Fatalf("after one look %d are counted, want both still", n)
 	}
 	o.recount(one, 3000)
-	if n := p.rec.D_word >> 36; n != 1 || p.rec.D_time != 0 {
+	if n := p.rec.D_word >> sinceBits; n != 1 || p.rec.D_time != 0 {
 		t.Fatalf("%d counted, %d ticks, want one and its time going on", n, p.rec.D_time)
 	}
 	o.recount(nil, 4000)
 	o.recount(nil, 5000)
-	if n := p.rec.D_word >> 36; n != 0 || p.rec.D_time != 4000 {
+	if n := p.rec.D_word >> sinceBits; n != 0 || p.rec.D_time != 4000 {
 		t.Errorf("%d counted, %d ticks, want none and 4000", n, p.rec.D_time)
 	}
 	if n := o.repaired["overcounted_uninterruptible"]; n != 2 {

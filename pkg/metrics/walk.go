@@ -51,7 +51,7 @@ type targetSlots struct {
 
 	globalRunq, gomaxprocs, targetInfo *slot
 	governor, probeCost, observed      *slot
-	watched, knownStarts               *slot
+	paused, watched, knownStarts       *slot
 	stops, lost, reconciled, probe     map[string]*slot
 }
 

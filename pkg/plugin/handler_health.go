@@ -11,6 +11,7 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 	"github.com/p-scope/p-scope/pkg/plugin/settings"
@@ -46,12 +47,8 @@ type AgentHealth struct {
 	Lacks   []Lack `json:"lacks,omitempty"`
 }
 
-// Lack is one thing that the agent's host or privileges don't allow, and the remedy.
-type Lack struct {
-	What string `json:"what"`
-	Why  string `json:"why"`
-	Fix  string `json:"fix"`
-}
+// Lack is one thing that the agent's host or privileges don't allow, in the agent's own words, and the remedy.
+type Lack = lack.Lack
 
 // EngineHealth is the state of the engine.
 type EngineHealth struct {
@@ -204,11 +201,10 @@ func (h *Health) summarize() {
 	}
 	for _, a := range good {
 		for _, l := range a.Lacks {
-			line := fmt.Sprintf("%s: missing %s, because %s. %s", a.Host, l.What, l.Why, capital(l.Fix))
 			if len(good) == 1 {
-				parts = append(parts, strings.TrimPrefix(line, a.Host+": "))
+				parts = append(parts, l.String())
 			}
-			more = append(more, line)
+			more = append(more, a.Host+": "+l.String())
 		}
 	}
 	h.Message = sentences(parts)

@@ -88,8 +88,11 @@ type PView struct {
 	WakeWait        Histogram
 	StopTime        time.Duration // time this P spent halted in stops
 	RunqHist        [RunqBuckets]uint64
-	Migrations      uint64 // see TargetView.Migrations
-	FirstSeen       int64  // Unix nanoseconds
+	RunqSum         uint64 // goroutines seen in all the looks that RunqHist counts
+	// RunqIdle counts the looks in which goroutines were queued on this P while another P was idle, and RunqIdleSum those goroutines.
+	RunqIdle, RunqIdleSum uint64
+	Migrations            uint64 // see TargetView.Migrations
+	FirstSeen             int64  // Unix nanoseconds
 }
 
 // RunqBuckets is the number of buckets of runq depth: bucket 0 counts depth 0, bucket i counts depths in (2^(i-2), 2^(i-1)].
@@ -157,6 +160,9 @@ type TargetView struct {
 	ProbeTime  map[string]time.Duration // by tier, measured
 	Governor   Governor
 	Migrations Migrations
+	// Paused is how long the target was not observed because the agent itself did not run. No total contains this time: the states of a P sum to the time since FirstSeen
+	// less this.
+	Paused time.Duration
 }
 
 // Migrations says how PView.Migrations came to be: goroutines that started to run on the P after they had run on another, counted in windows and

@@ -36,12 +36,13 @@ const (
 	LayoutSearch Layout = "search"
 )
 
-// Target describes one Go process as far as it does not change from moment to moment.
+// Target describes one Go process as far as it does not change from moment to moment. What the process says of itself (names, paths, arguments,
+// versions) is cleaned by pkg/internal/cleantext: UTF-8 of printable characters, bounded in length.
 type Target struct {
 	Key
 	Process   string // base name of the executable
 	Exe       string // path of the executable as the target sees it
-	Cmdline   string // arguments joined by blanks, cut at 1 KiB
+	Cmdline   string // arguments joined by blanks, cut at 1 KiB; only the first one unless the agent may show them (--show-arguments)
 	GoVersion string // "go1.26.8"
 	Module    string // main module path from the build info, may be empty
 	Source    Source

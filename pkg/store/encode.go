@@ -13,19 +13,22 @@ import (
 )
 
 // The answers of a day for 64 Ps hold a hundred thousand points: they are written straight into one slice, in the form that
-// https://prometheus.io/docs/prometheus/latest/querying/api/ describes.
+// https://prometheus.io/docs/prometheus/latest/querying/api/ describes. The slice is handed on (part) whenever enough has come together.
+
+// parts takes what has been encoded and gives a slice to go on with.
+type parts func(b []byte) []byte
 
 // encode appends what goes under "data".
-func encode(b []byte, data any) []byte {
+func encode(b []byte, data any, part parts) []byte {
 	switch d := data.(type) {
 	case answered:
 		defer d.close()
 		b = append(b, `{"resultType":"`...)
 		b = append(b, d.value.Type()...)
 		b = append(b, `","result":`...)
-		return append(encodeValue(b, d), '}')
+		return append(encodeValue(b, d, part), '}')
 	case []labels.Labels:
-		return list(b, d, encodeLabels)
+		return long(b, d, encodeLabels, part)
 	}
 	text, err := json.Marshal(data)
 	if err != nil {
@@ -34,12 +37,12 @@ func encode(b []byte, data any) []byte {
 	return append(b, text...)
 }
 
-func encodeValue(b []byte, d answered) []byte {
+func encodeValue(b []byte, d answered, part parts) []byte {
 	switch v := d.value.(type) {
 	case promql.Matrix:
-		return list(b, cut(v, d.limit), encodeSeries)
+		return long(b, cut(v, d.limit), encodeSeries, part)
 	case promql.Vector:
-		return list(b, cut(v, d.limit), encodeSample)
+		return long(b, cut(v, d.limit), encodeSample, part)
 	case promql.Scalar:
 		return encodeFloat(b, v.T, v.V)
 	case promql.String:
@@ -47,6 +50,11 @@ func encodeValue(b []byte, d answered) []byte {
 		return append(encodeString(append(b, ','), v.V), ']')
 	}
 	return append(b, "[]"...)
+}
+
+// long is a list whose parts leave one by one.
+func long[E any](b []byte, es []E, one func([]byte, E) []byte, part parts) []byte {
+	return list(b, es, func(b []byte, e E) []byte { return part(one(b, e)) })
 }
 
 func cut[S ~[]E, E any](s S, limit int) S {

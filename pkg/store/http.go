@@ -1,7 +1,6 @@
 package store
 
 import (
-	"compress/gzip"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,8 +38,11 @@ func badData(format string, args ...any) error {
 // endpoint answers one path: data is what goes under "data", written by encode.
 type endpoint func(s *Store, r *http.Request) (data any, notes annotations.Annotations, err error)
 
-// maxPoints bounds the points of one series in an answer, as Prometheus does.
-const maxPoints = 11_000
+const (
+	maxPoints    = 11_000 // of one series in an answer, as Prometheus has it
+	maxSelectors = 64     // match[] parameters
+	maxListed    = 50_000 // series, names or values in one answer
+)
 
 // Handler serves the Prometheus HTTP API below /api/v1/.
 func (s *Store) Handler() http.Handler {
@@ -67,31 +69,21 @@ func (s *Store) Handler() http.Handler {
 }
 
 func (s *Store) answer(w http.ResponseWriter, r *http.Request, e endpoint) {
-	var body []byte
-	code := http.StatusOK
 	data, notes, err := e.guarded(s, r)
+	out := newAnswer(w, r)
 	if err == nil {
-		body = append(body, `{"status":"success","data":`...)
-		body = encode(body, data)
-		body = encodeNotes(body, r.FormValue("query"), notes)
-		body = append(body, '}')
-	} else {
-		f := failureOf(err)
-		code = f.code
-		body, _ = json.Marshal(map[string]string{"status": "error", "errorType": f.kind, "error": f.Error()})
-	}
-	w.Header().Set("Content-Type", "application/json")
-	if len(body) > 1400 && strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		w.Header().Set("Content-Encoding", "gzip")
-		w.Header().Set("Vary", "Accept-Encoding")
-		w.WriteHeader(code)
-		zw, _ := gzip.NewWriterLevel(w, gzip.BestSpeed)
-		_, _ = zw.Write(body)
-		_ = zw.Close()
+		b := append([]byte(nil), `{"status":"success","data":`...)
+		b = encode(b, data, out.part)
+		b = encodeNotes(b, r.FormValue("query"), notes)
+		out.end(append(b, '}'))
 		return
 	}
-	w.WriteHeader(code)
-	_, _ = w.Write(body)
+	f := failureOf(err)
+	if out.code = f.code; f.code == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", "5")
+	}
+	body, _ := json.Marshal(map[string]string{"status": "error", "errorType": f.kind, "error": f.Error()})
+	out.end(body)
 }
 
 // guarded checks what all endpoints have in common.
@@ -101,6 +93,14 @@ func (e endpoint) guarded(s *Store, r *http.Request) (any, annotations.Annotatio
 	}
 	if err := r.ParseForm(); err != nil {
 		return nil, nil, badData("the form can't be read: %w", err)
+	}
+	if n := len(r.Form["match[]"]); n > maxSelectors {
+		return nil, nil, badData("%d match[] parameters, %d are allowed: use regular expressions", n, maxSelectors)
+	}
+	for _, text := range append(slices.Clip(r.Form["match[]"]), r.FormValue("query")) {
+		if err := checkText(text); err != nil {
+			return nil, nil, err
+		}
 	}
 	return e(s, r)
 }
@@ -130,8 +130,8 @@ func (s *Store) query(r *http.Request) (any, annotations.Annotations, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.run(r, func(ctx context.Context, opts promql.QueryOpts) (promql.Query, error) {
-		return s.engine.NewInstantQuery(ctx, s.Queryable(), opts, r.FormValue("query"), at)
+	return s.run(r, at, at, 0, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts) (promql.Query, error) {
+		return e.NewInstantQuery(ctx, s.Queryable(), opts, r.FormValue("query"), at)
 	})
 }
 
@@ -160,8 +160,8 @@ func (s *Store) queryRange(r *http.Request) (any, annotations.Annotations, error
 	if at[1].Sub(at[0])/step > maxPoints {
 		return nil, nil, badData("more than %d points in each series: ask with a larger step", maxPoints)
 	}
-	return s.run(r, func(ctx context.Context, opts promql.QueryOpts) (promql.Query, error) {
-		return s.engine.NewRangeQuery(ctx, s.Queryable(), opts, r.FormValue("query"), at[0], at[1], step)
+	return s.run(r, at[0], at[1], step, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts) (promql.Query, error) {
+		return e.NewRangeQuery(ctx, s.Queryable(), opts, r.FormValue("query"), at[0], at[1], step)
 	})
 }
 
@@ -172,37 +172,105 @@ type answered struct {
 	close func()
 }
 
-func (s *Store) run(r *http.Request, start func(context.Context, promql.QueryOpts) (promql.Query, error)) (any, annotations.Annotations, error) {
+// parse reads an expression whose text has been checked.
+func parse(query string) (parser.Expr, error) {
+	return parser.NewParser(parser.Options{}).ParseExpr(query)
+}
+
+// maker makes a query of an engine's.
+type maker func(context.Context, *promql.Engine, promql.QueryOpts) (promql.Query, error)
+
+// run evaluates the query between start and end, every step, once it has its share of the memory.
+func (s *Store) run(r *http.Request, start, end time.Time, step time.Duration, query maker) (any, annotations.Annotations, error) {
 	limit, err := limitParam(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	ctx := r.Context()
+	d := s.opts.QueryTimeout
 	if r.FormValue("timeout") != "" {
-		d, err := durationParam(r, "timeout")
+		asked, err := durationParam(r, "timeout")
 		if err != nil {
 			return nil, nil, err
 		}
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, d)
-		defer cancel()
+		d = min(d, asked)
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), d)
+	defer cancel()
 	var lookback time.Duration
 	if r.FormValue("lookback_delta") != "" {
 		if lookback, err = durationParam(r, "lookback_delta"); err != nil {
 			return nil, nil, err
 		}
 	}
-	q, err := start(ctx, promql.NewPrometheusQueryOpts(false, lookback, nil))
+	opts := promql.NewPrometheusQueryOpts(false, lookback, nil)
+	expr, err := parse(r.FormValue("query"))
 	if err != nil {
 		return nil, nil, badData(`invalid parameter "query": %w`, err)
 	}
-	res := q.Exec(ctx)
-	if res.Err != nil {
-		q.Close()
-		return nil, nil, res.Err
+	least, likely, err := s.costOf(ctx, expr, start, end, step)
+	if err != nil {
+		return nil, nil, err
 	}
-	return answered{value: res.Value, limit: limit, close: q.Close}, res.Warnings, nil
+	if least.peak > float64(s.budget.total) {
+		return nil, nil, tooDear(least.peak, s.budget.total, "ask for fewer series, a shorter range or a larger step")
+	}
+	// Where the estimate was too low the next larger share is tried.
+	for class := s.budget.class(int64(likely.peak)); ; class++ {
+		data, notes, err := s.exec(ctx, class, limit, func(ctx context.Context, e *promql.Engine) (promql.Query, error) { return query(ctx, e, opts) })
+		if !tooMuch(err) {
+			return data, notes, err
+		}
+		if class == len(s.budget.classes)-1 {
+			return nil, nil, &failure{"execution", http.StatusUnprocessableEntity,
+				fmt.Errorf("%w: that is all that queries have of the memory; ask for fewer series, a shorter range or a larger step", err)}
+		}
+	}
+}
+
+// tooMuch says whether the engine stopped a query at its share.
+func tooMuch(err error) bool {
+	var samples promql.ErrTooManySamples
+	var series promql.ErrTooManySeries
+	return errors.As(err, &samples) || errors.As(err, &series)
+}
+
+// exec evaluates a query with the share of a class. What it gives holds the share until it has been written.
+func (s *Store) exec(ctx context.Context, class, limit int, query func(context.Context, *promql.Engine) (promql.Query, error)) (any, annotations.Annotations, error) {
+	t, err := s.budget.admit(ctx, class)
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err := query(t.ctx, s.budget.classes[class].engine)
+	if err != nil {
+		t.done()
+		return nil, nil, badData(`invalid parameter "query": %w`, err)
+	}
+	done := func() {
+		q.Close()
+		t.done()
+	}
+	res := q.Exec(t.ctx)
+	if res.Err != nil {
+		done()
+		return nil, nil, t.why(res.Err)
+	}
+	return answered{value: res.Value, limit: limit, close: done}, res.Warnings, nil
+}
+
+// look runs what reads the index alone, with the smallest share.
+func (s *Store) look(r *http.Request, read func(ctx context.Context) (any, annotations.Annotations, error)) (any, annotations.Annotations, error) {
+	ctx, cancel := context.WithTimeout(r.Context(), s.opts.QueryTimeout)
+	defer cancel()
+	t, err := s.budget.admit(ctx, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer t.done()
+	data, notes, err := read(t.ctx)
+	if err != nil {
+		err = t.why(err)
+	}
+	return data, notes, err
 }
 
 // querier opens the database over the range that start and end name, and parses the match[] parameters.
@@ -242,7 +310,7 @@ type rangeQuerier struct {
 
 // series answers /api/v1/series.
 func (s *Store) series(r *http.Request) (any, annotations.Annotations, error) {
-	limit, err := limitParam(r)
+	limit, err := listLimit(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -254,38 +322,44 @@ func (s *Store) series(r *http.Request) (any, annotations.Annotations, error) {
 	if len(sets) == 0 {
 		return nil, nil, badData("no match[] parameter provided: name the series you look for")
 	}
-	found := make([]storage.SeriesSet, len(sets))
-	for i, ms := range sets {
-		// "series" tells the database that no samples will be read.
-		found[i] = q.Select(r.Context(), true, &storage.SelectHints{Start: q.start, End: q.end, Func: "series", Limit: hintLimit(limit)}, ms...)
-	}
-	all := storage.NewMergeSeriesSet(found, 0, storage.ChainedSeriesMerge)
-	out := []labels.Labels{}
-	var notes annotations.Annotations
-	for all.Next() {
-		if limit > 0 && len(out) == limit {
-			notes.Add(errTruncated)
-			break
+	return s.look(r, func(ctx context.Context) (any, annotations.Annotations, error) {
+		found := make([]storage.SeriesSet, len(sets))
+		for i, ms := range sets {
+			// "series" tells the database that no samples will be read.
+			found[i] = q.Select(ctx, true, &storage.SelectHints{Start: q.start, End: q.end, Func: "series", Limit: limit + 1}, ms...)
 		}
-		out = append(out, all.At().Labels().Copy())
-	}
-	return out, notes.Merge(all.Warnings()), all.Err()
+		all := storage.NewMergeSeriesSet(found, 0, storage.ChainedSeriesMerge)
+		out := []labels.Labels{}
+		var notes annotations.Annotations
+		for all.Next() {
+			if len(out) == limit {
+				notes.Add(errTruncated)
+				break
+			}
+			if err := ctx.Err(); err != nil {
+				return nil, nil, err
+			}
+			out = append(out, all.At().Labels().Copy())
+		}
+		return out, notes.Merge(all.Warnings()), all.Err()
+	})
 }
 
 var errTruncated = errors.New("results truncated due to limit")
 
-// hintLimit lets the database find one more than asked for, so that it is seen whether there are more.
-func hintLimit(limit int) int {
+// listLimit is how many series, names or values an answer has at most. The database is asked for one more, so that it is seen whether there are.
+func listLimit(r *http.Request) (int, error) {
+	limit, err := limitParam(r)
 	if limit == 0 {
-		return 0
+		limit = maxListed
 	}
-	return limit + 1
+	return min(limit, maxListed), err
 }
 
 // labelNames answers /api/v1/labels.
 func (s *Store) labelNames(r *http.Request) (any, annotations.Annotations, error) {
-	return s.words(r, func(q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
-		return q.LabelNames(r.Context(), h, ms...)
+	return s.words(r, func(ctx context.Context, q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+		return q.LabelNames(ctx, h, ms...)
 	})
 }
 
@@ -295,14 +369,17 @@ func (s *Store) labelValues(r *http.Request) (any, annotations.Annotations, erro
 	if !model.UTF8Validation.IsValidLabelName(name) {
 		return nil, nil, badData("invalid label name: %q", name)
 	}
-	return s.words(r, func(q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
-		return q.LabelValues(r.Context(), name, h, ms...)
+	return s.words(r, func(ctx context.Context, q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+		return q.LabelValues(ctx, name, h, ms...)
 	})
 }
 
+// lookup gives names or values.
+type lookup func(context.Context, storage.Querier, *storage.LabelHints, []*labels.Matcher) ([]string, annotations.Annotations, error)
+
 // words gathers sorted words over all match[] parameters.
-func (s *Store) words(r *http.Request, get func(storage.Querier, *storage.LabelHints, []*labels.Matcher) ([]string, annotations.Annotations, error)) (any, annotations.Annotations, error) {
-	limit, err := limitParam(r)
+func (s *Store) words(r *http.Request, get lookup) (any, annotations.Annotations, error) {
+	limit, err := listLimit(r)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -314,25 +391,28 @@ func (s *Store) words(r *http.Request, get func(storage.Querier, *storage.LabelH
 	if len(sets) == 0 {
 		sets = [][]*labels.Matcher{nil}
 	}
-	out := []string{}
-	var notes annotations.Annotations
-	for _, ms := range sets {
-		ws, more, err := get(q, &storage.LabelHints{Limit: hintLimit(limit)}, ms)
-		if err != nil {
-			return nil, nil, err
+	return s.look(r, func(ctx context.Context) (any, annotations.Annotations, error) {
+		out := []string{}
+		var notes annotations.Annotations
+		for _, ms := range sets {
+			ws, more, err := get(ctx, q, &storage.LabelHints{Limit: limit + 1}, ms)
+			if err != nil {
+				return nil, nil, err
+			}
+			for _, w := range ws {
+				out = append(out, strings.Clone(w)) // the database's own memory goes when q is closed
+			}
+			notes.Merge(more)
+			slices.Sort(out)
+			out = slices.Compact(out)
+			out = out[:min(len(out), limit+1)]
 		}
-		for _, w := range ws {
-			out = append(out, strings.Clone(w)) // the database's own memory goes when q is closed
+		if len(out) > limit {
+			out = out[:limit]
+			notes.Add(errTruncated)
 		}
-		notes.Merge(more)
-	}
-	slices.Sort(out)
-	out = slices.Compact(out)
-	if limit > 0 && len(out) > limit {
-		out = out[:limit]
-		notes.Add(errTruncated)
-	}
-	return out, notes, nil
+		return out, notes, nil
+	})
 }
 
 // metadata answers /api/v1/metadata from the public contract instead of from scrapes.
@@ -360,7 +440,7 @@ func (s *Store) metadata(r *http.Request) (any, annotations.Annotations, error) 
 
 // formatQuery answers /api/v1/format_query.
 func (s *Store) formatQuery(r *http.Request) (any, annotations.Annotations, error) {
-	expr, err := parser.NewParser(parser.Options{}).ParseExpr(r.FormValue("query"))
+	expr, err := parse(r.FormValue("query"))
 	if err != nil {
 		return nil, nil, badData(`invalid parameter "query": %w`, err)
 	}

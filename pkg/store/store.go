@@ -47,9 +47,14 @@ type Options struct {
 	MaxBytes int64
 	// QueryTimeout bounds one query; default 30 s.
 	QueryTimeout time.Duration
-	// MaxSamples bounds the samples one query may hold in memory; default 20 million.
-	MaxSamples int
-	Log        *slog.Logger
+	// MemoryLimit is what the process that keeps the history may use, bytes; default 160 MiB. A third of it is for queries: see budget.
+	MemoryLimit int64
+	// Reserve is how many bytes stay free on the disk; default: a twentieth of it, at least 4 MiB and at most 256 MiB.
+	Reserve int64
+	// Now is the wall clock, and Elapsed one that nobody sets; for tests. Default: time.Now, and the time since the process's start.
+	Now     func() time.Time
+	Elapsed func() time.Duration
+	Log     *slog.Logger
 }
 
 func (o *Options) defaults() {
@@ -78,8 +83,15 @@ func (o *Options) defaults() {
 	if o.QueryTimeout <= 0 {
 		o.QueryTimeout = 30 * time.Second
 	}
-	if o.MaxSamples <= 0 {
-		o.MaxSamples = 20_000_000
+	if o.MemoryLimit <= 0 {
+		o.MemoryLimit = 160 << 20
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Elapsed == nil {
+		begun := time.Now()
+		o.Elapsed = func() time.Duration { return time.Since(begun) }
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -92,15 +104,25 @@ type Store struct {
 	lock   *os.File
 	raw    *layer
 	coarse *layer
-	engine *promql.Engine
+	budget *budget
+	disk   *disk
 
-	lastAt int64 // Unix milliseconds of the last samples
+	lastAt   int64         // Unix milliseconds of the last samples
+	openedAt int64         // of the last samples when the databases were opened
+	elapsed  time.Duration // when that was, by Options.Elapsed
+	broken   error         // why the databases take nothing more until they have been opened anew
+	brokeAt  time.Time     // when that began
 
 	// Which targets the last samples were of, and which have been left out since the history is full.
 	admitted, leftOut map[pstate.Key]bool
 
-	lossMu sync.Mutex
-	losses map[string]uint64
+	lossMu     sync.Mutex // guards what follows
+	losses     map[string]uint64
+	samples    uint64 // of the last state
+	conditions map[string]Condition
+	steps      uint64 // of the clock
+	stepAt     time.Time
+
 	warned time.Time
 
 	closed atomic.Bool
@@ -128,27 +150,39 @@ func Open(o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, lock: lock, losses: make(map[string]uint64), leftOut: make(map[pstate.Key]bool)}
-	// A quarter of the room holds five times the time at a fifteenth of the rate.
-	rawBytes, coarseBytes := o.MaxBytes/4*3, o.MaxBytes/4
-	if s.raw, err = s.open("raw", o.Interval, 30*time.Minute, rawBytes); err == nil {
-		s.coarse, err = s.open("coarse", o.Coarse, 2*time.Hour, coarseBytes)
+	s := &Store{
+		opts: o, lock: lock, losses: make(map[string]uint64), leftOut: make(map[pstate.Key]bool), conditions: make(map[string]Condition),
 	}
-	if err != nil {
+	if err := s.openLayers(); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
-	s.engine = promql.NewEngine(promql.EngineOpts{
-		Logger:     quiet(o.Log),
-		MaxSamples: o.MaxSamples,
-		Timeout:    o.QueryTimeout,
-		// An agent that was killed leaves no staleness marker: its last values must not be drawn on for five minutes.
-		LookbackDelta:            max(time.Minute, 4*o.Coarse),
-		NoStepSubqueryIntervalFn: func(int64) int64 { return o.Interval.Milliseconds() },
-		EnableAtModifier:         true,
-		EnableNegativeOffset:     true,
-	})
+	s.budget = newBudget(&o)
 	return s, nil
+}
+
+// openLayers looks for room, puts aside what lies ahead of the clock, and opens both databases.
+func (s *Store) openLayers() (err error) {
+	if s.disk, err = newDisk(s.opts.Dir, s.opts.Reserve); err != nil {
+		return err
+	}
+	// To repair a log takes room, too.
+	if err := s.disk.room(); err != nil {
+		return err
+	}
+	maxBytes := s.disk.fit(s.opts.MaxBytes)
+	// A quarter of the room holds five times the time at a fifteenth of the rate.
+	if s.raw, err = s.open("raw", s.opts.Interval, 30*time.Minute, maxBytes/4*3); err != nil {
+		return err
+	}
+	if s.coarse, err = s.open("coarse", s.opts.Coarse, 2*time.Hour, maxBytes/4); err != nil {
+		return err
+	}
+	for _, l := range []*layer{s.raw, s.coarse} {
+		s.lastAt = max(s.lastAt, newest(l.db))
+	}
+	s.openedAt = s.lastAt
+	return nil
 }
 
 // claim makes the directory and locks it.
@@ -166,7 +200,7 @@ func claim(dir string) (*os.File, error) {
 		n, _ := f.ReadAt(held, 0)
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("the data directory %s is in use by another agent (pid %s); stop that one or choose another directory with --data-dir", dir, held[:n])
+			return nil, fmt.Errorf("the data directory %s is in use by %w (pid %s); stop that one or choose another directory with --data-dir", dir, ErrInUse, held[:n])
 		}
 		return nil, fmt.Errorf("can't lock %s: %w; the directory must be on a local file system: choose another with --data-dir", name, err)
 	}
@@ -175,6 +209,9 @@ func claim(dir string) (*os.File, error) {
 		_, err = f.WriteAt([]byte(pid), 0)
 		if err != nil {
 			_ = f.Close()
+			if fullDisk(err) {
+				return nil, fmt.Errorf("can't write to the data directory %s: %w; %w", dir, cause(err), ErrNoRoom)
+			}
 			return nil, fmt.Errorf("can't write to the data directory %s: %w; %s", dir, cause(err), remedy(err, dir))
 		}
 	}
@@ -194,15 +231,37 @@ func owner() string { return fmt.Sprint(os.Getuid()) }
 
 func remedy(err error, dir string) string {
 	switch {
-	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return "the disk is full: free space, or lower --retention-size"
+	case fullDisk(err):
+		return ErrNoRoom.Error()
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EROFS):
 		return fmt.Sprintf("give it to the agent's user (sudo chown -R %s %s) or choose another with --data-dir", owner(), dir)
 	}
 	return fmt.Sprintf("move it away (mv %s %s.broken) to start afresh, or choose another with --data-dir", dir, dir)
 }
 
+// open opens one database. Where its log or blocks reach beyond the present, the clock was set back: those samples are put aside first.
 func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*layer, error) {
+	dir := filepath.Join(s.opts.Dir, name)
+	o := s.tsdbOptions(block, maxBytes)
+	if err := s.takeBack(name); err != nil {
+		return nil, err
+	}
+	db, err := tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
+	if err == nil && newest(db) > s.opts.Now().Add(clockSlack).UnixMilli() {
+		if err = s.putAside(name, db, o); err == nil {
+			db, err = tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
+		}
+	}
+	if err != nil {
+		if fullDisk(err) {
+			return nil, fmt.Errorf("can't open the history in %s: %w; %w", dir, err, ErrNoRoom)
+		}
+		return nil, fmt.Errorf("can't open the history in %s: %w; %s", dir, err, remedy(err, dir))
+	}
+	return &layer{name: name, every: every, db: db, recorder: metrics.NewRecorder(s.opts.Host, s.opts.Version)}, nil
+}
+
+func (s *Store) tsdbOptions(block time.Duration, maxBytes int64) *tsdb.Options {
 	o := tsdb.DefaultOptions()
 	o.NoLockfile = true // agent.lock covers both databases
 	o.RetentionDuration = s.opts.Retention.Milliseconds()
@@ -214,17 +273,23 @@ func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*
 	o.MinBlockDuration = block.Milliseconds()
 	o.MaxBlockDuration = min(9*block, max(s.opts.Retention/10, block)).Milliseconds()
 	o.WALCompression = compression.Snappy
-	o.WALSegmentSize = 8 << 20
+	o.WALSegmentSize, o.MaxBlockChunkSegmentSize = s.disk.segments()
 	o.StripeSize = 512
 	o.HeadChunksWriteBufferSize = 64 << 10
 	o.HeadChunksWriteQueueSize = 0
 	o.WALReplayConcurrency = 1
-	dir := filepath.Join(s.opts.Dir, name)
-	db, err := tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
-	if err != nil {
-		return nil, fmt.Errorf("can't open the history in %s: %w; %s", dir, err, remedy(err, dir))
+	return o
+}
+
+// newest is the time of the newest sample in a database, Unix milliseconds; 0: there is none.
+func newest(db *tsdb.DB) (at int64) {
+	if h := db.Head(); h.NumSeries() > 0 {
+		at = max(at, h.MaxTime())
 	}
-	return &layer{name: name, every: every, db: db, recorder: metrics.NewRecorder(s.opts.Host, s.opts.Version)}, nil
+	for _, b := range db.Blocks() {
+		at = max(at, b.MaxTime()-1) // exclusive
+	}
+	return at
 }
 
 // quiet keeps the database's own chatter below warnings out of the agent's log.
@@ -243,160 +308,11 @@ func (h minLevel) Enabled(ctx context.Context, l slog.Level) bool {
 func (h minLevel) WithAttrs(as []slog.Attr) slog.Handler { return minLevel{h.Handler.WithAttrs(as)} }
 func (h minLevel) WithGroup(name string) slog.Handler    { return minLevel{h.Handler.WithGroup(name)} }
 
-// Run appends what gather gives, once every Options.Interval, until ctx is done; then it marks every series as ended.
-// What can't be written is counted (Losses) and tried again with the next interval, so a disk that was full heals by itself.
-func (s *Store) Run(ctx context.Context, gather func(now time.Time) metrics.Snapshot) {
-	for {
-		now := time.Now()
-		next := now.Truncate(s.opts.Interval).Add(s.opts.Interval)
-		timer := time.NewTimer(next.Sub(now))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			s.end()
-			return
-		case <-timer.C:
-		}
-		snap := gather(time.Now())
-		if err := s.Append(next, &snap); err != nil {
-			s.warn(err)
-		}
-	}
-}
-
-// tolerance is how far a moment may be from its place on the grid to be put there: samples at exactly even intervals take a
-// fraction of the room. Prometheus does the same with what it scrapes.
-const tolerance = 2
-
-// Append writes one snapshot, taken at due or soon after. It fails if nothing, or not all, could be written.
-func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
-	at := due.UnixMilli()
-	if len(snap.Views) > 0 {
-		taken := (snap.Views[0].At + 5e5) / 1e6
-		if taken < at-tolerance || taken > at+tolerance {
-			at = taken
-		}
-	}
-	at = max(at, s.lastAt+1)
-	s.lastAt = at
-	old := s.admit(olderThan(snap, s.minAge()))
-	err := s.raw.append(s, at, &old)
-	if at-s.coarse.last >= s.coarse.every.Milliseconds()-tolerance {
-		old = olderThan(&old, s.coarse.every)
-		err = errors.Join(err, s.coarse.append(s, at, &old))
-	}
-	return err
-}
-
-// crowdedAge is the age of targets that enter a crowded history.
-const crowdedAge = time.Minute
-
-func (s *Store) minAge() time.Duration {
-	if s.raw.db.Head().NumSeries() > s.opts.CrowdedSeries {
-		return max(s.opts.MinAge, crowdedAge)
-	}
-	return s.opts.MinAge
-}
-
-// admit leaves out targets that are new to a full history. Those that have been in it go on.
-func (s *Store) admit(snap metrics.Snapshot) metrics.Snapshot {
-	full := s.raw.db.Head().NumSeries() > s.opts.MaxSeries
-	views := snap.Views[:0]
-	admitted := make(map[pstate.Key]bool, len(snap.Views))
-	for _, v := range snap.Views {
-		if full && !s.admitted[v.Key] {
-			if !s.leftOut[v.Key] {
-				s.leftOut[v.Key] = true
-				s.lose("target_left_out", 1)
-			}
-			continue
-		}
-		admitted[v.Key] = true
-		views = append(views, v)
-	}
-	snap.Views = views
-	s.admitted = admitted
-	if !full {
-		clear(s.leftOut)
-	}
-	return snap
-}
-
-// olderThan gives what the snapshot has of targets that have been observed for at least age, or have been refused and are as old.
-func olderThan(snap *metrics.Snapshot, age time.Duration) metrics.Snapshot {
-	out := *snap
-	out.Views, out.Targets = make([]pstate.TargetView, 0, len(snap.Views)), make([]pstate.Target, 0, len(snap.Targets))
-	kept := make(map[pstate.Key]bool, len(snap.Views))
-	for i := range snap.Views {
-		v := &snap.Views[i]
-		if len(v.Ps) > 0 && v.At-v.Ps[0].FirstSeen >= int64(age) {
-			out.Views = append(out.Views, *v)
-			kept[v.Key] = true
-		}
-	}
-	for _, t := range snap.Targets {
-		if kept[t.Key] || t.Source == pstate.SourceRefused && time.Since(t.Started) >= age {
-			out.Targets = append(out.Targets, t)
-		}
-	}
-	return out
-}
-
-func (l *layer) append(s *Store, at int64, snap *metrics.Snapshot) error {
-	l.last = at
-	app := l.db.AppenderV2(context.Background())
-	n, refused, err := l.recorder.Record(app, at, snap)
-	if cerr := app.Commit(); cerr != nil {
-		s.lose("store_write", uint64(n+refused))
-		return fmt.Errorf("%d samples of the %s history were not written: %w; %s", n+refused, l.name, cerr, remedy(cerr, s.opts.Dir))
-	}
-	if refused > 0 {
-		s.lose("store_refused", uint64(refused))
-		return fmt.Errorf("the %s history refused %d of %d samples, the first because: %w", l.name, refused, n+refused, err)
-	}
-	return nil
-}
-
-func (s *Store) lose(reason string, n uint64) {
-	s.lossMu.Lock()
-	s.losses[reason] += n
-	s.lossMu.Unlock()
-}
-
-// warn logs the first failure at once and then one a minute.
-func (s *Store) warn(err error) {
-	if now := time.Now(); now.Sub(s.warned) > time.Minute {
-		s.warned = now
-		s.opts.Log.Error("history not written", "err", err)
-	}
-}
-
-// Losses counts samples that could not be written since Open, by reason.
-func (s *Store) Losses() map[string]uint64 {
-	s.lossMu.Lock()
-	defer s.lossMu.Unlock()
-	out := make(map[string]uint64, len(s.losses))
-	for k, v := range s.losses {
-		out[k] = v
-	}
-	return out
-}
-
-func (s *Store) end() {
-	for _, l := range []*layer{s.raw, s.coarse} {
-		app := l.db.AppenderV2(context.Background())
-		err := l.recorder.End(app, max(time.Now().UnixMilli(), s.lastAt+1))
-		if cerr := app.Commit(); err != nil || cerr != nil {
-			s.opts.Log.Warn("series not marked as ended", "history", l.name, "err", errors.Join(err, cerr))
-		}
-	}
-}
-
 // Queryable reads both databases as one.
 func (s *Store) Queryable() storage.SampleAndChunkQueryable { return layers{s} }
 
-// Engine evaluates PromQL over Queryable.
-func (s *Store) Engine() *promql.Engine { return s.engine }
+// Engine evaluates PromQL over Queryable, with all of the memory that queries have.
+func (s *Store) Engine() *promql.Engine { return s.budget.engine(s.budget.total) }
 
 // Close flushes and releases the databases. Run must have returned.
 func (s *Store) Close() error {
@@ -404,8 +320,8 @@ func (s *Store) Close() error {
 		return nil
 	}
 	var errs []error
-	if s.engine != nil {
-		errs = append(errs, s.engine.Close())
+	if s.budget != nil {
+		errs = append(errs, s.budget.close())
 	}
 	for _, l := range []*layer{s.raw, s.coarse} {
 		if l != nil {

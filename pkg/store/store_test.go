@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"sort"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -430,50 +429,6 @@ func TestBrokenWALIsRepaired(t *testing.T) {
 	fill(t, s, viewtest.New(1, 2, start), start.Add(2*time.Minute), start.Add(3*time.Minute))
 	if got := value(t, s, start.Add(179*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.01 {
 		t.Errorf("after the repair: %v, want 2", got)
-	}
-}
-
-// TestDiskFull needs the right to mount a small file system.
-func TestDiskFull(t *testing.T) {
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=1500k"); err != nil {
-		t.Skipf("can't mount a small file system: %v", err)
-	}
-	t.Cleanup(func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) })
-	s, err := Open(Options{Dir: dir, Host: "h", MaxBytes: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	src := viewtest.New(4, 8, start)
-	at := start
-	var full error
-	for i := 0; full == nil && i < 5000; i++ {
-		snap := metrics.Snapshot{Views: src.Views(at)}
-		full = s.Append(at, &snap)
-		at = at.Add(time.Second)
-	}
-	if full == nil || !strings.Contains(full.Error(), "disk is full") || !strings.Contains(full.Error(), "--retention-size") {
-		t.Fatalf("a full disk says: %v", full)
-	}
-	if s.Losses()["store_write"] == 0 {
-		t.Errorf("nothing is counted: %v", s.Losses())
-	}
-	// Room again: the history goes on by itself.
-	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT, "size=64m"); err != nil {
-		t.Fatal(err)
-	}
-	var again error
-	for range 30 {
-		snap := metrics.Snapshot{Views: src.Views(at)}
-		again = s.Append(at, &snap)
-		at = at.Add(time.Second)
-	}
-	if again != nil {
-		t.Fatalf("after room was made: %v", again)
-	}
-	if got := value(t, s, at.Add(-time.Second), `sum(rate(pscope_p_seconds_total{process="server-0"}[10s]))`); math.Abs(got-8) > 0.02 {
-		t.Errorf("after room was made: %v, want 8", got)
 	}
 }
 

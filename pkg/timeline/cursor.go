@@ -22,15 +22,14 @@ type News struct {
 }
 
 // Since gives what was appended after the cursor, at most the newest limit intervals (0: no bound; negative: none, just
-// stops). The ring keeps nothing for a
-// reader: one that asks too late or too seldom is told what it missed.
+// stops). The ring keeps nothing for a reader: one that asks too late or too seldom is told what it missed.
 func (s *Store) Since(key pstate.Key, from Cursor, limit int) News {
 	r := s.held(key)
 	if r == nil {
 		return News{Next: from}
 	}
 	r.mu.Lock()
-	news := News{Next: Cursor{Interval: r.nextSeq, Stop: r.nextStop}, Ended: r.ended}
+	news := News{Next: Cursor{Interval: r.nextSeq, Stop: r.nextStop}, Ended: r.ended.Load()}
 	first := max(from.Interval, 1)
 	if first < r.firstSeq {
 		if from.Interval > 0 {

@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"container/list"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,8 +13,10 @@ import (
 const DefaultMaxBytes = 32 << 20
 
 const (
-	firstChunk = 32  // records in a target's first chunk: a process that lives for a second must not cost 8 KiB
-	fullChunk  = 512 // records in the chunks after it
+	// firstChunk and fullChunk are records in a target's first chunk and at most in one after it; each is twice the one before. A process that
+	// lives for a second must not cost 8 KiB.
+	firstChunk = 32
+	fullChunk  = 512
 	// chunkOverhead is what a chunk costs besides its records.
 	chunkOverhead = 64
 	// stopShare is the part of MaxBytes that stops may take.
@@ -32,7 +35,11 @@ type Options struct {
 
 // Store is the bounded ring. All methods may be called from any goroutine.
 //
-// When it is full, the target that holds most gives up its oldest chunk, so a busy target can't push a quiet one's history out.
+// When it is full, ended targets that hold nothing are forgotten first, then those that ended longest ago as far as the ended hold more than
+// a quarter of the memory; then the target that holds most gives up its oldest chunk, so a busy target can't push a quiet one's history out.
+//
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: evictMu, mu, the mutex of one ring. No
+// method holds two rings' mutexes at once.
 type Store struct {
 	maxBytes int64
 	now      func() time.Time
@@ -40,10 +47,13 @@ type Store struct {
 	bytes     atomic.Int64
 	stopBytes atomic.Int64
 	rejected  atomic.Uint64
+	forgotten atomic.Uint64
+	living    atomic.Int64 // targets that are not in ended
 
-	mu      sync.RWMutex // guards targets
+	evictMu sync.Mutex   // one eviction at a time
+	mu      sync.RWMutex // guards targets, ended and the field inEnded of rings
 	targets map[pstate.Key]*ring
-	evictMu sync.Mutex // one eviction at a time
+	ended   list.List // the rings of ended targets, in the order in which they ended
 }
 
 // New gives an empty Store.
@@ -68,9 +78,12 @@ type chunk struct {
 
 // ring is what is held of one target.
 type ring struct {
-	mu       sync.Mutex
-	chunks   []chunk // oldest first
-	firstSeq uint64  // sequence number of the first record held; sequence numbers start at 1
+	key     pstate.Key
+	inEnded *list.Element // its place in Store.ended; guarded by Store.mu
+
+	mu       sync.Mutex // guards what follows, but for the atomic fields
+	chunks   []chunk    // oldest first
+	firstSeq uint64     // sequence number of the first record held; sequence numbers start at 1
 	nextSeq  uint64
 	bytes    atomic.Int64
 	// heldFrom is the end of the newest record given up; 0: nothing was.
@@ -84,7 +97,7 @@ type ring struct {
 	stopBytes     atomic.Int64
 
 	lost  lossLog
-	ended int64
+	ended atomic.Int64 // Unix nanoseconds; 0: it lives
 	// gone: the store has forgotten this ring; whoever still holds it must ask for the new one.
 	gone bool
 }
@@ -111,10 +124,11 @@ func (s *Store) ring(key pstate.Key) *ring {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r = s.targets[key]; r == nil {
-		r = &ring{firstSeq: 1, nextSeq: 1, firstStop: 1, nextStop: 1}
+		r = &ring{key: key, firstSeq: 1, nextSeq: 1, firstStop: 1, nextStop: 1}
 		r.bytes.Store(targetOverhead)
 		s.bytes.Add(targetOverhead)
 		s.targets[key] = r
+		s.living.Add(1)
 	}
 	return r
 }
@@ -126,6 +140,7 @@ func (s *Store) Append(key pstate.Key, ivs []pstate.Interval) {
 		return
 	}
 	r := s.lock(key)
+	r.ended.Store(0) // what is observed lives: another program of the same process, after an exec
 	var bad uint64
 	before := r.bytes.Load()
 	for _, iv := range ivs {
@@ -162,9 +177,9 @@ func (s *Store) Append(key pstate.Key, ivs []pstate.Interval) {
 func (r *ring) push(rec record) {
 	n := len(r.chunks)
 	if n == 0 || len(r.chunks[n-1].records) == cap(r.chunks[n-1].records) {
-		size := fullChunk
-		if r.nextSeq == 1 {
-			size = firstChunk
+		size := firstChunk
+		if n > 0 {
+			size = min(2*cap(r.chunks[n-1].records), fullChunk)
 		}
 		r.chunks = append(r.chunks, chunk{records: make([]record, 0, size), minStart: rec.start, maxEnd: rec.end()})
 		r.bytes.Add(int64(size)*recordBytes + chunkOverhead)
@@ -177,61 +192,6 @@ func (r *ring) push(rec record) {
 	r.nextSeq++
 }
 
-// evict gives up oldest chunks of the largest targets until the bound holds.
-func (s *Store) evict() {
-	if s.bytes.Load() <= s.maxBytes {
-		return
-	}
-	s.evictMu.Lock()
-	defer s.evictMu.Unlock()
-	for s.bytes.Load() > s.maxBytes {
-		key, r := s.largest()
-		if r == nil {
-			return
-		}
-		r.mu.Lock()
-		before := r.bytes.Load()
-		switch {
-		case len(r.chunks) > 0:
-			r.dropOldest()
-		case r.ended != 0 || len(r.stops) == 0:
-			// Only its bookkeeping is left, and no memory can be had from it but by forgetting it.
-			s.mu.Lock()
-			delete(s.targets, key)
-			s.mu.Unlock()
-			s.stopBytes.Add(-r.stopBytes.Swap(0))
-			r.bytes.Store(0)
-			r.gone = true
-		default:
-			s.dropStops(r, len(r.stops))
-		}
-		s.bytes.Add(r.bytes.Load() - before)
-		r.mu.Unlock()
-	}
-}
-
-func (s *Store) largest() (key pstate.Key, largest *ring) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	var most int64
-	for k, r := range s.targets {
-		if b := r.bytes.Load(); b > most {
-			key, largest, most = k, r, b
-		}
-	}
-	return key, largest
-}
-
-// dropOldest gives up the oldest chunk; r.mu is held.
-func (r *ring) dropOldest() {
-	c := r.chunks[0]
-	r.heldFrom = max(r.heldFrom, c.maxEnd)
-	r.firstSeq += uint64(len(c.records))
-	r.bytes.Add(-int64(cap(c.records))*recordBytes - chunkOverhead)
-	r.chunks[0] = chunk{}
-	r.chunks = r.chunks[1:]
-}
-
 // AppendStop adds a finished stop. Stops may take an eighth of the ring's memory; then the oldest go.
 func (s *Store) AppendStop(key pstate.Key, stop pstate.Stop) {
 	if stop.End <= stop.Start {
@@ -239,6 +199,7 @@ func (s *Store) AppendStop(key pstate.Key, stop pstate.Stop) {
 		return
 	}
 	r := s.lock(key)
+	r.ended.Store(0)
 	r.stops = append(r.stops, stop)
 	r.nextStop++
 	n := stopSize(stop)
@@ -247,52 +208,11 @@ func (s *Store) AppendStop(key pstate.Key, stop pstate.Stop) {
 	s.stopBytes.Add(n)
 	s.bytes.Add(n)
 	r.mu.Unlock()
-	for s.stopBytes.Load() > s.maxBytes/stopShare {
-		if !s.evictStops() {
-			break
-		}
-	}
+	s.evictStops()
 	s.evict()
 }
 
 func stopSize(stop pstate.Stop) int64 { return 64 + 16*int64(cap(stop.Arrivals)) }
-
-// evictStops gives up a sixteenth of the stops of the target that holds most of them.
-func (s *Store) evictStops() bool {
-	s.evictMu.Lock()
-	defer s.evictMu.Unlock()
-	s.mu.RLock()
-	var r *ring
-	var most int64
-	for _, c := range s.targets {
-		if b := c.stopBytes.Load(); b > most {
-			r, most = c, b
-		}
-	}
-	s.mu.RUnlock()
-	if r == nil {
-		return false
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	before := r.bytes.Load()
-	s.dropStops(r, max(1, len(r.stops)/16))
-	s.bytes.Add(r.bytes.Load() - before)
-	return true
-}
-
-// dropStops gives up the n oldest stops; r.mu is held, the caller settles s.bytes.
-func (s *Store) dropStops(r *ring, n int) {
-	for _, stop := range r.stops[:n] {
-		size := stopSize(stop)
-		r.stopBytes.Add(-size)
-		r.bytes.Add(-size)
-		s.stopBytes.Add(-size)
-		r.stopsHeldFrom = max(r.stopsHeldFrom, stop.End)
-	}
-	r.firstStop += uint64(n)
-	r.stops = append([]pstate.Stop(nil), r.stops[n:]...)
-}
 
 // Lost counts n records of the target that were never recorded, by reason.
 func (s *Store) Lost(key pstate.Key, reason string, n uint64) {
@@ -306,16 +226,22 @@ func (s *Store) Lost(key pstate.Key, reason string, n uint64) {
 
 // End says that the target's process ended at the given Unix nanoseconds. Its intervals stay until the ring needs the room.
 func (s *Store) End(key pstate.Key, at int64) {
-	s.mu.RLock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	r := s.targets[key]
-	s.mu.RUnlock()
 	if r == nil {
 		return
 	}
 	r.mu.Lock()
-	r.ended = at
+	r.ended.Store(at)
 	r.lastEnd = nil
 	r.mu.Unlock()
+	if r.inEnded == nil {
+		r.inEnded = s.ended.PushBack(r)
+		s.living.Add(-1)
+	} else {
+		s.ended.MoveToBack(r.inEnded)
+	}
 }
 
 // Held lists the targets of which the ring holds something, with the moment each ended (Unix nanoseconds; 0: it lives).
@@ -324,15 +250,16 @@ func (s *Store) Held() map[pstate.Key]int64 {
 	defer s.mu.RUnlock()
 	held := make(map[pstate.Key]int64, len(s.targets))
 	for k, r := range s.targets {
-		r.mu.Lock()
-		held[k] = r.ended
-		r.mu.Unlock()
+		held[k] = r.ended.Load()
 	}
 	return held
 }
 
 // Rejected counts the intervals that Append could not take, over all targets.
 func (s *Store) Rejected() uint64 { return s.rejected.Load() }
+
+// Forgotten counts the ended targets that were given up with all that was held of them, to make room.
+func (s *Store) Forgotten() uint64 { return s.forgotten.Load() }
 
 // Bytes is the memory in use.
 func (s *Store) Bytes() int64 { return s.bytes.Load() }

@@ -16,9 +16,18 @@ const kinds = {
     advice: 'npm run gen:proto',
   },
   bpf: {
-    sources: ['bpf', 'pkg/collector/kern/kern.go', 'pkg/cpufreq/kern/kern.go', 'go.mod', 'go.sum'],
-    outputs: ['pkg/collector/kern', 'pkg/cpufreq/kern'],
-    compared: (name) => /^(scope|cpufreq)_.*\.(go|o)$/.test(name),
+    sources: [
+      'bpf',
+      'tools/bpf-shared',
+      'pkg/goruntime',
+      'pkg/pstate',
+      'pkg/collector/kern/kern.go',
+      'pkg/cpufreq/kern/kern.go',
+      'go.mod',
+      'go.sum',
+    ],
+    outputs: ['bpf', 'pkg/collector/kern', 'pkg/cpufreq/kern'],
+    compared: (name) => name === 'shared.h' || /^(scope|cpufreq)_.*\.(go|o)$/.test(name),
     cmd: ['go', ['generate', './pkg/collector/kern', './pkg/cpufreq/kern']],
     advice: 'go generate ./pkg/collector/kern ./pkg/cpufreq/kern',
     missing() {

@@ -55,5 +55,5 @@ export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' 
 }
 
 /** Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer can't take are meant to be. */
-export const LOSS_REASONS = 'reason!~"interval_budget|slow_reader.*"';
+export const LOSS_REASONS = 'reason!~"interval_budget|samples_missed|slow_reader.*"';
 export const LOSSES = `pscope_lost_events_total{${LOSS_REASONS}}`;

@@ -39,6 +39,7 @@ var loads = map[string]func(context.Context){
 
 func main() {
 	traceTo := flag.String("trace", "", "write a runtime/trace of the run to `file`")
+	edgesTo := flag.String("edges", "", "write the runtime's own log of takes and gives of Ps to `file` (built by bench/truth only)")
 	warm := flag.Duration("warm", time.Second, "run this long before the trace starts")
 	run := flag.Duration("run", 3*time.Second, "trace this long")
 	n := flag.Int("procs", 2, "GOMAXPROCS")
@@ -61,7 +62,11 @@ func main() {
 		}
 		return
 	}
+	if *edgesTo != "" {
+		startEdges(*n)
+	}
 	var told counters
+	var from, to int64
 	if *traceTo != "" {
 		f, err := os.Create(*traceTo)
 		if err != nil {
@@ -76,18 +81,42 @@ func main() {
 		before := count()
 		trace.Log(ctx, "window", "begin")
 		begun := count()
+		from = now()
 		time.Sleep(*run)
+		to = now()
 		ending := count()
 		trace.Log(ctx, "window", "end")
 		told = between(before, begun, ending, count())
 		trace.Stop()
 		f.Close()
 	} else {
+		time.Sleep(time.Second)
+		from = now()
 		time.Sleep(*run)
+		to = now()
+	}
+	if *edgesTo != "" {
+		if err := writeEdges(*edgesTo, from, to); err != nil {
+			fmt.Fprintln(os.Stderr, "workload:", err)
+			os.Exit(1)
+		}
 	}
 	told.print()
 	// Stay a little, so that the observer's last look still finds the process.
 	time.Sleep(300 * time.Millisecond)
+}
+
+// startEdges and writeEdges are there where the runtime keeps a log of takes and gives of Ps (bench/truth/runtime_edges.go).
+var (
+	startEdges func(ps int)
+	writeEdges func(path string, from, to int64) error
+)
+
+// now is CLOCK_MONOTONIC.
+func now() int64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts)
+	return ts.Nano()
 }
 
 func spin(d time.Duration) {

@@ -25,6 +25,7 @@ var version = "dev"
 
 // A command is one subcommand. run gets the arguments after its name and a context that ends with SIGINT or SIGTERM;
 // the returned number is the exit code, and a non-nil error is printed.
+// Without a short text it is for P-Scope itself, and not listed.
 type command struct {
 	name, short string
 	run         func(ctx context.Context, args []string) (int, error)
@@ -35,6 +36,8 @@ func commands() []command {
 		{"agent", "observe the Go processes of this host and serve what is seen", agent.Run(version)},
 		{"demo", "a Go workload with a known script of busy, idle, syscall, GC, imbalance and D phases", demo.Run},
 		{"doctor", "what this kernel, these privileges and each running Go process allow, and how to get more", doctor.Run},
+		{doctor.ChildCommand, "", doctor.RunChild},
+		{"history", "keeps the agent's history; the agent starts it for itself", agent.History},
 		{"top", "live table of all Ps in the terminal", top.Run},
 		{"version", "print the version", func(context.Context, []string) (int, error) {
 			fmt.Println("pscope", version)
@@ -47,6 +50,9 @@ func usage() string {
 	var b strings.Builder
 	b.WriteString("pscope: what every P of every Go process on this host is doing, seen from outside the process\n\nUsage:\n  pscope COMMAND [flags]\n\nCommands:\n")
 	for _, c := range commands() {
+		if c.short == "" {
+			continue
+		}
 		fmt.Fprintf(&b, "  %-9s %s\n", c.name, c.short)
 	}
 	b.WriteString("\n'pscope COMMAND --help' lists the flags of a command.\n")

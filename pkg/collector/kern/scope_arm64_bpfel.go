@@ -21,6 +21,27 @@ const (
 	ScopeActivityBETWEEN  ScopeActivity = 2
 )
 
+type ScopeAtPlaces uint32
+
+const (
+	ScopeAtPlacesAT_SHIFT ScopeAtPlaces = 8
+	ScopeAtPlacesAT_TRIES ScopeAtPlaces = 2
+)
+
+type ScopeChunks uint32
+
+const (
+	ScopeChunksCHUNK_SHIFT ScopeChunks = 3
+	ScopeChunksCHUNK_PS    ScopeChunks = 8
+)
+
+type ScopeCpuSamples struct {
+	_         structs.HostLayout
+	Seen      uint64
+	StandsFor uint32
+	Pad       uint32
+}
+
 type ScopeEventKind uint32
 
 const (
@@ -35,6 +56,13 @@ type ScopeExecEvent struct {
 	Pad  [3]uint8
 	Tgid uint32
 }
+
+type ScopeHints uint32
+
+const (
+	ScopeHintsHINTS       ScopeHints = 65536
+	ScopeHintsHINT_SHARED ScopeHints = 65535
+)
 
 type ScopeIntervalEvent struct {
 	_      structs.HostLayout
@@ -56,6 +84,12 @@ const (
 	ScopeLagLAG_LOST   ScopeLag = 3
 	ScopeLagLAG_HANDED ScopeLag = 4
 	ScopeLagLAGS       ScopeLag = 5
+)
+
+type ScopeLagBounds uint32
+
+const (
+	ScopeLagBoundsLAG_MOST ScopeLagBounds = 312
 )
 
 type ScopeLayout struct {
@@ -149,6 +183,28 @@ type ScopeRanSet struct {
 	Way [8]uint64
 }
 
+type ScopeReach uint32
+
+const (
+	ScopeReachP_WORDS       ScopeReach = 8
+	ScopeReachM_WORDS       ScopeReach = 21
+	ScopeReachM_SCHED_WORDS ScopeReach = 6
+)
+
+type ScopeRunLengths struct {
+	_       structs.HostLayout
+	Count   [512]uint64
+	Longest uint64
+	Sum     uint64
+}
+
+type ScopeRunTimesBounds uint32
+
+const (
+	ScopeRunTimesBoundsRUN_BUCKETS      ScopeRunTimesBounds = 512
+	ScopeRunTimesBoundsRUN_BUCKET_SHIFT ScopeRunTimesBounds = 6
+)
+
 type ScopeStopEvent struct {
 	_            structs.HostLayout
 	Kind         uint8
@@ -164,6 +220,14 @@ type ScopeStopEvent struct {
 	SlowestAfter uint32
 	After        [64]uint32
 }
+
+type ScopeSwitchOrder uint32
+
+const (
+	ScopeSwitchOrderSTATE_LAST   ScopeSwitchOrder = 0
+	ScopeSwitchOrderSTATE_FIRST  ScopeSwitchOrder = 1
+	ScopeSwitchOrderSTATE_ABSENT ScopeSwitchOrder = 2
+)
 
 type ScopeTarget struct {
 	_            structs.HostLayout
@@ -203,21 +267,52 @@ type ScopeThread struct {
 	Held     uint64
 	Lost     uint64
 	Target   uint32
-	Tgid     uint32
 	Slot     uint32
 	LastSlot uint32
-	D_slot   uint32
 	Woken    uint8
 	Named    uint8
 	Stayed   uint16
 	Time     [6]uint64
-	Unheld   uint32
-	Weight   uint32
 	Tid      uint32
+	D_slot   uint32
+	Unheld   uint32
 	Gave     uint32
+	Tgid     uint32
+	Weight   uint32
 	Comm     [16]int8
-	Apart    [6]uint64
+	Apart    [5]uint64
 }
+
+type ScopeThreadKey uint32
+
+const (
+	ScopeThreadKeyTHREAD_ENTERING_BIT ScopeThreadKey = 31
+)
+
+type ScopeThreadSet struct {
+	_   structs.HostLayout
+	Key [8]uint32
+}
+
+type ScopeTimedProgram uint32
+
+const (
+	ScopeTimedProgramTIMED_SWITCH   ScopeTimedProgram = 0
+	ScopeTimedProgramTIMED_WAKING   ScopeTimedProgram = 1
+	ScopeTimedProgramTIMED_CLOCK    ScopeTimedProgram = 2
+	ScopeTimedProgramTIMED_PROGRAMS ScopeTimedProgram = 3
+)
+
+type ScopeWordBits uint32
+
+const (
+	ScopeWordBitsTICK_SHIFT   ScopeWordBits = 6
+	ScopeWordBitsSINCE_BITS   ScopeWordBits = 36
+	ScopeWordBitsOWNER_BITS   ScopeWordBits = 22
+	ScopeWordBitsOWNER_SHIFT  ScopeWordBits = 36
+	ScopeWordBitsSTATE_SHIFT  ScopeWordBits = 58
+	ScopeWordBitsTHREAD_SHIFT ScopeWordBits = 61
+)
 
 // Names of all BPF objects in the ELF.
 //
@@ -229,9 +324,12 @@ const (
 	ScopeMapMigrationWindows = "migration_windows"
 	ScopeMapP_records        = "p_records"
 	ScopeMapP_starts         = "p_starts"
+	ScopeMapRunTimes         = "run_times"
+	ScopeMapSampledCpus      = "sampled_cpus"
 	ScopeMapTargetHints      = "target_hints"
 	ScopeMapTargetIndex      = "target_index"
 	ScopeMapTargets          = "targets"
+	ScopeMapThreadSets       = "thread_sets"
 	ScopeMapThreads          = "threads"
 	ScopeProgExec            = "exec"
 	ScopeProgExecute         = "execute"
@@ -243,13 +341,26 @@ const (
 	ScopeProgStopWorld       = "stop_world"
 	ScopeProgWorldStarted    = "world_started"
 	ScopeVarActivities       = "activities"
+	ScopeVarAgentAliveUntil  = "agent_alive_until"
 	ScopeVarExecs            = "execs"
 	ScopeVarIntervals        = "intervals"
 	ScopeVarKinds            = "kinds"
 	ScopeVarLags             = "lags"
+	ScopeVarNamesAtPlaces    = "names_at_places"
+	ScopeVarNamesChunks      = "names_chunks"
+	ScopeVarNamesHints       = "names_hints"
+	ScopeVarNamesLagBounds   = "names_lag_bounds"
+	ScopeVarNamesReach       = "names_reach"
+	ScopeVarNamesThreadKey   = "names_thread_key"
+	ScopeVarNamesWordBits    = "names_word_bits"
+	ScopeVarOrders           = "orders"
 	ScopeVarReasons          = "reasons"
-	ScopeVarSamplePeriod     = "sample_period"
+	ScopeVarRunBounds        = "run_bounds"
 	ScopeVarStops            = "stops"
+	ScopeVarSwitchArgsOrder  = "switch_args_order"
+	ScopeVarThreadSetMask    = "thread_set_mask"
+	ScopeVarTimeRuns         = "time_runs"
+	ScopeVarTimed            = "timed"
 )
 
 // LoadScope returns the embedded CollectionSpec for Scope.
@@ -315,9 +426,12 @@ type ScopeMapSpecs struct {
 	MigrationWindows *ebpf.MapSpec `ebpf:"migration_windows"`
 	P_records        *ebpf.MapSpec `ebpf:"p_records"`
 	P_starts         *ebpf.MapSpec `ebpf:"p_starts"`
+	RunTimes         *ebpf.MapSpec `ebpf:"run_times"`
+	SampledCpus      *ebpf.MapSpec `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.MapSpec `ebpf:"target_hints"`
 	TargetIndex      *ebpf.MapSpec `ebpf:"target_index"`
 	Targets          *ebpf.MapSpec `ebpf:"targets"`
+	ThreadSets       *ebpf.MapSpec `ebpf:"thread_sets"`
 	Threads          *ebpf.MapSpec `ebpf:"threads"`
 }
 
@@ -325,14 +439,27 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
-	Activities   *ebpf.VariableSpec `ebpf:"activities"`
-	Execs        *ebpf.VariableSpec `ebpf:"execs"`
-	Intervals    *ebpf.VariableSpec `ebpf:"intervals"`
-	Kinds        *ebpf.VariableSpec `ebpf:"kinds"`
-	Lags         *ebpf.VariableSpec `ebpf:"lags"`
-	Reasons      *ebpf.VariableSpec `ebpf:"reasons"`
-	SamplePeriod *ebpf.VariableSpec `ebpf:"sample_period"`
-	Stops        *ebpf.VariableSpec `ebpf:"stops"`
+	Activities      *ebpf.VariableSpec `ebpf:"activities"`
+	AgentAliveUntil *ebpf.VariableSpec `ebpf:"agent_alive_until"`
+	Execs           *ebpf.VariableSpec `ebpf:"execs"`
+	Intervals       *ebpf.VariableSpec `ebpf:"intervals"`
+	Kinds           *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags            *ebpf.VariableSpec `ebpf:"lags"`
+	NamesAtPlaces   *ebpf.VariableSpec `ebpf:"names_at_places"`
+	NamesChunks     *ebpf.VariableSpec `ebpf:"names_chunks"`
+	NamesHints      *ebpf.VariableSpec `ebpf:"names_hints"`
+	NamesLagBounds  *ebpf.VariableSpec `ebpf:"names_lag_bounds"`
+	NamesReach      *ebpf.VariableSpec `ebpf:"names_reach"`
+	NamesThreadKey  *ebpf.VariableSpec `ebpf:"names_thread_key"`
+	NamesWordBits   *ebpf.VariableSpec `ebpf:"names_word_bits"`
+	Orders          *ebpf.VariableSpec `ebpf:"orders"`
+	Reasons         *ebpf.VariableSpec `ebpf:"reasons"`
+	RunBounds       *ebpf.VariableSpec `ebpf:"run_bounds"`
+	Stops           *ebpf.VariableSpec `ebpf:"stops"`
+	SwitchArgsOrder *ebpf.VariableSpec `ebpf:"switch_args_order"`
+	ThreadSetMask   *ebpf.VariableSpec `ebpf:"thread_set_mask"`
+	TimeRuns        *ebpf.VariableSpec `ebpf:"time_runs"`
+	Timed           *ebpf.VariableSpec `ebpf:"timed"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -361,9 +488,12 @@ type ScopeMaps struct {
 	MigrationWindows *ebpf.Map `ebpf:"migration_windows"`
 	P_records        *ebpf.Map `ebpf:"p_records"`
 	P_starts         *ebpf.Map `ebpf:"p_starts"`
+	RunTimes         *ebpf.Map `ebpf:"run_times"`
+	SampledCpus      *ebpf.Map `ebpf:"sampled_cpus"`
 	TargetHints      *ebpf.Map `ebpf:"target_hints"`
 	TargetIndex      *ebpf.Map `ebpf:"target_index"`
 	Targets          *ebpf.Map `ebpf:"targets"`
+	ThreadSets       *ebpf.Map `ebpf:"thread_sets"`
 	Threads          *ebpf.Map `ebpf:"threads"`
 }
 
@@ -375,9 +505,12 @@ func (m *ScopeMaps) Close() error {
 		m.MigrationWindows,
 		m.P_records,
 		m.P_starts,
+		m.RunTimes,
+		m.SampledCpus,
 		m.TargetHints,
 		m.TargetIndex,
 		m.Targets,
+		m.ThreadSets,
 		m.Threads,
 	)
 }
@@ -386,14 +519,27 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
-	Activities   *ebpf.Variable `ebpf:"activities"`
-	Execs        *ebpf.Variable `ebpf:"execs"`
-	Intervals    *ebpf.Variable `ebpf:"intervals"`
-	Kinds        *ebpf.Variable `ebpf:"kinds"`
-	Lags         *ebpf.Variable `ebpf:"lags"`
-	Reasons      *ebpf.Variable `ebpf:"reasons"`
-	SamplePeriod *ebpf.Variable `ebpf:"sample_period"`
-	Stops        *ebpf.Variable `ebpf:"stops"`
+	Activities      *ebpf.Variable `ebpf:"activities"`
+	AgentAliveUntil *ebpf.Variable `ebpf:"agent_alive_until"`
+	Execs           *ebpf.Variable `ebpf:"execs"`
+	Intervals       *ebpf.Variable `ebpf:"intervals"`
+	Kinds           *ebpf.Variable `ebpf:"kinds"`
+	Lags            *ebpf.Variable `ebpf:"lags"`
+	NamesAtPlaces   *ebpf.Variable `ebpf:"names_at_places"`
+	NamesChunks     *ebpf.Variable `ebpf:"names_chunks"`
+	NamesHints      *ebpf.Variable `ebpf:"names_hints"`
+	NamesLagBounds  *ebpf.Variable `ebpf:"names_lag_bounds"`
+	NamesReach      *ebpf.Variable `ebpf:"names_reach"`
+	NamesThreadKey  *ebpf.Variable `ebpf:"names_thread_key"`
+	NamesWordBits   *ebpf.Variable `ebpf:"names_word_bits"`
+	Orders          *ebpf.Variable `ebpf:"orders"`
+	Reasons         *ebpf.Variable `ebpf:"reasons"`
+	RunBounds       *ebpf.Variable `ebpf:"run_bounds"`
+	Stops           *ebpf.Variable `ebpf:"stops"`
+	SwitchArgsOrder *ebpf.Variable `ebpf:"switch_args_order"`
+	ThreadSetMask   *ebpf.Variable `ebpf:"thread_set_mask"`
+	TimeRuns        *ebpf.Variable `ebpf:"time_runs"`
+	Timed           *ebpf.Variable `ebpf:"timed"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.

@@ -5,6 +5,7 @@ package viewtest
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector"
@@ -21,6 +22,8 @@ type Source struct {
 	// Info is what Agent gives.
 	Info  collector.AgentInfo
 	looks int
+	// StoodStill is for how long LastRound says that the loop has not gone round.
+	StoodStill atomic.Int64 // nanoseconds
 }
 
 type target struct {
@@ -86,6 +89,7 @@ func (t *target) advance(now, started time.Time) {
 		p.Transitions[pstate.Running][pstate.Idle] = uint64(life / time.Millisecond)
 		p.Transitions[pstate.Idle][pstate.Running] = uint64(life / time.Millisecond)
 		p.RunqHist = [pstate.RunqBuckets]uint64{0: uint64(life / (200 * time.Millisecond)), 2: uint64(life / (300 * time.Millisecond))}
+		p.RunqSum = 2 * p.RunqHist[2]
 		p.WakeWait = pstate.Histogram{}
 		for b := 10; b < 20; b++ {
 			p.WakeWait.Buckets[b] = uint64(life/time.Millisecond) / uint64(b)
@@ -110,6 +114,9 @@ func (s *Source) Targets() []pstate.Target {
 
 // Agent implements collector.Collector.
 func (s *Source) Agent() collector.AgentInfo { return s.Info }
+
+// LastRound implements collector.Collector.
+func (s *Source) LastRound() time.Time { return time.Now().Add(-time.Duration(s.StoodStill.Load())) }
 
 // Looks counts the calls of Views.
 func (s *Source) Looks() int {

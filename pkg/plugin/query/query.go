@@ -10,6 +10,7 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/backend/gtime"
 
+	"github.com/p-scope/p-scope/pkg/internal/rate"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -115,9 +116,7 @@ func (q *Query) check() error {
 	if q.RateHz < 0 || q.RateHz != q.RateHz {
 		return &Error{Field: "rateHz", What: "the rate is not a positive number", Next: "Give frames per second, for example 5"}
 	}
-	if q.RateHz == 0 || q.RateHz > MaxRateHz {
-		q.RateHz = MaxRateHz
-	}
+	q.RateHz = rate.Clamp(q.RateHz, MaxRateHz)
 	if q.Limit < 0 || q.Limit > maxLimit {
 		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit), Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", maxLimit)}
 	}

@@ -1305,7 +1305,7 @@ func (x *StopArrival) GetAfterNanos() uint64 {
 type WatchRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Selector *Selector              `protobuf:"bytes,1,opt,name=selector,proto3" json:"selector,omitempty"`
-	// Messages per second; 0: 5. At most 60.
+	// Messages per second; 0: 5. At most 60; below 0.1 it is 0.1.
 	RateHz float64 `protobuf:"fixed64,2,opt,name=rate_hz,json=rateHz,proto3" json:"rate_hz,omitempty"`
 	// Send every transition, not just the present states.
 	Transitions bool `protobuf:"varint,3,opt,name=transitions,proto3" json:"transitions,omitempty"`

@@ -11,13 +11,14 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"strings"
 	"sync"
 
 	"github.com/p-scope/p-scope/pkg/api"
 	"github.com/p-scope/p-scope/pkg/collector"
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	freqkern "github.com/p-scope/p-scope/pkg/cpufreq/kern"
+	"github.com/p-scope/p-scope/pkg/history"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -30,7 +31,7 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 			return 2, err
 		}
 		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
-		limitMemory(c.MemoryLimit)
+		limitMemory(c.MemoryLimit - historyMemory(c.MemoryLimit))
 		if err := relaxTimers(); err != nil {
 			log.Debug("timers are as exact as they come", "why", err)
 		}
@@ -50,6 +51,9 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 	}
 }
 
+// historyMemory is the part of the memory limit that is the history's, a process of its own: five eighths.
+func historyMemory(limit int64) int64 { return limit / 8 * 5 }
+
 // limitMemory keeps the agent small beside what it observes. The environment's GOMEMLIMIT wins.
 func limitMemory(memory int64) {
 	if os.Getenv("GOMEMLIMIT") == "" && memory > 0 {
@@ -65,33 +69,30 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 		Attend: newWidth().attend,
 	}
 	// What protects the agent must be right before anything is opened: it never falls back to less.
-	if err := secure(c, &o); err != nil {
+	if err := secure(c, &o, log); err != nil {
 		return err
 	}
 
 	o.Timeline = timeline.New(timeline.Options{MaxBytes: c.IntervalMemory})
 	col, err := collector.New(collector.Options{
 		Mode: c.Mode, Include: c.Include, Exclude: c.Exclude, Sink: o.Timeline, Log: log,
-		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz, CostBudget: budget(c.CostBudget), Migrations: c.Migrations,
+		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz, CostBudget: budget(c.CostBudget), Migrations: c.Migrations, ShowArguments: c.ShowArguments,
 	})
 	if err != nil {
 		return err
 	}
 	own := &withLacks{Collector: col}
 	o.Collector = own
+	if c.Insecure && api.CheckAccess(c.Listen, o.Token != nil, c.TLSClientCA != "", false) != nil {
+		own.lack(lack.Unprotected(c.Listen))
+	}
 
 	if changes := followFrequencies(c.Mode, log); changes != nil {
 		o.FrequencyChanges = changes
 		defer changes.Close()
 	}
 
-	var closeStore func()
-	if o.Store, closeStore, err = openStore(c, version, log, own); err != nil {
-		return err
-	}
-	defer closeStore()
-
-	server, err := bind(&o, log, own)
+	server, err := bindWithHistory(&o, c, version, log, own)
 	if err != nil {
 		return err
 	}
@@ -147,25 +148,24 @@ func addr(s *api.Server) string {
 	return ""
 }
 
-// secure reads token and certificates.
-func secure(c *Config, o *api.Options) (err error) {
+// secure reads token and certificates, and sees whether the address may be served on with them.
+func secure(c *Config, o *api.Options, log *slog.Logger) (err error) {
+	o.Insecure = c.Insecure
 	if c.TokenFile != "" {
-		token, err := os.ReadFile(c.TokenFile)
-		if err != nil {
-			return fmt.Errorf("can't read the token: %w; name a readable file with --token-file", err)
-		}
-		if o.Token = strings.TrimSpace(string(token)); o.Token == "" {
-			return fmt.Errorf("%s is empty; write a token into it, for example with 'openssl rand -hex 32'", c.TokenFile)
+		if o.Token, err = api.LoadToken(c.TokenFile, log); err != nil {
+			return err
 		}
 	}
 	if c.TLSCert != "" {
-		o.TLS, err = api.LoadTLS(c.TLSCert, c.TLSKey, c.TLSClientCA)
+		if o.TLS, err = api.LoadTLS(c.TLSCert, c.TLSKey, c.TLSClientCA, log); err != nil {
+			return err
+		}
 	}
-	return err
+	return api.CheckAccess(c.Listen, c.TokenFile != "", c.TLSClientCA != "", c.Insecure)
 }
 
-// openStore opens the history. Where the data directory can't be used it is kept in a temporary one until the agent ends.
-func openStore(c *Config, version string, log *slog.Logger, own *withLacks) (*store.Store, func(), error) {
+// bindWithHistory starts the process that keeps the history, and binds socket and address.
+func bindWithHistory(o *api.Options, c *Config, version string, log *slog.Logger, own *withLacks) (*api.Server, error) {
 	so := store.Options{
 		Dir: c.DataDir, Host: c.Host, Version: version,
 		Interval: c.Interval, Retention: c.Retention, MaxBytes: c.RetentionSize, Log: log,
@@ -176,34 +176,19 @@ func openStore(c *Config, version string, log *slog.Logger, own *withLacks) (*st
 	if so.Host == "" {
 		host, err := os.Hostname()
 		if err != nil {
-			return nil, nil, fmt.Errorf("the host's name is not known: %w; set it with --host", err)
+			return nil, fmt.Errorf("the host's name is not known: %w; set it with --host", err)
 		}
 		so.Host = host
 	}
-	closer := func(s *store.Store, after func()) func() {
-		return func() {
-			if err := s.Close(); err != nil {
-				log.Error("the history was not closed cleanly; it is repaired at the next start", "err", err)
-			}
-			after()
-		}
+	keeper := history.Start(history.Options{Store: so, MemoryLimit: historyMemory(c.MemoryLimit), LogLevel: c.LogLevel, Log: log})
+	o.Store = keeper
+	own.history = keeper
+	server, err := bind(o, log, own)
+	if err != nil {
+		keeper.Close()
+		return nil, err
 	}
-	s, err := store.Open(so)
-	if err == nil {
-		return s, closer(s, func() {}), nil
-	}
-	log.Error("the data directory can't be used; the history is kept in a temporary one and lost at the end", "err", err)
-	own.lack("lasting history", err.Error(), "start the agent with a --data-dir that it can write")
-	dir, tempErr := os.MkdirTemp("", "pscope-data-")
-	if tempErr == nil {
-		so.Dir = dir
-		if s, tempErr = store.Open(so); tempErr == nil {
-			return s, closer(s, func() { _ = os.RemoveAll(dir) }), nil
-		}
-		_ = os.RemoveAll(dir)
-	}
-	log.Error("not even a temporary directory can be used; there is no history", "err", tempErr)
-	return nil, func() {}, nil
+	return server, nil
 }
 
 // bind takes socket and address, or the one of them that can be had; o says afterwards which.
@@ -219,7 +204,7 @@ func bind(o *api.Options, log *slog.Logger, own *withLacks) (*api.Server, error)
 		server, lessErr := api.NewServer(less)
 		if lessErr == nil {
 			log.Error("serving on one of two only", "err", err)
-			own.lack("socket and address together", err.Error(), "see the reason")
+			own.lack(lack.SocketAndAddress(err))
 			*o = less
 			return server, nil
 		}
@@ -233,14 +218,15 @@ func bind(o *api.Options, log *slog.Logger, own *withLacks) (*api.Server, error)
 // withLacks adds to what the collector lacks what the agent around it lacks.
 type withLacks struct {
 	collector.Collector
-	mu    sync.Mutex
-	lacks []collector.Lack
+	history interface{ Conditions() []store.Condition }
+	mu      sync.Mutex
+	lacks   []collector.Lack
 }
 
-func (w *withLacks) lack(what, why, fix string) {
+func (w *withLacks) lack(l collector.Lack) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lacks = append(w.lacks, collector.Lack{What: what, Why: why, Fix: fix})
+	w.lacks = append(w.lacks, l)
 }
 
 // Agent implements collector.Collector.
@@ -249,5 +235,10 @@ func (w *withLacks) Agent() collector.AgentInfo {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	info.Lacks = append(append([]collector.Lack(nil), info.Lacks...), w.lacks...)
+	if w.history != nil {
+		for _, c := range w.history.Conditions() {
+			info.Lacks = append(info.Lacks, collector.Lack(c))
+		}
+	}
 	return info
 }

@@ -4,6 +4,7 @@ package agent
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,6 +13,11 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"connectrpc.com/connect"
+
+	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 )
 
 // start runs a whole agent in snapshot mode, which needs no privileges, and gives what it logs and a function that ends it.
@@ -83,6 +89,32 @@ func get(t *testing.T, socket, path string) int {
 	return r.StatusCode
 }
 
+// lacks asks an agent what it lacks.
+func lacks(t *testing.T, socket string) string {
+	t.Helper()
+	c, err := (&client.Options{Socket: socket}).Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := c.ListTargets(t.Context(), connect.NewRequest(&pb.ListTargetsRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(res.Msg.GetAgent().GetLacks())
+}
+
+// TestMain: the test binary is the process that keeps the history, too.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "history" {
+		if _, err := History(context.Background(), nil); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
 func TestServesAndEndsCleanly(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
@@ -110,12 +142,12 @@ func TestUnusableDataDirectoryCostsOnlyTheLastingHistory(t *testing.T) {
 	}
 	socket := filepath.Join(dir, "s")
 	log, stop := start(t, "--socket", socket, "--listen", "", "--data-dir", filepath.Join(file, "data"))
-	if s := log.wait(t, "data directory can't be used"); !strings.Contains(s, "--data-dir") {
-		t.Errorf("%q does not say what to do", s)
-	}
 	log.wait(t, "mode=snapshot")
 	if code := get(t, socket, "/api/v1/query?query=1"); code != http.StatusOK {
 		t.Errorf("history answers %d", code)
+	}
+	if why := lacks(t, socket); !strings.Contains(why, "data") || !strings.Contains(why, "--data-dir") {
+		t.Errorf("the agent does not say what it lacks and what to do: %q", why)
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -161,6 +193,7 @@ func TestNeverFallsBackToLessProtection(t *testing.T) {
 	for _, args := range [][]string{
 		{"--token-file", filepath.Join(dir, "absent")},
 		{"--token-file", empty},
+		{"--listen", ":0"},
 		{"--tls-cert", filepath.Join(dir, "absent"), "--tls-key", filepath.Join(dir, "absent")},
 	} {
 		c, err := ParseConfig(append([]string{"--mode", "snapshot", "--socket", "", "--listen", "127.0.0.1:0", "--data-dir", dir}, args...), os.Stderr)
@@ -171,4 +204,29 @@ func TestNeverFallsBackToLessProtection(t *testing.T) {
 			t.Errorf("%v: the agent serves without what was to protect it", args)
 		}
 	}
+}
+
+// TestInsecureIsSaid: in the log and to whoever asks what is missing, as `pscope doctor` does.
+func TestInsecureIsSaid(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	log, _ := start(t, "--socket", socket, "--listen", ":0", "--insecure", "--data-dir", filepath.Join(dir, "data"))
+	if s := log.wait(t, "level=WARN"); !strings.Contains(s, "--insecure") {
+		t.Errorf("the log says %q", s)
+	}
+	log.wait(t, "mode=snapshot")
+	ask, err := (&client.Options{Socket: socket}).Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := ask.ListTargets(t.Context(), connect.NewRequest(&pb.ListTargetsRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range list.Msg.GetAgent().GetLacks() {
+		if strings.HasPrefix(l.GetWhat(), "protection of") && strings.Contains(l.GetFix(), "--token-file") {
+			return
+		}
+	}
+	t.Errorf("it does not say that it lets anyone in: %v", list.Msg.GetAgent().GetLacks())
 }

@@ -1,22 +1,29 @@
 //go:build linux
 
 // Package doctor says what this kernel, these privileges and each running Go process allow, with the fix for each lack.
-// It needs no privileges and no agent, and changes nothing.
+//
+// It does what an agent would do, by the agent's own code, with a child process that it starts itself: what it calls ok it has seen to work. It needs no
+// privileges and no agent, and leaves nothing behind.
 package doctor
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
+	"github.com/p-scope/p-scope/pkg/collector"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -28,7 +35,7 @@ const (
 	OK      Result = "ok"
 	Limited Result = "limited" // something is missing without which less is seen
 	Missing Result = "missing" // something is missing without which eBPF is not possible at all
-	Unknown Result = "unknown" // these privileges don't let us find out
+	Unknown Result = "unknown" // it was not tried; the detail says why
 	Info    Result = "info"
 )
 
@@ -36,6 +43,7 @@ const (
 type Check struct {
 	Name   string `json:"name"`
 	Result Result `json:"result"`
+	Tried  bool   `json:"tried"`         // it was done, not only looked up
 	Detail string `json:"detail"`        // what was found
 	Why    string `json:"why,omitempty"` // what is lost by it
 	Fix    string `json:"fix,omitempty"` // what to do
@@ -53,16 +61,20 @@ const (
 
 // Report is the whole answer; its JSON form is what --json prints.
 type Report struct {
-	Verdict   Verdict   `json:"verdict"`
-	Kernel    string    `json:"kernel"`
-	Arch      string    `json:"arch"`
-	UID       int       `json:"uid"`
-	Mode      string    `json:"mode"` // how an agent started the same way would work: ebpf, snapshot or none
-	Checks    []Check   `json:"checks"`
-	Processes []Process `json:"processes"`
+	Verdict Verdict `json:"verdict"`
+	Kernel  string  `json:"kernel"`
+	Arch    string  `json:"arch"`
+	UID     int     `json:"uid"`
+	Mode    string  `json:"mode"` // how an agent started the same way would work: ebpf, snapshot or none
+	Checks  []Check `json:"checks"`
+	// Trial is what was done with the child process, and Lacks what an agent lacks here, in its own words.
+	Trial     *Trial           `json:"trial,omitempty"`
+	Lacks     []collector.Lack `json:"lacks"`
+	Processes []Process        `json:"processes"`
 	// Hidden counts processes whose executable these privileges don't let us read, so that it is not known whether they are Go.
-	Hidden int    `json:"hidden_processes"`
-	Agent  *Agent `json:"agent,omitempty"`
+	Hidden int              `json:"hidden_processes"`
+	Agent  *Agent           `json:"agent,omitempty"`
+	hidden []collector.Lack // what that means
 }
 
 // Agent is what a running agent says of itself.
@@ -81,10 +93,11 @@ type Agent struct {
 func Run(ctx context.Context, args []string) (int, error) {
 	fs := flag.NewFlagSet("pscope doctor", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "print the report as JSON")
+	patience := fs.Duration("patience", trialMost, "how long trying things on a child process may take, on a busy machine")
 	var agent client.Options
 	agent.Register(fs)
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process allow.\n\nExit code: 0 all fine, 1 limited, 2 nothing works.\n\nFlags:")
+		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 nothing works.\n\nFlags:")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
@@ -93,7 +106,10 @@ func Run(ctx context.Context, args []string) (int, error) {
 	if fs.NArg() > 0 {
 		return 2, fmt.Errorf("unexpected argument %q; all settings are flags, see --help", fs.Arg(0))
 	}
-	r := examine(ctx, &agent)
+	r := examine(ctx, &agent, *patience, os.Stderr)
+	if ctx.Err() != nil {
+		return 2, errors.New("interrupted; nothing is left behind")
+	}
 	if *asJSON {
 		enc := json.NewEncoder(os.Stdout)
 		enc.SetIndent("", "  ")
@@ -106,23 +122,46 @@ func Run(ctx context.Context, args []string) (int, error) {
 	return r.exitCode(), nil
 }
 
-func examine(ctx context.Context, agent *client.Options) *Report {
-	h := readHost()
-	r := &Report{Kernel: h.release, Arch: h.arch, UID: os.Getuid(), Checks: h.checks()}
-	r.Mode = "ebpf"
-	for _, c := range r.Checks {
-		if c.Result == Missing || c.Result == Unknown {
-			r.Mode = "snapshot"
-		}
-	}
-	if r.Mode == "snapshot" && !h.canRead() {
-		r.Mode = "none"
-	}
-	r.Processes, r.Hidden = goProcesses(r.Mode == "ebpf")
+// processesMost bounds the look at all processes.
+const processesMost = 30 * time.Second
+
+func examine(ctx context.Context, agent *client.Options, patience time.Duration, progress io.Writer) *Report {
+	h := readHost("/")
+	r := &Report{Kernel: h.release, Arch: h.arch, UID: os.Getuid(), Trial: tryOut(ctx, patience, progress)}
+	t := r.Trial
+	r.Checks = append(t.findings(), h.checks(t.Source == pstate.SourceEBPF)...)
+	looking, cancel := context.WithTimeout(ctx, processesMost)
+	defer cancel()
+	r.Processes, r.hidden, r.Hidden = goProcesses(looking, t.info)
+	r.Lacks = slices.Concat([]collector.Lack{}, t.Lacks, r.hidden, h.lacks())
+	r.decide(h.onlyChildren())
 	r.judge()
 	r.Agent = askAgent(ctx, agent)
 	return r
 }
+
+// decide sets the mode in which an agent would work here. onlyChildren is whether memory can be read of one's own children alone, which an agent has none of.
+func (r *Report) decide(onlyChildren bool) {
+	r.Mode = r.Trial.Mode
+	if r.Mode == "" {
+		r.Mode = unknownMode
+		return
+	}
+	if r.Mode == string(collector.ModeEBPF) && r.Trial.Source != pstate.SourceRefused {
+		return
+	}
+	readable := r.Trial.Source == pstate.SourceSnapshot && !onlyChildren
+	for _, p := range r.Processes {
+		readable = readable || p.Observable != ""
+	}
+	r.Mode = string(collector.ModeSnapshot)
+	if !readable {
+		r.Mode = "none"
+	}
+}
+
+// unknownMode is that of an agent of which nothing could be tried.
+const unknownMode = "unknown"
 
 // judge sets the verdict.
 func (r *Report) judge() {
@@ -133,7 +172,7 @@ func (r *Report) judge() {
 		}
 	}
 	for _, p := range r.Processes {
-		if p.Observable == "" {
+		if p.Observable == "" || p.Reason != "" {
 			r.Verdict = Partly
 		}
 	}
@@ -183,12 +222,16 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 	return a
 }
 
-var marks = map[Result]string{OK: "ok", Limited: "less", Missing: "MISSING", Unknown: "unknown", Info: "note"}
+var marks = map[Result]string{OK: "ok", Limited: "less", Missing: "MISSING", Unknown: "untried", Info: "note"}
 
 func (r *Report) print(w io.Writer) {
 	fmt.Fprintf(w, "P-Scope on Linux %s, %s\n\n", r.Kernel, r.Arch)
+	fmt.Fprintln(w, "What an agent would do, done with a child process")
 	last := ""
-	for _, c := range r.Checks {
+	for i, c := range r.Checks {
+		if i == r.tried() {
+			fmt.Fprintln(w, "\nWhat this host says of itself")
+		}
 		// Several lacks often have one remedy; it is said once.
 		if c.Fix != "" && c.Fix == last {
 			c.Fix = "the same"
@@ -197,7 +240,7 @@ func (r *Report) print(w io.Writer) {
 		}
 		c.print(w)
 	}
-	fmt.Fprintln(w, "\nGo processes")
+	fmt.Fprintln(w, "\nGo processes: what an agent would make of each (its memory was looked at, no probe was put into it)")
 	if len(r.Processes) == 0 {
 		fmt.Fprintln(w, "  none found")
 	}
@@ -221,12 +264,8 @@ func (r *Report) print(w io.Writer) {
 			fmt.Fprintf(w, "           with --migrations nothing would be counted: %s\n", p.Migrations)
 		}
 	}
-	if r.Hidden > 0 {
-		advice := "run this as root to see more"
-		if r.UID == 0 {
-			advice = "the kernel protects them even from root"
-		}
-		fmt.Fprintf(w, "  %d processes can't be looked at, so it is not known whether they are Go; %s\n", r.Hidden, advice)
+	for _, l := range r.hidden {
+		(&Check{Name: l.What, Result: Info, Detail: l.Why, Fix: l.Fix}).print(w)
 	}
 	if a := r.Agent; a != nil {
 		fmt.Fprintln(w, "\nAgent")
@@ -252,18 +291,33 @@ func (r *Report) print(w io.Writer) {
 		}
 	}
 	fmt.Fprintln(w)
-	switch r.Verdict {
-	case Fine:
-		fmt.Fprintln(w, "All fine: every Go process here can be observed with eBPF.")
-	case Partly:
-		if r.Mode == "ebpf" {
-			fmt.Fprintln(w, "Limited: eBPF works, but not for everything; see the lines that are not ok.")
-		} else {
-			fmt.Fprintln(w, "Limited: without eBPF an agent takes snapshots only (10 a second): shares are estimates, short states are missed, stops and D are seen by chance.")
-		}
-	case Nothing:
-		fmt.Fprintln(w, "Nothing works here: neither eBPF nor reading the memory of another process. Run the agent as root, or see the fixes above.")
+	fmt.Fprintln(w, r.sentence())
+}
+
+// sentence is the verdict for people.
+func (r *Report) sentence() string {
+	switch {
+	case r.Verdict == Fine:
+		return "All fine: every Go process found here can be observed with eBPF."
+	case r.Verdict == Nothing:
+		return "Nothing works here: neither eBPF nor reading the memory of another process. Run the agent as root, or see the fixes above."
+	case r.Mode == string(collector.ModeEBPF):
+		return "Limited: eBPF works, but not for everything; see the lines that are not ok."
 	}
+	if r.Mode == unknownMode {
+		return "Not known: what an agent would do here could not be tried; the first line says why."
+	}
+	return "Limited: " + lack.WithoutEBPF + "."
+}
+
+// tried is the number of checks that tell of the trial; those of the host follow them.
+func (r *Report) tried() int {
+	for i, c := range r.Checks {
+		if c.Name == "kernel" {
+			return i
+		}
+	}
+	return len(r.Checks)
 }
 
 func (c *Check) print(w io.Writer) {

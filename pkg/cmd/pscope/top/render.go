@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -65,7 +66,7 @@ func (b *board) lines(v view) []string {
 	add := func(format string, a ...any) { out = append(out, fmt.Sprintf(format, a...)) }
 	title := "P-Scope"
 	for _, t := range b.targets {
-		title = "P-Scope on " + t.info.GetHost()
+		title = "P-Scope on " + cleantext.Text(t.info.GetHost(), cleantext.MaxName)
 		break // there is one host
 	}
 	title += fmt.Sprintf("  %s  %d observed", time.Unix(0, b.at).Format(time.TimeOnly), len(b.targets))
@@ -80,7 +81,7 @@ func (b *board) lines(v view) []string {
 	}
 	add("%s", v.paint(titleColour, title)+"   "+legend(v.paint))
 	if v.status != "" {
-		add("%s", v.paint(warningColour, v.status))
+		add("%s", v.paint(warningColour, cleantext.Text(v.status, cleantext.MaxReason)))
 	}
 	targets := b.sorted(v.order)
 	if len(targets) == 0 && b.at != 0 {
@@ -112,7 +113,7 @@ func (t *target) lines(at int64, v view) []string {
 		mark = ">"
 	}
 	i := t.info
-	head := fmt.Sprintf("%s %-20s pid %-7d %-9s", mark, cut(i.GetProcess(), 20), t.key.pid, i.GetGoVersion())
+	head := fmt.Sprintf("%s %-20s pid %-7d %-9s", mark, cut(cleantext.Text(i.GetProcess(), cleantext.MaxName), 20), t.key.pid, cleantext.Text(i.GetGoVersion(), cleantext.MaxName))
 	s := t.shares()
 	head += fmt.Sprintf(" P=%-3d %s/%s  queued %s  busy %s", i.GetGomaxprocs(), i.GetSource(), i.GetLayout(), number(t.global), percent(s.busy(), s.known))
 	var longest stop
@@ -122,7 +123,7 @@ func (t *target) lines(at int64, v view) []string {
 		}
 	}
 	if n := len(t.stops); n > 0 {
-		head += fmt.Sprintf("  stops %d in %.0f s, longest %s (%s)", n, stopMemory.Seconds(), brief(longest.length), longest.reason)
+		head += fmt.Sprintf("  stops %d in %.0f s, longest %s (%s)", n, stopMemory.Seconds(), brief(longest.length), cleantext.Text(longest.reason, cleantext.MaxName))
 	}
 	out := []string{clip(head, v.width)}
 	if t.key == v.selected {

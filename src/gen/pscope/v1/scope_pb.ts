@@ -613,7 +613,7 @@ export type WatchRequest = Message<"pscope.v1.WatchRequest"> & {
   selector?: Selector | undefined;
 
   /**
-   * Messages per second; 0: 5. At most 60.
+   * Messages per second; 0: 5. At most 60; below 0.1 it is 0.1.
    *
    * @generated from field: double rate_hz = 2;
    */

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// How long each run of the scheduler's programs takes, for bench/cost. sched_switch runs with the run queue's lock held, so that its longest run matters and not
+// only the mean, which the kernel's own statistics have.
+#ifndef PSCOPE_RUN_TIMES_H
+#define PSCOPE_RUN_TIMES_H
+
+// Whether runs are timed. The agent leaves it 0, and then the verifier leaves all of this out.
+const volatile u32 time_runs;
+
+enum run_times_bounds {
+	RUN_BUCKETS = 512,
+	RUN_BUCKET_SHIFT = 6, // of 64 ns
+};
+
+enum timed_program {
+	TIMED_SWITCH = 0,
+	TIMED_WAKING = 1,
+	TIMED_CLOCK = 2, // no program: two looks at the clock, one after the other. What takes long there is not P-Scope's
+	TIMED_PROGRAMS = 3,
+};
+
+struct run_lengths {
+	u64 count[RUN_BUCKETS]; // runs of targets by their length; the last one has all that took longer
+	u64 longest;		// ns
+	u64 sum;		// ns
+};
+
+// By program, on each CPU.
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TIMED_PROGRAMS);
+	__type(key, u32);
+	__type(value, struct run_lengths);
+} run_times SEC(".maps");
+
+static __always_inline void run_took(u32 program, u64 ns)
+{
+	struct run_lengths *r = bpf_map_lookup_elem(&run_times, &program);
+	u64 bucket = ns >> RUN_BUCKET_SHIFT;
+
+	if (!r)
+		return;
+	if (bucket >= RUN_BUCKETS)
+		bucket = RUN_BUCKETS - 1;
+	r->count[bucket & (RUN_BUCKETS - 1)]++;
+	r->sum += ns;
+	if (ns > r->longest)
+		r->longest = ns;
+}
+
+// began is the clock when the run had found its target.
+static __always_inline void run_ended(u32 program, u64 began)
+{
+	u64 now;
+
+	if (!time_runs)
+		return;
+	now = bpf_ktime_get_ns();
+	run_took(program, now - began);
+	run_took(TIMED_CLOCK, bpf_ktime_get_ns() - now);
+}
+
+#endif

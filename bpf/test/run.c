@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
+// The kernel side's code, compiled for user space together with a machine to run on and its test cases. Each case runs
+// in a process of its own. It prints what happened in the Test Anything Protocol; pkg/collector/kerntest makes Go tests
+// of that.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <ucontext.h>
+#include <unistd.h>
+#include <sanitizer/common_interface_defs.h>
+
+// libc may have its own of these names.
+#define pt_regs kernel_pt_regs
+#define user_pt_regs kernel_user_pt_regs
+#include "../pscope.bpf.c"
+#include "check.h"
+#include "machine.h"
+
+#include "process.h"
+#include "cases_account.h"
+#include "cases_rules.h"
+#include "cases_lags.h"
+#include "cases_stops.h"
+#include "cases_threads.h"
+#include "cases_races.h"
+#include "cases_random.h"
+
+int main(int argc, char **argv)
+{
+	int n = 0, failed = 0;
+
+	// Usage: cases [seed of what is random] [what the names of the cases to run begin with]
+	seed_of_run = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
+	setvbuf(stdout, 0, _IOLBF, 0);
+	for (struct test_case *c = first_case; c; c = c->next) {
+		int status = 0;
+		pid_t child;
+
+		if (argc > 2 && strncmp(argv[2], c->name, strlen(argv[2])))
+			continue;
+		n++;
+		child = fork();
+		if (!child) {
+			dup2(1, 2); // what a sanitizer says belongs to the case
+			clear_maps();
+			c->run();
+			invariants();
+			exit(failures ? 1 : 0);
+		}
+		if (child < 0 || waitpid(child, &status, 0) < 0) {
+			perror("fork");
+			return 2;
+		}
+		if (status) {
+			failed++;
+			if (WIFSIGNALED(status))
+				printf("# ended by signal %d\n", WTERMSIG(status));
+		}
+		printf("%s %d - %s\n", status ? "not ok" : "ok", n, c->name);
+	}
+	printf("1..%d\n", n);
+	return failed ? 1 : 0;
+}

@@ -1,0 +1,106 @@
+package collector
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"slices"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// Prospect is what an agent would make of a process.
+type Prospect struct {
+	pstate.Target        // source and reason as an agent's Targets has them
+	NoMigrations  string // why goroutine migrations would not be counted in it, if the agent were asked to; empty: they could
+	Fix           string // what to do about a reason; empty if there is none, or nothing to do
+}
+
+// Examine says of each Go process but this one what an agent like as would make of it, in the agent's own words and by its own code: the program is read, the layout
+// is proven in the process's memory, and a snapshot is taken. No probe is put into it, nothing is observed. It also gives what such an agent would lack of
+// processes that it may not look at, and how many these are. It ends early with its context.
+func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, lacks []Lack, hidden int) {
+	o.Mode = ModeSnapshot
+	c := newCollect(o)
+	c.info.AgentInfo = as
+	f := c.found
+	f.fixes = map[pstate.Key]string{}
+	pids, err := c.o.pids()
+	if err != nil {
+		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0
+	}
+	for _, pid := range pids {
+		if pid == int32(os.Getpid()) || ctx.Err() != nil {
+			continue
+		}
+		f.check(ctx, pid)
+		// Each is let go at once: many at a time would take as many descriptors.
+		c.mu.Lock()
+		observed := make([]*observed, 0, 1)
+		for _, seen := range c.observed {
+			observed = append(observed, seen)
+		}
+		c.mu.Unlock()
+		for _, seen := range observed {
+			found = append(found, prospect(seen, as))
+			c.forget(seen)
+		}
+	}
+	c.closing.Wait()
+	c.mu.Lock()
+	for key, t := range c.refused {
+		found = append(found, Prospect{Target: t, Fix: f.fixes[key]})
+	}
+	c.mu.Unlock()
+	slices.SortFunc(found, func(a, b Prospect) int { return cmp.Compare(a.PID, b.PID) })
+	c.info.mu.Lock()
+	defer c.info.mu.Unlock()
+	if l, ok := c.info.hidden.lack(mayTrace()); ok {
+		lacks = append(lacks, l)
+	}
+	return found, lacks, len(c.info.hidden)
+}
+
+// prospect is what an agent like as would make of a process of which a snapshot can be taken.
+func prospect(o *observed, as AgentInfo) Prospect {
+	p := Prospect{Target: o.info}
+	lackOf := func(what string) (l Lack) {
+		for _, l := range as.Lacks {
+			if l.What == what {
+				return l
+			}
+		}
+		return l
+	}
+	if as.Mode != string(ModeEBPF) {
+		p.Fix = lackOf(lack.EBPF).Fix
+		return p
+	}
+	if err := beyondReach(o.bin); err != nil {
+		p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), fixForRefused(err)
+		return p
+	}
+	p.Source = pstate.SourceEBPF
+	if _, err := o.bin.StartedProbe(); err != nil {
+		p.NoMigrations = err.Error()
+	}
+	if err := worldProbesMissing(o.bin); err != nil {
+		p.Reason = lack.NoStops(err.Error())
+	} else if l := lackOf(lack.Stops); l.What != "" {
+		p.Reason, p.Fix = lack.NoStops(l.Why), l.Fix
+	}
+	return p
+}
+
+// worldProbesMissing says that a program lacks what tier 1 probes; nil: it has it.
+func worldProbesMissing(bin *goruntime.Binary) error {
+	for _, name := range []string{startProbe, stopProbe} {
+		if _, ok := bin.Probe(name); !ok {
+			return fmt.Errorf("%s is not in the program", name)
+		}
+	}
+	return nil
+}

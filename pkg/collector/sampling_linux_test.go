@@ -1,0 +1,241 @@
+package collector
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestListsOfCPUs(t *testing.T) {
+	for list, want := range map[string][]int{
+		"0\n": {0}, "0-1\n": {0, 1}, "0-2,5,7-8\n": {0, 1, 2, 5, 7, 8}, "3": {3}, "\n": nil, "": nil, "8191": {8191},
+	} {
+		if got, err := parseCPUs(list); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q is %v, %v; want %v", list, got, err, want)
+		}
+	}
+	for _, list := range []string{"a", "-1", "1-", "2-1", "0,0", "3,1", "0-8192", "0-99999999999999999999", "0,,1", "0 1"} {
+		if got, err := parseCPUs(list); err == nil {
+			t.Errorf("%q is taken for %v", list, got)
+		}
+	}
+}
+
+func FuzzListsOfCPUs(f *testing.F) {
+	f.Add("0-3,5\n")
+	f.Fuzz(func(t *testing.T, list string) {
+		cpus, err := parseCPUs(list)
+		if err != nil {
+			return
+		}
+		if !slices.IsSorted(cpus) || len(cpus) > mostCPUs || len(cpus) > 0 && cpus[len(cpus)-1] >= mostCPUs {
+			t.Errorf("%q is taken for %v", list, cpus)
+		}
+		if again, err := parseCPUs(strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(nameCPUs(cpus), "CPUs "), "CPU "), " ", "")); err != nil || !slices.Equal(again, cpus) {
+			t.Errorf("%q, which is %v, is named %q", list, cpus, nameCPUs(cpus))
+		}
+	})
+}
+
+// sampler gives a sampling of its own, of which nothing else looks after.
+func sampler(t *testing.T, hz int) *sampling {
+	t.Helper()
+	o := Options{}
+	o.defaults()
+	k, err := loadKernelSide(&o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.close)
+	if err := k.samples.attach(k.objs.Sample, k.sampled, hz); err != nil {
+		t.Fatal(err)
+	}
+	return &k.samples
+}
+
+// Every CPU that is online is sampled, also where the agent may run on one of them only.
+func TestEveryCPUIsSampledWhateverTheAffinity(t *testing.T) {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() { // the thread ends with it
+		defer close(done)
+		lockThread(t)
+		one.Set(0)
+		if err := unix.SchedSetaffinity(0, &one); err != nil {
+			t.Error(err)
+			return
+		}
+		s := sampler(t, 99)
+		list, err := os.ReadFile(sysCPUs + "/online")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		online, _ := parseCPUs(string(list))
+		before := make([]uint64, len(s.counts))
+		for _, cpu := range online {
+			before[cpu] = atomic.LoadUint64(&s.counts[cpu].Seen)
+		}
+		begun := time.Now()
+		time.Sleep(time.Second)
+		for _, cpu := range online {
+			n := float64(atomic.LoadUint64(&s.counts[cpu].Seen) - before[cpu])
+			if due := time.Since(begun).Seconds() * 99; n < due/4 || n > due+2 {
+				t.Errorf("%.0f samples came of CPU %d, %.0f should have", n, cpu, due)
+			}
+		}
+		if l, ok := s.lack(); ok {
+			t.Errorf("%+v", l)
+		}
+	}()
+	<-done
+}
+
+// An event that has died, as when its CPU was offline for a moment, is noticed, what it did not give is counted, and it is opened anew.
+func TestADeadEventIsOpenedAnew(t *testing.T) {
+	s := sampler(t, 99)
+	cpu := s.online.cpus[len(s.online.cpus)-1]
+	if err := unix.IoctlSetInt(s.sampled[cpu].event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
+		t.Fatal(err)
+	}
+	s.count(monoNow()) // from here on nothing comes
+	lost := s.lost.Load()
+	event := s.sampled[cpu]
+	time.Sleep(time.Second)
+	var text bytes.Buffer
+	s.check(time.Now(), slog.New(slog.NewTextHandler(&text, nil)))
+	if s.sampled[cpu] == event || s.sampled[cpu] == nil || !strings.Contains(text.String(), "CPU "+strconv.Itoa(cpu)) {
+		t.Errorf("the event is not new; the log says %s", &text)
+	}
+	if n := s.lost.Load() - lost; n < 95 {
+		t.Errorf("%d missing samples are counted of 99 a second", n)
+	}
+	seen := atomic.LoadUint64(&s.counts[cpu].Seen)
+	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[cpu].Seen) > seen+5 })
+}
+
+// Half of the samples don't come: those that do stand for twice the time.
+func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
+	s := sampler(t, 100)
+	s.mu.Lock()
+	period := s.period
+	s.mu.Unlock()
+	cpu := s.online.cpus[0]
+	c := s.sampled[cpu]
+	now := monoNow()
+	c.at, c.seen, c.behind = now, atomic.LoadUint64(&s.counts[cpu].Seen), 0
+	// As if the clock had gone twice as fast as the samples.
+	time.Sleep(500 * time.Millisecond)
+	seen := atomic.LoadUint64(&s.counts[cpu].Seen) - c.seen
+	lost := s.lost.Load()
+	s.mu.Lock()
+	for other := range s.sampled {
+		if other != cpu {
+			s.leave(other)
+		}
+	}
+	s.mu.Unlock()
+	s.count(now + 2*int64(seen)*int64(period))
+	each := float64(atomic.LoadUint32(&s.counts[cpu].StandsFor)) / float64(period/tick)
+	if each < 1.8 || each > 2.2 {
+		t.Errorf("a sample stands for %.2f periods when half of them are missing", each)
+	}
+	if n := s.lost.Load() - lost; n < seen-3 || n > seen+1 {
+		t.Errorf("%d of %d are counted as lost", n, 2*seen)
+	}
+	// All come again.
+	c.at, c.seen, c.behind = monoNow(), atomic.LoadUint64(&s.counts[cpu].Seen), 0
+	s.count(c.at + int64(period))
+	if got := atomic.LoadUint32(&s.counts[cpu].StandsFor); got != uint32(period/tick) {
+		t.Errorf("a sample stands for %d ticks, %d are between two", got, period/tick)
+	}
+}
+
+// CPUs whose numbers have gaps, and that come and go, as the kernel's list says.
+func TestCPUsComeAndGo(t *testing.T) {
+	dir := t.TempDir()
+	say := func(list string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "online"), []byte(list), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := sampler(t, 99)
+	last := s.online.cpus[len(s.online.cpus)-1]
+	if last == 0 {
+		t.Skip("this machine has one CPU")
+	}
+	say("0\n")
+	s.online.close()
+	var err error
+	if s.online, err = openOnlineCPUs(dir); err != nil {
+		t.Fatal(err)
+	}
+	came, went := s.follow(time.Now())
+	if len(came) != 0 || !slices.Contains(went, last) || len(s.sampled) != 1 {
+		t.Fatalf("came %v, went %v; sampled %d", came, went, len(s.sampled))
+	}
+	// It comes back, with one that there can't be: that one is named, and no other.
+	say("0," + strconv.Itoa(last) + ",8000\n")
+	s.check(time.Now(), slog.New(slog.DiscardHandler))
+	if s.sampled[last] == nil || len(s.sampled) != 2 {
+		t.Fatalf("%d CPUs are sampled", len(s.sampled))
+	}
+	l, ok := s.lack()
+	if !ok || l.What != "samples of CPU 8000" {
+		t.Errorf("what can't be sampled: %+v", l)
+	}
+	seen := atomic.LoadUint64(&s.counts[last].Seen)
+	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[last].Seen) > seen+5 })
+	say("0," + strconv.Itoa(last) + "\n")
+	s.check(time.Now(), slog.New(slog.DiscardHandler))
+	if l, ok := s.lack(); ok {
+		t.Errorf("it is gone and still named: %+v", l)
+	}
+}
+
+// The real thing, where the machine may be changed: a guest of one's own. The CPU with the highest number goes offline and comes back, and is sampled again.
+func TestHotplug(t *testing.T) {
+	if os.Getenv("PSCOPE_TEST_HOTPLUG") == "" {
+		t.Skip("takes a CPU of the machine offline: set PSCOPE_TEST_HOTPLUG=1 in a virtual machine of your own")
+	}
+	c, _ := collectIn(t, ModeEBPF, nil)
+	k := c.(*collect).kernel
+	cpu := len(k.sampled) - 1
+	switchTo := func(on string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(sysCPUs, "cpu"+strconv.Itoa(cpu), "online"), []byte(on), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := func() uint64 { return atomic.LoadUint64(&k.sampled[cpu].Seen) }
+	come := func(what string) {
+		t.Helper()
+		before := seen()
+		took := waitFor(t, what, func() bool { return seen() > before+20 })
+		t.Logf("%s: within %v", what, took)
+	}
+	come("samples come at the start")
+	for _, away := range []time.Duration{3 * time.Second, 100 * time.Millisecond} {
+		switchTo("0")
+		time.Sleep(away)
+		switchTo("1")
+		come("samples come after it was away for " + away.String())
+	}
+	if a := c.Agent(); len(a.Lacks) > 0 {
+		t.Errorf("%+v", a.Lacks)
+	}
+	t.Log(c.Agent().GlobalLost)
+}

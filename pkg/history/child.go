@@ -1,0 +1,215 @@
+package history
+
+import (
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/metrics"
+	"github.com/p-scope/p-scope/pkg/store"
+)
+
+// ChildOptions of the process that the agent starts.
+type ChildOptions struct {
+	// Attend is called when a request begins, and what it gives when that has been answered; nil: nobody is told.
+	Attend func() (answered func())
+	// Log gives the log of a level; nil: nothing is logged.
+	Log func(slog.Level) *slog.Logger
+}
+
+// RunChild is the whole life of the process that keeps the history. It returns when the agent closes the stream, is gone, or when the database
+// has to be opened anew.
+func RunChild(o ChildOptions) error {
+	stream, err := connOf(os.NewFile(samplesFD, "history-samples"))
+	if err != nil {
+		return fmt.Errorf("the agent starts this command for itself, with descriptors that are not there now: %w", err)
+	}
+	requests, err := connOf(os.NewFile(requestFD, "history-requests"))
+	if err != nil {
+		return fmt.Errorf("the agent starts this command for itself, with descriptors that are not there now: %w", err)
+	}
+	in := gob.NewDecoder(stream)
+	var set setup
+	if err := in.Decode(&set); err != nil {
+		return fmt.Errorf("no settings from the agent: %w", err)
+	}
+	log := slog.New(slog.DiscardHandler)
+	if o.Log != nil {
+		log = o.Log(set.LogLevel)
+	}
+	if err := capMemory(set.MemoryLimit); err != nil {
+		log.Warn("the kernel does not bound the memory of the history", "err", err)
+	}
+	k := &keeper{opts: o, log: log, set: set, out: gob.NewEncoder(stream)}
+	srv := &http.Server{Handler: k.handler(), ReadHeaderTimeout: 10 * time.Second, ErrorLog: quietLog()}
+	go func() { _ = srv.Serve(listener{requests}) }()
+	defer srv.Close()
+
+	if !k.open() {
+		return nil
+	}
+	defer k.close()
+	for {
+		var next second
+		if err := in.Decode(&next); err != nil {
+			k.store.End() // the agent has ended, or has been killed
+			return nil
+		}
+		err := k.store.Append(time.UnixMilli(next.Due), &next.Snap)
+		if errors.Is(err, store.ErrReopen) {
+			k.report(func(r *report) { r.Open, r.Reopen = false, true })
+			return nil
+		}
+		if err != nil {
+			k.warn(err)
+		}
+		if err := k.report(func(r *report) { r.Acked = next.Seq }); err != nil {
+			k.store.End()
+			return nil
+		}
+	}
+}
+
+// keeper is the child's state.
+type keeper struct {
+	opts   ChildOptions
+	log    *slog.Logger
+	set    setup
+	temp   string // a directory to remove at the end
+	store  *store.Store
+	warned time.Time
+
+	mu   sync.Mutex // guards what follows
+	out  *gob.Encoder
+	last report
+	api  http.Handler // nil until the database is open
+}
+
+// open opens the database; while it waits for room on the disk it says so once a second. false: the agent is gone.
+func (k *keeper) open() bool {
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-tick.C:
+				_ = k.report(func(*report) {})
+			}
+		}
+	})
+	defer func() { close(stop); wg.Wait() }()
+	so := store.Options{
+		Dir: k.set.Dir, Host: k.set.Host, Version: k.set.Version, Interval: k.set.Interval, Retention: k.set.Retention, MaxBytes: k.set.MaxBytes,
+		MemoryLimit: k.set.MemoryLimit, Log: k.log,
+	}
+	for began := time.Now(); ; {
+		s, err := store.Open(so)
+		if err == nil {
+			k.ready(s)
+			return true
+		}
+		switch {
+		case errors.Is(err, store.ErrNoRoom):
+			// Nothing can be kept anywhere else that would last; it goes on when there is room.
+			if k.report(func(r *report) { r.Conditions = []store.Condition{store.NoRoom(so.Dir, err)} }) != nil {
+				return false
+			}
+			time.Sleep(time.Second)
+			continue
+		case errors.Is(err, store.ErrInUse) && time.Since(began) < 5*time.Second:
+			time.Sleep(100 * time.Millisecond) // the process before this one is still closing it
+			continue
+		case k.temp == "":
+			k.log.Error("the data directory can't be used; the history is kept in a temporary one and lost at the end", "err", err)
+			if k.report(func(r *report) {
+				r.Conditions = []store.Condition{{What: "lasting history", Why: err.Error(), Fix: "start the agent with a --data-dir that it can write"}}
+			}) != nil {
+				return false
+			}
+			if so.Dir, err = os.MkdirTemp("", "pscope-data-"); err == nil {
+				k.temp = so.Dir
+				continue
+			}
+		}
+		k.log.Error("not even a temporary directory can be used; there is no history", "err", err)
+		if k.report(func(r *report) {
+			r.Conditions = []store.Condition{{What: "history", Why: err.Error(), Fix: "start the agent with a --data-dir that it can write"}}
+		}) != nil {
+			return false
+		}
+		time.Sleep(10 * time.Second)
+		so.Dir, k.temp = k.set.Dir, ""
+	}
+}
+
+// ready serves the open database.
+func (k *keeper) ready(s *store.Store) {
+	k.store = s
+	k.mu.Lock()
+	k.api = s.Handler()
+	k.mu.Unlock()
+	_ = k.report(func(r *report) {
+		r.Open = true
+		if k.temp == "" {
+			r.Conditions = nil
+		}
+	})
+}
+
+// report tells the agent how things are. The error is that nobody is left to tell.
+func (k *keeper) report(change func(r *report)) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	change(&k.last)
+	r := k.last
+	self := metrics.Self()
+	r.CPU, r.Resident = self["process_cpu_seconds_total"], self["process_resident_memory_bytes"]
+	if r.Open {
+		r.Losses, r.Samples = k.store.Losses(), k.store.LastSamples()
+		r.Conditions = append(append([]store.Condition(nil), r.Conditions...), k.store.Conditions()...)
+	}
+	return k.out.Encode(r)
+}
+
+// warn logs the first failure at once and then one a minute.
+func (k *keeper) warn(err error) {
+	if now := time.Now(); now.Sub(k.warned) > time.Minute {
+		k.warned = now
+		k.log.Error("history not written", "err", err)
+	}
+}
+
+func (k *keeper) handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		k.mu.Lock()
+		api := k.api
+		k.mu.Unlock()
+		if api == nil {
+			unavailable(w, "the history is being opened; ask again later")
+			return
+		}
+		if k.opts.Attend != nil {
+			defer k.opts.Attend()()
+		}
+		api.ServeHTTP(w, r)
+	})
+}
+
+// close closes the database and removes a temporary one.
+func (k *keeper) close() {
+	if err := k.store.Close(); err != nil {
+		k.log.Error("the history was not closed cleanly; it is repaired at the next start", "err", err)
+	}
+	if k.temp != "" {
+		_ = os.RemoveAll(k.temp)
+	}
+}

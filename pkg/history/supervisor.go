@@ -1,0 +1,405 @@
+package history
+
+import (
+	"context"
+	"encoding/gob"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/metrics"
+	"github.com/p-scope/p-scope/pkg/store"
+)
+
+// How long the agent waits for its child.
+const (
+	firstPause = 200 * time.Millisecond // before a child that ended is started again; doubles up to
+	maxPause   = 30 * time.Second
+	longLife   = time.Minute      // after a life as long the pause is the first again
+	hungAfter  = 2 * time.Minute  // without a sign, while something waits to be written: it is killed
+	slowAfter  = 10 * time.Second // the same: the agent says so
+	endWithin  = 5 * time.Second  // to write the last sample and close
+)
+
+// Options of a Supervisor.
+type Options struct {
+	// Store is where and how the history is kept. Of its fields Dir, Host, Version, Interval, Retention and MaxBytes count.
+	Store store.Options
+	// MemoryLimit bounds the child's anonymous memory, bytes; 0: no limit.
+	MemoryLimit int64
+	// LogLevel is what the child logs, to the agent's standard error.
+	LogLevel slog.Level
+	// Command is the child's command line; nil: this program with the argument "history".
+	Command []string
+	Log     *slog.Logger
+}
+
+// Supervisor starts the process that keeps the history, hands samples over and passes queries on. Nothing it does waits for a disk.
+type Supervisor struct {
+	opts  Options
+	log   *slog.Logger
+	queue *queue
+	ended chan struct{} // the last child is gone
+
+	mu       sync.Mutex
+	child    *child        // nil while none runs
+	changed  chan struct{} // closed when child or its state changes
+	why      string        // why there is none, or why the last one ended
+	restarts uint64
+	losses   map[string]uint64 // of the children that ended
+	lastCPU  float64           // the same
+}
+
+// child is one life of the process.
+type child struct {
+	cmd     *exec.Cmd
+	stream  *net.UnixConn
+	proxy   http.Handler
+	close   func()
+	started time.Time
+
+	// Guarded by Supervisor.mu.
+	last    report
+	heard   time.Time // when the last report came
+	waiting time.Time // since when seconds wait for an answer; zero: none does
+}
+
+// Start starts the child. Close ends it; Run does so too.
+func Start(o Options) *Supervisor {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Store.Interval <= 0 {
+		o.Store.Interval = time.Second
+	}
+	if len(o.Command) == 0 {
+		o.Command = []string{"/proc/self/exe", "history"}
+	}
+	s := &Supervisor{
+		opts: o, log: o.Log, queue: newQueue(), ended: make(chan struct{}), changed: make(chan struct{}), losses: make(map[string]uint64),
+		why: "it is being started",
+	}
+	go s.keep()
+	return s
+}
+
+// Run hands over what gather gives, once every Options.Store.Interval, until ctx is done; then it lets the child end.
+func (s *Supervisor) Run(ctx context.Context, gather func(now time.Time) metrics.Snapshot) {
+	for {
+		now := time.Now()
+		next := now.Truncate(s.opts.Store.Interval).Add(s.opts.Store.Interval)
+		timer := time.NewTimer(next.Sub(now))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			s.Close()
+			return
+		case <-timer.C:
+		}
+		snap := gather(time.Now())
+		for i := range snap.Views {
+			snap.Views[i].Threads = nil // no metric is made of them
+		}
+		s.queue.put(next.UnixMilli(), snap)
+		s.watch()
+	}
+}
+
+// Close lets the child write what it has got and end; it is killed when that takes too long.
+func (s *Supervisor) Close() {
+	s.queue.close()
+	select {
+	case <-s.ended:
+	case <-time.After(endWithin + time.Second):
+		// It hangs in the kernel, on a disk that does not answer. The kernel ends it when the disk does; nothing here waits for that.
+		s.log.Error("the history process can't be ended: its disk does not answer", "pid", s.pid())
+	}
+}
+
+func (s *Supervisor) pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.child == nil {
+		return 0
+	}
+	return s.child.cmd.Process.Pid
+}
+
+// keep starts child after child until there is nothing more to write.
+func (s *Supervisor) keep() {
+	defer close(s.ended)
+	pause := firstPause
+	for {
+		begun := time.Now()
+		reopen, err := s.live()
+		if _, _, over := s.queue.after(^uint64(0)); over {
+			return
+		}
+		s.mu.Lock()
+		s.restarts++
+		s.mu.Unlock()
+		if reopen {
+			pause = firstPause
+			continue
+		}
+		if time.Since(begun) > longLife {
+			pause = firstPause
+		}
+		s.log.Error("the history process ended; live views go on, and it is started again", "why", err, "in", pause)
+		s.wait(pause)
+		pause = min(2*pause, maxPause)
+	}
+}
+
+// wait sleeps, but not beyond the end of the agent.
+func (s *Supervisor) wait(d time.Duration) {
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if _, _, over := s.queue.after(^uint64(0)); over {
+			return
+		}
+	}
+}
+
+// live is one child from its start to its end. reopen: it ended because it wants to begin anew.
+func (s *Supervisor) live() (reopen bool, err error) {
+	c, err := s.start()
+	if err != nil {
+		s.note(nil, err.Error())
+		return false, err
+	}
+	exited := make(chan error, 1)
+	go func() { exited <- c.cmd.Wait() }()
+	s.note(c, "")
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	wg.Go(func() { s.send(c, over) })
+	wg.Go(func() { s.receive(c) })
+	err = <-exited
+	close(over)
+	_ = c.stream.Close()
+	c.close()
+	wg.Wait()
+
+	s.mu.Lock()
+	for reason, n := range c.last.Losses {
+		s.losses[reason] += n
+	}
+	s.lastCPU += c.last.CPU
+	reopen = c.last.Reopen
+	s.mu.Unlock()
+	if err == nil {
+		err = errors.New("it ended by itself")
+	}
+	s.note(nil, err.Error())
+	return reopen, err
+}
+
+// start starts a child and gives it its settings.
+func (s *Supervisor) start() (*child, error) {
+	stream, theirStream, err := pair(unix.SOCK_STREAM, "history-samples")
+	if err != nil {
+		return nil, err
+	}
+	defer theirStream.Close()
+	requests, theirRequests, err := pair(unix.SOCK_SEQPACKET, "history-requests")
+	if err != nil {
+		_ = stream.Close()
+		return nil, err
+	}
+	defer theirRequests.Close()
+	c := &child{started: time.Now()}
+	c.cmd = exec.Command(s.opts.Command[0], s.opts.Command[1:]...)
+	c.cmd.Args[0] = "pscope"
+	c.cmd.Stderr = os.Stderr
+	c.cmd.ExtraFiles = []*os.File{theirStream, theirRequests}
+	c.cmd.Env = environment(s.opts.MemoryLimit)
+	over, err := connOf(requests)
+	if err == nil {
+		c.stream, err = connOf(stream)
+	}
+	if err == nil {
+		err = c.cmd.Start()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("start the history process: %w", err)
+	}
+	transport := &http.Transport{DialContext: (&dialer{over: over}).dial, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, DisableCompression: true}
+	c.proxy = s.newProxy(transport)
+	c.close = func() {
+		transport.CloseIdleConnections()
+		_ = over.Close()
+	}
+	return c, nil
+}
+
+// send writes setup and every second to the child.
+func (s *Supervisor) send(c *child, over <-chan struct{}) {
+	o := s.opts.Store
+	out := gob.NewEncoder(c.stream)
+	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit, s.opts.LogLevel}) != nil {
+		return // the child is gone, or will be killed
+	}
+	var sent uint64
+	for {
+		next, ok, ended := s.queue.after(sent)
+		if ok {
+			s.mu.Lock()
+			if c.waiting.IsZero() {
+				c.waiting = time.Now()
+			}
+			s.mu.Unlock()
+			if out.Encode(next) != nil {
+				return
+			}
+			sent = next.Seq
+			continue
+		}
+		if ended {
+			_ = c.stream.CloseWrite() // it writes the last and ends
+			select {
+			case <-over:
+			case <-time.After(endWithin):
+				_ = c.cmd.Process.Kill()
+			}
+			return
+		}
+		select {
+		case <-s.queue.more:
+		case <-over:
+			return
+		}
+	}
+}
+
+// receive takes the child's reports.
+func (s *Supervisor) receive(c *child) {
+	in := gob.NewDecoder(c.stream)
+	for {
+		var r report
+		if in.Decode(&r) != nil {
+			return
+		}
+		s.queue.ack(r.Acked)
+		waiting, _ := s.queue.state()
+		s.mu.Lock()
+		if r.Acked > c.last.Acked || waiting == 0 {
+			c.waiting = time.Time{}
+			if waiting > 0 {
+				c.waiting = time.Now()
+			}
+		}
+		opened := r.Open != c.last.Open
+		c.last, c.heard = r, time.Now()
+		if opened {
+			s.signal()
+		}
+		s.mu.Unlock()
+	}
+}
+
+// note says which child runs now, and why none does.
+func (s *Supervisor) note(c *child, why string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.child, s.why = c, why
+	s.signal()
+}
+
+// signal wakes those who wait for a change; the caller holds mu.
+func (s *Supervisor) signal() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// watch kills a child that no longer answers.
+func (s *Supervisor) watch() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c := s.child; c != nil && c.last.Open && !c.waiting.IsZero() && time.Since(c.waiting) > hungAfter {
+		s.log.Error("the history process has not answered for long and is ended", "pid", c.cmd.Process.Pid, "seconds", int(time.Since(c.waiting).Seconds()))
+		_ = c.cmd.Process.Kill()
+		c.waiting = time.Now() // the kernel may take its time
+	}
+}
+
+// Losses counts samples that did not reach the history, by reason.
+func (s *Supervisor) Losses() map[string]uint64 {
+	_, dropped := s.queue.state()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := maps.Clone(s.losses)
+	if s.child != nil {
+		for reason, n := range s.child.last.Losses {
+			out[reason] += n
+		}
+	}
+	if dropped > 0 {
+		out["history_behind_seconds"] += dropped
+	}
+	return out
+}
+
+// Self gives what the child uses of the machine, by metric name.
+func (s *Supervisor) Self() map[string]float64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string]float64{"pscope_history_restarts_total": float64(s.restarts), "pscope_history_up": 0}
+	cpu := s.lastCPU
+	if s.child != nil {
+		cpu += s.child.last.CPU
+		out["pscope_history_resident_memory_bytes"] = s.child.last.Resident
+		if s.child.last.Open && len(s.child.last.Conditions) == 0 {
+			out["pscope_history_up"] = 1
+		}
+	}
+	out["pscope_history_cpu_seconds_total"] = cpu
+	return out
+}
+
+// Conditions says what is wrong with the history now, and what the user does about it.
+func (s *Supervisor) Conditions() []store.Condition {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.child
+	switch {
+	case c == nil:
+		return []store.Condition{{What: "history", Why: "the process that keeps it is not running: " + s.why, Fix: "it is started again by itself; the agent's log says what ended it"}}
+	case !c.waiting.IsZero() && time.Since(c.waiting) > slowAfter:
+		return append([]store.Condition{{What: "history", Why: fmt.Sprintf("its process has not written anything for %d s", int(time.Since(c.waiting).Seconds())),
+			Fix: "see whether the disk of --data-dir (" + s.opts.Store.Dir + ") answers"}}, c.last.Conditions...)
+	}
+	return c.last.Conditions
+}
+
+// serving gives the child once its database is open, or waits for it.
+func (s *Supervisor) serving(ctx context.Context) (http.Handler, error) {
+	for {
+		s.mu.Lock()
+		c, changed, why := s.child, s.changed, s.why
+		open := c != nil && c.last.Open
+		if c != nil && len(c.last.Conditions) > 0 {
+			why = c.last.Conditions[0].Why
+		}
+		s.mu.Unlock()
+		if open {
+			return c.proxy, nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			if why == "" {
+				why = "its database is still being opened"
+			}
+			return nil, errors.New(why)
+		}
+	}
+}
