@@ -7,8 +7,8 @@
 
 // Time inside the kernel side is counted in ticks of 64 ns of CLOCK_MONOTONIC.
 //
-// A word holds what must change together: since when (36 bits of ticks, wraps after 73 minutes; the agent touches every word far more
-// often), the thread that carries the P (22 bits: the kernel's PID_MAX_LIMIT is 4194304), its state and the P's. One compare-and-swap moves a P
+// A word holds what must change together: since when (36 bits of ticks, wraps after 73 minutes; the agent writes a word
+// anew that is ten minutes old), the thread that carries the P (22 bits: the kernel's PID_MAX_LIMIT is 4194304), its state and the P's. One compare-and-swap moves a P
 // from one state to the next, and only the CPU whose swap succeeds accounts the time between: two CPUs can't count it twice or lose it.
 // Nothing waits for a lock, which matters because a uprobe can be interrupted by the scheduler tracepoints at any instruction.
 //

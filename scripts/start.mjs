@@ -122,7 +122,7 @@ async function main() {
   await agent.until(() => answers(`http://127.0.0.1:${agentPort}/-/ready`), 30);
   say(`agent:  http://127.0.0.1:${agentPort}/metrics, socket ${socket}`);
   const doctor = spawnedDoctor(bin, socket);
-  if (doctor && doctor.mode !== 'ebpf') {
+  if (doctor && (doctor.agent?.mode ?? doctor.mode) !== 'ebpf') {
     say('        it takes snapshots only; for eBPF run "sudo npm start", or see "bin/pscope doctor"');
   }
   const { url } = await startViewer(viewer, {
@@ -150,7 +150,7 @@ async function main() {
   }
 }
 
-/** The mode an agent has here, by the report of doctor, whose exit code says no more than that. */
+/** The report of doctor, which has the mode of the agent that runs; its exit code says no more than that. */
 function spawnedDoctor(bin, socket) {
   const text = output('sh', ['-c', '"$0" doctor --json --socket "$1" || true', bin, socket]);
   return text ? JSON.parse(text) : undefined;

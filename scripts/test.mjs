@@ -8,6 +8,7 @@ import { regenerated } from './lib/generated.mjs';
 import { apt, checkNode, ensureGo, ensureModules } from './lib/prepare.mjs';
 import { Advice, cacheDir, endAll, isRoot, must, root, say, which } from './lib/shell.mjs';
 import { command, failed, passed, readGoTest, readJest, readTap, runSteps, skipped } from './lib/steps.mjs';
+import { asUser } from './lib/unprivileged.mjs';
 
 const usage = `npm test [-- OPTIONS]
 
@@ -176,6 +177,7 @@ function steps(o, env) {
             { env: race, read: readGoTest, timeout: 40 * 60_000 }
           ),
       },
+      { name: 'test -race with four capabilities', run: () => withCapabilities(race) },
       {
         name: 'deploy (a module of its own)',
         run: () =>
@@ -226,6 +228,34 @@ function steps(o, env) {
     kernels: [{ name: 'the oldest and the newest (npm run test:kernels has all)', run: () => kernels(plain) }],
   };
   return groups.filter((g) => o.only.includes(g)).flatMap((group) => all[group].map((s) => ({ group, ...s })));
+}
+
+/** The collector's tests once more, as the user that docs/install.md tells to run the agent as. */
+async function withCapabilities(env) {
+  const user = isRoot ? asUser(env) : undefined;
+  if (!user) {
+    const why = isRoot
+      ? 'setpriv (package util-linux) is not installed'
+      : 'only root can give another user capabilities';
+    return ci ? failed('four capabilities', `${why}; in continuous integration these tests must run`) : skipped(why);
+  }
+  try {
+    const args = [
+      'test',
+      '-race',
+      '-count',
+      '1',
+      '-timeout',
+      '20m',
+      '-json',
+      '-exec',
+      user.exec,
+      './pkg/collector/...',
+    ];
+    return await command('go-test-user', 'go', args, { env, read: readGoTest, timeout: 40 * 60_000 });
+  } finally {
+    user.end();
+  }
 }
 
 /** The browser tests need what the build makes; on their own they make it first. */

@@ -222,7 +222,7 @@ export const CONFIG = {
   mode: 'Source',
   socket: 'Socket',
   socketPlaceholder: '/run/pscope/pscope.sock',
-  socketHelp: 'Unix socket of the agent on the machine Grafana runs on',
+  socketHelp: 'Unix socket of the agent on the machine Grafana runs on. Another than the usual one must be in allowed_sockets of [plugin.pscope-pscope-datasource] in the configuration of Grafana\'s server',
   startAgent: 'Start the bundled agent',
   startAgentHelp:
     'When nothing listens on the socket, start the agent that ships with this plugin. Needs the privileges below',

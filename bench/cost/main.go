@@ -22,6 +22,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -37,7 +38,16 @@ func main() {
 	out := flag.String("out", "", "directory for the results; empty: print only")
 	merge := flag.Bool("merge", false, "keep what the results' files have of other workloads")
 	name := flag.String("name", "cost", "name of the results' files, without .md and .json")
+	longest := flag.Bool("longest", false, "measure how long single runs of the scheduler's programs take, and nothing else")
+	manyProcs := flag.String("longest-procs", "2,4,16,64", "comma-separated: GOMAXPROCS of the workloads with -longest")
 	flag.Parse()
+	if *longest {
+		if err := runLongest(strings.Split(*loads, ","), *manyProcs, *window, *out); err != nil {
+			fmt.Fprintln(os.Stderr, "cost:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	b := &bench{Machine: report.ThisMachine(), Procs: *procs, Rounds: *rounds, Window: window.String(), window: *window}
 	err := b.run(strings.Split(*loads, ","), *only)
 	if err == nil && *merge {
@@ -99,16 +109,55 @@ var allLoads = []string{"cpu", "channel", "echo", "http", "sleepers", "writes", 
 // bystander is the process that is no target.
 const bystander = "bystander"
 
-func (b *bench) run(loads []string, only string) error {
+// buildWorkload builds the workload below a directory that cleanup removes.
+func buildWorkload() (bin string, cleanup func(), err error) {
 	dir, err := os.MkdirTemp("", "pscope-cost")
+	if err != nil {
+		return "", nil, err
+	}
+	cleanup = func() { _ = os.RemoveAll(dir) }
+	bin = filepath.Join(dir, targetName)
+	build := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload")
+	if out, err := build.CombinedOutput(); err != nil {
+		cleanup()
+		return "", nil, fmt.Errorf("build the workload: %w\n%s", err, out)
+	}
+	return bin, cleanup, nil
+}
+
+// runLongest is -longest.
+func runLongest(loads []string, procs string, window time.Duration, out string) error {
+	var ps []int
+	for _, s := range strings.Split(procs, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			return fmt.Errorf("-longest-procs %s: want numbers of Ps, separated by commas", procs)
+		}
+		ps = append(ps, n)
+	}
+	bin, cleanup, err := buildWorkload()
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir)
-	bin := filepath.Join(dir, targetName)
-	if out, err := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload").CombinedOutput(); err != nil {
-		return fmt.Errorf("build the workload: %w\n%s", err, out)
+	defer cleanup()
+	r, err := measureLongest(bin, loads, ps, window)
+	if err != nil {
+		return err
 	}
+	fmt.Print(r.markdown())
+	if out == "" {
+		return nil
+	}
+	return report.Write(out, "longest", r.markdown(), r)
+}
+
+func (b *bench) run(loads []string, only string) error {
+	bin, cleanup, err := buildWorkload()
+	if err != nil {
+		return err
+	}
+	defer cleanup()
+	dir := filepath.Dir(bin)
 	other := filepath.Join(dir, bystander)
 	if err := os.Link(bin, other); err != nil {
 		return err

@@ -33,7 +33,8 @@ CASE(time_passes_over_the_wrap_of_since_and_never_backwards)
 
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		doing = rows[i].what;
-		CHECK_EQ("elapsed", elapsed((7ULL << SINCE_BITS) + rows[i].now, word_of((7ULL << SINCE_BITS) + rows[i].since, 3, P_GC, T_STOPPED)),
+		CHECK_EQ("elapsed", elapsed((7ULL << SINCE_BITS) + rows[i].now,
+			word_of((7ULL << SINCE_BITS) + rows[i].since, 3, P_GC, T_STOPPED)),
 			 rows[i].want);
 	}
 }
@@ -111,7 +112,8 @@ CASE(a_move_accounts_what_came_before_it)
 CASE(a_silent_burst_is_two_intervals)
 {
 	struct move first = {.now = BEGAN + 100, .owner = tid_of(1), .state = P_IDLE, .thread = T_RUNNABLE};
-	struct move m = {.now = BEGAN + 150, .took_at = BEGAN + 120, .owner = tid_of(2), .state = P_SYSCALL, .thread = T_SLEEPING, .ran_as = P_RUNNING};
+	struct move m = {.now = BEGAN + 150, .took_at = BEGAN + 120, .owner = tid_of(2), .state = P_SYSCALL,
+		.thread = T_SLEEPING, .ran_as = P_RUNNING};
 
 	a_process(1);
 	p_move(target, record(0), FIRST_SLOT, &first);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// What the samples see, and the lags between what the runtime does and what a tracepoint shows of it ("Lags" in docs/decisions/collector.md).
+// What the samples see, and the lags between what the runtime does and what a tracepoint shows of it ("Lags" in
+// docs/decisions/collector.md).
 
 // The first tick from this one on whose burst is one of those that are counted.
 static u64 counted_from(u64 tick)

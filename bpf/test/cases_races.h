@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Two CPUs at once: each case runs two programs in every order in which each of them is interrupted once at most ("Two CPUs at once" in
-// docs/decisions/collector.md).
+// Two CPUs at once: each case runs two programs in every order in which each of them is interrupted once at most ("Two
+// CPUs at once" in docs/decisions/collector.md).
 
 // Thread 2 runs P 1 on CPU 0 and is about to sleep; thread 1 runs P 0 on CPU 1 and wakes it.
 static void one_wakes_another(void)
@@ -78,7 +78,8 @@ static void only_thread_3_is_in_d(void)
 
 CASE(race_a_thread_woken_while_it_leaves_in_D_is_taken_back_once)
 {
-	every_order_at_every_pace(one_wakes_one_of_two_in_d, thread_2_leaves_in_d, thread_1_wakes_2, only_thread_3_is_in_d);
+	every_order_at_every_pace(one_wakes_one_of_two_in_d, thread_2_leaves_in_d, thread_1_wakes_2,
+		only_thread_3_is_in_d);
 }
 
 // Two CPUs see a thread for the first time: it leaves one and is woken from the other.
@@ -106,7 +107,8 @@ static void thread_2_is_one_entry(void)
 	CHECK_EQ("target", thread(2)->target, TARGET);
 	CHECK(!strcmp(thread(2)->comm, "m2"), "its name is %s", thread(2)->comm);
 	// Its state, the next event says: a waker that has never seen it can't know that it is on its CPU.
-	CHECK(word_thread(thread(2)->word) == T_RUNNABLE || word_thread(thread(2)->word) == T_SLEEPING, "thread 2 is %s",
+	CHECK(word_thread(thread(2)->word) == T_RUNNABLE || word_thread(thread(2)->word) == T_SLEEPING,
+		"thread 2 is %s",
 	      thread_names[word_thread(thread(2)->word)]);
 }
 
@@ -139,7 +141,8 @@ static void p_1_waits_for_thread_2(void)
 
 CASE(race_a_thread_that_leaves_asleep_with_a_P_in_nextp_has_been_handed_it)
 {
-	every_order_at_every_pace(one_hands_over_to_another, thread_2_leaves_asleep, thread_1_wakes_2, p_1_waits_for_thread_2);
+	every_order_at_every_pace(one_hands_over_to_another, thread_2_leaves_asleep, thread_1_wakes_2,
+		p_1_waits_for_thread_2);
 }
 
 // Two CPUs swap one P's word: thread 1 leaves with P 0, which thread 2's program thinks is its own from the idle list.
@@ -171,7 +174,8 @@ static void the_times_add_up(void)
 	for (u32 i = 0; i < ring_used; i++) {
 		struct interval_event *e = &ring[i].interval;
 
-		CHECK(e->end > e->start && e->start >= BEGAN, "an interval from %llu to %llu", e->start - BEGAN, e->end - BEGAN);
+		CHECK(e->end > e->start && e->start >= BEGAN, "an interval from %llu to %llu", e->start - BEGAN,
+			e->end - BEGAN);
 		if (e->slot == FIRST_SLOT)
 			intervals += e->end - e->start;
 	}
@@ -191,7 +195,8 @@ static u32 flips;
 static void flip(void)
 {
 	static bool within;
-	struct move m = {.now = clock_ns >> TICK_SHIFT, .owner = tid_of(3 + flips % 2), .state = P_RUNNING, .thread = T_ON_CPU};
+	struct move m = {.now = clock_ns >> TICK_SHIFT, .owner = tid_of(3 + flips % 2), .state = P_RUNNING,
+		.thread = T_ON_CPU};
 
 	if (within || !flips)
 		return;
@@ -223,15 +228,16 @@ CASE(race_a_word_that_others_swap_all_the_time_is_given_up_after_some_attempts)
 	}
 }
 
-// Readers see one instant: whenever no swap is between its addition and itself the sum is right, and it is never too great. The agent's reader has its
-// own test; this is what it relies on.
+// Readers see one instant: whenever no swap is between its addition and itself the sum is right, and it is never too
+// great. The agent's reader has its own test; this is what it relies on.
 static void sums_are_never_too_great(void)
 {
 	u64 sum = 0;
 
 	for (u32 i = 0; i < P_STATES * T_STATES; i++)
 		sum += record(0)->time[i];
-	CHECK(((sum + record(0)->birth) & SINCE_MASK) <= (record(0)->word & SINCE_MASK), "%llu ticks are counted, and %lld have passed", sum,
+	CHECK(((sum + record(0)->birth) & SINCE_MASK) <= (record(0)->word & SINCE_MASK),
+		"%llu ticks are counted, and %lld have passed", sum,
 	      (s64)((record(0)->word & SINCE_MASK) - (record(0)->birth & SINCE_MASK)));
 }
 
@@ -253,7 +259,8 @@ CASE(race_a_reader_never_sees_more_time_than_has_passed)
 	at_point = 0;
 }
 
-// D: the thread is counted before it is marked, so that who wakes it finds it counted; what comes too late for that, its switch onto a CPU takes back.
+// D: the thread is counted before it is marked, so that who wakes it finds it counted; what comes too late for that,
+// its switch onto a CPU takes back.
 static void thread_2_comes_back(void)
 {
 	comes(0, 2);
@@ -290,17 +297,21 @@ static void p_1_is_of_thread_2_or_halted(void)
 {
 	u64 w = record(1)->word;
 
-	CHECK(word_state(w) == P_GCSTOP ? word_owner(w) == 0 && record(1)->arrived : word_owner(w) == tid_of(2) && word_thread(w) == T_SLEEPING,
-	      "P 1 is %s, %s, of thread %d, arrived %llu", state_names[word_state(w)], thread_names[word_thread(w)], (int)word_owner(w) - TGID,
+	CHECK(word_state(w) == P_GCSTOP ? word_owner(w) == 0 && record(1)->arrived
+					: word_owner(w) == tid_of(2) && word_thread(w) == T_SLEEPING,
+	      "P 1 is %s, %s, of thread %d, arrived %llu", state_names[word_state(w)], thread_names[word_thread(w)],
+		(int)word_owner(w) - TGID,
 	      record(1)->arrived);
 }
 
 CASE(race_a_thread_that_leaves_with_its_P_while_the_world_stops)
 {
-	every_order_at_every_pace(about_to_stop, thread_2_leaves_asleep, thread_1_stops_the_world, p_1_is_of_thread_2_or_halted);
+	every_order_at_every_pace(about_to_stop, thread_2_leaves_asleep, thread_1_stops_the_world,
+		p_1_is_of_thread_2_or_halted);
 }
 
-// The same P is handed over while a thread that had it leaves without it: whoever comes first, the P is the woken thread's.
+// The same P is handed over while a thread that had it leaves without it: whoever comes first, the P is the woken
+// thread's.
 static void passes_on_and_leaves(void)
 {
 	a_process(1);
@@ -332,7 +343,8 @@ static void p_0_waits_for_thread_2(void)
 
 CASE(race_a_P_is_handed_over_while_the_thread_that_had_it_leaves)
 {
-	every_order_at_every_pace(passes_on_and_leaves, thread_1_leaves_without, thread_3_wakes_2, p_0_waits_for_thread_2);
+	every_order_at_every_pace(passes_on_and_leaves, thread_1_leaves_without, thread_3_wakes_2,
+		p_0_waits_for_thread_2);
 }
 
 // The process changes its memory while it is read, word by word.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Whatever happens in whatever order, and whatever the process's memory says: a tick is counted once, no index leaves its table (the sanitizers and the
-// map's stub see to that), and every program ends.
+// Whatever happens in whatever order, and whatever the process's memory says: a tick is counted once, no index leaves
+// its table (the sanitizers and the map's stub see to that), and every program ends.
 
 static u64 random_state;
 
@@ -157,7 +157,8 @@ static void ring_is_emptied(void)
 		if (ring[i].kind == EVENT_INTERVAL)
 			CHECK(ring[i].interval.end > ring[i].interval.start && ring[i].interval.state < P_STATES &&
 				      ring[i].interval.thread < T_STATES && ring[i].interval.slot >= FIRST_SLOT,
-			      "an interval of slot %u in %u, %u from %llu to %llu", ring[i].interval.slot, ring[i].interval.state,
+			      "an interval of slot %u in %u, %u from %llu to %llu", ring[i].interval.slot,
+				ring[i].interval.state,
 			      ring[i].interval.thread, ring[i].interval.start, ring[i].interval.end);
 	ring_used = 0;
 	target->sent = 0;
@@ -250,7 +251,8 @@ static u64 garbage(void)
 	return random_u64();
 }
 
-// Every other word that is read is random: m, p, g, lists and counters. So is where the agent said that they are, which comes from a file.
+// Every other word that is read is random: m, p, g, lists and counters. So is where the agent said that they are, which
+// comes from a file.
 static void hostile_memory(u64 seed, u32 events)
 {
 	random_state = seed;

@@ -34,27 +34,38 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 	} rows[] = {
 		{"asleep", ASLEEP, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_SLEEPING},
 		{"preempted", PREEMPTED, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_RUNNABLE},
-		{"preempted while it goes to sleep", PREEMPTED | ASLEEP, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_RUNNABLE},
+		{"preempted while it goes to sleep", PREEMPTED | ASLEEP, P_RUNNING, G_RUNNING, .want = P_RUNNING,
+		 .want_thread = T_RUNNABLE},
 		{"it yields", 0, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_RUNNABLE},
 		{"uninterruptible", IN_D, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_UNINTERRUPTIBLE},
-		{"idle in D, which is no load", IN_D | 0x400, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_SLEEPING},
+		{"idle in D, which is no load", IN_D | 0x400, P_RUNNING, G_RUNNING, .want = P_RUNNING,
+		 .want_thread = T_SLEEPING},
 		{"stopped", 0x4, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_STOPPED},
 		{"traced", 0x8, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_STOPPED},
-		{"in a call, as the P says (up to Go 1.25)", ASLEEP, P_SYSCALL, G_RUNNING, .want = P_SYSCALL, .want_thread = T_SLEEPING},
-		{"in a call, as the goroutine says", ASLEEP, P_RUNNING, G_IN_SYSCALL, .want = P_SYSCALL, .want_thread = T_SLEEPING},
-		{"in a call, its stack being scanned", IN_D, P_RUNNING, 0x1000 | G_IN_SYSCALL, .want = P_SYSCALL, .want_thread = T_UNINTERRUPTIBLE},
-		{"a mark worker by the P's mode", PREEMPTED, P_RUNNING, G_RUNNING, .gc_mode = 1, .marking = true, .want = P_GC, .want_thread = T_RUNNABLE},
-		{"a mark worker by its go statement", PREEMPTED, P_RUNNING, G_RUNNING, .marking = true, .worker_known = true, .worker = true, .want = P_GC,
+		{"in a call, as the P says (up to Go 1.25)", ASLEEP, P_SYSCALL, G_RUNNING, .want = P_SYSCALL,
+		 .want_thread = T_SLEEPING},
+		{"in a call, as the goroutine says", ASLEEP, P_RUNNING, G_IN_SYSCALL, .want = P_SYSCALL,
+		 .want_thread = T_SLEEPING},
+		{"in a call, its stack being scanned", IN_D, P_RUNNING, 0x1000 | G_IN_SYSCALL, .want = P_SYSCALL,
+		 .want_thread = T_UNINTERRUPTIBLE},
+		{"a mark worker by the P's mode", PREEMPTED, P_RUNNING, G_RUNNING, .gc_mode = 1, .marking = true,
+		 .want = P_GC, .want_thread = T_RUNNABLE},
+		{"a mark worker by its go statement", PREEMPTED, P_RUNNING, G_RUNNING, .marking = true,
+		 .worker_known = true, .worker = true, .want = P_GC,
 		 .want_thread = T_RUNNABLE},
-		{"no worker by its go statement, whatever the mode", PREEMPTED, P_RUNNING, G_RUNNING, .gc_mode = 1, .marking = true, .worker_known = true,
+		{"no worker by its go statement, whatever the mode", PREEMPTED, P_RUNNING, G_RUNNING, .gc_mode = 1,
+		 .marking = true, .worker_known = true,
 		 .want = P_RUNNING, .want_thread = T_RUNNABLE},
-		{"no worker outside of a GC", PREEMPTED, P_RUNNING, G_RUNNING, .gc_mode = 1, .worker_known = true, .worker = true, .want = P_RUNNING,
+		{"no worker outside of a GC", PREEMPTED, P_RUNNING, G_RUNNING, .gc_mode = 1, .worker_known = true,
+		 .worker = true, .want = P_RUNNING,
 		 .want_thread = T_RUNNABLE},
 		{"halted", ASLEEP, P_GCSTOP, G_RUNNING, .want = P_GCSTOP, .want_thread = T_SLEEPING},
-		{"halted, but it is the one that stops the world", PREEMPTED, P_GCSTOP, G_RUNNING, .stopper = true, .want = P_RUNNING,
+		{"halted, but it is the one that stops the world", PREEMPTED, P_GCSTOP, G_RUNNING, .stopper = true,
+		 .want = P_RUNNING,
 		 .want_thread = T_RUNNABLE},
 		{"taken and not yet marked", PREEMPTED, P_IDLE, G_RUNNING, .want = P_IDLE, .want_thread = T_RUNNABLE},
-		{"no longer one of GOMAXPROCS", PREEMPTED, P_DEAD, G_RUNNING, .want = P_DEAD, .want_thread = T_RUNNABLE},
+		{"no longer one of GOMAXPROCS", PREEMPTED, P_DEAD, G_RUNNING, .want = P_DEAD,
+		 .want_thread = T_RUNNABLE},
 	};
 
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -261,6 +272,46 @@ CASE(rule_2_a_thread_that_is_woken_while_on_its_CPU_takes_the_P_at_once)
 	CHECK_EQ("waits", record(1)->wake_sum, 0);
 }
 
+// netpoll gave thread 1 work: it took P 0, which nothing announces, and wakes the next M.
+CASE(rule_2_a_waker_that_took_its_P_silently_is_seen_when_it_hands_over_another)
+{
+	a_process(3);
+	address_known(0);
+	at(10);
+	seen_asleep(2);
+	seen_asleep(1);
+	at(100);
+	comes(0, 1);
+	takes(1, 0);
+	hands_to(2, 1);
+	at(200);
+	wakes(0, 2);
+	P_IS(0, P_RUNNING, T_ON_CPU, 1);
+	P_TIME(0, P_RUNNING, T_ON_CPU, 100);
+	P_IS(1, P_IDLE, T_RUNNABLE, 2);
+	CHECK_EQ("slot", thread(1)->slot, FIRST_SLOT + 1);
+	// It is given back, and taken by another, before this one leaves: the burst is known all the same.
+	at(250);
+	gives_back(1, 0);
+	idle_list(0);
+	at(260);
+	leaves(0, ASLEEP);
+	P_IS(0, P_IDLE, T_NONE, 0);
+	P_TIME(0, P_RUNNING, T_ON_CPU, 160);
+
+	// Without a hand-over the P is seen when the thread leaves.
+	a_process(3);
+	address_known(0);
+	seen_asleep(2);
+	seen_asleep(1);
+	at(100);
+	comes(0, 1);
+	takes(1, 0);
+	at(200);
+	wakes(0, 2);
+	P_IS(0, P_IDLE, T_NONE, 0);
+}
+
 CASE(rule_2_only_a_waker_of_the_same_process_and_only_a_P_that_is_handed_over)
 {
 	static struct task_struct stranger = {.pid = 77, .tgid = 77};
@@ -433,7 +484,8 @@ CASE(rule_3_a_P_that_was_anothers_was_taken_at_the_burst_s_beginning_not_before_
 		at(300);
 		leaves(0, ASLEEP);
 		P_IS(0, P_RUNNING, T_SLEEPING, 1);
-		P_TIME(0, P_RUNNING, T_ON_CPU, rows[i].running + (rows[i].taken_from_other ? rows[i].taken_from_other - 10 : 0));
+		P_TIME(0, P_RUNNING, T_ON_CPU,
+			rows[i].running + (rows[i].taken_from_other ? rows[i].taken_from_other - 10 : 0));
 		invariants();
 	}
 }
@@ -515,7 +567,8 @@ CASE(rule_4_a_P_that_waits_for_its_thread_is_left_to_that)
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 }
 
-// How far down the idle list a thread without a P looks: past two Ps with nothing new, and one more for each 512 ticks of its burst, up to eight.
+// How far down the idle list a thread without a P looks: past two Ps with nothing new, and one more for each 512 ticks
+// of its burst, up to eight.
 CASE(rule_4_how_many_Ps_with_nothing_new_are_passed)
 {
 	static const struct {
@@ -618,7 +671,8 @@ CASE(rule_4_a_P_that_was_left_unread_is_read_and_nothing_taken_from_its_schedtic
 	CHECK_EQ("schedtick", record(0)->schedtick, 1);
 }
 
-// The end of marking takes Ps from calls: a worker that leaves the CPU looks, though it keeps its P; what ran unannounced was others'.
+// The end of marking takes Ps from calls: a worker that leaves the CPU looks, though it keeps its P; what ran
+// unannounced was others'.
 CASE(rule_4_a_GC_worker_that_leaves_the_CPU_looks_as_well)
 {
 	a_process(3);

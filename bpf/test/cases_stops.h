@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // bpf/world.bpf.c: the world stops and starts.
 
-// Four Ps: thread 1 runs P 0 and will stop the world, P 1 is idle, thread 2 sleeps in a call with P 2, thread 3 runs P 3.
+// Four Ps: thread 1 runs P 0 and will stop the world, P 1 is idle, thread 2 sleeps in a call with P 2, thread 3 runs P
+// 3.
 static void four_ps(void)
 {
 	a_process(4);
@@ -190,7 +191,8 @@ CASE(a_stop_for_which_the_ring_has_no_room_is_counted)
 	stops_world(0, 3);
 	at(400);
 	starts_world(0, 0);
-	CHECK(the_stop() && the_stop()->start == BEGAN + 300 && the_stop()->after[1] == 1, "the next stop is not told rightly");
+	CHECK(the_stop() && the_stop()->start == BEGAN + 300 && the_stop()->after[1] == 1,
+		"the next stop is not told rightly");
 }
 
 CASE(between_windows_stops_are_told_and_no_record_touched)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // Threads and their Ps' D count, targets and how they are found, and what is read of the process's memory.
 
-// D: share of time in which a thread of a P is in uninterruptible sleep. A thread is of a P if it carries it, or carried it last.
+// D: share of time in which a thread of a P is in uninterruptible sleep. A thread is of a P if it carries it, or
+// carried it last.
 
 CASE(d_counts_a_thread_that_carries_its_P)
 {
@@ -347,7 +348,8 @@ CASE(an_m_must_name_the_thread_it_is_read_for)
 		takes(1, 0);
 		at(100);
 		leaves(0, ASLEEP);
-		P_IS(0, rows[i].believed ? P_RUNNING : P_IDLE, rows[i].believed ? T_SLEEPING : T_NONE, rows[i].believed ? 1 : 0);
+		P_IS(0, rows[i].believed ? P_RUNNING : P_IDLE, rows[i].believed ? T_SLEEPING : T_NONE,
+			rows[i].believed ? 1 : 0);
 		CHECK_EQ("m", thread(1)->m, rows[i].believed ? M_AT(1) : 0);
 	}
 }
@@ -494,7 +496,8 @@ CASE(a_P_s_record_is_found_by_its_address_in_the_places_that_its_hash_gives)
 	target->at[place] = FIRST_SLOT + 3;
 	target->at[(place + 1) & (AT_PLACES - 1)] = FIRST_SLOT + 2;
 	slot = 0;
-	CHECK(record_at(target, P_AT(2), &slot) == record(2) && slot == FIRST_SLOT + 2, "not found in its second place");
+	CHECK(record_at(target, P_AT(2), &slot) == record(2) && slot == FIRST_SLOT + 2,
+		"not found in its second place");
 	target->at[(place + 1) & (AT_PLACES - 1)] = 0xffff; // beyond all records
 	CHECK(!record_at(target, P_AT(2), &slot), "found where another one is");
 	for (u64 addr = 0; addr < 100000; addr++)

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A machine for the programs of bpf/ to run on, in user space: a clock that the test sets, CPUs with their current tasks, maps, the memory of
-// the observed process, and a choice of what two CPUs do in which order.
+// A machine for the programs of bpf/ to run on, in user space: a clock that the test sets, CPUs with their current
+// tasks, maps, the memory of the observed process, and a choice of what two CPUs do in which order.
 #ifndef PSCOPE_TEST_MACHINE_H
 #define PSCOPE_TEST_MACHINE_H
 
-// --- the clock -------------------------------------------------------------------------------------------------------------------------
+// --- the clock -----------------------------------------------------------------------------------
 
 static u64 clock_ns;
 static u64 clock_step; // ns by which each point (see below) moves the clock
@@ -14,7 +14,7 @@ u64 bpf_ktime_get_ns(void)
 	return clock_ns;
 }
 
-// --- tasks and CPUs --------------------------------------------------------------------------------------------------------------------
+// --- tasks and CPUs ------------------------------------------------------------------------------
 
 #define CPUS 4
 
@@ -58,10 +58,10 @@ long bpf_probe_read_kernel(void *to, u32 size, const void *from)
 	return 0;
 }
 
-// --- what two CPUs do in which order ---------------------------------------------------------------------------------------------------
+// --- what two CPUs do in which order -------------------------------------------------------------
 
-// Each CPU's program runs on a stack of its own. A point is a place at which the other CPU's program may go on: before and after each atomic
-// operation, and before each helper that reads what another CPU may write.
+// Each CPU's program runs on a stack of its own. A point is a place at which the other CPU's program may go on: before
+// and after each atomic operation, and before each helper that reads what another CPU may write.
 struct side {
 	ucontext_t context;
 	char stack[256 << 10];
@@ -141,7 +141,7 @@ static void start_side(struct side *s, u32 cpu, void (*run)(void))
 	makecontext(&s->context, side_main, 0);
 }
 
-// --- what may fail ---------------------------------------------------------------------------------------------------------------------
+// --- what may fail -------------------------------------------------------------------------------
 
 static void *failing_word; // swaps of this word fail, as if another CPU had been faster
 static u32 failing_swaps;  // so often
@@ -154,7 +154,7 @@ bool swap_fails(void *word)
 	return true;
 }
 
-// --- maps ------------------------------------------------------------------------------------------------------------------------------
+// --- maps ----------------------------------------------------------------------------------------
 
 // Each value is an allocation of its own, so that the address sanitizer sees a program that goes beyond it.
 #define TARGETS 4
@@ -296,7 +296,7 @@ static void clear_maps(void)
 	}
 }
 
-// --- the ring buffer -------------------------------------------------------------------------------------------------------------------
+// --- the ring buffer -----------------------------------------------------------------------------
 
 static union ring_entry {
 	struct interval_event interval;
@@ -319,7 +319,9 @@ void bpf_ringbuf_submit(void *record, u64 flags)
 	u8 kind = *(u8 *)record;
 
 	memcpy(&ring[ring_used++], record,
-	       kind == EVENT_STOP ? sizeof(struct stop_event) : kind == EVENT_INTERVAL ? sizeof(struct interval_event) : sizeof(struct exec_event));
+	       kind == EVENT_STOP     ? sizeof(struct stop_event)
+	       : kind == EVENT_INTERVAL ? sizeof(struct interval_event)
+					: sizeof(struct exec_event));
 	free(record);
 	point();
 }
@@ -340,7 +342,7 @@ long bpf_loop(u32 n, void *callback, void *ctx, u64 flags)
 	return i;
 }
 
-// --- the memory of the observed process ------------------------------------------------------------------------------------------------
+// --- the memory of the observed process ----------------------------------------------------------
 
 #define REGIONS 160 // of the process
 
@@ -357,9 +359,9 @@ static u64 (*hostile_word)(void);
 
 static struct region *region_of(u64 at, u32 size)
 {
-	for (u32 i = 0; i < n_regions; i++)
-		if (at >= regions[i].at && at - regions[i].at <= regions[i].size && size <= regions[i].size - (at - regions[i].at))
-			return &regions[i];
+	for (struct region *r = regions; r < regions + n_regions; r++)
+		if (at >= r->at && at - r->at <= r->size && size <= r->size - (at - r->at))
+			return r;
 	return 0;
 }
 

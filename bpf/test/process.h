@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A Go process on the test's machine: its Ps, its threads with their Ms and goroutines in memory, and what the kernel does with the threads.
-// Threads are numbered from 1, Ps from 0; times are ticks since the case began.
+// A Go process on the test's machine: its Ps, its threads with their Ms and goroutines in memory, and what the kernel
+// does with the threads. Threads are numbered from 1, Ps from 0; times are ticks since the case began.
 #ifndef PSCOPE_TEST_PROCESS_H
 #define PSCOPE_TEST_PROCESS_H
 
@@ -109,14 +109,14 @@ static void *value_at(void *map, u32 key)
 	return v;
 }
 
-// --- time ------------------------------------------------------------------------------------------------------------------------------
+// --- time ----------------------------------------------------------------------------------------
 
 static void at(u64 ticks)
 {
 	clock_ns = (BEGAN + ticks) << TICK_SHIFT;
 }
 
-// --- the runtime -----------------------------------------------------------------------------------------------------------------------
+// --- the runtime ---------------------------------------------------------------------------------
 
 static void p_status(u32 p, u32 status)
 {
@@ -190,7 +190,7 @@ static void set_idle_list(const int *p)
 	poke(link, 0, 8);
 }
 
-// --- the kernel ------------------------------------------------------------------------------------------------------------------------
+// --- the kernel ----------------------------------------------------------------------------------
 
 #define ASLEEP 0x1 // TASK_INTERRUPTIBLE
 #define IN_D 0x2   // TASK_UNINTERRUPTIBLE
@@ -228,7 +228,8 @@ static void wakes(u32 cpu, u32 n)
 
 	this_cpu = cpu;
 	sched_waking((struct bpf_raw_tracepoint_args *)args);
-	if (tasks[n].__state) { // the kernel's own mark comes a little after the tracepoint (kernel/sched/core.c, try_to_wake_up)
+	// The kernel's own mark comes a little after the tracepoint (kernel/sched/core.c, try_to_wake_up).
+	if (tasks[n].__state) {
 		point();
 		tasks[n].__state = TASK_WAKING;
 	}
@@ -274,7 +275,7 @@ static void world_has_started(u32 cpu, u64 ended_ns)
 	world_started(&regs);
 }
 
-// --- a case's beginning ----------------------------------------------------------------------------------------------------------------
+// --- a case's beginning --------------------------------------------------------------------------
 
 static void enter_target(u32 tgid, u32 index)
 {
@@ -370,10 +371,11 @@ static void address_known(u32 p)
 	target->at[place_of(P_AT(p))] = FIRST_SLOT + p;
 }
 
-// --- checks ----------------------------------------------------------------------------------------------------------------------------
+// --- checks --------------------------------------------------------------------------------------
 
 static const char *const state_names[] = {"idle", "running", "syscall", "gcstop", "dead", "gc", "6?", "7?"};
-static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleeping", "uninterruptible", "stopped", "6?", "7?"};
+static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleeping", "uninterruptible", "stopped",
+	"6?", "7?"};
 
 // P p is in this state, carried by thread n (0: none) in this one.
 #define P_IS(p, state_, thread_, n)										\
@@ -381,8 +383,10 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 		u64 w_ = record(p)->word;									\
 														\
 		if (word_state(w_) != (state_) || word_thread(w_) != (thread_) || word_owner(w_) != tid_of(n))	\
-			FAIL("P %d is %s, %s, of thread %d; want %s, %s, of %d", p, state_names[word_state(w_)], thread_names[word_thread(w_)], \
-			     word_owner(w_) ? (int)word_owner(w_) - TGID : 0, state_names[state_], thread_names[thread_], (int)(n)); \
+			FAIL("P %d is %s, %s, of thread %d; want %s, %s, of %d", p, state_names[word_state(w_)], \
+			     thread_names[word_thread(w_)],							\
+			     word_owner(w_) ? (int)word_owner(w_) - TGID : 0, state_names[state_],		\
+			     thread_names[thread_], (int)(n));							\
 	} while (0)
 
 #define P_SINCE(p, ticks) CHECK_EQ("since", (record(p)->word & SINCE_MASK) - (BEGAN & SINCE_MASK), ticks)
@@ -393,7 +397,8 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 		u64 got_ = record(p)->time[(state_) * T_STATES + (thread_)];					\
 														\
 		if (got_ != (ticks))										\
-			FAIL("P %d was %llu ticks %s, %s; want %llu", p, got_, state_names[state_], thread_names[thread_], (u64)(ticks)); \
+			FAIL("P %d was %llu ticks %s, %s; want %llu", p, got_, state_names[state_],		\
+			     thread_names[thread_], (u64)(ticks));						\
 	} while (0)
 
 #define THREAD_IS(n, thread_)											\
@@ -417,8 +422,10 @@ static void invariants(void)
 
 		if (!th)
 			continue;
-		CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot < RECORDS && word_thread(th->word) < T_STATES,
-		      "thread %u has slots %u, %u, %u, word %llx", th->tid, th->slot, th->last_slot, th->d_slot, th->word);
+		CHECK(th->slot <= RECORDS && th->last_slot <= RECORDS && th->d_slot < RECORDS &&
+			      word_thread(th->word) < T_STATES,
+		      "thread %u has slots %u, %u, %u, word %llx", th->tid, th->slot, th->last_slot, th->d_slot,
+			th->word);
 		if (th->d_slot && th->d_slot < RECORDS)
 			in_d[th->d_slot - 1]++;
 	}
@@ -426,7 +433,8 @@ static void invariants(void)
 		for (u32 way = 0; way < THREAD_WAYS; way++) {
 			struct thread_set *keys = map_of(&thread_sets)->at[i].value;
 
-			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u is still about to be entered", keys->key[way]);
+			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u is still about to be entered",
+				keys->key[way]);
 		}
 	for (u32 i = 0; i < records->n_touched; i++) {
 		u32 slot = records->touched[i];
@@ -438,22 +446,25 @@ static void invariants(void)
 		CHECK(((r->birth + sum) & SINCE_MASK) == (r->word & SINCE_MASK),
 		      "the times of P %u sum to %llu, and %lld have passed", r->id, sum,
 		      (s64)((r->word & SINCE_MASK) - (r->birth & SINCE_MASK)));
-		CHECK(word_state(r->word) < P_STATES && word_thread(r->word) < T_STATES, "P %u has no state: %llx", r->id,
+		CHECK(word_state(r->word) < P_STATES && word_thread(r->word) < T_STATES, "P %u has no state: %llx",
+			r->id,
 		      r->word);
-		CHECK(r->d_word >> SINCE_BITS == in_d[slot], "P %u counts %llu threads in D, and %llu are marked as counted in it",
+		CHECK(r->d_word >> SINCE_BITS == in_d[slot],
+			"P %u counts %llu threads in D, and %llu are marked as counted in it",
 		      r->id, r->d_word >> SINCE_BITS, in_d[slot]);
 	}
 }
 
-// How fast two CPUs are, in ns: their clock goes on by step at each point, and by pause when one of them is interrupted.
+// How fast two CPUs are, in ns: their clock goes on by step at each point, and by pause when one of them is
+// interrupted.
 static const struct pace {
 	u64 step, pause;
 } paces[] = {{0, 0}, {1, 0}, {20, 0}, {5, 600}}, *pace;
 
 #define N_PACES (sizeof(paces) / sizeof(paces[0]))
 
-// Every order of two CPUs' programs in which each is interrupted once at most: setup, then a on CPU 0 and b on CPU 1, then check. What setup leaves
-// behind must not depend on the pace.
+// Every order of two CPUs' programs in which each is interrupted once at most: setup, then a on CPU 0 and b on CPU 1,
+// then check. What setup leaves behind must not depend on the pace.
 static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), void (*check)(void))
 {
 	char text[160];
@@ -468,7 +479,9 @@ static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), vo
 				clock_step = pace->step;
 				start_side(&sides[0], 0, a);
 				start_side(&sides[1], 1, b);
-				snprintf(text, sizeof(text), "the order in which CPU %d goes past %u points, then the other past %u, at %llu ns a point and %llu for a pause",
+				snprintf(text, sizeof(text),
+					"the order in which CPU %d goes past %u points, then the other past %u, "
+					"at %llu ns a point and %llu for a pause",
 					 first, i, j, pace->step, pace->pause);
 				doing = text;
 				go_on(&sides[first], i);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The kernel side's code, compiled for user space together with a machine to run on and its test cases. Each case runs in a process of its own.
-// It prints what happened in the Test Anything Protocol; pkg/collector/kerntest makes Go tests of that.
+// The kernel side's code, compiled for user space together with a machine to run on and its test cases. Each case runs
+// in a process of its own. It prints what happened in the Test Anything Protocol; pkg/collector/kerntest makes Go tests
+// of that.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,14 +30,14 @@ int main(int argc, char **argv)
 {
 	int n = 0, failed = 0;
 
-	// Usage: cases [seed of what is random] [name of the only case to run]
+	// Usage: cases [seed of what is random] [what the names of the cases to run begin with]
 	seed_of_run = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
 	setvbuf(stdout, 0, _IOLBF, 0);
 	for (struct test_case *c = first_case; c; c = c->next) {
 		int status = 0;
 		pid_t child;
 
-		if (argc > 2 && strcmp(argv[2], c->name))
+		if (argc > 2 && strncmp(argv[2], c->name, strlen(argv[2])))
 			continue;
 		n++;
 		child = fork();

@@ -126,9 +126,10 @@ func TestServiceAndMonitorChooseTheAgents(t *testing.T) {
 		Spec       struct {
 			Selector            struct{ MatchLabels map[string]string } `json:"selector"`
 			PodMetricsEndpoints []struct {
-				Port        string `json:"port"`
-				Interval    string `json:"interval"`
-				HonorLabels bool   `json:"honorLabels"`
+				Port          string                                         `json:"port"`
+				Interval      string                                         `json:"interval"`
+				HonorLabels   bool                                           `json:"honorLabels"`
+				Authorization struct{ Credentials corev1.SecretKeySelector } `json:"authorization"`
 			} `json:"podMetricsEndpoints"`
 		} `json:"spec"`
 	}](t, m, "PodMonitor")
@@ -149,6 +150,9 @@ func TestServiceAndMonitorChooseTheAgents(t *testing.T) {
 	if service.Spec.ClusterIP != "None" || service.Spec.Ports[0].TargetPort.StrVal != ports[0].Name || monitor.Spec.PodMetricsEndpoints[0].Port != ports[0].Name {
 		t.Errorf("ports %v, %v, %v", ports, service.Spec.Ports, monitor.Spec.PodMetricsEndpoints)
 	}
+	if by := monitor.Spec.PodMetricsEndpoints[0].Authorization.Credentials; by.Name != "pscope-agent" || by.Key != "token" {
+		t.Errorf("the monitor sends the token %+v", by)
+	}
 	for k := range ds.Spec.Template.Annotations {
 		if strings.HasPrefix(k, "prometheus.io/") {
 			t.Errorf("scraped twice: %s", k)
@@ -157,7 +161,7 @@ func TestServiceAndMonitorChooseTheAgents(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	pod := as[appsv1.DaemonSet](t, overlay(t, "token", "prometheus-operator"), "DaemonSet").Spec.Template.Spec
+	pod := as[appsv1.DaemonSet](t, build(t, filepath.Join(kubernetes, "base")), "DaemonSet").Spec.Template.Spec
 	c := pod.Containers[0]
 	if !slices.Contains(c.Args, "--token-file=/etc/pscope/token") {
 		t.Errorf("flags %v", c.Args)
@@ -165,5 +169,32 @@ func TestToken(t *testing.T) {
 	last := pod.Volumes[len(pod.Volumes)-1]
 	if last.Secret == nil || *last.Secret.DefaultMode != 0o400 || c.VolumeMounts[len(c.VolumeMounts)-1].Name != last.Name {
 		t.Errorf("volume %+v", last)
+	}
+}
+
+// No container runs without a seccomp profile: the runtime's own, or the shipped one where that forbids what observing takes.
+func TestSeccompProfiles(t *testing.T) {
+	for _, c := range []struct {
+		components []string
+		kind       corev1.SeccompProfileType
+		file       string
+	}{
+		{nil, corev1.SeccompProfileTypeRuntimeDefault, ""},
+		{[]string{"seccomp"}, corev1.SeccompProfileTypeLocalhost, "pscope.json"},
+	} {
+		p := as[appsv1.DaemonSet](t, overlay(t, c.components...), "DaemonSet").Spec.Template.Spec.SecurityContext.SeccompProfile
+		file := ""
+		if p != nil && p.LocalhostProfile != nil {
+			file = *p.LocalhostProfile
+		}
+		if p == nil || p.Type != c.kind || file != c.file {
+			t.Errorf("with %v: %+v", c.components, p)
+		}
+		if file == "" {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join("..", "seccomp", file)); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -1,34 +1,111 @@
 package api
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/subtle"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
+	"net"
 	"net/http"
-	"os"
+	"net/url"
 	"slices"
 	"strings"
 )
 
-// guard lets requests with the bearer token pass; health is open to all. An empty token guards nothing.
-func guard(token string, next http.Handler) http.Handler {
-	if token == "" {
-		return next
+// access is who may ask over TCP.
+type access struct {
+	token func() string // nil: none is asked for
+	// loopback: the address can be reached from this host only.
+	loopback bool
+	origins  []string // web origins that may ask from a browser
+}
+
+// open says whether a request is let through whoever sends it: those that supervise the agent know no token.
+func open(r *http.Request) bool { return r.URL.Path == "/-/healthy" || r.URL.Path == "/-/ready" }
+
+// guard wraps what is served over TCP. With a token, requests must carry it. Without one, a request that a web page of another origin makes is
+// refused: a browser on this host reaches the loopback address, too. There the name in Host must be the host's own, so that no page gets in by a
+// name of its own that it lets resolve to 127.0.0.1 (DNS rebinding).
+func (a access) guard(next http.Handler) http.Handler {
+	next = allowOrigins(a.origins, next)
+	if a.token == nil {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if !open(r) {
+				if why := cmp.Or(a.wrongHost(r), a.wrongOrigin(r)); why != "" {
+					http.Error(w, why, http.StatusForbidden)
+					return
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
 	}
-	want := sha256.Sum256([]byte(token))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		open := r.URL.Path == "/-/healthy" || r.URL.Path == "/-/ready" || r.Method == http.MethodOptions
-		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		got := sha256.Sum256([]byte(given))
-		if !open && subtle.ConstantTimeCompare(want[:], got[:]) != 1 {
+		// A browser asks by OPTIONS, without the token, whether it may send it; allowOrigins answers and nothing else is done.
+		preflight := r.Method == http.MethodOptions && len(a.origins) > 0
+		if !open(r) && !preflight && !carries(r, a.token()) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="pscope"`)
 			http.Error(w, "This agent asks for its token: send it as \"Authorization: Bearer <token>\" (it is in the file the agent was given with --token-file).", http.StatusUnauthorized)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// carries says whether a request holds the token (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, section 11.1).
+func carries(r *http.Request, token string) bool {
+	scheme, given, ok := strings.Cut(r.Header.Get("Authorization"), " ")
+	want, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(given))
+	return ok && strings.EqualFold(scheme, "Bearer") && subtle.ConstantTimeCompare(want[:], got[:]) == 1
+}
+
+// wrongHost says why a request is refused for the name it was sent to; empty: it is not.
+func (a access) wrongHost(r *http.Request) string {
+	if !a.loopback {
+		return ""
+	}
+	name := r.Host
+	if h, _, err := net.SplitHostPort(name); err == nil {
+		name = h
+	}
+	name = strings.TrimSuffix(strings.ToLower(strings.Trim(name, "[]")), ".")
+	if ip := net.ParseIP(name); name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil && ip.IsLoopback() {
+		return ""
+	}
+	return fmt.Sprintf("This agent asks for no token, so it answers only to the names of this host's loopback address, such as 127.0.0.1 or localhost, not to %q: "+
+		"use one of them, or start the agent with --token-file.", r.Host)
+}
+
+// wrongOrigin says why a request is refused for the web page that makes it; empty: it is not.
+func (a access) wrongOrigin(r *http.Request) string {
+	const next = "start the agent with --token-file, or let the page's origin in with --allow-origins."
+	if origin := r.Header.Get("Origin"); origin != "" {
+		u, err := url.Parse(origin)
+		if err == nil && u.Host == r.Host && u.Host != "" || slices.Contains(a.origins, origin) || slices.Contains(a.origins, "*") {
+			return ""
+		}
+		return fmt.Sprintf("This agent asks for no token, so it answers no web page of another origin (%q): %s", origin, next)
+	}
+	// A page can make a browser fetch an address without an Origin, for example as a picture; the browser says then where it comes from
+	// (W3C, Fetch Metadata Request Headers). What a user types is of no site; programs other than browsers send no such header.
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return ""
+	}
+	return fmt.Sprintf("This agent asks for no token, so it answers nothing that another web page leads to: type the address, %s", next)
+}
+
+// CheckAccess says why an agent may not serve on a TCP address: it can be reached from other hosts, and neither a token nor a client's certificate
+// is asked for. insecure lets anyone in.
+func CheckAccess(listen string, token, clientCA, insecure bool) error {
+	if listen == "" || token || clientCA || insecure {
+		return nil
+	}
+	if addr, err := net.ResolveTCPAddr("tcp", listen); err != nil || isLoopback(addr) {
+		return nil // an address that can't be resolved is refused when it is listened on
+	}
+	return fmt.Errorf("--listen %s can be reached from other hosts, and anyone there could read what the processes of this host do: ask for a token "+
+		"(openssl rand -hex 32 > FILE, --token-file FILE) or for certificates (--tls-cert, --tls-key, --tls-client-ca), listen on 127.0.0.1, "+
+		"or let anyone in with --insecure", listen)
 }
 
 // allowOrigins answers the CORS questions of browsers on the given origins.
@@ -51,31 +128,10 @@ func allowOrigins(origins []string, next http.Handler) http.Handler {
 				return
 			}
 		}
+		if r.Method == http.MethodOptions {
+			http.Error(w, "This origin may not ask this agent from a browser; see --allow-origins.", http.StatusForbidden)
+			return
+		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// LoadTLS reads the certificate and key of the TCP listener, and, if clientCA is not empty, the authority whose certificates
-// clients must show. All are PEM files.
-func LoadTLS(cert, key, clientCA string) (*tls.Config, error) {
-	if cert == "" || key == "" {
-		return nil, fmt.Errorf("TLS needs both --tls-cert and --tls-key")
-	}
-	pair, err := tls.LoadX509KeyPair(cert, key)
-	if err != nil {
-		return nil, fmt.Errorf("the certificate %s and the key %s can't be used: %w; both must be PEM and belong together", cert, key, err)
-	}
-	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
-	if clientCA != "" {
-		pem, err := os.ReadFile(clientCA)
-		if err != nil {
-			return nil, fmt.Errorf("the authority for client certificates can't be read: %w; see --tls-client-ca", err)
-		}
-		c.ClientCAs = x509.NewCertPool()
-		if !c.ClientCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s holds no certificate in PEM form; see --tls-client-ca", clientCA)
-		}
-		c.ClientAuth = tls.RequireAndVerifyClientCert
-	}
-	return c, nil
 }

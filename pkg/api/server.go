@@ -40,8 +40,11 @@ type Options struct {
 	Listen string // TCP address, "127.0.0.1:9477"
 	// TLS secures the TCP listener; LoadTLS makes one from files. nil: plain.
 	TLS *tls.Config
-	// Token is asked of every request over TCP but those to /-/healthy and /-/ready; empty: none is.
-	Token string
+	// Token gives what is asked of every request over TCP but those to /-/healthy and /-/ready; LoadToken makes it from a file. nil: none is asked
+	// for. Then an address beyond loopback needs a TLS that verifies clients, or Insecure.
+	Token func() string
+	// Insecure lets anyone in who reaches the address.
+	Insecure bool
 	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none.
 	AllowOrigins []string
 
@@ -124,11 +127,15 @@ func NewServer(o Options) (*Server, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.TLS == nil && o.Token == "" && !isLoopback(l.Addr()) {
-			s.log.Warn("anyone who reaches the address can read what the processes of this host do: pass --token-file, or --tls-cert, --tls-key and --tls-client-ca", "listen", l.Addr().String())
+		certified := o.TLS != nil && o.TLS.ClientAuth == tls.RequireAndVerifyClientCert
+		if err := CheckAccess(l.Addr().String(), o.Token != nil, certified, o.Insecure); err != nil {
+			_ = l.Close()
+			return nil, err
 		}
-		h := guard(o.Token, allowOrigins(o.AllowOrigins, s.handler))
-		s.add(l, h, o.TLS)
+		if o.Token == nil && !certified && !isLoopback(l.Addr()) {
+			s.log.Warn("anyone who reaches the address can read what the processes of this host do, as --insecure says", "listen", l.Addr().String())
+		}
+		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: o.AllowOrigins}.guard(s.handler), o.TLS)
 	}
 	if o.Socket != "" {
 		l, err := listenUnix(o.Socket, o.SocketMode, o.SocketGroup)

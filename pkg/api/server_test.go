@@ -9,6 +9,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -306,11 +307,11 @@ func TestPromtoolAcceptsMetrics(t *testing.T) {
 
 func TestTokenAndTLS(t *testing.T) {
 	cert, key, pool, clientPair := certificates(t)
-	secure, err := LoadTLS(cert, key, cert)
+	secure, err := LoadTLS(cert, key, cert, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := serve(t, func(o *Options) { o.TLS, o.Token = secure, "secret" })
+	f := serve(t, func(o *Options) { o.TLS, o.Token = secure, func() string { return "secret" } })
 	base := "https://" + f.Addr().String()
 	client := func(withCert bool) *http.Client {
 		c := &tls.Config{RootCAs: pool}

@@ -13,6 +13,7 @@ import (
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -170,8 +171,7 @@ func (s *service) agent() *pb.Agent {
 		out.Lacks = append(out.Lacks, &pb.Lack{What: l.What, Why: l.Why, Fix: l.Fix})
 	}
 	if _, err := s.frequency.read(time.Now()); errors.Is(err, cpufreq.ErrNone) {
-		out.Lacks = append(out.Lacks, &pb.Lack{What: "CPU frequencies", Why: "no CPU has a folder cpufreq in sysfs: the kernel has no frequency driver here, as is usual in virtual machines",
-			Fix: "on bare metal load the CPU's frequency driver (intel_pstate, amd-pstate, acpi-cpufreq, cppc_cpufreq); in a virtual machine there is none"})
+		out.Lacks = append(out.Lacks, &pb.Lack{What: lack.Frequencies, Why: err.Error(), Fix: cpufreq.FixNone})
 	}
 	return out
 }

@@ -41,10 +41,11 @@ type collect struct {
 
 	drainMu  sync.Mutex // guards record, and that events are taken in order
 	record   ringbuf.Record
-	refilled time.Time     // when the budgets of intervals were refilled last
-	wanted   []float64     // scratch of refill
-	untold   uint64        // events of no target that did not fit into the ring
-	orphans  atomic.Uint64 // events of targets that are no more
+	refilled time.Time          // when the budgets of intervals were refilled last
+	wanted   []float64          // scratch of refill
+	renewed  map[uint32]renewed // by thread; only Run's loop touches it
+	untold   uint64             // events of no target that did not fit into the ring
+	orphans  atomic.Uint64      // events of targets that are no more
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
@@ -195,6 +196,7 @@ func (c *collect) Run(ctx context.Context) error {
 		}
 		if due(&sweep, now, sweepEvery) {
 			c.sweepThreads()
+			c.renewWords()
 		}
 		wait := time.Until(snap)
 		if quickly || wait > restMost {

@@ -98,6 +98,9 @@ type Options struct {
 	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For measuring: it costs each event three looks
 	// at the clock.
 	TimeRuns bool
+	// ShowArguments puts the arguments of a process into Target.Cmdline; without it there is only what the process calls itself, since arguments often
+	// hold passwords.
+	ShowArguments bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool
 }

@@ -53,6 +53,13 @@ func (h *heartbeat) silent() bool {
 	return until != 0 && (h.resuming.Load() || monoNow() > until)
 }
 
+// beyond says whether a tick lies beyond the time up to which targets are observed: the agent was stopped in the middle of what it does, and what it would say of the targets at
+// that tick is not so. The loop notices when it comes round.
+func (h *heartbeat) beyond(tick uint64) bool {
+	until := h.until.Load()
+	return until != 0 && int64(tick<<tickShift) > until
+}
+
 // wait gives the loop a moment to bring up to date what is held, and says whether it is.
 func (h *heartbeat) wait() bool {
 	for limit := time.Now().Add(viewsWait); h.silent(); time.Sleep(5 * time.Millisecond) {

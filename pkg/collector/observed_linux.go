@@ -53,7 +53,7 @@ type observed struct {
 	fullReason string      // info.Reason while the governor leaves nothing out
 	migrations *migrations // tier 2; nil unless it is asked for
 	windows    windows
-	blind      bool // the governor leaves nothing but snapshots
+	blind      bool          // the governor leaves nothing but snapshots
 	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
 }
@@ -64,9 +64,13 @@ type observedP struct {
 	id          int32
 	runqDepth   int32
 	runqHist    [pstate.RunqBuckets]uint64
+	runqSum     uint64
+	runqIdle    uint64
+	runqIdleSum uint64
 	schedTick   wide
 	syscallTick wide
 	ledger      ledger
+	renewed     renewed
 	disagreed   bool       // the last snapshot saw something else than the record
 	windowed    *windowedP // what it is estimated by; nil unless the target is observed in windows
 	overcounted uint64     // d_word when its count was last found higher than the threads say; 0: it was not
@@ -511,10 +515,10 @@ func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
 	r := p.rec
 	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
 	shown := p.ledger.show(raw.time, samples)
-	since := sinceTick(raw.now, uint64(raw.word))
+	since := p.renewed.of(uint64(raw.word), sinceTick(raw.now, uint64(raw.word)))
 	*v = pstate.PView{
 		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.c.clock.unix(since), TID: int32(raw.word.owner()),
-		RunqDepth: p.runqDepth, RunqHist: p.runqHist, SchedTick: p.schedTick.total, SyscallTick: p.syscallTick.total,
+		RunqDepth: p.runqDepth, RunqHist: p.runqHist, RunqSum: p.runqSum, RunqIdle: p.runqIdle, RunqIdleSum: p.runqIdleSum, SchedTick: p.schedTick.total, SyscallTick: p.syscallTick.total,
 		Time: shown.durations(), FirstSeen: p.firstSeen,
 		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
 	}

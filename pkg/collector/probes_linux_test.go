@@ -35,7 +35,7 @@ func TestWayOfProbes(t *testing.T) {
 		{"6.1, root", old, works, old, perfProbes, "", ""},
 		{"6.1, four capabilities", old, denied, old, noProbes, "CAP_SYS_ADMIN", "CAP_SYS_ADMIN"},
 		{"no uprobes", old, answer{err: ebpf.ErrNotSupported}, old, noProbes, "neither", "CONFIG_UPROBES"},
-		{"not permitted", answer{err: unix.EPERM}, denied, answer{err: unix.EPERM}, noProbes, "not permitted", "CAP_BPF"},
+		{"not permitted", answer{err: unix.EPERM}, denied, answer{err: unix.EPERM}, noProbes, "not permitted", "cap_bpf"},
 		{"programs do not run", firstThreadOnly, denied, firstThreadOnly, noProbes, "does not run", ""},
 	} {
 		way, why := findProbeWay(func(w probeWay) (bool, error) {

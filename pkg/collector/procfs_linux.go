@@ -214,6 +214,9 @@ func (o *Options) named(pid int32, stat procStat) pstate.Target {
 // describe fills what else /proc says of a process.
 func (o *Options) describe(t *pstate.Target) {
 	if b, err := os.ReadFile(o.procPath(t.PID, "cmdline")); err == nil {
+		if !o.ShowArguments {
+			b, _, _ = bytes.Cut(b, []byte{0})
+		}
 		t.Cmdline = cleantext.Text(strings.TrimSpace(string(bytes.ReplaceAll(b, []byte{0}, []byte{' '}))), cleantext.MaxCmdline)
 	}
 	if b, err := os.ReadFile(o.procPath(t.PID, "cgroup")); err == nil {

@@ -30,6 +30,9 @@ func (o *observed) snapshot(n int) error {
 		return err
 	}
 	now := nowTick()
+	if o.c.heart.beyond(now) {
+		return nil
+	}
 	o.countUncounted()
 	o.resting.since, o.resting.stale, o.resting.snapAt = 0, false, now
 	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
@@ -40,6 +43,12 @@ func (o *observed) snapshot(n int) error {
 				o.roomless = n
 				o.c.o.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
 			}
+		}
+	}
+	idle := 0
+	for i := range o.snap.Ps {
+		if o.snap.Ps[i].OK && o.snap.Ps[i].State == pstate.Idle {
+			idle++
 		}
 	}
 	for i, p := range o.ps {
@@ -53,9 +62,7 @@ func (o *observed) snapshot(n int) error {
 			continue
 		}
 		p.see(seen)
-		if seen.RunqDepth >= 0 {
-			p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
-		}
+		p.countDepth(seen, idle)
 		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
 			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
 			if o.index != 0 {
@@ -85,6 +92,22 @@ func (o *observed) snapshot(n int) error {
 	}
 	o.flush(false)
 	return nil
+}
+
+// countDepth counts the depth of a P's run queue in a snapshot in which so many Ps were idle.
+func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle int) {
+	if seen.RunqDepth < 0 {
+		return
+	}
+	p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
+	p.runqSum += uint64(seen.RunqDepth)
+	if seen.State == pstate.Idle {
+		idle-- // itself
+	}
+	if seen.RunqDepth > 0 && idle > 0 {
+		p.runqIdle++
+		p.runqIdleSum += uint64(seen.RunqDepth)
+	}
 }
 
 // bury marks a P that is beyond GOMAXPROCS.
@@ -208,6 +231,9 @@ func (o *observed) flush(last bool) {
 			continue // there is nothing to tell
 		}
 		raw, _ := read(p.rec)
+		if o.c.heart.beyond(raw.now) {
+			break
+		}
 		out = o.take(out, p, raw, last)
 	}
 	o.scratch = out

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -217,6 +219,7 @@ func TestOtherNamespaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	needs(t, unix.CAP_SYS_ADMIN, "making namespaces")
 	c, rec := collectIn(t, ModeEBPF, nil)
 	dir := t.TempDir()
 	script := fmt.Sprintf("mount -t tmpfs none %[1]s && cp %[2]s %[1]s/pscope-test-target && mount -t proc none /proc && exec %[1]s/pscope-test-target", dir, bin)
@@ -236,6 +239,7 @@ func TestOtherNamespaces(t *testing.T) {
 
 // A server that gives up its privileges after it has started: the kernel then protects it from its own user.
 func TestSetuid(t *testing.T) {
+	needs(t, unix.CAP_SETUID, "becoming another user")
 	c, rec := collectIn(t, ModeEBPF, nil)
 	p := start(t, "GOMAXPROCS=2")
 	seen(t, c, p.cmd.Process.Pid)
@@ -255,6 +259,7 @@ func TestPIDReuseNeverMixes(t *testing.T) {
 	if _, err := os.Stat(last); err != nil {
 		t.Skip("this kernel does not let the next process id be chosen: ", err)
 	}
+	needs(t, unix.CAP_SYS_ADMIN, "choosing the next process id")
 	c, rec := collectIn(t, ModeEBPF, nil)
 	reused := 0
 	for range 8 {

@@ -22,6 +22,9 @@ func (c *collect) readThreads() {
 	threads := make(map[uint32][]pstate.ThreadView, len(byIndex))
 	counted := map[uint32]uint64{} // threads in uninterruptible sleep by the slot, plus one, of the P whose count they are in
 	now := nowTick()
+	if c.heart.beyond(now) {
+		return
+	}
 	c.kernel.threads.each(func(tid uint32, th *kern.ScopeThread) {
 		o := byIndex.at(th.Target)
 		if o == nil || th.Tgid != uint32(o.info.PID) {
@@ -181,7 +184,7 @@ func (o *observed) countStuck(tid uint32, asleep, now uint64) {
 func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstate.ThreadView {
 	w := word(th.Word)
 	v := pstate.ThreadView{
-		TID: int32(tid), P: -1, State: w.thread(), Since: c.clock.unix(sinceTick(now, th.Word)),
+		TID: int32(tid), P: -1, State: w.thread(), Since: c.clock.unix(c.renewed[tid].of(th.Word, sinceTick(now, th.Word))),
 		Comm: cleantext.Name(unix.ByteSliceToString(unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))), cleantext.MaxName),
 	}
 	if s := th.LastSlot; s > 0 && int(s)-1 < len(c.kernel.records) {

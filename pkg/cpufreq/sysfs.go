@@ -48,8 +48,10 @@ type Changes interface {
 }
 
 // ErrNone says that this host shows no CPU frequencies.
-var ErrNone = errors.New("no CPU has a cpufreq folder in sysfs: the kernel has no frequency driver here, as is usual in virtual machines; " +
-	"on the host itself load the driver of the CPU (acpi-cpufreq, intel_pstate, amd-pstate, cppc_cpufreq)")
+var ErrNone = errors.New("no CPU has a cpufreq folder in sysfs: the kernel has no frequency driver here, as is usual in virtual machines")
+
+// FixNone is what to do about it.
+const FixNone = "on bare metal load the CPU's frequency driver (acpi-cpufreq, intel_pstate, amd-pstate, cppc_cpufreq); in a virtual machine there is none"
 
 // Reader reads the kernel's frequency files. It is not safe for concurrent use.
 type Reader struct {

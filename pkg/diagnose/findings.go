@@ -54,7 +54,7 @@ const (
 	overloadedBusy  = 0.8
 	overloadedQueue = 1.0
 	overloadedBad   = 16.0
-	idleShare       = 0.5
+	idleShare       = 0.2 // of looks at the queues
 	dNotable        = 0.05
 	dWarning        = 0.2
 	dCritical       = 0.95 // the alert rule's threshold
@@ -86,23 +86,65 @@ func Find(w *Window) []Finding {
 
 func rank(s Severity) int { return slices.Index([]Severity{Info, Warning, Critical}, s) }
 
+// likeShare is the part of the worst P's share from which on another is said to be like it.
+const likeShare = 0.5
+
 func uninterruptible(w *Window, ps []PWindow) (Finding, bool) {
-	stuck := where(ps, func(p PWindow) bool { return p.Uninterruptible >= dNotable })
-	if len(stuck) == 0 {
-		return Finding{}, false
+	const look = "Look for page faults on slow storage, swap, NFS or FUSE (a memory-mapped file, memory pressure) and for blocking disk calls: " +
+		"the top blocked threads name the thread; cat /proc/<pid>/task/<tid>/stack as root names the kernel function."
+	without := threadsWithoutP(w)
+	held := where(ps, func(p PWindow) bool { return p.Stuck >= dNotable })
+	if len(held) == 0 {
+		if len(without) == 0 {
+			return Finding{}, false
+		}
+		// No P is held up: the share of the Ps' time is none.
+		f := Finding{Kind: Uninterruptible, Severity: Info, Advice: look, Evidence: fmt.Sprintf(
+			"%s in uninterruptible sleep without a P at the end of the range, the longest for %s. They hold up no P.", threads(len(without)), short(time.Duration(w.End-without[0].Since)))}
+		if len(without) >= manyThreads {
+			f.Severity = Warning
+		}
+		return f, true
 	}
-	worst := most(stuck, func(p PWindow) float64 { return p.Uninterruptible })
-	f := Finding{Kind: Uninterruptible, Severity: Info, Ps: indexes(stuck), Value: worst.Uninterruptible,
-		Evidence: fmt.Sprintf("P%d's thread was in uninterruptible sleep %s of %s%s.", worst.P, percent(worst.Uninterruptible), span(w), others(len(stuck))),
-		Advice: "Look for page faults on slow storage, swap, NFS or FUSE (a memory-mapped file, memory pressure) and for blocking disk calls: " +
-			"the top blocked threads name the thread; cat /proc/<pid>/task/<tid>/stack as root names the kernel function."}
+	worst := most(held, func(p PWindow) float64 { return p.Stuck })
+	like := where(held, func(p PWindow) bool { return p.Stuck >= likeShare*worst.Stuck })
+	f := Finding{Kind: Uninterruptible, Severity: Info, Ps: indexes(held), Value: worst.Stuck, Advice: look,
+		Evidence: fmt.Sprintf("P%d was held by a thread in uninterruptible sleep for %s of %s%s.", worst.P, percent(worst.Stuck), span(w), others(len(like)))}
+	if len(without) > 0 {
+		f.Evidence += fmt.Sprintf(" %s in uninterruptible sleep without a P at its end.", threads(len(without)))
+	}
 	switch {
-	case worst.Uninterruptible >= dCritical:
+	case worst.Stuck >= dCritical:
 		f.Severity = Critical
-	case worst.Uninterruptible >= dWarning:
+	case worst.Stuck >= dWarning:
 		f.Severity = Warning
 	}
 	return f, true
+}
+
+// manyThreads without a P in uninterruptible sleep are worth a warning: the runtime makes a new one for each.
+const manyThreads = 50
+
+// sleptLong is from when on a thread's uninterruptible sleep is worth a word though it holds up no P.
+const sleptLong = time.Second
+
+// threadsWithoutP gives the threads that are in uninterruptible sleep at the end of the window, and have been for a while, without carrying a P; the
+// longest first.
+func threadsWithoutP(w *Window) (out []ThreadWindow) {
+	for _, th := range w.Threads {
+		if th.WithoutP && th.State == pstate.Uninterruptible && w.End-th.Since >= int64(sleptLong) {
+			out = append(out, th)
+		}
+	}
+	slices.SortStableFunc(out, func(a, b ThreadWindow) int { return cmp.Compare(a.Since, b.Since) })
+	return out
+}
+
+func threads(n int) string {
+	if n == 1 {
+		return "One thread is"
+	}
+	return fmt.Sprintf("%d threads are", n)
 }
 
 func overloaded(w *Window, ps []PWindow) (Finding, bool) {
@@ -128,16 +170,22 @@ func overloaded(w *Window, ps []PWindow) (Finding, bool) {
 }
 
 func idle(w *Window, ps []PWindow) (Finding, bool) {
-	lazy := where(ps, func(p PWindow) bool { return p.State[pstate.Idle] >= idleShare })
-	queued := where(ps, func(p PWindow) bool { return p.QueueKnown && p.Queue >= overloadedQueue })
-	if len(lazy) == 0 || len(queued) == 0 {
+	waiting := where(ps, func(p PWindow) bool { return p.QueueKnown && p.QueueIdle >= idleShare })
+	if len(waiting) == 0 {
 		return Finding{}, false
 	}
-	worst := most(lazy, func(p PWindow) float64 { return p.State[pstate.Idle] })
-	deep := most(queued, func(p PWindow) float64 { return p.Queue })
-	return Finding{Kind: Idle, Severity: Warning, Ps: indexes(lazy), Value: worst.State[pstate.Idle],
-		Evidence: fmt.Sprintf("P%d was idle %s of %s while %.1f goroutines were queued on P%d on average%s.", worst.P, percent(worst.State[pstate.Idle]), span(w), deep.Queue, deep.P, others(len(lazy))),
-		Advice:   "Idle Ps should have stolen that work. See whether their threads wait for a CPU (cpu_wait), whether the queued P is stuck in uninterruptible sleep, or whether short bursts end before a thief wakes."}, true
+	worst := most(waiting, func(p PWindow) float64 { return p.QueueIdle })
+	f := Finding{Kind: Idle, Severity: Warning, Ps: indexes(waiting), Value: worst.QueueIdle,
+		Evidence: fmt.Sprintf("In %s of %d looks within %s goroutines were queued on P%d, %.1f on average, while another P was idle%s.",
+			percent(worst.QueueIdle), worst.Looks, span(w), worst.P, worst.QueueIdleDepth, others(len(waiting))),
+		Advice: "Idle Ps should have stolen that work: short bursts may have ended before a thief woke."}
+	switch {
+	case worst.Stuck >= dNotable:
+		f.Advice = "The goroutines' P was held by a thread in uninterruptible sleep for part of the time: see that finding first."
+	case len(where(ps, func(p PWindow) bool { return p.Thread[pstate.Runnable]+p.WakeWait >= waitWarning })) > 0:
+		f.Advice = "Threads waited for a CPU in the same time (see cpu_wait): a thief that has none steals nothing."
+	}
+	return f, true
 }
 
 func cpuWait(w *Window, ps []PWindow) (Finding, bool) {
@@ -181,15 +229,39 @@ func stops(w *Window, ps []PWindow) (Finding, bool) {
 	}
 	f := Finding{Kind: Stops, Severity: Warning, Value: share,
 		Evidence: fmt.Sprintf("The world was stopped %d times for %s of %s; the longest took %s (%s%s).", len(w.Stops), percent(share), span(w), short(longest.Duration()), longest.Reason, slowest),
-		Advice:   "Frequent GC stops come from allocating much in a small heap: raise GOGC or GOMEMLIMIT, or allocate less. A long one waits for a P that can't be preempted or has no CPU: look at its state at that moment in the timeline."}
+		Advice:   stopAdvice(w)}
 	if share >= stopCritical {
 		f.Severity = Critical
 	}
 	return f, true
 }
 
+// stopAdvice depends on what the world was stopped for most of the time. Whether the program asks for its collections itself, the runtime says in no
+// reason: so the advice leaves that open.
+func stopAdvice(w *Window) string {
+	by := map[string]time.Duration{}
+	reason := ""
+	for i := range w.Stops {
+		r := w.Stops[i].Reason
+		by[r] += w.Stops[i].Duration()
+		if by[r] > by[reason] {
+			reason = r
+		}
+	}
+	const long = " A long one waits for a P that can't be preempted or has no CPU: look at its state at that moment in the timeline."
+	if strings.HasPrefix(reason, "GC ") {
+		return "Most of it was for garbage collection. If the program calls runtime.GC or debug.FreeOSMemory itself, let it do so less often; " +
+			"else it allocates much in a small heap: raise GOGC or GOMEMLIMIT, or allocate less." + long
+	}
+	return fmt.Sprintf("Most of it was for %q: find in the program what asks for that, and do it less often.", reason) + long
+}
+
 func imbalance(w *Window, ps []PWindow) (Finding, bool) {
 	if len(ps) < 2 {
+		return Finding{}, false
+	}
+	// A P that a sleeping thread holds does no work, and one whose thread waits for a CPU would do more: neither says how the work is spread.
+	if len(where(ps, func(p PWindow) bool { return p.Stuck >= dNotable })) > 0 {
 		return Finding{}, false
 	}
 	busiest := most(ps, func(p PWindow) float64 { return p.Busy() })
@@ -198,13 +270,16 @@ func imbalance(w *Window, ps []PWindow) (Finding, bool) {
 	if spread < imbalanceSpread {
 		return Finding{}, false
 	}
-	queued := where(ps, func(p PWindow) bool { return p.QueueKnown && p.Queue >= overloadedQueue })
+	queued := where(ps, func(p PWindow) bool { return p.QueueKnown && p.QueueIdle >= idleShare })
 	f := Finding{Kind: Imbalance, Severity: Info, Ps: []int32{busiest.P, idlest.P}, Value: spread,
 		Evidence: fmt.Sprintf("P%d was busy %s of %s, P%d %s; the coefficient of variation over %d Ps is %.2f.", busiest.P, percent(busiest.Busy()), span(w), idlest.P, percent(idlest.Busy()), len(ps), variation(ps)),
-		Advice:   "Nothing queues, so there is simply less parallel work than Ps: a lower GOMAXPROCS would do as well, or split the work into more goroutines."}
+		Advice:   "Hardly anything queues while Ps are idle, so there is simply less parallel work than Ps: a lower GOMAXPROCS would do as well, or split the work into more goroutines."}
+	if len(where(ps, func(p PWindow) bool { return !p.QueueKnown })) > 0 {
+		f.Advice = "How many goroutines queue is not known: if none do, there is less parallel work than Ps."
+	}
 	if len(queued) > 0 {
 		f.Severity = Warning
-		f.Advice = "Goroutines queue while other Ps are idle: see the findings on overloaded and idle Ps."
+		f.Advice = "Goroutines queue while other Ps are idle: see the finding on idle Ps."
 	}
 	return f, true
 }

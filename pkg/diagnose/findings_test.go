@@ -22,7 +22,25 @@ func p(id int32, busy float64, edit ...func(*PWindow)) PWindow {
 }
 
 func queue(n float64) func(*PWindow)  { return func(w *PWindow) { w.Queue = n } }
-func dShare(s float64) func(*PWindow) { return func(w *PWindow) { w.Uninterruptible = s } }
+func dShare(s float64) func(*PWindow) { return func(w *PWindow) { w.Uninterruptible, w.Stuck = s, s } }
+
+// lastInD: the P's last thread slept in D while the P was free.
+func lastInD(s float64) func(*PWindow) { return func(w *PWindow) { w.Uninterruptible = s } }
+
+// whileIdle: goroutines were queued while another P was idle, in this share of the looks.
+func whileIdle(s, depth float64) func(*PWindow) {
+	return func(w *PWindow) { w.QueueIdle, w.QueueIdleDepth, w.Looks = s, depth, 600 }
+}
+
+// sleepers are threads in uninterruptible sleep without a P at the end of a minute.
+func sleepers(n int) (out []ThreadWindow) {
+	for i := range n {
+		th := ThreadWindow{WithoutP: true}
+		th.TID, th.State, th.Since = int32(i), pstate.Uninterruptible, 40*second
+		out = append(out, th)
+	}
+	return out
+}
 func runnable(s float64) func(*PWindow) {
 	return func(w *PWindow) { w.Thread[pstate.Runnable] = s }
 }
@@ -40,6 +58,7 @@ func TestFind(t *testing.T) {
 	for name, c := range map[string]struct {
 		ps    []PWindow
 		stops []pstate.Stop
+		ths   []ThreadWindow
 		want  string   // kind/severity, in order
 		says  []string // words in the evidence of the first
 		value float64  // of the first
@@ -51,7 +70,7 @@ func TestFind(t *testing.T) {
 			ps: []PWindow{p(0, 1), p(1, 0), p(2, 0)}, want: "imbalance/info", value: 1, says: []string{"P0 was busy 100 %", "variation over 3 Ps is 1.41"},
 		},
 		"work piles up on one P": {
-			ps: []PWindow{p(0, .95, queue(6)), p(1, .1), p(2, .05)}, want: "overloaded/warning idle/warning imbalance/warning", value: 6,
+			ps: []PWindow{p(0, .95, queue(6), whileIdle(.9, 6.5)), p(1, .1), p(2, .05)}, want: "overloaded/warning idle/warning imbalance/warning", value: 6,
 			says: []string{"P0 was busy 95 %", "6.0 goroutines"},
 		},
 		"every P saturated": {
@@ -59,7 +78,25 @@ func TestFind(t *testing.T) {
 		},
 		"queue not known": {ps: []PWindow{p(0, 1, queue(20), unknownQueue), p(1, .99, unknownQueue)}},
 		"pinned in D": {
-			ps: []PWindow{p(0, 1, dShare(1)), p(1, .5)}, want: "uninterruptible/critical imbalance/info", value: 1, says: []string{"P0's thread", "100 % of 1m0s"},
+			ps: []PWindow{p(0, 1, dShare(1)), p(1, .5)}, want: "uninterruptible/critical", value: 1, says: []string{"P0 was held", "100 % of 1m0s."},
+		},
+		// What only looks like it.
+		"two means that were not at the same time": {ps: []PWindow{p(0, .6, queue(10.6)), p(1, .18)}},
+		"a queue on the P that is idle itself":     {ps: []PWindow{p(0, .6), p(1, .18, queue(10.6))}},
+		"queued while another P was idle": {
+			ps: []PWindow{p(0, .6, queue(4), whileIdle(.3, 10.6)), p(1, .4)}, want: "idle/warning", value: .3,
+			says: []string{"In 30 % of 600 looks", "queued on P0, 10.6 on average, while another P was idle."},
+		},
+		"Ps that are free though their last threads sleep": {ps: []PWindow{p(0, .1, lastInD(.9)), p(1, .1, lastInD(.8))}},
+		"threads in D without a P": {
+			ps: []PWindow{p(0, .1, lastInD(.9)), p(1, .1)}, ths: sleepers(205), want: "uninterruptible/warning",
+			says: []string{"205 threads are in uninterruptible sleep without a P", "the longest for 20s", "no P."},
+		},
+		"a thread in D without a P": {ps: []PWindow{p(0, .1), p(1, .1)}, ths: sleepers(1), want: "uninterruptible/info", says: []string{"One thread is"}},
+		"six of eight Ps held": {
+			ps: []PWindow{p(0, 1, dShare(1)), p(1, 1, dShare(1)), p(2, 1, dShare(1)), p(3, 1, dShare(1)), p(4, 1, dShare(1)), p(5, 1, dShare(.9)),
+				p(6, .1, lastInD(1)), p(7, .1, dShare(.06))},
+			want: "uninterruptible/critical", value: 1, says: []string{"5 more Ps are like it"},
 		},
 		"some D":         {ps: []PWindow{p(0, .4, dShare(.3)), p(1, .4, dShare(.06))}, want: "uninterruptible/warning", value: .3},
 		"a little D":     {ps: []PWindow{p(0, .4, dShare(.06)), p(1, .4)}, want: "uninterruptible/info", value: .06},
@@ -82,7 +119,7 @@ func TestFind(t *testing.T) {
 		},
 		"dead Ps are no part of it": {ps: []PWindow{p(0, .9), p(1, .8), p(2, 0, dead)}},
 	} {
-		w := &Window{Start: 0, End: 60 * second, Ps: c.ps, Stops: c.stops, GOMAXPROCS: int32(len(c.ps))}
+		w := &Window{Start: 0, End: 60 * second, Ps: c.ps, Stops: c.stops, Threads: c.ths, GOMAXPROCS: int32(len(c.ps))}
 		var got []string
 		fs := Find(w)
 		for _, f := range fs {
@@ -120,5 +157,31 @@ func TestTooShortAWindowSaysNothing(t *testing.T) {
 	w := &Window{Start: 0, End: second / 2, Ps: []PWindow{p(0, 1, dShare(1)), p(1, 0)}}
 	if fs := Find(w); len(fs) != 0 {
 		t.Errorf("half a second: %v", fs)
+	}
+}
+
+// TestAdviceOnStopsFitsTheirReason: who calls runtime.GC is not helped by a higher GOGC, and the runtime's reason is the same for both.
+func TestAdviceOnStopsFitsTheirReason(t *testing.T) {
+	for reason, words := range map[string][]string{
+		"GC mark termination": {"runtime.GC", "GOGC"},
+		"read mem stats":      {`"read mem stats"`},
+	} {
+		w := &Window{Start: 0, End: 60 * second, Ps: []PWindow{p(0, .5), p(1, .5)}, GOMAXPROCS: 2}
+		for _, s := range many(1000, 4*time.Millisecond) {
+			s.Reason = reason
+			w.Stops = append(w.Stops, s)
+		}
+		fs := Find(w)
+		if len(fs) != 1 {
+			t.Fatalf("%s: %v", reason, fs)
+		}
+		for _, word := range words {
+			if !strings.Contains(fs[0].Advice, word) {
+				t.Errorf("%s: the advice %q doesn't say %q", reason, fs[0].Advice, word)
+			}
+		}
+		if reason == "read mem stats" && strings.Contains(fs[0].Advice, "GOGC") {
+			t.Errorf("%s: the advice speaks of the collector: %q", reason, fs[0].Advice)
+		}
 	}
 }

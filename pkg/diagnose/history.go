@@ -29,8 +29,11 @@ type pTotals struct {
 	uninterruptible time.Duration
 	stopTime        time.Duration
 	wakeWait        time.Duration
-	runqSeen        uint64  // looks at the run queue
-	runqSum         float64 // goroutines seen in all looks, by the middle of each bucket
+	stuck           time.Duration // held by a thread in uninterruptible sleep
+	runqSeen        uint64        // looks at the run queue
+	runqSum         uint64        // goroutines seen in all looks
+	runqIdle        uint64        // looks with goroutines queued while another P was idle
+	runqIdleSum     uint64        // goroutines seen in those
 	firstSeen       int64
 }
 
@@ -129,22 +132,17 @@ func pointOf(v *pstate.TargetView) point {
 		for s := range pstate.ThreadState(pstate.NumThreadStates) {
 			t.thread[s] = p.ThreadTime(s)
 		}
-		for b, n := range p.RunqHist {
-			t.runqSeen += n
-			t.runqSum += float64(n) * bucketMiddle(b)
+		for _, s := range []pstate.State{pstate.Running, pstate.GC, pstate.Syscall} {
+			t.stuck += p.Time[s][pstate.Uninterruptible]
 		}
+		for _, n := range p.RunqHist {
+			t.runqSeen += n
+		}
+		t.runqSum, t.runqIdle, t.runqIdleSum = p.RunqSum, p.RunqIdle, p.RunqIdleSum
 		pt.ps[i] = t
 	}
 	for _, th := range longestBlocked(v.Threads, maxThreads) {
 		pt.threads = append(pt.threads, threadTotals{tid: th.TID, time: th.Time})
 	}
 	return pt
-}
-
-// bucketMiddle is the depth a bucket of run queue depths stands for: its bounds' middle.
-func bucketMiddle(b int) float64 {
-	if b <= 1 {
-		return float64(pstate.RunqBound(b))
-	}
-	return float64(pstate.RunqBound(b-1)+1+pstate.RunqBound(b)) / 2
 }

@@ -117,6 +117,45 @@ func TestBlockedThreads(t *testing.T) {
 	}
 }
 
+// TestWindowTellsHeldPsFromFree: a P whose last thread sleeps in D while the P is idle is not held by it.
+func TestWindowTellsHeldPsFromFree(t *testing.T) {
+	at := start.Add(100 * time.Second)
+	v := pstate.TargetView{At: at.UnixNano(), Ps: []pstate.PView{
+		{P: 0, FirstSeen: start.UnixNano(), TID: 7, Uninterruptible: 90 * time.Second, RunqSum: 1060, RunqIdle: 50, RunqIdleSum: 100},
+		{P: 1, FirstSeen: start.UnixNano(), Uninterruptible: 90 * time.Second},
+	}}
+	v.Ps[0].RunqHist[0], v.Ps[0].RunqHist[4] = 900, 100
+	v.Ps[0].Time[pstate.Running][pstate.Uninterruptible], v.Ps[0].Time[pstate.Running][pstate.OnCPU] = 90*time.Second, 10*time.Second
+	v.Ps[1].Time[pstate.Idle][pstate.NoThread] = 100 * time.Second
+	for tid := range int32(3) {
+		th := pstate.ThreadView{TID: 6 + tid, State: pstate.Uninterruptible, Since: at.Add(-30 * time.Second).UnixNano()}
+		th.Time[pstate.Uninterruptible] = 30 * time.Second
+		v.Threads = append(v.Threads, th)
+	}
+	w, ok := NewHistory(0).Window(&v, start.UnixNano(), at.UnixNano())
+	if !ok {
+		t.Fatal("no window")
+	}
+	if p := w.Ps[0]; math.Abs(p.Stuck-.9) > 1e-9 || math.Abs(p.Queue-1.06) > 1e-9 || math.Abs(p.QueueIdle-.05) > 1e-9 || p.QueueIdleDepth != 2 || p.Looks != 1000 {
+		t.Errorf("P0: %+v", p)
+	}
+	if p := w.Ps[1]; p.Stuck != 0 || math.Abs(p.Uninterruptible-.9) > 1e-9 {
+		t.Errorf("P1: %+v", p)
+	}
+	without := 0
+	for _, th := range w.Threads {
+		if th.WithoutP {
+			without++
+		}
+		if th.WithoutP == (th.TID == 7) {
+			t.Errorf("thread %d carries P0: %v", th.TID, !th.WithoutP)
+		}
+	}
+	if without != 2 {
+		t.Errorf("%d threads without a P, want 2", without)
+	}
+}
+
 func TestPointsAreBounded(t *testing.T) {
 	src := viewtest.New(1, 1, start)
 	src.Change(0, func(v *pstate.TargetView) {

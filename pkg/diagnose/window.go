@@ -27,10 +27,23 @@ type PWindow struct {
 	State           [pstate.NumStates]float64
 	Thread          [pstate.NumThreadStates]float64
 	Uninterruptible float64 // the D share
-	WakeWait        float64 // handed to a thread that had not run yet
-	Stopped         float64
-	Queue           float64 // mean depth of the run queue; see QueueKnown
-	QueueKnown      bool
+	// Stuck is the share in which a thread in uninterruptible sleep held the P: nothing else could run on it. In the rest of the D share the P's last
+	// thread slept, and the P was free.
+	Stuck          float64
+	WakeWait       float64 // handed to a thread that had not run yet
+	Stopped        float64
+	Queue          float64 // mean depth of the run queue; see QueueKnown
+	QueueKnown     bool
+	QueueIdle      float64 // share of the looks in which goroutines were queued on it while another P was idle
+	QueueIdleDepth float64 // mean depth in those
+	Looks          uint64  // at the run queue
+}
+
+func ratio(part, whole uint64) float64 {
+	if whole == 0 {
+		return 0
+	}
+	return float64(part) / float64(whole)
 }
 
 // Busy is the share in which the P did work: running, gc and syscall.
@@ -42,6 +55,8 @@ func (p *PWindow) Busy() float64 {
 type ThreadWindow struct {
 	pstate.ThreadView
 	In [pstate.NumThreadStates]time.Duration // within the window
+	// WithoutP says that it carries no P at the end of the window. Of a window that ended in the past that is not known, and it is false.
+	WithoutP bool
 }
 
 // Blocked is the time in which the thread could not go on though it was not resting: in uninterruptible sleep, stopped, or waiting
@@ -76,10 +91,13 @@ func window(v *pstate.TargetView, from, to *point) Window {
 			p.Thread[s] = share(t.thread[s] - f.thread[s])
 		}
 		p.Uninterruptible = share(t.uninterruptible - f.uninterruptible)
+		p.Stuck = share(t.stuck - f.stuck)
 		p.WakeWait = share(t.wakeWait - f.wakeWait)
 		p.Stopped = share(t.stopTime - f.stopTime)
 		if looks := t.runqSeen - f.runqSeen; t.runqSeen > f.runqSeen {
-			p.Queue, p.QueueKnown = max(0, (t.runqSum-f.runqSum)/float64(looks)), true
+			p.Queue, p.QueueKnown, p.Looks = ratio(t.runqSum-f.runqSum, looks), true, looks
+			both := t.runqIdle - f.runqIdle
+			p.QueueIdle, p.QueueIdleDepth = ratio(both, looks), ratio(t.runqIdleSum-f.runqIdleSum, both)
 		}
 		w.Ps = append(w.Ps, p)
 	}
@@ -99,6 +117,7 @@ func window(v *pstate.TargetView, from, to *point) Window {
 			th.In[s] = min(d, w.Duration())
 			sum += th.In[s]
 		}
+		th.WithoutP = to.at == v.At && !carriesP(v, th.TID)
 		if sum > 0 {
 			w.Threads = append(w.Threads, th)
 		}
@@ -107,6 +126,11 @@ func window(v *pstate.TargetView, from, to *point) Window {
 		return cmp.Or(cmp.Compare(b.Blocked(), a.Blocked()), cmp.Compare(b.In[pstate.Sleeping], a.In[pstate.Sleeping]), cmp.Compare(a.TID, b.TID))
 	})
 	return w
+}
+
+// carriesP says whether a thread carries a P.
+func carriesP(v *pstate.TargetView, tid int32) bool {
+	return slices.ContainsFunc(v.Ps, func(p pstate.PView) bool { return p.TID == tid })
 }
 
 // longestBlocked gives the n threads that were blocked longest, without touching the order of the views.

@@ -41,6 +41,8 @@ const (
 	OtherUsers = "processes of other users"
 	History    = "lasting history"
 	BothWays   = "socket and address together"
+	// Frequencies is what pkg/cpufreq reads.
+	Frequencies = "CPU frequencies"
 )
 
 // HostPIDs says how an agent in a container sees the host's processes.
@@ -87,6 +89,12 @@ func LastingHistory(err error) Lack {
 // SocketAndAddress is the lack of an agent that could take only one of its two ways to be asked.
 func SocketAndAddress(err error) Lack {
 	return Lack{BothWays, err.Error(), "free what the reason names, or choose another with --socket and --listen, and start the agent again"}
+}
+
+// Unprotected is the lack of an agent that --insecure lets serve on an address beyond loopback.
+func Unprotected(listen string) Lack {
+	return Lack{"protection of " + listen, "--insecure lets anyone who reaches it ask this agent",
+		"start the agent with --token-file, or with --tls-cert, --tls-key and --tls-client-ca, instead"}
 }
 
 // HiddenFromUser is the lack of an agent that may not read the programs of others; which names them.

@@ -158,9 +158,7 @@ func (t *textWriter) hist(s *slot, h hist) {
 		t.sample(s, "_bucket", bound(h.schema, h.first+int32(last)), float64(cum))
 	}
 	t.sample(s, "_bucket", "+Inf", float64(h.count))
-	if h.sumKnown {
-		t.sample(s, "_sum", "", h.sum)
-	}
+	t.sample(s, "_sum", "", h.sum)
 	t.sample(s, "_count", "", float64(h.count))
 }
 
@@ -225,12 +223,7 @@ func (p *protoWriter) float(s *slot, v float64) {
 }
 
 func (p *protoWriter) hist(s *slot, h hist) {
-	d := &dto.Histogram{SampleCount: &h.count, Schema: &h.schema, ZeroThreshold: proto.Float64(0x1p-128), ZeroCount: &h.zero}
-	if h.sumKnown {
-		d.SampleSum = &h.sum
-	} else {
-		d.SampleSum = proto.Float64(math.NaN())
-	}
+	d := &dto.Histogram{SampleCount: &h.count, SampleSum: &h.sum, Schema: &h.schema, ZeroThreshold: proto.Float64(0x1p-128), ZeroCount: &h.zero}
 	ss, deltas := spans(h)
 	for _, sp := range ss {
 		d.PositiveSpan = append(d.PositiveSpan, &dto.BucketSpan{Offset: proto.Int32(sp.Offset), Length: proto.Uint32(sp.Length)})

@@ -73,7 +73,7 @@ var families = []family{
 		}},
 	{Family: Family{"pscope_p_runq_depth_distribution", "How often each depth of the P's run queue was seen.", "", Histogram},
 		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
-			if h := runqHistogram(&p.RunqHist); h.count > 0 {
+			if h := runqHistogram(&p.RunqHist, p.RunqSum); h.count > 0 {
 				w.hist(&s.runqHist, s, h, "", nil)
 			}
 		}},
@@ -260,7 +260,6 @@ type hist struct {
 	counts    []uint64
 	count     uint64 // zero and counts together
 	sum       float64
-	sumKnown  bool
 	classic   []int // indexes into counts after which a classic bucket ends
 	zeroBound bool  // the zero bucket is a classic bucket of its own
 }
@@ -275,7 +274,7 @@ var durationClassic = func() (at []int) {
 }()
 
 func durationHistogram(h *pstate.Histogram) hist {
-	out := hist{schema: pstate.HistSchema, first: pstate.HistMin, counts: h.Buckets[:], sum: h.Sum.Seconds(), sumKnown: true, classic: durationClassic}
+	out := hist{schema: pstate.HistSchema, first: pstate.HistMin, counts: h.Buckets[:], sum: h.Sum.Seconds(), classic: durationClassic}
 	// The count is that of the buckets, whatever a reader in between saw of the field.
 	for _, n := range h.Buckets {
 		out.count += n
@@ -285,10 +284,10 @@ func durationHistogram(h *pstate.Histogram) hist {
 
 var runqClassic = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}
 
-// runqHistogram gives depths: 0 in the zero bucket, the others in powers of two. How many goroutines that were in all was not
-// counted, so there is no sum.
-func runqHistogram(b *[pstate.RunqBuckets]uint64) hist {
-	out := hist{zero: b[0], counts: b[1:], classic: runqClassic, zeroBound: true}
+// runqHistogram gives depths: 0 in the zero bucket, the others in powers of two. Its sum by its count is the mean depth over all looks, ten a second
+// by default: what bursts between two scrapes add is in it.
+func runqHistogram(b *[pstate.RunqBuckets]uint64, sum uint64) hist {
+	out := hist{zero: b[0], counts: b[1:], classic: runqClassic, zeroBound: true, sum: float64(sum)}
 	for _, n := range b {
 		out.count += n
 	}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend/resource/httpadapter"
 
 	"github.com/p-scope/p-scope/pkg/api/grpcwebtext"
+	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
@@ -32,7 +32,15 @@ func (d *Datasource) newResources() backend.CallResourceHandler {
 	mux.HandleFunc("GET /targets", d.serveTargets)
 	mux.HandleFunc("GET /label-values", d.serveLabelValues)
 	mux.HandleFunc("GET /health", d.serveHealth)
-	mux.Handle("POST /"+pscopev1connect.ScopeServiceName+"/{method}", grpcwebtext.Handler(http.HandlerFunc(d.serveScope)))
+	// One route for each procedure of the service, and what an agent is asked for is never made of what a request holds: a path that is decoded twice
+	// would lead out of the service, with the agent's token.
+	methods := pscopev1.File_pscope_v1_scope_proto.Services().ByName("ScopeService").Methods()
+	for i := range methods.Len() {
+		procedure := "/" + pscopev1connect.ScopeServiceName + "/" + string(methods.Get(i).Name())
+		mux.Handle("POST "+procedure, grpcwebtext.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			d.serveScope(w, r, procedure)
+		})))
+	}
 	return httpadapter.New(mux)
 }
 
@@ -189,9 +197,9 @@ func (d *Datasource) serveHealth(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, d.health(r.Context()))
 }
 
-// serveScope passes a call of ScopeService on to an agent and its answer back as it comes, message by message. Which agent: the
+// serveScope passes a call of a procedure of ScopeService on to an agent and its answer back as it comes, message by message. Which agent: the
 // parameter or header "agent" holds its place in the settings (from 0), its host or its address; without it, the first.
-func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request) {
+func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request, procedure string) {
 	if d.broken != nil {
 		writeScopeError(w, r, d.broken)
 		return
@@ -211,7 +219,7 @@ func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request) {
 		// At once: a message must not wait in a buffer.
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL = &url.URL{Scheme: target.URL.Scheme, Host: target.URL.Host, Path: path.Join("/", target.URL.Path, pscopev1connect.ScopeServiceName, r.PathValue("method"))}
+			p.Out.URL = &url.URL{Scheme: target.URL.Scheme, Host: target.URL.Host, Path: strings.TrimSuffix(target.URL.Path, "/") + procedure}
 			p.Out.Host = ""
 			p.Out.Header = protocolHeaders(p.In.Header)
 		},

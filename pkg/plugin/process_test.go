@@ -61,7 +61,7 @@ func startPlugin(t *testing.T) (*services, *plugin.Client) {
 	}
 	cmd := exec.Command(filepath.Join(dir, "gpx_pscope_linux_"+runtime.GOARCH))
 	// Grafana gives plugins no PATH and no HOME.
-	cmd.Env = []string{"GF_VERSION=12.4.0"}
+	cmd.Env = []string{"GF_VERSION=12.4.0", "GF_PLUGIN_ALLOWED_SOCKETS=" + os.Getenv("GF_PLUGIN_ALLOWED_SOCKETS")}
 	client := plugin.NewClient(&plugin.ClientConfig{
 		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true,
 		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: 2, MagicCookieKey: "grafana_plugin_type", MagicCookieValue: "datasource"},

@@ -11,6 +11,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -67,13 +68,13 @@ func startSecureAgent(t *testing.T, server, client identity, token string) (url 
 		}
 		return path
 	}
-	config, err := api.LoadTLS(file("cert.pem", server.cert), file("key.pem", server.key), file("ca.pem", client.cert))
+	config, err := api.LoadTLS(file("cert.pem", server.cert), file("key.pem", server.key), file("ca.pem", client.cert), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := api.NewServer(api.Options{
 		Collector: viewtest.New(1, 2, time.Now().Add(-time.Minute)), Timeline: timeline.New(timeline.Options{}), Host: "web-1", Version: "1.2.3",
-		Listen: "127.0.0.1:0", TLS: config, Token: token, Sys: t.TempDir(),
+		Listen: "127.0.0.1:0", TLS: config, Token: func() string { return token }, Sys: t.TempDir(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -88,8 +88,11 @@ type PView struct {
 	WakeWait        Histogram
 	StopTime        time.Duration // time this P spent halted in stops
 	RunqHist        [RunqBuckets]uint64
-	Migrations      uint64 // see TargetView.Migrations
-	FirstSeen       int64  // Unix nanoseconds
+	RunqSum         uint64 // goroutines seen in all the looks that RunqHist counts
+	// RunqIdle counts the looks in which goroutines were queued on this P while another P was idle, and RunqIdleSum those goroutines.
+	RunqIdle, RunqIdleSum uint64
+	Migrations            uint64 // see TargetView.Migrations
+	FirstSeen             int64  // Unix nanoseconds
 }
 
 // RunqBuckets is the number of buckets of runq depth: bucket 0 counts depth 0, bucket i counts depths in (2^(i-2), 2^(i-1)].

@@ -42,7 +42,7 @@ type Target struct {
 	Key
 	Process   string // base name of the executable
 	Exe       string // path of the executable as the target sees it
-	Cmdline   string // arguments joined by blanks, cut at 1 KiB
+	Cmdline   string // arguments joined by blanks, cut at 1 KiB; only the first one unless the agent may show them (--show-arguments)
 	GoVersion string // "go1.26.8"
 	Module    string // main module path from the build info, may be empty
 	Source    Source

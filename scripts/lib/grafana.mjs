@@ -93,6 +93,7 @@ export async function startViewer(viewer, { port, socket, stateDir, logDir, serv
         GF_PATHS_LOGS: path.join(state, 'log'),
         GF_PATHS_PLUGINS: path.join(state, 'plugins'),
         GF_PATHS_PROVISIONING: path.join(state, 'provisioning'),
+        GF_PLUGIN_PSCOPE_PSCOPE_DATASOURCE_ALLOWED_SOCKETS: socket,
         GF_SERVER_HTTP_ADDR: '127.0.0.1',
         GF_SERVER_HTTP_PORT: String(port),
         GF_LOG_MODE: 'console',

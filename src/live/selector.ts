@@ -3,6 +3,7 @@ import { create } from '@bufbuild/protobuf';
 import { SelectorSchema, type Selector, type Target } from '../gen/pscope/v1/scope_pb';
 import type { ScopeQuery, TargetSelector } from '../query/model';
 import { parsePs } from '../query/ps';
+import { isQuick } from './linear';
 
 /** What one panel wants of the stream of a data source. */
 export interface Demand {
@@ -71,7 +72,7 @@ export interface Matcher {
 
 /**
  * The choice of a query, to be made here because the stream is shared with queries that choose more. Undefined when an expression
- * uses what RE2 has and JavaScript has not: the caller then leaves the choice to the backend.
+ * uses what RE2 has and JavaScript has not, or might take JavaScript long: the caller then leaves the choice to the backend.
  */
 export function matcher(query: Pick<ScopeQuery, 'target' | 'ps'>): Matcher | undefined {
   const { host, process, container, pod, pid } = query.target ?? {};
@@ -103,6 +104,9 @@ export function matcher(query: Pick<ScopeQuery, 'target' | 'ps'>): Matcher | und
 /** The expression anchored at both ends; leading flags as RE2 writes them become JavaScript's. */
 function anchored(expression: string): RegExp | undefined {
   const [, letters = '', rest = expression] = /^\(\?([ims]+)\)(.*)$/s.exec(expression) ?? [];
+  if (!isQuick(rest)) {
+    return undefined;
+  }
   try {
     return new RegExp(`^(?:${rest})$`, `s${letters.replace('s', '')}`);
   } catch {

@@ -1,5 +1,5 @@
-// Command bpf-shared writes the C header of the numbers that the kernel side takes from Go: the states of P-Scope's vocabulary, the bounds of its
-// histograms and the runtime's reasons of stops.
+// Command bpf-shared writes the C header of the numbers that the kernel side takes from Go: the states of P-Scope's
+// vocabulary, the bounds of its histograms and the runtime's reasons of stops.
 //
 //	go run ./tools/bpf-shared -o bpf/shared.h
 //
@@ -44,9 +44,8 @@ func header() ([]byte, error) {
 
 // The first five P states are the Go runtime's own numbers.
 `)
-	states, threads := slices.Sorted(slices.Values(pstate.States())), slices.Sorted(slices.Values(pstate.ThreadStates()))
-	enum(b, "p_state", "P_", states)
-	enum(b, "thread_state", "T_", threads)
+	enum(b, "p_state", "P_", slices.Sorted(slices.Values(pstate.States())))
+	enum(b, "thread_state", "T_", slices.Sorted(slices.Values(pstate.ThreadStates())))
 
 	b.WriteString("// runtime.stwReason of the two stops between which the GC marks.\nenum stop_reason {\n")
 	for _, reason := range []string{"GC mark termination", "GC sweep termination"} {
@@ -59,11 +58,11 @@ func header() ([]byte, error) {
 	}
 	b.WriteString("};\n\n")
 
-	fmt.Fprintf(b, "// Upper bounds in ns of the buckets of a native histogram of schema %d (pstate.HistBound), rounded down: durations are whole ns.\n",
-		pstate.HistSchema)
+	fmt.Fprintf(b, "// Upper bounds in ns of the buckets of a native histogram of schema %d (pstate.HistBound).\n"+
+		"// They are rounded down: durations are whole ns.\n", pstate.HistSchema)
 	fmt.Fprintf(b, "#define WAKE_BUCKETS %d\n#define WAKE_BOUNDS", pstate.HistBuckets)
 	for i := range pstate.HistBuckets {
-		if i%8 == 0 {
+		if i%6 == 0 {
 			b.WriteString(" \\\n\t")
 		} else {
 			b.WriteString(" ")

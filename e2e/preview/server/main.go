@@ -65,7 +65,9 @@ func run(args []string) error {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	host := newPluginHost(*binary, []string{"GF_VERSION=" + grafanaVersion, "GF_EDITION=Open Source"}, log)
+	// As allowed_sockets in [plugin.pscope-pscope-datasource] of a Grafana's configuration.
+	env := []string{"GF_VERSION=" + grafanaVersion, "GF_EDITION=Open Source", "GF_PLUGIN_ALLOWED_SOCKETS=" + *socket}
+	host := newPluginHost(*binary, env, log)
 	hostDone := make(chan struct{})
 	go func() { defer close(hostDone); host.Run(ctx) }()
 	defer func() { stop(); <-hostDone }()

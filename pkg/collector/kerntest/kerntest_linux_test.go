@@ -1,10 +1,12 @@
-// Package kerntest tests the code of bpf/ in user space: it compiles the programs together with a machine for them to run on and a table of cases
-// (bpf/test), and makes a Go test of each case. It needs a C compiler, as the race detector does, and no privileges.
+// Package kerntest tests the code of bpf/ in user space: it compiles the programs together with a machine for them to
+// run on and a table of cases (bpf/test), and makes a Go test of each case. It needs a C compiler, as the race detector
+// does, and no privileges.
 package kerntest
 
 import (
 	"bufio"
 	"bytes"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,8 +18,8 @@ import (
 // sources is where the cases are, from this package's folder.
 const sources = "../../../bpf/test"
 
-// build compiles the cases for programs made for an architecture ("x86" or "arm64", as bpf/kernel.h has them). Both run here: they differ in what the
-// programs read, not in what reads it.
+// build compiles the cases for programs made for an architecture ("x86" or "arm64", as bpf/kernel.h has them). Both run
+// here: they differ in what the programs read, not in what reads it.
 func build(t *testing.T, arch string) (bin string) {
 	t.Helper()
 	cc := os.Getenv("CC")
@@ -30,8 +32,8 @@ func build(t *testing.T, arch string) (bin string) {
 	bin = filepath.Join(t.TempDir(), "cases")
 	cmd := exec.Command(cc, "-std=gnu11", "-O0", "-g", "-fno-omit-frame-pointer", "-fno-strict-aliasing",
 		"-fsanitize=address,undefined", "-fno-sanitize-recover=all",
-		"-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-Wno-unused-function", "-Wno-parentheses",
-		"-Wno-sign-compare", "-Wno-missing-field-initializers", "-Wno-address",
+		"-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-parameter", "-Wno-unused-function",
+		"-Wno-parentheses", "-Wno-sign-compare", "-Wno-missing-field-initializers", "-Wno-address",
 		"-D__TARGET_ARCH_"+arch, "-I", "include", "-o", bin, "run.c")
 	cmd.Dir = sources
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -44,7 +46,11 @@ func TestKernelCode(t *testing.T) {
 	for _, arch := range []string{"x86", "arm64"} {
 		t.Run(arch, func(t *testing.T) {
 			t.Parallel()
-			cases(t, build(t, arch))
+			bin := build(t, arch)
+			cases(t, bin, "1")
+			// And what is random once more with other numbers, which a failure names.
+			seed := strconv.FormatUint(rand.Uint64(), 10)
+			t.Run("seed "+seed, func(t *testing.T) { cases(t, bin, seed, "random_") })
 		})
 	}
 }
@@ -81,6 +87,7 @@ func cases(t *testing.T, bin string, args ...string) {
 		said = nil
 	}
 	if planned != strconv.Itoa(n) || n == 0 || err != nil && !t.Failed() {
-		t.Errorf("the cases did not run to their end: %d results, plan %q, %v\n%s", n, planned, err, strings.Join(said, "\n"))
+		t.Errorf("the cases did not run to their end: %d results, plan %q, %v\n%s", n, planned, err,
+			strings.Join(said, "\n"))
 	}
 }

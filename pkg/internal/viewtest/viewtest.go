@@ -89,6 +89,7 @@ func (t *target) advance(now, started time.Time) {
 		p.Transitions[pstate.Running][pstate.Idle] = uint64(life / time.Millisecond)
 		p.Transitions[pstate.Idle][pstate.Running] = uint64(life / time.Millisecond)
 		p.RunqHist = [pstate.RunqBuckets]uint64{0: uint64(life / (200 * time.Millisecond)), 2: uint64(life / (300 * time.Millisecond))}
+		p.RunqSum = 2 * p.RunqHist[2]
 		p.WakeWait = pstate.Histogram{}
 		for b := 10; b < 20; b++ {
 			p.WakeWait.Buckets[b] = uint64(life/time.Millisecond) / uint64(b)

@@ -86,7 +86,7 @@ func explain(source string, err error) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		e.Why, e.Next = "nothing listens at its address", "Start the agent there, or correct the address in the data source's settings"
 	case errors.Is(err, fs.ErrPermission):
-		e.Why, e.Next = "its socket may not be used by the user Grafana runs as", "Start the agent with --socket-mode 0666, or let Grafana's user into the socket's group"
+		e.Why, e.Next = "its socket may not be used by the user Grafana runs as", "Start the agent with --socket-group "+ownGroup()+", or let Grafana's user into the socket's group"
 	case errors.As(err, &dns):
 		e.Why, e.Next = "its name "+dns.Name+" can't be resolved", "Correct the address in the data source's settings"
 	case e.explainTLS(err):

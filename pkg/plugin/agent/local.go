@@ -7,8 +7,10 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,10 +49,10 @@ func newLocal(s settings.Settings) *Local {
 	l := &Local{start: s.StartAgent, binary: bundledAgent()}
 	if s.SocketChosen {
 		dir := filepath.Dir(s.SocketPath)
-		l.places = []place{{socket: s.SocketPath, data: filepath.Join(dir, "data")}}
+		l.places = []place{{socket: s.SocketPath, data: filepath.Join(dir, "data"), own: strings.HasPrefix(s.SocketPath, settings.OwnDir()+"/")}}
 		return l
 	}
-	own := filepath.Join(os.TempDir(), fmt.Sprintf("pscope-%d", os.Getuid()))
+	own := settings.OwnDir()
 	l.places = []place{
 		{socket: s.SocketPath, data: "/var/lib/pscope"},
 		{socket: filepath.Join(own, "pscope.sock"), data: filepath.Join(own, "data"), own: true},
@@ -171,12 +173,21 @@ func (l *Local) acquire() (*process, error) {
 func (l *Local) commands() []Command {
 	binary := l.binary
 	if binary == "" {
-		return []Command{{"Run an agent on this host", "sudo pscope agent --socket " + shellQuote(l.Socket())}}
+		return []Command{{"Run an agent on this host", fmt.Sprintf("sudo pscope agent --socket %s --socket-group %s", shellQuote(l.Socket()), shellQuote(ownGroup()))}}
 	}
 	return []Command{
-		{"Run the agent as root", fmt.Sprintf("sudo %s agent --socket %s --socket-mode 0666", shellQuote(binary), shellQuote(l.Socket()))},
+		{"Run the agent as root", fmt.Sprintf("sudo %s agent --socket %s --socket-group %s", shellQuote(binary), shellQuote(l.Socket()), shellQuote(ownGroup()))},
 		{"let Grafana start it by itself", lack.SetCap(shellQuote(binary))},
 	}
+}
+
+// ownGroup is the group that Grafana runs as: an agent whose socket belongs to it lets Grafana in and nobody else.
+func ownGroup() string {
+	g, err := user.LookupGroupId(strconv.Itoa(os.Getgid()))
+	if err != nil {
+		return "grafana"
+	}
+	return g.Name
 }
 
 // Commands are the ways to have a local agent, for the health check.

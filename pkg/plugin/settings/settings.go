@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -82,8 +84,10 @@ func Load(s backend.DataSourceInstanceSettings) (Settings, error) {
 		Token: s.DecryptedSecureJSONData["token"], TLSCACert: s.DecryptedSecureJSONData["tlsCACert"],
 		TLSClientCert: s.DecryptedSecureJSONData["tlsClientCert"], TLSClientKey: s.DecryptedSecureJSONData["tlsClientKey"],
 	}
-	if out.SocketPath == "" {
-		out.SocketPath = DefaultSocket
+	if out.SocketPath == "" || out.SocketPath == DefaultSocket {
+		out.SocketPath, out.SocketChosen = DefaultSocket, false
+	} else if err := checkSocket(out.SocketPath); err != nil {
+		return Settings{}, err
 	}
 	for _, a := range j.Agents {
 		if strings.TrimSpace(a) == "" {
@@ -124,6 +128,38 @@ func Load(s backend.DataSourceInstanceSettings) (Settings, error) {
 
 // AgentSample is the distance of samples in an agent's store.
 func (s Settings) AgentSample() time.Duration { return agentSample }
+
+// allowedSockets is the environment variable in which Grafana hands over allowed_sockets of [plugin.pscope-pscope-datasource] in its own
+// configuration.
+const allowedSockets = "GF_PLUGIN_ALLOWED_SOCKETS"
+
+// OwnDir is the plugin's own directory, of the user Grafana runs as.
+func OwnDir() string { return filepath.Join(os.TempDir(), fmt.Sprintf("pscope-%d", os.Getuid())) }
+
+// checkSocket refuses sockets that Grafana's server has not allowed: who may edit a data source could else reach any socket of the host, and have
+// folders made there. Allowed are those below OwnDir, and the paths that allowedSockets names, separated by commas; one that ends in / allows every
+// socket below it.
+func checkSocket(path string) error {
+	e := &Error{Field: "socketPath", Next: fmt.Sprintf("Leave it empty for %s, or let the administrator of Grafana's server add the path to allowed_sockets in "+
+		"[plugin.pscope-pscope-datasource] of Grafana's configuration", DefaultSocket)}
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		e.Why = fmt.Sprintf("%q is no absolute path in its shortest form", path)
+		return e
+	}
+	allowed := []string{OwnDir() + "/"}
+	for p := range strings.SplitSeq(os.Getenv(allowedSockets), ",") {
+		if p = strings.TrimSpace(p); filepath.IsAbs(p) {
+			allowed = append(allowed, p)
+		}
+	}
+	for _, p := range allowed {
+		if path == p || strings.HasSuffix(p, "/") && strings.HasPrefix(path, p) {
+			return nil
+		}
+	}
+	e.Why = fmt.Sprintf("Grafana's server does not allow the socket %q", path)
+	return e
+}
 
 // baseURL checks an address and gives it without a trailing slash. "host:port" alone means http.
 func baseURL(field, text string) (string, error) {

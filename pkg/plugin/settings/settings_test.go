@@ -1,8 +1,10 @@
 package settings
 
 import (
+	"encoding/json"
 	"errors"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 )
 
 func TestLoad(t *testing.T) {
+	t.Setenv(allowedSockets, "/x.sock")
 	for _, c := range []struct {
 		name, json string
 		want       Settings
@@ -40,5 +43,46 @@ func TestLoadRefuses(t *testing.T) {
 		if _, err := Load(backend.DataSourceInstanceSettings{JSONData: []byte(json)}); !errors.As(err, &e) || e.Field != field {
 			t.Errorf("%s: got %v, want an error about %s", json, err, field)
 		}
+	}
+}
+
+// TestOnlyAllowedSockets: who may edit a data source must not reach any socket of Grafana's host, nor have folders made anywhere.
+func TestOnlyAllowedSockets(t *testing.T) {
+	t.Setenv("GF_PLUGIN_ALLOWED_SOCKETS", "/srv/pscope/agent.sock, /srv/agents/ ,relative/")
+	for path, ok := range map[string]bool{
+		"":                                true,
+		DefaultSocket:                     true,
+		OwnDir() + "/pscope.sock":         true,
+		OwnDir() + "/more/x.sock":         true,
+		OwnDir():                          false,
+		OwnDir() + "/../docker.sock":      false,
+		OwnDir() + "-other/pscope.sock":   false,
+		"/srv/pscope/agent.sock":          true,
+		"/srv/pscope/agent.sock2":         false,
+		"/srv/agents/one.sock":            true,
+		"/srv/agents/../../run/x.sock":    false,
+		"/srv/agents":                     false,
+		"/run/docker.sock":                false,
+		"/run/pscope/../docker.sock":      false,
+		"/run/pscope/other.sock":          false,
+		"relative/x.sock":                 false,
+		"@abstract":                       false,
+		"/run/containerd/containerd.sock": false,
+	} {
+		text, err := json.Marshal(map[string]string{"socketPath": path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Load(backend.DataSourceInstanceSettings{JSONData: text})
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", path, err)
+		}
+		if err != nil && !strings.Contains(err.Error(), "allowed_sockets") {
+			t.Errorf("%q: %q does not say what to do", path, err)
+		}
+	}
+	t.Setenv("GF_PLUGIN_ALLOWED_SOCKETS", "")
+	if _, err := Load(backend.DataSourceInstanceSettings{JSONData: []byte(`{"socketPath":"/srv/pscope/agent.sock"}`)}); err == nil {
+		t.Error("a socket that nobody allowed")
 	}
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// In the place of libbpf's header of this name: the test's kernel structures are those of bpf/kernel.h, and nothing needs to be relocated.
+// In the place of libbpf's header of this name: the test's kernel structures are those of bpf/kernel.h, and nothing
+// needs to be relocated.
 #ifndef PSCOPE_TEST_BPF_CORE_READ_H
 #define PSCOPE_TEST_BPF_CORE_READ_H
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// In the place of libbpf's header of this name: the helpers that the programs use, as functions of the test's machine (machine.h).
+// In the place of libbpf's header of this name: the helpers that the programs use, as functions of the test's machine
+// (machine.h).
 #ifndef PSCOPE_TEST_BPF_HELPERS_H
 #define PSCOPE_TEST_BPF_HELPERS_H
 

@@ -11,7 +11,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"strings"
 	"sync"
 
 	"github.com/p-scope/p-scope/pkg/api"
@@ -70,20 +69,23 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 		Attend: newWidth().attend,
 	}
 	// What protects the agent must be right before anything is opened: it never falls back to less.
-	if err := secure(c, &o); err != nil {
+	if err := secure(c, &o, log); err != nil {
 		return err
 	}
 
 	o.Timeline = timeline.New(timeline.Options{MaxBytes: c.IntervalMemory})
 	col, err := collector.New(collector.Options{
 		Mode: c.Mode, Include: c.Include, Exclude: c.Exclude, Sink: o.Timeline, Log: log,
-		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz, CostBudget: budget(c.CostBudget), Migrations: c.Migrations,
+		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz, CostBudget: budget(c.CostBudget), Migrations: c.Migrations, ShowArguments: c.ShowArguments,
 	})
 	if err != nil {
 		return err
 	}
 	own := &withLacks{Collector: col}
 	o.Collector = own
+	if c.Insecure && api.CheckAccess(c.Listen, o.Token != nil, c.TLSClientCA != "", false) != nil {
+		own.lack(lack.Unprotected(c.Listen))
+	}
 
 	if changes := followFrequencies(c.Mode, log); changes != nil {
 		o.FrequencyChanges = changes
@@ -146,21 +148,20 @@ func addr(s *api.Server) string {
 	return ""
 }
 
-// secure reads token and certificates.
-func secure(c *Config, o *api.Options) (err error) {
+// secure reads token and certificates, and sees whether the address may be served on with them.
+func secure(c *Config, o *api.Options, log *slog.Logger) (err error) {
+	o.Insecure = c.Insecure
 	if c.TokenFile != "" {
-		token, err := os.ReadFile(c.TokenFile)
-		if err != nil {
-			return fmt.Errorf("can't read the token: %w; name a readable file with --token-file", err)
-		}
-		if o.Token = strings.TrimSpace(string(token)); o.Token == "" {
-			return fmt.Errorf("%s is empty; write a token into it, for example with 'openssl rand -hex 32'", c.TokenFile)
+		if o.Token, err = api.LoadToken(c.TokenFile, log); err != nil {
+			return err
 		}
 	}
 	if c.TLSCert != "" {
-		o.TLS, err = api.LoadTLS(c.TLSCert, c.TLSKey, c.TLSClientCA)
+		if o.TLS, err = api.LoadTLS(c.TLSCert, c.TLSKey, c.TLSClientCA, log); err != nil {
+			return err
+		}
 	}
-	return err
+	return api.CheckAccess(c.Listen, c.TokenFile != "", c.TLSClientCA != "", c.Insecure)
 }
 
 // bindWithHistory starts the process that keeps the history, and binds socket and address.

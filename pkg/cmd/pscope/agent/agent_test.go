@@ -193,6 +193,7 @@ func TestNeverFallsBackToLessProtection(t *testing.T) {
 	for _, args := range [][]string{
 		{"--token-file", filepath.Join(dir, "absent")},
 		{"--token-file", empty},
+		{"--listen", ":0"},
 		{"--tls-cert", filepath.Join(dir, "absent"), "--tls-key", filepath.Join(dir, "absent")},
 	} {
 		c, err := ParseConfig(append([]string{"--mode", "snapshot", "--socket", "", "--listen", "127.0.0.1:0", "--data-dir", dir}, args...), os.Stderr)
@@ -203,4 +204,29 @@ func TestNeverFallsBackToLessProtection(t *testing.T) {
 			t.Errorf("%v: the agent serves without what was to protect it", args)
 		}
 	}
+}
+
+// TestInsecureIsSaid: in the log and to whoever asks what is missing, as `pscope doctor` does.
+func TestInsecureIsSaid(t *testing.T) {
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	log, _ := start(t, "--socket", socket, "--listen", ":0", "--insecure", "--data-dir", filepath.Join(dir, "data"))
+	if s := log.wait(t, "level=WARN"); !strings.Contains(s, "--insecure") {
+		t.Errorf("the log says %q", s)
+	}
+	log.wait(t, "mode=snapshot")
+	ask, err := (&client.Options{Socket: socket}).Dial()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := ask.ListTargets(t.Context(), connect.NewRequest(&pb.ListTargetsRequest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range list.Msg.GetAgent().GetLacks() {
+		if strings.HasPrefix(l.GetWhat(), "protection of") && strings.Contains(l.GetFix(), "--token-file") {
+			return
+		}
+	}
+	t.Errorf("it does not say that it lets anyone in: %v", list.Msg.GetAgent().GetLacks())
 }

@@ -45,8 +45,10 @@ type Config struct {
 	SampleHz       int
 	CostBudget     float64 // percent of a target's CPU time; 0: no limit
 	Migrations     bool    // count goroutine migrations
+	ShowArguments  bool    // show command lines whole
 
 	TokenFile    string // bearer token every request over TCP must carry
+	Insecure     bool   // let anyone in who reaches the TCP address
 	TLSCert      string // PEM files
 	TLSKey       string
 	TLSClientCA  string
@@ -132,7 +134,7 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	file := fs.String("config", "", "YAML file with settings, named as these flags; flags win")
 	fs.StringVar(&c.Socket, "socket", client.DefaultSocket, "unix socket to serve on; empty for none")
 	mode := fs.String("socket-mode", "0660", "permissions of the socket")
-	fs.StringVar(&c.SocketGroup, "socket-group", "", "group that owns the socket, for example grafana")
+	fs.StringVar(&c.SocketGroup, "socket-group", "", "group that owns the socket, so that its members may ask, for example grafana")
 	fs.StringVar(&c.Host, "host", "", "value of the label host; empty for the host's name")
 	fs.StringVar(&c.Listen, "listen", "127.0.0.1:9477", "TCP address to serve on; empty for none")
 	fs.StringVar(&c.DataDir, "data-dir", "/var/lib/pscope", "directory for the history")
@@ -157,6 +159,8 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what would pass it is left out step by step; 0 for no limit")
 	fs.BoolVar(&c.Migrations, "migrations", false, "count goroutines that move from P to P: for short windows a probe is where goroutines start, as often as cost-budget allows")
 	fs.StringVar(&c.TokenFile, "token-file", "", "file with the token that every request over TCP must carry")
+	fs.BoolVar(&c.Insecure, "insecure", false, "serve on an address beyond loopback though neither a token nor a client's certificate is asked for: anyone who reaches it is let in")
+	fs.BoolVar(&c.ShowArguments, "show-arguments", false, "show the arguments of processes to whoever may ask the agent; they often hold passwords")
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate for TCP, PEM")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
 	fs.StringVar(&c.TLSClientCA, "tls-client-ca", "", "authority whose clients alone are let in (mTLS), PEM")
@@ -246,6 +250,8 @@ func (c *Config) validate() error {
 		return errors.New("tls-cert and tls-key go together; set both or none")
 	case c.TLSClientCA != "" && c.TLSCert == "":
 		return errors.New("tls-client-ca needs tls-cert and tls-key, too")
+	case slices.Contains(c.AllowOrigins, "*") && c.TokenFile == "":
+		return errors.New("allow-origins is *, so that any web page could ask; name the origins, or set token-file, too")
 	case c.Interval < 100*time.Millisecond:
 		return fmt.Errorf("interval is %v; at least 100ms", c.Interval)
 	case c.SnapshotEvery < 10*time.Millisecond:

@@ -62,6 +62,7 @@ func TestConfigErrors(t *testing.T) {
 		{name: "mode", args: []string{"--mode", "magic"}, want: "auto, ebpf or snapshot"},
 		{name: "regexp", args: []string{"--include", "("}, want: "missing closing"},
 		{name: "nowhere to serve", args: []string{"--socket", "", "--listen", ""}, want: "set one of them"},
+		{name: "any page", args: []string{"--allow-origins", "*"}, want: "token-file"},
 		{name: "half of TLS", args: []string{"--tls-cert", "x"}, want: "go together"},
 		{name: "argument", args: []string{"run"}, want: `unexpected argument "run"`},
 		{name: "size", args: []string{"--memory-limit", "much"}, want: "512MiB"},

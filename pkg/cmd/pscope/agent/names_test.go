@@ -115,6 +115,9 @@ func TestHostileNames(t *testing.T) {
 	if target.GetKey().GetPid() != int32(pid) || target.GetProcess() != shown || !strings.HasSuffix(target.GetExe(), shown) {
 		t.Errorf("process %q, exe %q, want %q", target.GetProcess(), target.GetExe(), shown)
 	}
+	if strings.Contains(target.GetCmdline(), "argument") || !strings.HasSuffix(target.GetCmdline(), shown) {
+		t.Errorf("the command line, without --show-arguments, is %q", target.GetCmdline())
+	}
 	for what, text := range map[string]string{"exe": target.GetExe(), "command line": target.GetCmdline(), "cgroup": target.GetCgroup(), "reason": target.GetReason()} {
 		clean(t, what, text)
 	}

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -132,7 +133,7 @@ func examine(ctx context.Context, agent *client.Options, patience time.Duration,
 	looking, cancel := context.WithTimeout(ctx, processesMost)
 	defer cancel()
 	r.Processes, r.hidden, r.Hidden = goProcesses(looking, t.info)
-	r.Lacks = append(append([]collector.Lack{}, t.Lacks...), r.hidden...)
+	r.Lacks = slices.Concat([]collector.Lack{}, t.Lacks, r.hidden, h.lacks())
 	r.decide(h.onlyChildren())
 	r.judge()
 	r.Agent = askAgent(ctx, agent)
@@ -142,6 +143,10 @@ func examine(ctx context.Context, agent *client.Options, patience time.Duration,
 // decide sets the mode in which an agent would work here. onlyChildren is whether memory can be read of one's own children alone, which an agent has none of.
 func (r *Report) decide(onlyChildren bool) {
 	r.Mode = r.Trial.Mode
+	if r.Mode == "" {
+		r.Mode = unknownMode
+		return
+	}
 	if r.Mode == string(collector.ModeEBPF) && r.Trial.Source != pstate.SourceRefused {
 		return
 	}
@@ -154,6 +159,9 @@ func (r *Report) decide(onlyChildren bool) {
 		r.Mode = "none"
 	}
 }
+
+// unknownMode is that of an agent of which nothing could be tried.
+const unknownMode = "unknown"
 
 // judge sets the verdict.
 func (r *Report) judge() {
@@ -295,6 +303,9 @@ func (r *Report) sentence() string {
 		return "Nothing works here: neither eBPF nor reading the memory of another process. Run the agent as root, or see the fixes above."
 	case r.Mode == string(collector.ModeEBPF):
 		return "Limited: eBPF works, but not for everything; see the lines that are not ok."
+	}
+	if r.Mode == unknownMode {
+		return "Not known: what an agent would do here could not be tried; the first line says why."
 	}
 	return "Limited: " + lack.WithoutEBPF + "."
 }

@@ -84,6 +84,7 @@ func TestSnapshotsAreImpossibleUnderYamaWithoutTheCapability(t *testing.T) {
 		{snapshots, []Process{{Observable: "snapshot"}}, true, "snapshot"},
 		{Trial{Mode: "snapshot", Source: pstate.SourceRefused}, nil, false, "none"},
 		{Trial{Mode: "ebpf", Source: pstate.SourceEBPF}, nil, true, "ebpf"},
+		{Trial{Failed: "too slow"}, []Process{{Observable: "snapshot"}}, true, "unknown"},
 		{Trial{Mode: "ebpf", Source: pstate.SourceRefused}, nil, true, "none"},
 	} {
 		r := Report{Trial: &tc.trial, Processes: tc.processes}

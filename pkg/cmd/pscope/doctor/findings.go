@@ -41,6 +41,8 @@ func (t *Trial) findings() []Check {
 // whyUntried is what kept the trial from going on.
 func (t *Trial) whyUntried() string {
 	switch {
+	case t.Mode == "":
+		return "see eBPF"
 	case t.Failed != "":
 		return t.Failed
 	case t.lacks(lack.EBPF) != nil:
@@ -55,7 +57,7 @@ func (t *Trial) eBPF() Check {
 	case l != nil:
 		return Check{Name: name, Tried: true, Result: Missing, Detail: l.Why, Why: lack.WithoutEBPF, Fix: l.Fix}
 	case t.Mode == "":
-		return Check{Name: name, Result: Unknown, Detail: "not tried: " + t.whyUntried()}
+		return Check{Name: name, Result: Unknown, Detail: "not tried: " + t.Failed}
 	}
 	return Check{Name: name, Tried: true, Result: OK, Detail: fmt.Sprintf("%d programs loaded, those of the scheduler attached, in %v", len(t.Programs), round(t.Loading))}
 }

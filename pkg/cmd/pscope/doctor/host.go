@@ -3,6 +3,7 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/collector"
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
@@ -33,6 +35,14 @@ func readHost(root string) *host {
 		h.release = unix.ByteSliceToString(u.Release[:])
 	}
 	return h
+}
+
+// lacks are those of an agent that are the host's alone.
+func (h *host) lacks() []collector.Lack {
+	if _, err := cpufreq.NewReader(filepath.Join(h.root, "sys")).Read(time.Now()); errors.Is(err, cpufreq.ErrNone) {
+		return []collector.Lack{{What: lack.Frequencies, Why: err.Error(), Fix: cpufreq.FixNone}}
+	}
+	return nil
 }
 
 // checks says what there is. worked is whether the trial had eBPF, which needs what is missing then no more.
@@ -116,7 +126,11 @@ func (h *host) frequency() Check {
 	r := cpufreq.NewReader(filepath.Join(h.root, "sys"))
 	cpus, err := r.Read(time.Now())
 	if err != nil {
-		return Check{Name: "CPU frequency", Result: Info, Detail: err.Error() + "; panels about frequency stay empty"}
+		c := Check{Name: "CPU frequency", Result: Info, Detail: err.Error() + "; panels about frequency stay empty"}
+		if errors.Is(err, cpufreq.ErrNone) {
+			c.Fix = cpufreq.FixNone
+		}
+		return c
 	}
 	detail := fmt.Sprintf("cpufreq, %d CPUs read", len(cpus))
 	if driver, err := os.ReadFile(filepath.Join(h.root, "sys/devices/system/cpu/cpu"+cpus[0].CPU, "cpufreq/scaling_driver")); err == nil {

@@ -37,6 +37,9 @@ func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lac
 		}
 		if f.Source != pstate.SourceRefused {
 			p.Observable = string(f.Source)
+			if as.Mode == "" {
+				p.Reason = "by snapshots at least: whether by eBPF could not be tried"
+			}
 		}
 		ps = append(ps, p)
 	}

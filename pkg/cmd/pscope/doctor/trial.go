@@ -26,6 +26,7 @@ const (
 	settleMost    = 3 * time.Second       // likewise, for what is on its way
 	spinEach      = 40 * time.Millisecond // on each CPU, for the samples
 	spinAll       = 4 * time.Second       // on all CPUs together
+	refusedFor    = 2 * time.Second       // a child that is refused as long is not looked at any more
 	workEvery     = 500 * time.Millisecond
 	pollEvery     = 20 * time.Millisecond
 )
@@ -147,15 +148,22 @@ func newCollector(ctx context.Context, patience time.Duration, pid int32) (colle
 func (t *Trial) watch(ctx context.Context, col collector.Collector, c *child, say func(string)) {
 	say("waiting for the child process to be found")
 	pid := c.pid()
-	if !poll(ctx, t.patience, func() bool {
+	var refused time.Time
+	poll(ctx, t.patience, func() bool {
 		for _, target := range col.Targets() {
-			if target.PID == pid {
-				t.Source, t.Reason = target.Source, target.Reason
-				return t.Source != pstate.SourceRefused
+			if target.PID != pid {
+				continue
 			}
+			t.Source, t.Reason = target.Source, target.Reason
+			if t.Source == pstate.SourceRefused && refused.IsZero() {
+				refused = time.Now()
+			}
+			// What refuses a process that has only just started may pass.
+			return t.Source != pstate.SourceRefused || time.Since(refused) > refusedFor
 		}
 		return false
-	}) {
+	})
+	if t.Source == "" || t.Source == pstate.SourceRefused {
 		t.Failed = fmt.Sprintf("the child process had not been found and probed within %v; %s", t.patience, tryAgain)
 		if t.Source == pstate.SourceRefused {
 			t.Failed = "the child process is refused: " + t.Reason
