@@ -188,20 +188,25 @@ static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now
 	return at;
 }
 
-// The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle now.
+// The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle or halted now.
 static __noinline int released(struct target *t, struct thread *th, u64 now)
 {
 	struct p_record *r;
 	struct p_view p;
 	u32 slot, tid;
+	u64 w;
 
 	if (!t || !th || !th->slot)
 		return 0;
 	tid = th->tid;
 	slot = th->slot - 1;
-	th->slot = 0;
 	r = bpf_map_lookup_elem(&p_records, &slot);
-	if (!r || word_owner(load(&r->word)) != tid)
+	w = r ? load(&r->word) : 0;
+	// Handed over to this thread after its m was read: it is on its way to it.
+	if (word_owner(w) == tid && word_state(w) == P_IDLE && word_thread(w) == T_RUNNABLE)
+		return 0;
+	th->slot = 0;
+	if (!r || word_owner(w) != tid)
 		return 0;
 	if (read_p(t, r->addr, &p))
 		return 0;
@@ -217,7 +222,7 @@ static __noinline int released(struct target *t, struct thread *th, u64 now)
 		mv.state = p.status == P_SYSCALL ? P_SYSCALL : P_RUNNING;
 		mv.thread = T_ON_CPU;
 	}
-	given = p_move(t, r, slot, &mv) == MOVED && mv.state == P_IDLE && word_thread(mv.word) == T_ON_CPU;
+	given = p_move(t, r, slot, &mv) == MOVED && (mv.state == P_IDLE || mv.state == P_GCSTOP) && word_thread(mv.word) == T_ON_CPU;
 	seen(r, &p);
 	return given;
 }
@@ -401,7 +406,13 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 				th->handed = now;
 			return;
 		}
-		now = given_back(t, th, now, LAG_GIVEN);
+		u64 stopping = load(&t->stop_start), since;
+		u32 lag = stopping ? LAG_HALTED : LAG_GIVEN;
+
+		since = given_back(t, th, now, lag);
+		if (stopping && elapsed(stopping, since))
+			since = stopping < now ? stopping : now; // no P is halted before
+		now = since;
 		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
 		// end the samples can measure.
 		u64 had = th->slot ? slot_address(th->slot - 1) : 0;
@@ -410,7 +421,7 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			had = 0;
 		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had, false);
 		if (given)
-			lagged(t, th, LAG_GIVEN, now);
+			lagged(t, th, lag, now);
 		return;
 	}
 	// A P that an M has is halted or gone only where the world has stopped: else its own memory need not be asked.

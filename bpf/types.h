@@ -71,7 +71,8 @@ enum lag {
 	LAG_PASSED = 2,	// the burst gave its P to another M and woke that
 	LAG_LOST = 3,	// the burst lost its P in a call, or began in one without a P, and took one later; that may be much later
 	LAG_HANDED = 4,	// the burst began with a P that had been handed to its M, which has yet to take it
-	LAGS = 5,
+	LAG_HALTED = 5,	// the burst gave its P back because the world is being stopped: it wakes who waits for that, which takes longer
+	LAGS = 6,
 };
 
 // What the programs do about a target.

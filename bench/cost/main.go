@@ -196,6 +196,9 @@ func (b *bench) merge(path string) error {
 	}
 	then, now := before.Machine, b.Machine
 	then.Date = now.Date
+	if then.Under == "" {
+		then.Under = now.Under // results from before this was written down
+	}
 	if then != now || before.Procs != b.Procs || before.Rounds != b.Rounds || before.Window != b.Window {
 		return fmt.Errorf("%s is of another machine or of runs of another length: leave out -merge, or measure with -procs %d -rounds %d -window %s there",
 			path, before.Procs, before.Rounds, before.Window)

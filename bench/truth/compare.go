@@ -25,6 +25,7 @@ import (
 // setup is what stays the same from run to run.
 type setup struct {
 	bin, dir  string
+	tool      string // go tool trace as a program of its own; empty: the go command has it
 	run, warm time.Duration
 	edges     bool
 	runtime   bool // compare with the runtime's own log of takes and gives of Ps as well, traced and untraced
@@ -199,7 +200,7 @@ func (s *setup) compare(load, procs string) (*result, error) {
 	if err != nil {
 		return nil, err
 	}
-	t, err := readTrace(o.trace)
+	t, err := readTrace(o.trace, s.tool)
 	if err != nil {
 		return nil, err
 	}

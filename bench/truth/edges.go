@@ -131,7 +131,8 @@ type disagreement struct {
 	how      string
 	state    pstate.State // by P-Scope, on the side on which it is wrong
 	thread   pstate.ThreadState
-	exponent int // of the stretch of the witness's that it lies in, in ns
+	then     pstate.State // what P-Scope has next
+	exponent int          // of the stretch of the witness's that it lies in, in ns
 }
 
 // disagree says how P-Scope came to differ from the witness through the time that a stretch of its own and one of the witness's have in common.
@@ -161,13 +162,17 @@ func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 	for p, in := range s.ps {
 		witness := stretchesTraced(t.edges[p], t.ran[p], t.from, t.to)
 		k := 0
-		for _, seen := range stretchesSeen(in, offset) {
+		all := stretchesSeen(in, offset)
+		for i, seen := range all {
 			for k > 0 && witness[k].from > seen.from {
 				k--
 			}
 			for ; k < len(witness) && witness[k].from < seen.to; k++ {
 				if common := min(seen.to, witness[k].to) - max(seen.from, witness[k].from); common > 0 && seen.held != witness[k].held {
 					d := disagree(seen, witness[k])
+					if i+1 < len(all) {
+						d.then = all[i+1].first.State
+					}
 					sums[d] += time.Duration(common)
 					counts[d]++
 				}
@@ -178,7 +183,7 @@ func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 	kinds := slices.SortedFunc(maps.Keys(sums), func(a, b disagreement) int { return cmp.Compare(sums[b], sums[a]) })
 	n := time.Duration(max(1, len(s.ps))) * time.Duration(t.to-t.from)
 	for _, k := range kinds[:min(len(kinds), 24)] {
-		fmt.Fprintf(w, "    %-24s %v/%v, in a stretch of 1e%d ns: %.3f points, %d times, %v each\n", k.how, k.state, k.thread, k.exponent, 100*float64(sums[k])/float64(n),
+		fmt.Fprintf(w, "    %-24s %v/%v, then %v, in a stretch of 1e%d ns: %.3f points, %d times, %v each\n", k.how, k.state, k.thread, k.then, k.exponent, 100*float64(sums[k])/float64(n),
 			counts[k], sums[k]/time.Duration(counts[k]))
 	}
 }

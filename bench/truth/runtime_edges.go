@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	"math"
 	"os"
 	"os/exec"
@@ -22,8 +21,8 @@ const runtimeEdges = `package runtime
 import _ "unsafe" // for go:linkname
 
 const (
-	pscopePs    = 64
-	pscopeEdges = 1 << 18
+	pscopePs    = 128
+	pscopeEdges = 1 << 17
 )
 
 var (
@@ -62,11 +61,11 @@ func pscopeStart(ps int) {
 //
 //go:linkname pscopeRead
 func pscopeRead(id int) (base int64, n uint32, edges []uint64, held bool) {
-	if id >= pscopePs || id >= len(allp) {
+	if id >= pscopePs {
 		return
 	}
 	n = pscopeCount[id]
-	return pscopeBase, n, pscopeLog[id][:min(n, pscopeEdges)], allp[id].m != 0
+	return pscopeBase, n, pscopeLog[id][:min(n, pscopeEdges)], id < len(allp) && allp[id].m != 0
 }
 `
 
@@ -78,6 +77,8 @@ var runtimeChanges = [][2]string{
 	{"\tgcController.releaseNextGCMarkWorker(pp)\n\n\tgp.m.p = 0\n", "\tpscopeEdge(pp, gp.m, 0)\n"},
 	// syscallingThread.releaseP
 	{"\ttrace := traceAcquire()\n\ts.pp.m = 0\n\ts.mp.p = 0\n", "\tpscopeEdge(s.pp, s.mp, 0)\n"},
+	// procresize, where the current P goes
+	{"\t\t\tgp.m.p.ptr().m = 0\n", "\t\t\tpscopeEdge(gp.m.p.ptr(), gp.m, 0)\n"},
 	// entersyscallHandleGCWait
 	{"\t\tpp := gp.m.p.ptr()\n\t\tpp.m = 0\n\t\tgp.m.p = 0\n", "\t\tpscopeEdge(pp, gp.m, 0)\n"},
 }
@@ -133,7 +134,7 @@ func readRuntimeEdges(path string) (*traced, error) {
 	for len(b) > 0 {
 		id, held, n, kept := int32(next()), next() == 1, next(), next()
 		if kept < n || uint64(len(b)) < 8*kept {
-			return nil, fmt.Errorf("P%d changed hands %d times, of which the runtime's log has %d: take a shorter run", id, n, kept)
+			return nil, fmt.Errorf("the runtime's log has %d of the %d times that P%d changed hands: take a shorter run", kept, n, id)
 		}
 		f := &follower{ran: held}
 		for i := range kept {
@@ -209,9 +210,4 @@ func (t *traced) compare(o *observation) *runtimeResult {
 		Busy: r.Busy, BusySeen: r.BusySeen, Mean: r.Mean, Worst: r.Worst, Moves: r.Moves,
 		Edges: float64(n) / float64(len(t.ps)) / (float64(t.to-t.from) / 1e9),
 	}
-}
-
-func (r *runtimeResult) print(w io.Writer, what string) {
-	fmt.Fprintf(w, "    %s: busy by the runtime's log %.2f %%, by P-Scope %.2f %%, mean error %.2f, worst %.2f; %.0f edges a second and P, %.0f %% seen; trace minus log %+.2f points (mean error %.2f)\n",
-		what, r.Busy, r.BusySeen, r.Mean, r.Worst, r.Edges, 100*r.Moves, r.TraceOff, r.TraceMean)
 }

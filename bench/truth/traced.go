@@ -83,9 +83,9 @@ func (f *follower) account(from, to int64) (a account, moves int) {
 	return a, moves
 }
 
-// readTrace accounts every P of a trace.
-func readTrace(path string) (*traced, error) {
-	w, err := readWire(path)
+// readTrace accounts every P of a trace. The tool is go tool trace as a program of its own, or empty.
+func readTrace(path, tool string) (*traced, error) {
+	w, err := readWire(path, tool)
 	if err != nil {
 		return nil, err
 	}

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -13,11 +15,11 @@ func TestTruth(t *testing.T) {
 		t.Skip("eBPF needs root")
 	}
 	dir := t.TempDir()
-	bin, err := buildWorkload(dir, false)
-	if err != nil {
+	bin := filepath.Join(dir, fmt.Sprintf("truth-%d", os.Getpid()))
+	if err := buildWorkload(bin, true, true); err != nil {
 		t.Fatal(err)
 	}
-	s := &setup{bin: bin, dir: dir, run: 2 * time.Second, warm: 6 * time.Second} // on a host that is busy besides, a program is observed after seconds only
+	s := &setup{bin: bin, dir: dir, runtime: true, run: 2 * time.Second, warm: 6 * time.Second} // on a host that is busy besides, a program is observed after seconds only
 	for _, c := range []struct {
 		load, procs string
 		worst       float64 // of any P, in percentage points of its busy share

@@ -29,8 +29,11 @@ type wire struct {
 }
 
 // readWire reads a trace with go tool trace, which is the one public way to the file's own times.
-func readWire(path string) (*wire, error) {
+func readWire(path, tool string) (*wire, error) {
 	cmd := exec.Command("go", "tool", "trace", "-d=wire", path)
+	if tool != "" {
+		cmd = exec.Command(tool, "-d=wire", path)
+	}
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

@@ -105,6 +105,62 @@ CASE(lag_given_a_P_given_back_before_its_thread_leaves)
 	}
 }
 
+CASE(lag_halted_a_P_given_back_because_the_world_is_being_stopped)
+{
+	u64 end;
+
+	for (u32 by_sample = 0; by_sample < 2; by_sample++) {
+		doing = by_sample ? "a sample sees it" : "no sample sees it";
+		a_process(2);
+		comes(0, 1);
+		takes(1, 0);
+		comes(1, 2);
+		takes(2, 1);
+		at(100);
+		sampled(0);
+		sampled(1);
+		target->lag[LAG_GIVEN] = 10;
+		target->lag[LAG_HALTED] = 40;
+		end = counted_from(500);
+		at(200);
+		stops_world(0, 3);
+		gives_back(2, 1);
+		p_status(1, P_GCSTOP);
+		if (by_sample) {
+			at(300);
+			sampled(1);
+			P_IS(1, P_GCSTOP, T_NONE, 0);
+		}
+		at(end + 40);
+		leaves(1, ASLEEP);
+		P_IS(1, P_GCSTOP, T_NONE, 0);
+		P_TIME(1, P_RUNNING, T_ON_CPU, by_sample ? 300 : end);
+		CHECK_EQ("bursts", target->lag_bursts[LAG_HALTED], CHOSEN);
+		CHECK_EQ("ticks", target->lag_ticks[LAG_HALTED], by_sample ? 1000 : 0);
+		CHECK_EQ("bursts of the other kind", target->lag_bursts[LAG_GIVEN], 0);
+		invariants();
+	}
+	doing = 0;
+
+	// Not before the stop began.
+	a_process(2);
+	comes(0, 1);
+	takes(1, 0);
+	comes(1, 2);
+	takes(2, 1);
+	at(100);
+	sampled(1);
+	target->lag[LAG_HALTED] = 40;
+	at(200);
+	stops_world(0, 3);
+	gives_back(2, 1);
+	p_status(1, P_GCSTOP);
+	at(210);
+	leaves(1, ASLEEP);
+	P_IS(1, P_GCSTOP, T_NONE, 0);
+	P_TIME(1, P_RUNNING, T_ON_CPU, 200);
+}
+
 CASE(a_lag_does_not_reach_back_before_the_burst)
 {
 	a_process(1);

@@ -259,6 +259,53 @@ CASE(rule_2_a_waker_may_pass_its_own_P_on)
 	P_IS(0, P_IDLE, T_RUNNABLE, 2);
 }
 
+CASE(rule_2_a_P_that_the_waker_took_silently_is_seen_when_it_wakes)
+{
+	// Thread 1 comes without a P, takes P 0, hands P 1 to thread 2, gives P 0 back, and that is on its way to thread 3 when thread 1 leaves.
+	for (u32 lost = 0; lost < 2; lost++) {
+		u64 taken = lost ? 60 + 30 : 20;
+
+		doing = lost ? "after it lost another one in a call" : "at the beginning of its burst";
+		a_process(4);
+		address_known(0);
+		comes(0, 1);
+		if (lost) {
+			takes(1, 3);
+			at(50);
+			sampled(0);
+			gives_back(1, 3);
+			idle_list(3, 0, 1);
+			at(60);
+			sampled(0);
+			CHECK_EQ("lost", thread(1)->lost, BEGAN + 60);
+		} else {
+			sampled(0); // so that its m is known
+		}
+		target->lag[LAG_TAKEN] = 20;
+		target->lag[LAG_LOST] = 30;
+		target->lag[LAG_GIVEN] = 5;
+		takes(1, 0);
+		idle_list(1);
+		comes(1, 2);
+		sampled(1);
+		leaves(1, ASLEEP);
+		hands_to(2, 1);
+		at(200);
+		wakes(0, 2);
+		P_IS(1, P_IDLE, T_RUNNABLE, 2);
+		P_IS(0, P_RUNNING, T_ON_CPU, 1);
+		P_TIME(0, P_RUNNING, T_ON_CPU, 200 - taken);
+		CHECK_EQ("the waker's P", thread(1)->slot, FIRST_SLOT + 1);
+		gives_back(1, 0);
+		hands_to(3, 0);
+		at(400);
+		leaves(0, ASLEEP);
+		P_IS(0, P_IDLE, T_NONE, 0);
+		P_TIME(0, P_RUNNING, T_ON_CPU, 395 - taken);
+		invariants();
+	}
+}
+
 CASE(rule_2_a_thread_that_is_woken_while_on_its_CPU_takes_the_P_at_once)
 {
 	about_to_wake();

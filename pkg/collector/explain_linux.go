@@ -48,13 +48,13 @@ const (
 	reportIt  = "report this with the output of 'pscope doctor --json'; until then the agent takes snapshots"
 	newKernel = "use a newer kernel: P-Scope is tested on Linux 6.1 to 7.2; until then the agent takes snapshots"
 	withBTF   = "use a kernel that is built with CONFIG_DEBUG_INFO_BTF=y (current distributions' are); in a container mount /sys; until then the agent takes snapshots"
-	noFilter  = "allow bpf and perf_event_open in the seccomp profile of the container or service"
+	noFilter  = "allow bpf and perf_event_open in the seccomp profile of the container or service; deploy/seccomp/pscope.json does"
 )
 
 // kernelSideHere loads and attaches everything that needs no target, or finds out why that can't be.
 func kernelSideHere(o *Options) (*kernelSide, error) {
-	if lack.ReadHost("/").PIDNamespace {
-		// Everything would load, attach, and see nothing.
+	// Everything would load, attach, and see nothing. In a user namespace of its own besides it does not even load, and that is what stands in the way.
+	if host := lack.ReadHost("/"); host.PIDNamespace && !host.Nested {
 		return nil, &failure{
 			why: "the agent is in a PID namespace of its own, and BPF programs see the host's process numbers: they would find none of its targets",
 			fix: lack.HostPIDs,

@@ -1,3 +1,5 @@
+//go:build linux
+
 package history
 
 import (
@@ -81,13 +83,14 @@ type keeper struct {
 	log    *slog.Logger
 	set    setup
 	temp   string // a directory to remove at the end
-	store  *store.Store
 	warned time.Time
 
 	mu   sync.Mutex // guards what follows
 	out  *gob.Encoder
 	last report
 	api  http.Handler // nil until the database is open
+	// store is set once, under mu; the goroutine that sets it reads it without.
+	store *store.Store
 }
 
 // open opens the database; while it waits for room on the disk it says so once a second. false: the agent is gone.
@@ -153,9 +156,8 @@ func (k *keeper) open() bool {
 
 // ready serves the open database.
 func (k *keeper) ready(s *store.Store) {
-	k.store = s
 	k.mu.Lock()
-	k.api = s.Handler()
+	k.store, k.api = s, s.Handler()
 	k.mu.Unlock()
 	_ = k.report(func(r *report) {
 		r.Open = true
@@ -173,8 +175,8 @@ func (k *keeper) report(change func(r *report)) error {
 	r := k.last
 	self := metrics.Self()
 	r.CPU, r.Resident = self["process_cpu_seconds_total"], self["process_resident_memory_bytes"]
-	if r.Open {
-		r.Losses, r.Samples = k.store.Losses(), k.store.LastSamples()
+	if k.store != nil {
+		r.Losses, r.Samples, r.ClockSteps = k.store.Losses(), k.store.LastSamples(), k.store.ClockSteps()
 		r.Conditions = append(append([]store.Condition(nil), r.Conditions...), k.store.Conditions()...)
 	}
 	return k.out.Encode(r)

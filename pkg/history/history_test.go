@@ -1,3 +1,5 @@
+//go:build linux
+
 package history
 
 import (
@@ -184,5 +186,39 @@ func TestDiskFullAndBack(t *testing.T) {
 	}
 	if got := k.Losses()["history_disk_full"]; got < lost {
 		t.Errorf("losses went from %d to %d when the child was restarted", lost, got)
+	}
+}
+
+// The states of a clock that was an hour ahead are put aside when it is right again; new ones are there within seconds, and it is named.
+func TestClockThatWasAhead(t *testing.T) {
+	k := keep(t, nil)
+	now := time.Now().Truncate(time.Second)
+	put := func(from time.Time, n int) {
+		for i := range n {
+			k.put(from.Add(time.Duration(i) * time.Second))
+			if i%10 == 9 {
+				k.settle() // the queue holds 30
+			}
+		}
+		k.settle()
+	}
+	put(now.Add(-10*time.Minute), 60)
+	put(now.Add(time.Hour), 60)
+	put(now, 20)
+	at := now.Add(19 * time.Second)
+	if n := k.value(at, `count_over_time(go_runtime_gomaxprocs{process="server-0"}[20s])`); n != 20 {
+		t.Errorf("%v of the 20 states after the clock was right are there", n)
+	}
+	if n := k.value(now.Add(-10*time.Minute+59*time.Second), states); n < 59 {
+		t.Errorf("%v of the 60 states before are there", n)
+	}
+	if n := k.value(now.Add(time.Hour+time.Minute), `count_over_time(go_runtime_gomaxprocs{process="server-0"}[59m])`); n != 0 {
+		t.Errorf("%v states lie in the future", n)
+	}
+	if c := k.Conditions(); len(c) == 0 || !strings.Contains(c[0].Why, "set back") {
+		t.Errorf("conditions: %+v", c)
+	}
+	if self := k.Self(); self["pscope_history_clock_steps_total"] == 0 || self["pscope_history_up"] != 1 {
+		t.Errorf("self: %v", self)
 	}
 }

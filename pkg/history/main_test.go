@@ -1,3 +1,5 @@
+//go:build linux
+
 package history
 
 import (
@@ -37,12 +39,12 @@ func TestMain(m *testing.M) {
 // kept is a history with a real child, to which states are handed over at will or by the clock.
 type kept struct {
 	*Supervisor
-	t   *testing.T
+	t   testing.TB
 	srv *httptest.Server
 	src *viewtest.Source
 }
 
-func keep(t *testing.T, change func(o *Options)) *kept {
+func keep(t testing.TB, change func(o *Options)) *kept {
 	t.Helper()
 	o := Options{Store: store.Options{Dir: t.TempDir(), Host: "h", Retention: 7 * 24 * time.Hour, MaxBytes: -1}, MemoryLimit: 160 << 20,
 		LogLevel: slog.LevelError, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
@@ -57,8 +59,10 @@ func keep(t *testing.T, change func(o *Options)) *kept {
 }
 
 // put hands over a state of the given moment.
-func (k *kept) put(at time.Time) {
-	k.queue.put(at.UnixMilli(), metrics.Snapshot{Views: k.src.Views(at)})
+func (k *kept) put(at time.Time) { k.queue.put(at.UnixMilli(), k.views(at)) }
+
+func (k *kept) views(at time.Time) metrics.Snapshot {
+	return metrics.Snapshot{Views: k.src.Views(at), Targets: k.src.Targets(), Mode: "ebpf"}
 }
 
 // settle waits until the child has answered for everything.
@@ -67,7 +71,7 @@ func (k *kept) settle() {
 	eventually(k.t, "the child to take everything", func() bool { n, _ := k.queue.state(); return n == 0 })
 }
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(end) {

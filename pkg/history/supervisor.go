@@ -1,3 +1,5 @@
+//go:build linux
+
 package history
 
 import (
@@ -11,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,6 +60,9 @@ type Supervisor struct {
 	restarts uint64
 	losses   map[string]uint64 // of the children that ended
 	lastCPU  float64           // the same
+	steps    uint64            // the same: of the clock
+	stepped  store.Condition   // the last step's, which outlives the child that met it
+	stepAt   time.Time
 }
 
 // child is one life of the process.
@@ -194,6 +200,14 @@ func (s *Supervisor) live() (reopen bool, err error) {
 		s.losses[reason] += n
 	}
 	s.lastCPU += c.last.CPU
+	s.steps += c.last.ClockSteps
+	if c.last.ClockSteps > 0 {
+		for _, cond := range c.last.Conditions {
+			if cond.What == store.ClockStepped {
+				s.stepped, s.stepAt = cond, time.Now()
+			}
+		}
+	}
 	reopen = c.last.Reopen
 	s.mu.Unlock()
 	if err == nil {
@@ -353,15 +367,16 @@ func (s *Supervisor) Self() map[string]float64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := map[string]float64{"pscope_history_restarts_total": float64(s.restarts), "pscope_history_up": 0}
-	cpu := s.lastCPU
+	cpu, steps := s.lastCPU, s.steps
 	if s.child != nil {
 		cpu += s.child.last.CPU
+		steps += s.child.last.ClockSteps
 		out["pscope_history_resident_memory_bytes"] = s.child.last.Resident
-		if s.child.last.Open && len(s.child.last.Conditions) == 0 {
+		if writes(&s.child.last) {
 			out["pscope_history_up"] = 1
 		}
 	}
-	out["pscope_history_cpu_seconds_total"] = cpu
+	out["pscope_history_cpu_seconds_total"], out["pscope_history_clock_steps_total"] = cpu, float64(steps)
 	return out
 }
 
@@ -377,7 +392,20 @@ func (s *Supervisor) Conditions() []store.Condition {
 		return append([]store.Condition{{What: "history", Why: fmt.Sprintf("its process has not written anything for %d s", int(time.Since(c.waiting).Seconds())),
 			Fix: "see whether the disk of --data-dir (" + s.opts.Store.Dir + ") answers"}}, c.last.Conditions...)
 	}
-	return c.last.Conditions
+	out := slices.Clone(c.last.Conditions)
+	stepped := func(c store.Condition) bool { return c.What == store.ClockStepped }
+	if !s.stepAt.IsZero() && time.Since(s.stepAt) < stepShown && !slices.ContainsFunc(out, stepped) {
+		out = append(out, s.stepped)
+	}
+	return out
+}
+
+// stepShown is how long a step of the clock is shown after the child that met it was replaced.
+const stepShown = time.Hour
+
+// writes says whether a child that reports this writes and answers.
+func writes(r *report) bool {
+	return r.Open && !slices.ContainsFunc(r.Conditions, func(c store.Condition) bool { return c.What != store.ClockStepped })
 }
 
 // serving gives the child once its database is open, or waits for it.

@@ -1,3 +1,5 @@
+//go:build linux
+
 package history
 
 import (
@@ -36,6 +38,7 @@ type report struct {
 	Open       bool   // the database is open
 	Samples    uint64 // of the last second
 	Losses     map[string]uint64
+	ClockSteps uint64
 	Conditions []store.Condition
 	CPU        float64 // seconds of CPU time used so far
 	Resident   float64 // bytes

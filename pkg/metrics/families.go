@@ -207,6 +207,11 @@ var families = []family{
 	self(Family{"process_resident_memory_bytes", "Resident memory of the agent.", "bytes", Gauge}),
 	self(Family{"process_open_fds", "Open file descriptors of the agent.", "", Gauge}),
 	self(Family{"process_start_time_seconds", "When the agent started, in seconds since the Unix epoch.", "seconds", Gauge}),
+	self(Family{"pscope_history_up", "1 if the process that keeps the history writes and answers, else 0.", "", Gauge}),
+	self(Family{"pscope_history_restarts_total", "Times that process was started again.", "", Counter}),
+	self(Family{"pscope_history_clock_steps_total", "Steps of the wall clock that the history has met.", "", Counter}),
+	self(Family{"pscope_history_cpu_seconds_total", "User and system CPU time of the process that keeps the history.", "seconds", Counter}),
+	self(Family{"pscope_history_resident_memory_bytes", "Resident memory of the process that keeps the history.", "bytes", Gauge}),
 	{Family: Family{"pscope_build_info", "The agent's version; always 1.", "", Gauge},
 		agent: func(w *walk, snap *Snapshot) {
 			w.agentFloat(1, "version", w.set.version, "goversion", w.set.goVersion, "goarch", w.set.goArch, "mode", snap.Mode)

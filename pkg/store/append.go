@@ -186,6 +186,13 @@ func (s *Store) Losses() map[string]uint64 {
 	return maps.Clone(s.losses)
 }
 
+// ClockSteps is how often the clock was set since Open.
+func (s *Store) ClockSteps() uint64 {
+	s.lossMu.Lock()
+	defer s.lossMu.Unlock()
+	return s.steps
+}
+
 // LastSamples is how many samples the last state had: as many are missing where one could not be written.
 func (s *Store) LastSamples() uint64 {
 	s.lossMu.Lock()

@@ -16,11 +16,14 @@ import (
 // clockSlack is how far the clock may be put right without further ado: samples wait until it has passed the last one again.
 const clockSlack = 5 * time.Second
 
+// oldestState is how old a state that waits to be written may be when the databases are opened.
+const oldestState = 30 * time.Second
+
 // stepShown is how long a step of the clock is shown as a condition.
 const stepShown = time.Hour
 
-// clockWas is What of a step's condition.
-const clockWas = "history without a gap"
+// ClockStepped is What of the condition that names a step of the clock.
+const ClockStepped = "history without a gap"
 
 // checkClock compares the moment of a state with the one before. skip: it is not written, and that is all.
 //
@@ -53,7 +56,7 @@ func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02
 
 func (s *Store) step(why string) {
 	s.opts.Log.Warn("the clock was set", "what", why)
-	s.set(Condition{What: clockWas, Why: why, Fix: "nothing is to be done; if it happens often, see what sets the clock (chronyc tracking, timedatectl)"})
+	s.set(Condition{What: ClockStepped, Why: why, Fix: "nothing is to be done; if it happens often, see what sets the clock (chronyc tracking, timedatectl)"})
 	s.lossMu.Lock()
 	defer s.lossMu.Unlock()
 	s.steps++
@@ -62,8 +65,8 @@ func (s *Store) step(why string) {
 
 // forgetSteps takes an old step from the conditions; the caller holds lossMu.
 func (s *Store) forgetSteps() {
-	if _, ok := s.conditions[clockWas]; ok && time.Since(s.stepAt) > stepShown {
-		delete(s.conditions, clockWas)
+	if _, ok := s.conditions[ClockStepped]; ok && time.Since(s.stepAt) > stepShown {
+		delete(s.conditions, ClockStepped)
 	}
 }
 
@@ -71,10 +74,10 @@ func (s *Store) forgetSteps() {
 // right, because it is behind now (a machine without a battery for its clock begins in 1970). So they are kept, and not shown.
 const ahead = "ahead"
 
-// putAside moves what lies more than clockSlack ahead of the clock out of a database, and closes it. The log is written out as blocks, since a
+// putAside moves what lies ahead of the clock, less oldestState, out of a database, and closes it. The log is written out as blocks, since a
 // log can't be cut at a time.
 func (s *Store) putAside(name string, db *tsdb.DB, o *tsdb.Options) error {
-	now := s.opts.Now().Add(-clockSlack).UnixMilli() // the state that waits to be written is a little older than now
+	now := s.opts.Now().Add(-oldestState).UnixMilli()
 	dir, aside := filepath.Join(s.opts.Dir, name), filepath.Join(s.opts.Dir, ahead, name)
 	err := s.split(db, dir, aside, now, o)
 	if cerr := db.Close(); err == nil {

@@ -56,6 +56,7 @@ type Machine struct {
 	Kernel string `json:"kernel"`
 	CPUs   int    `json:"cpus"`
 	CPU    string `json:"cpu"`
+	Under  string `json:"under,omitempty"` // the hypervisor, where one is known of
 	Go     string `json:"go"`
 	Arch   string `json:"arch"`
 	Date   string `json:"date"` // day of the run, UTC
@@ -63,7 +64,7 @@ type Machine struct {
 
 // ThisMachine describes the machine the program runs on.
 func ThisMachine() Machine {
-	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Arch: runtime.GOARCH, Date: time.Now().UTC().Format(time.DateOnly)}
+	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Arch: runtime.GOARCH, Under: virtualization(), Date: time.Now().UTC().Format(time.DateOnly)}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		m.Kernel = unix.ByteSliceToString(u.Release[:])
@@ -80,7 +81,14 @@ func ThisMachine() Machine {
 
 // String is the machine in one line.
 func (m Machine) String() string {
-	return fmt.Sprintf("%s, Linux %s, %d CPUs (%s), %s %s", m.Date, m.Kernel, m.CPUs, m.CPU, m.Go, m.Arch)
+	cpu := m.CPU
+	if cpu == "" {
+		cpu = "model unknown"
+	}
+	if m.Under != "" {
+		cpu += " under " + m.Under
+	}
+	return fmt.Sprintf("%s, Linux %s, %d CPUs (%s), %s %s", m.Date, m.Kernel, m.CPUs, cpu, m.Go, m.Arch)
 }
 
 // Write puts text and data into DIR/NAME.md and DIR/NAME.json.

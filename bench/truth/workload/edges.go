@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"os"
-	"runtime"
 	_ "unsafe" // for go:linkname
 )
 
@@ -18,8 +17,15 @@ func pscopeStart(ps int)
 //go:linkname pscopeRead runtime.pscopeRead
 func pscopeRead(id int) (base int64, n uint32, edges []uint64, held bool)
 
+// most is how many Ps that runtime keeps a log of.
+const most = 128
+
 func init() {
-	startEdges = pscopeStart
+	ps := 0
+	startEdges = func(n int) {
+		ps = n
+		pscopeStart(n)
+	}
 	writeEdges = func(path string, from, to int64) error {
 		var out bytes.Buffer
 		put := func(v uint64) { _ = binary.Write(&out, binary.LittleEndian, v) }
@@ -27,8 +33,11 @@ func init() {
 		put(uint64(from))
 		put(uint64(to))
 		put(uint64(base))
-		for id := range runtime.GOMAXPROCS(0) {
+		for id := range most {
 			_, n, edges, held := pscopeRead(id)
+			if n == 0 && id >= ps {
+				continue
+			}
 			put(uint64(id))
 			if held {
 				put(1)

@@ -83,7 +83,8 @@ const (
 	ScopeLagLAG_PASSED ScopeLag = 2
 	ScopeLagLAG_LOST   ScopeLag = 3
 	ScopeLagLAG_HANDED ScopeLag = 4
-	ScopeLagLAGS       ScopeLag = 5
+	ScopeLagLAG_HALTED ScopeLag = 5
+	ScopeLagLAGS       ScopeLag = 6
 )
 
 type ScopeLagBounds uint32
@@ -243,7 +244,8 @@ type ScopeTarget struct {
 	StopTid      uint32
 	Stops        uint64
 	EndsLate     uint32
-	Lag          [5]uint32
+	Lag          [6]uint32
+	_            [4]byte
 	Allowance    uint64
 	CalmFrom     uint64
 	MarkingUntil uint64
@@ -251,8 +253,8 @@ type ScopeTarget struct {
 	At           [256]uint16
 	Apart        [8]uint64
 	Sent         uint64
-	LagBursts    [5]uint64
-	LagTicks     [5]uint64
+	LagBursts    [6]uint64
+	LagTicks     [6]uint64
 	Events       uint64
 	ProbeNs      uint64
 	Lost         [8]uint64
