@@ -118,6 +118,7 @@ struct target {
 	u32 n_ps;	   // Ps that have a record
 	u32 intervals;	   // send raw intervals
 	u64 stop_start;	   // tick; 0: the world runs
+	u64 stop_asked;	   // tick at which our program saw the stop asked for: no P came to rest for it before
 	u64 stop_begun;	   // likewise by the runtime's own clock reading; 0: not known
 	u64 stop_ending;   // tick at which the world began to be started again
 	u32 stop_reason;
