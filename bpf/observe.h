@@ -194,14 +194,19 @@ static __noinline int released(struct target *t, struct thread *th, u64 now)
 	struct p_record *r;
 	struct p_view p;
 	u32 slot, tid;
+	u64 w;
 
 	if (!t || !th || !th->slot)
 		return 0;
 	tid = th->tid;
 	slot = th->slot - 1;
-	th->slot = 0;
 	r = bpf_map_lookup_elem(&p_records, &slot);
-	if (!r || word_owner(load(&r->word)) != tid)
+	w = r ? load(&r->word) : 0;
+	// Handed over to this thread after its m was read: it is on its way to it.
+	if (word_owner(w) == tid && word_state(w) == P_IDLE && word_thread(w) == T_RUNNABLE)
+		return 0;
+	th->slot = 0;
+	if (!r || word_owner(w) != tid)
 		return 0;
 	if (read_p(t, r->addr, &p))
 		return 0;

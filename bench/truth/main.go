@@ -17,7 +17,7 @@ import (
 	"github.com/p-scope/p-scope/bench/internal/report"
 )
 
-const allLoads = "cpu,channel,echo,http,sleepers,writes,reads,gc,allocwait,procs,cgo,locked,oversubscribed,mixed"
+const allLoads = "cpu,channel,echo,echopause,http,sleepers,writes,reads,gc,allocwait,procs,cgo,locked,oversubscribed,mixed"
 
 func main() {
 	loads := flag.String("workloads", allLoads, "comma-separated")

@@ -145,6 +145,27 @@ CASE(race_a_thread_that_leaves_asleep_with_a_P_in_nextp_has_been_handed_it)
 		p_1_waits_for_thread_2);
 }
 
+// The same where thread 1 puts the P there only then: what the one that leaves has read of its m may be older than that.
+static void one_is_about_to_hand_over(void)
+{
+	one_hands_over_to_another();
+	m_nextp(2, -1);
+}
+
+static void thread_1_hands_over_to_2(void)
+{
+	point();
+	hands_to(2, 1);
+	point();
+	wakes(1, 2);
+}
+
+CASE(race_a_P_is_put_into_nextp_while_its_thread_leaves_asleep)
+{
+	every_order_at_every_pace(one_is_about_to_hand_over, thread_2_leaves_asleep, thread_1_hands_over_to_2,
+		p_1_waits_for_thread_2);
+}
+
 // Two CPUs swap one P's word: thread 1 leaves with P 0, which thread 2's program thinks is its own from the idle list.
 static void two_want_one_P(void)
 {

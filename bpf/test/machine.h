@@ -425,6 +425,7 @@ long bpf_probe_read_user(void *to, u32 size, const void *from)
 			act_at_point();
 		memcpy(out + i, r->bytes + (at - r->at) + i, size - i < 8 ? size - i : 8);
 	}
+	point();
 	return 0;
 }
 

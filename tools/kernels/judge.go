@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/tools/kernels/account"
 )
 
@@ -41,7 +42,7 @@ func judge(r *account.Result) []verdict {
 	if !whole.good() {
 		return []verdict{whole}
 	}
-	return []verdict{whole, source(r, p), shares(r, p), stops(r, p), wakeWaits(r, p), depths(r), search(r, p), losses(r), doctor(r)}
+	return []verdict{whole, source(r, p), shares(r, p), stops(r, p), samples(r, p), wakeWaits(r, p), depths(r), search(r, p), losses(r), doctor(r)}
 }
 
 // source is how the programs are observed. With less than everything there must be a reason.
@@ -125,6 +126,17 @@ func compareStops(v *verdict, t *account.Target) {
 	case s.GC < t.RuntimeGC.Least || s.GC > t.RuntimeGC.Most:
 		v.say("%d of %s for the GC were seen", s.GC, t.RuntimeGC)
 	}
+}
+
+// samples are what tells running, syscall and gc on a CPU apart.
+func samples(r *account.Result, p promise) verdict {
+	v := verdict{Check: "samples"}
+	for _, l := range r.Lacks {
+		if p.Source == "ebpf" && l.What == lack.Samples {
+			v.say("there are none: %s", l.Why)
+		}
+	}
+	return v
 }
 
 func wakeWaits(r *account.Result, p promise) verdict {

@@ -110,7 +110,8 @@ func TestJudgeWithoutStops(t *testing.T) {
 }
 
 func TestPromised(t *testing.T) {
-	for release, from := range map[string]string{"6.1.0-50-cloud-amd64": "6.1", "6.5.13": "6.1", "6.6.0": "6.6", "6.12.117+deb13-cloud-amd64": "6.6", "7.2.12": "6.6"} {
+	for release, from := range map[string]string{"6.1.0-50-cloud-amd64": "6.1", "6.5.13": "6.1", "6.6.0": "6.6", "6.9.12": "6.6", "6.12.117+deb13-cloud-amd64": "6.10",
+		"7.2.12": "6.10"} {
 		for _, user := range []string{plan.Root, plan.Documented, plan.WithAdmin, plan.Unprivileged} {
 			if p, err := promised(release, user); err != nil || p.From != from {
 				t.Errorf("%s, %s: from %q instead of %q (%v)", release, user, p.From, from, err)

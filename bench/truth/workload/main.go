@@ -23,7 +23,8 @@ import (
 var loads = map[string]func(context.Context){
 	"cpu":       cpu,
 	"channel":   channel,
-	"echo":      echo,
+	"echo":      func(ctx context.Context) { echo(ctx, 64, 0) },
+	"echopause": func(ctx context.Context) { echo(ctx, 1024, 100*time.Microsecond) },
 	"http":      serve,
 	"sleepers":  sleepers,
 	"writes":    writes,
@@ -166,7 +167,8 @@ func channel(ctx context.Context) {
 	}
 }
 
-func echo(ctx context.Context) {
+// echo has 16 connections over which messages of a size go to a server in the same process and back, with a pause between two of them.
+func echo(ctx context.Context, size int, pause time.Duration) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
@@ -185,7 +187,7 @@ func echo(ctx context.Context) {
 		if err != nil {
 			panic(err)
 		}
-		buf := make([]byte, 64)
+		buf := make([]byte, size)
 		var n tally
 		for ctx.Err() == nil {
 			if _, err := c.Write(buf); err != nil {
@@ -195,6 +197,9 @@ func echo(ctx context.Context) {
 				return
 			}
 			n.add()
+			if pause > 0 {
+				time.Sleep(pause)
+			}
 		}
 	})
 }
@@ -309,7 +314,7 @@ func procs(ctx context.Context) {
 }
 
 func mixed(ctx context.Context) {
-	go echo(ctx)
+	go echo(ctx, 64, 0)
 	go sleepers(ctx)
 	allocWait(ctx)
 }

@@ -321,12 +321,29 @@ func TestContainerWithoutTheProfile(t *testing.T) {
 		line, _, ok = series(b.metrics(), "pscope_target_info", map[string]string{"process_pid": strconv.Itoa(cmd.Process.Pid)})
 		return ok
 	})
-	for _, want := range []string{`source="snapshot"`, "seccomp profile forbids bpf(2) and perf_event_open(2)"} {
+	for _, want := range []string{`source="snapshot"`, "a seccomp filter stands in the way"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("%q is not in %s", want, line)
 		}
 	}
 	if !strings.Contains(b.log.String(), "deploy/seccomp/pscope.json") {
+		t.Errorf("the log does not say what helps: %s", b.log.String())
+	}
+}
+
+// Without the host's PID namespace the kernel's numbers of processes are not the agent's: eBPF would be silent about them, and so is not used.
+func TestContainerWithoutTheHostsPIDNamespace(t *testing.T) {
+	needsCrun(t)
+	b := startBox(t, binaries(t), profile(t), false, false)
+	program(t, b.command("exec", b.name, "/bin/"+targetName))
+	var line string
+	b.until("the process is observed", func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", nil); return ok })
+	for _, want := range []string{`source="snapshot"`, "PID namespace of its own"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%q is not in %s", want, line)
+		}
+	}
+	if !strings.Contains(b.log.String(), "--pid host") {
 		t.Errorf("the log does not say what helps: %s", b.log.String())
 	}
 }

@@ -16,9 +16,10 @@ import (
 
 // askDoctor runs `pscope doctor --json` as a user.
 func askDoctor(ctx context.Context, program, dir string, u plan.User, d *account.Doctor) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, "doctor", "--json")
+	// An emulated machine needs longer for everything.
+	cmd := exec.CommandContext(ctx, program, "doctor", "--json", "--patience", "5m")
 	cmd.Dir, cmd.Env = dir, []string{"PATH=/bin:/usr/bin", "HOME=" + dir}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

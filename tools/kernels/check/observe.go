@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"strings"
 	"time"
 
@@ -97,8 +96,9 @@ func shares(begin, end *scrape, pid int, own account.Times, t *account.Target) {
 	if all == 0 {
 		return
 	}
-	wall := end.ended.Sub(begin.ended).Seconds() * account.Ps
-	t.SumError = math.Abs(all/wall - 1)
+	// Each scrape was answered at some moment between its begin and its end.
+	most, least := end.ended.Sub(begin.began).Seconds()*account.Ps, end.began.Sub(begin.ended).Seconds()*account.Ps
+	t.SumError = max(all-most, least-all, 0) / all
 	t.Seconds = all
 	t.OnCPU = end.growth(begin, "pscope_p_thread_seconds_total", pid, "thread_state")["running"]
 	busy := own.Wall - own.Idle

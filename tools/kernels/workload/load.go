@@ -81,7 +81,11 @@ func collections(d time.Duration) {
 	heap = nil
 }
 
-// reads makes calls that take long enough to be sampled and short enough to stay with their P, and gives the time in them.
+// callTime is what a call is to take: long enough for the looks at the clock around it not to matter, short enough for sysmon, which looks every 20 µs to 10 ms,
+// not to take the P away from it.
+const callTime = 200 * time.Microsecond
+
+// reads makes calls and gives the time in them.
 func reads(d time.Duration) time.Duration {
 	end := time.Now().Add(d)
 	f, err := os.Open("/dev/zero")
@@ -89,17 +93,25 @@ func reads(d time.Duration) time.Duration {
 		panic(err)
 	}
 	defer f.Close()
+	read := func(buf []byte) time.Duration {
+		began := time.Now()
+		if _, err := f.Read(buf); err != nil {
+			panic(err)
+		}
+		return time.Since(began)
+	}
+	// Machines differ a hundredfold in how fast they fill memory.
 	buf := make([]byte, 1<<20)
+	size := 4 << 10
+	for size < len(buf) && min(read(buf[:size]), read(buf[:size]), read(buf[:size])) < callTime/2 {
+		size *= 2
+	}
 	var in time.Duration
 	for time.Now().Before(end) {
 		for range 4 {
-			began := time.Now()
-			if _, err := f.Read(buf); err != nil {
-				panic(err)
-			}
-			in += time.Since(began)
+			in += read(buf[:size])
 		}
-		spin(time.Now().Add(500 * time.Microsecond))
+		spin(time.Now().Add(4 * callTime))
 	}
 	return in
 }
