@@ -104,7 +104,7 @@ func (h *host) lockdown(worked bool) Check {
 	c := Check{Name: "lockdown", Result: Info, Detail: h.Lockdown}
 	switch {
 	case h.Lockdown == "":
-		c.Detail = "not known to this kernel"
+		c.Detail = "not known: " + lack.LockdownPath + " is not there"
 	case h.Lockdown == "confidentiality" && !worked:
 		c.Why = "this mode forbids BPF programs to read memory"
 	}
@@ -154,7 +154,11 @@ func (h *host) notes() []Check {
 		}
 		cs = append(cs, Check{Name: name, Result: Info, Detail: v + meaning})
 	}
-	note("perf_event_paranoid", "proc/sys/kernel/perf_event_paranoid", " (does not matter with CAP_PERFMON)")
+	paranoid := " (does not matter with CAP_PERFMON)"
+	if h.PerfForAdminsOnly() {
+		paranoid = " (above 2, kernels of Debian and Ubuntu let only " + lack.CapSysAdmin + " open perf events)"
+	}
+	note("perf_event_paranoid", "proc/sys/kernel/perf_event_paranoid", paranoid)
 	note("unprivileged BPF", "proc/sys/kernel/unprivileged_bpf_disabled", " in unprivileged_bpf_disabled (does not matter with CAP_BPF)")
 	note("ptrace_scope", yamaScope, " (above 0, CAP_SYS_PTRACE is needed even for one's own processes)")
 	return cs
