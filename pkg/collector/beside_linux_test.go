@@ -93,7 +93,8 @@ func observe(t *testing.T, p *target) *observer {
 // startTracer starts bpftrace with probes on both ends of a stop. It counts stops when this returns.
 func startTracer(t *testing.T, p *target) *observer {
 	t.Helper()
-	script := fmt.Sprintf(`uprobe:%[1]s:runtime.stopTheWorldWithSema { printf("stop\n"); } uprobe:%[1]s:runtime.startTheWorldWithSema { printf("start\n"); }`, p.cmd.Path)
+	script := fmt.Sprintf(`uprobe:%[1]s:runtime.stopTheWorldWithSema { printf("stop\n"); }
+		uprobe:%[1]s:runtime.startTheWorldWithSema { printf("start\n"); }`, p.cmd.Path)
 	cmd := exec.Command(installed(t, "bpftrace"), "-p", fmt.Sprint(p.cmd.Process.Pid), "-e", script)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -166,7 +167,8 @@ func countAlike(t *testing.T, p *target, observers ...*observer) {
 	}
 }
 
-// besideEachOther starts two observers, ends the first or the second of them, and then the other; the program goes on, checks itself, and its code is what it was.
+// besideEachOther starts two observers, ends the first or the second of them, and then the other. The program goes on, another one checks
+// itself meanwhile, and the code is what it was.
 func besideEachOther(t *testing.T, lastFirst bool, first, second func(t *testing.T, p *target) *observer) {
 	p := start(t)
 	pid, site := p.cmd.Process.Pid, stopSite(t, p.cmd.Path)
