@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// Other tools on the same functions of the same process: neither disturbs the other. docs/beside-other-tools.md says what was tried.
+// Other tools on the same functions of the same process: neither disturbs the other.
+// docs/beside-other-tools.md says what was tried.
 
 // installed gives the path of a program that these tests use, or skips.
 func installed(t *testing.T, name string) string {
@@ -204,7 +206,7 @@ func TestTwoAgents(t *testing.T) {
 	t.Run("the second ends first", func(t *testing.T) { besideEachOther(t, true, observe, observe) })
 }
 
-// A debugger that is attached while the probes lie in the code: it stops where it is told, sees the code with the probes, and leaves it to the collector.
+// A debugger that is attached while the probes lie in the code stops where it is told, sees the probes, and leaves them to the collector.
 func TestBesideADebugger(t *testing.T) {
 	gdb := installed(t, "gdb")
 	needs(t, unix.CAP_SYS_PTRACE, "gdb")
@@ -224,7 +226,7 @@ func TestBesideADebugger(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("%s", out)
-	if !strings.Contains(string(out), "0xcc") {
+	if runtime.GOARCH == "amd64" && !strings.Contains(string(out), "0xcc") {
 		t.Error("gdb does not see the probe")
 	}
 	if hits := strings.Count(string(out), "hit Breakpoint 1"); hits != 2 {
