@@ -478,16 +478,18 @@ func TestDoctorDisturbsNoAgent(t *testing.T) {
 	wg.Go(func() { _ = col.Run(ctx) })
 	defer func() { cancel(); wg.Wait() }()
 	view := func() (stops uint64, onCPU time.Duration, lost map[string]uint64, ok bool) {
-		for _, v := range col.Views(time.Now()) {
-			for _, h := range v.StopHist {
-				stops += h.Count
-			}
-			for i := range v.Ps {
-				onCPU += v.Ps[i].ThreadTime(pstate.OnCPU)
-			}
-			return stops, onCPU, v.Lost, v.Source == pstate.SourceEBPF
+		views := col.Views(time.Now())
+		if len(views) == 0 {
+			return
 		}
-		return
+		v := &views[0]
+		for _, h := range v.StopHist {
+			stops += h.Count
+		}
+		for i := range v.Ps {
+			onCPU += v.Ps[i].ThreadTime(pstate.OnCPU)
+		}
+		return stops, onCPU, v.Lost, v.Source == pstate.SourceEBPF
 	}
 	until(t, "the target is observed", func() bool { _, _, _, ok := view(); return ok })
 	time.Sleep(300 * time.Millisecond)
