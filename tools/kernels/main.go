@@ -193,16 +193,21 @@ func all(ctx context.Context, o *options) (int, error) {
 	}
 	var cells []cell
 	for _, name := range o.only {
+		begun := len(cells)
 		if name == "host" {
 			cells = append(cells, t.host(ctx)...)
-			continue
+		} else {
+			line, arch, _ := strings.Cut(name, "/")
+			p, err := findPin(line, arch)
+			if err != nil {
+				return 2, err
+			}
+			cells = append(cells, t.pinned(ctx, p)...)
 		}
-		line, arch, _ := strings.Cut(name, "/")
-		p, err := findPin(line, arch)
-		if err != nil {
-			return 2, err
+		for i := range cells[begun:] {
+			c := &cells[begun+i]
+			t.say("%s: %s", c.name(), c.outcome())
 		}
-		cells = append(cells, t.pinned(ctx, p)...)
 	}
 	if err := ctx.Err(); err != nil {
 		return 1, err
