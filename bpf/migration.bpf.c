@@ -64,7 +64,9 @@ static __noinline u64 ran_before(struct target *t, struct migration_window *w, u
 		age = stamp - (u32)v;
 		// The window's number is in the hash: what is older can only be there by chance.
 		if (v && v >> RAN_TAG_SHIFT == tag && age <= window) {
-			*(volatile u64 *)way = new;
+			// Another CPU may have given the place away meanwhile; what that one wrote stays.
+			if (__sync_val_compare_and_swap(way, v, new) != v)
+				lose(t, LOST_LAST_P);
 			return v;
 		}
 		if (!v)

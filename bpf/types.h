@@ -108,6 +108,9 @@ struct layout {
 	u64 worker_to;
 };
 
+// The stop_ fields are written without a swap by the probes: the runtime lets one thread at a time stop and start the
+// world (worldsema). So are calm_from and marking_until; a benign race with the agent, because it moves them on by a
+// swap, which fails where the probe was first.
 struct target {
 	u32 tgid;
 	u32 active;	   // enum activity
@@ -115,6 +118,7 @@ struct target {
 	u32 n_ps;	   // Ps that have a record
 	u32 intervals;	   // send raw intervals
 	u64 stop_start;	   // tick; 0: the world runs
+	u64 stop_asked;	   // tick at which our program saw the stop asked for: no P came to rest for it before
 	u64 stop_begun;	   // likewise by the runtime's own clock reading; 0: not known
 	u64 stop_ending;   // tick at which the world began to be started again
 	u32 stop_reason;
@@ -136,6 +140,12 @@ struct target {
 	u64 lost[LOST_REASONS];
 };
 
+// Fields that are written without a swap or an atomic addition:
+// - schedtick and unread: a benign race, because both are hints of rule 4; where two CPUs write them at once, one burst
+//   may be counted or left out.
+// - arrived: a benign race, because two CPUs that see the same P come to rest write times that lie less than an event
+//   apart.
+//
 // What one event touches lies together, in lines of 64 bytes from the start: each line that another CPU wrote last costs as much as dozens of instructions.
 struct p_record {
 	u64 word;
@@ -168,6 +178,14 @@ struct thread_set {
 	u32 key[THREAD_WAYS];
 };
 
+// Most fields are written by the CPU that the thread is on, leaves or comes to: one at a time. A CPU that wakes it or
+// takes its P writes some of them at the same moment, without a swap:
+// - woken, stayed: a benign race, because who wakes the thread and the one that it leaves each write before a swap of
+//   word and look after it (sched_waking.bpf.c).
+// - slot, handed: a benign race, because both CPUs then write the same hand-over; released leaves a P alone that is on
+//   its way to the thread.
+// - lost: a benign race, because both times are now.
+//
 // In lines of 64 bytes by what is used together: the first two by every event, the third when the thread is met and when it is shown.
 struct thread {
 	u64 word;	   // since and thread state; the owner bits are unused

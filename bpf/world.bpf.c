@@ -68,7 +68,8 @@ static long tell_one(u32 id, struct world_walk *w)
 		return 0;
 	arrived = r->arrived;
 	r->arrived = 0;
-	if (!arrived || arrived > w->now)
+	// Between windows nothing is set back when a stop begins: what is older is of another stop.
+	if (!arrived || arrived > w->now || arrived < t->stop_asked)
 		return 0;
 	after = arrived > e->start ? arrived - e->start : 0;
 	if (e->slowest < 0 || after > e->slowest_after) {
@@ -159,6 +160,7 @@ int stop_world(struct pt_regs *ctx)
 	t->stop_tid = id;
 	if (load(&t->active) == OBSERVED)
 		bpf_loop(t->n_ps, halt_one, &w, 0);
+	t->stop_asked = w.now;
 	t->stop_begun = 0;
 	t->stop_start = tick_now(); // not the time this probe takes
 	measured(t, began);

@@ -163,22 +163,32 @@ CASE(lag_halted_a_P_given_back_because_the_world_is_being_stopped)
 
 CASE(a_lag_does_not_reach_back_before_the_burst)
 {
-	a_process(1);
+	a_process(2);
+	// Thread 3 is in a call with P 1, which sysmon takes from it later.
+	comes(1, 3);
+	takes(3, 1);
+	g_status(3, G_IN_SYSCALL);
+	at(50);
+	leaves(1, ASLEEP);
+	at(60);
 	comes(0, 1);
 	takes(1, 0);
 	at(100);
 	leaves(0, PREEMPTED);
 	at(200);
 	comes(0, 1);
-	target->lag[LAG_GIVEN] = 5000;
+	target->lag[LAG_GIVEN] = 140;
 	gives_back(1, 0);
-	idle_list(0);
+	gives_back(3, 1);
+	idle_list(1, 0);
 	at(300);
 	leaves(0, ASLEEP);
 	P_IS(0, P_IDLE, T_NONE, 0);
-	P_TIME(0, P_RUNNING, T_ON_CPU, 100);
+	P_TIME(0, P_RUNNING, T_ON_CPU, 40);
 	P_TIME(0, P_RUNNING, T_RUNNABLE, 100);
 	P_SINCE(0, 200);
+	P_IS(1, P_IDLE, T_NONE, 0);
+	P_SINCE(1, 200);
 }
 
 CASE(lag_passed_a_P_that_a_sample_found_given_back_and_that_was_passed_on)

@@ -73,6 +73,9 @@ func explainLoad(err error) error { return explain(err, lack.ReadHost("/"), miss
 // explainSamples is likewise for the cpu-clock samples.
 func explainSamples(err error) error { return explain(err, lack.ReadHost("/"), nil) }
 
+// perfEvent is in every error of a sample's perf event (pkg/collector/sampling_linux.go).
+const perfEvent = "cpu-clock event"
+
 // explain finds out why something that was asked of the kernel failed. features names what the kernel lacks, and is asked only if that may be the cause.
 func explain(err error, host lack.Host, features func() []string) error {
 	f := &failure{err: err}
@@ -96,6 +99,11 @@ func explain(err error, host lack.Host, features func() []string) error {
 		f.why, f.fix = strings.Join(missing, " and ")+verb+" not held: "+stepOf(err), lack.GivePrivileges()
 	case errors.As(err, &refused) && len(refused.Log) > 0:
 		explainVerifier(f, refused, host, features)
+	case denied && host.PerfForAdminsOnly() && strings.Contains(err.Error(), perfEvent):
+		f.why = "kernel.perf_event_paranoid is " + host.PerfParanoid + ", with which the kernels of Debian and Ubuntu let only " + lack.CapSysAdmin +
+			" open perf events: " + stepOf(err)
+		f.fix = "set it to 2, which is what other kernels have: sysctl kernel.perf_event_paranoid=2, and the same line in a file in /etc/sysctl.d; or give the agent " +
+			lack.CapSysAdmin
 	case denied && host.Seccomp:
 		f.why, f.fix = "a seccomp filter stands in the way, as all capabilities are held: "+stepOf(err), noFilter
 	case denied && host.Lockdown == "confidentiality":

@@ -75,8 +75,8 @@ func (s *sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz 
 	}
 	s.online.close()
 	s.online = nil
-	for _, err := range s.failed {
-		return err
+	if len(s.failed) > 0 {
+		return s.failed[slices.Min(slices.Collect(maps.Keys(s.failed)))] // of the first CPU, so that agent and doctor say the same
 	}
 	return fmt.Errorf("%s/online names no CPU", sysCPUs)
 }
@@ -225,11 +225,12 @@ func (s *sampling) lack() (Lack, bool) {
 		return Lack{}, false
 	}
 	cpus := slices.Sorted(maps.Keys(s.failed))
+	err := explainSamples(s.failed[cpus[0]])
 	return Lack{
 		What: "samples of " + nameCPUs(cpus),
-		Why:  s.failed[cpus[0]].Error(),
+		Why:  err.Error(),
 		Fix: "what runs there is shown as running, also in system calls and the GC. It is tried again every " + retryCPU.String() +
-			"; if it lasts, give the agent CAP_PERFMON and see kernel.perf_event_paranoid",
+			"; if it lasts, " + fixFor(err),
 	}, true
 }
 

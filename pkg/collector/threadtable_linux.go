@@ -17,7 +17,7 @@ type threadTable struct {
 
 const (
 	threadWays     = len(kern.ScopeThreadSet{}.Key)
-	threadEntering = uint32(1) << 31 // THREAD_ENTERING
+	threadEntering = uint32(1) << kern.ScopeThreadKeyTHREAD_ENTERING_BIT
 )
 
 var (

@@ -20,6 +20,8 @@ type Host struct {
 	// BTF is whether the kernel brings its types along; BTFBytes how large they are.
 	BTF      bool
 	BTFBytes int64
+	// PerfParanoid is the setting kernel.perf_event_paranoid; empty if it is not known.
+	PerfParanoid string
 	// PIDNamespace is whether this process sees only processes of a PID namespace of its own; PIDNamespaceErr why that is not known.
 	PIDNamespace    bool
 	PIDNamespaceErr error
@@ -46,9 +48,17 @@ func ReadHost(root string) Host {
 	if fi, err := os.Stat(filepath.Join(root, BTFPath)); err == nil && fi.Size() > 0 {
 		h.BTF, h.BTFBytes = true, fi.Size()
 	}
+	h.PerfParanoid = h.Read("proc/sys/kernel/perf_event_paranoid")
 	ns, err := os.Readlink(filepath.Join(root, "proc/self/ns/pid"))
 	h.PIDNamespace, h.PIDNamespaceErr = err == nil && ns != initialPIDNamespace, err
 	return h
+}
+
+// PerfForAdminsOnly says whether this process may be refused perf events although it holds CAP_PERFMON: Debian and Ubuntu patch their kernels so that values of
+// kernel.perf_event_paranoid above 2 ask for CAP_SYS_ADMIN. Other kernels know no such values, but keep what is written there.
+func (h Host) PerfForAdminsOnly() bool {
+	level, err := strconv.Atoi(h.PerfParanoid)
+	return err == nil && level > 2 && h.Held.Has(CapPerfmon) && !h.Held.Has(CapSysAdmin)
 }
 
 // The inode numbers of the host's own namespaces (include/linux/proc_ns.h, PROC_PID_INIT_INO and PROC_USER_INIT_INO).

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/tools/kernels/account"
 	"github.com/p-scope/p-scope/tools/kernels/plan"
 )
@@ -64,6 +65,22 @@ func TestJudge(t *testing.T) {
 		{"no stops", everything, func(r *account.Result) { r.Table.Stops = nil }, "stops, doctor agrees"},
 		{"no wake waits", everything, func(r *account.Result) { r.Table.WakeWaits = &account.Waits{} }, "wake waits"},
 		{"wake waits by snapshots", snapshots, func(r *account.Result) { r.Table.WakeWaits = &account.Waits{N: 1} }, "wake waits"},
+		{"no samples", everything, func(r *account.Result) {
+			r.Lacks = []account.Lack{{What: lack.Samples}, {What: lack.Samples, Why: "no"}}
+		}, "samples"},
+		{"no samples where Debian forbids them", everything, func(r *account.Result) {
+			r.User, r.Kernel, r.Paranoid = plan.Documented, "6.12.1", 3
+			r.Lacks = []account.Lack{{What: lack.Samples, Why: "kernel.perf_event_paranoid is 3, with which"}}
+			r.Table.Shares["gc"] = account.Share{Own: 0.2}
+		}, ""},
+		{"no samples there, for another reason", everything, func(r *account.Result) {
+			r.User, r.Kernel, r.Paranoid = plan.Documented, "6.12.1", 3
+			r.Lacks = []account.Lack{{What: lack.Samples, Why: "a seccomp filter"}}
+		}, "samples"},
+		{"no samples though the setting allows them", everything, func(r *account.Result) {
+			r.User, r.Kernel, r.Paranoid = plan.WithSysctl, "6.12.1", 2
+			r.Lacks = []account.Lack{{What: lack.Samples, Why: "kernel.perf_event_paranoid is 3, with which"}}
+		}, "samples"},
 		{"empty queues", everything, func(r *account.Result) { r.Table.Depths = []float64{0, 0, 6} }, "run queues"},
 		{"no queues", everything, func(r *account.Result) { r.Table.Depths = nil }, "run queues"},
 		{"refused by the search", everything, func(r *account.Result) { r.Search.Source, r.Search.Layout = "refused", "" }, "layout search"},

@@ -238,6 +238,7 @@ type ScopeTarget struct {
 	N_ps         uint32
 	Intervals    uint32
 	StopStart    uint64
+	StopAsked    uint64
 	StopBegun    uint64
 	StopEnding   uint64
 	StopReason   uint32
