@@ -171,13 +171,13 @@ func wakeWaits(r *account.Result, p promise) verdict {
 // depths are of a time in which as many goroutines wait as account.Queued. One may have just been taken from a queue, or put back.
 func depths(r *account.Result) verdict {
 	v := verdict{Check: "run queues"}
-	d := r.Table.Depths
+	d := r.Table.Depths()
 	if len(d) == 0 {
 		v.say("none were seen")
 		return v
 	}
 	if m := median(d); m < account.Queued-1 || m > account.Queued+1 {
-		v.say("%d goroutines waited, %g were seen (%v)", account.Queued, m, d)
+		v.say("%d goroutines waited, %g were seen (%v)", account.Queued, m, r.Table.Queues)
 	}
 	return v
 }

@@ -52,8 +52,8 @@ type Target struct {
 	RuntimeGC    Range `json:"runtime_gc_stops"`
 	// WakeWaits is how many there were and their mean in seconds; nil: there is no such metric.
 	WakeWaits *Waits `json:"wake_waits,omitempty"`
-	// Depths are sums of run queue depths over the Ps and the global queue, of scrapes while Queued goroutines waited.
-	Depths []float64 `json:"depths,omitempty"`
+	// Queues are the depths of run queues, the global one first, of scrapes while Queued goroutines waited.
+	Queues [][]float64 `json:"queues,omitempty"`
 	// Lost and Reconciled are by reason, in the time observed.
 	Lost       map[string]float64 `json:"lost,omitempty"`
 	Reconciled map[string]float64 `json:"reconciled,omitempty"`
@@ -105,4 +105,16 @@ func (r Range) String() string {
 		return strconv.FormatUint(r.Least, 10)
 	}
 	return fmt.Sprintf("%d to %d", r.Least, r.Most)
+}
+
+// Depths are the sums of Queues.
+func (t *Target) Depths() (sums []float64) {
+	for _, q := range t.Queues {
+		sum := 0.0
+		for _, depth := range q {
+			sum += depth
+		}
+		sums = append(sums, sum)
+	}
+	return sums
 }
