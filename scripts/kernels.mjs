@@ -6,7 +6,7 @@ const usage = `npm run test:kernels [-- OPTIONS]
 
   --only KERNELS   only these, separated by commas: 6.1/amd64, 6.12/amd64, 7.2/amd64, 7.2/arm64, host (the running one)
   --users USERS    only these, separated by commas: root, capabilities (the four documented ones), with-sys-admin,
-                   unprivileged
+                   with-sysctl (kernel.perf_event_paranoid=2), unprivileged
   --seconds N      how long a program is observed, 20 unless said otherwise
   --results        write bench/results/kernels.md and kernels.json
 `;

@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -37,7 +38,9 @@ const (
 func trapped(n int) int { return calledByTrapped(n) + 1 }
 
 //go:noinline
-func calledByTrapped(n int) int { return n ^ 1 }
+func calledByTrapped(n int) int { return int(trappedCalls.Add(1)) ^ n }
+
+var trappedCalls atomic.Int32
 
 // measureTrap puts a probe into the agent's own code for some milliseconds and gives what a hit costs. The program must do next to nothing for a process that is no target.
 func (p *probes) measureTrap(prog *ebpf.Program) (time.Duration, error) {

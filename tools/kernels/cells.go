@@ -94,8 +94,8 @@ func unknownVersion(ctx context.Context, from, to string) error {
 // tableOf runs every cell of some kernels: one boot a kernel, one run of the checker a user.
 type tableOf struct {
 	archive *archive
-	dir     string // for what is built
-	users   []string
+	dir     string   // for what is built
+	users   []string // empty: those that differ on the kernel
 	seconds float64
 	limit   time.Duration
 	built   map[string]programs
@@ -117,8 +117,12 @@ func (t *tableOf) programsFor(ctx context.Context, arch string) (programs, error
 
 // pinned runs the cells of one pinned kernel. Whatever fails is told in every cell that it concerns.
 func (t *tableOf) pinned(ctx context.Context, p pin) []cell {
-	cells := make([]cell, len(t.users))
-	for i, user := range t.users {
+	users := t.users
+	if len(users) == 0 {
+		users = usersOf(p.Line, true)
+	}
+	cells := make([]cell, len(users))
+	for i, user := range users {
 		cells[i] = cell{Line: p.Line, Arch: p.Arch, Package: p.Package + " " + p.Version, User: user}
 	}
 	if err := t.boot(ctx, p, cells); err != nil {
@@ -216,9 +220,13 @@ func (t *tableOf) host(ctx context.Context) []cell {
 	if unix.Uname(&u) == nil {
 		release = unix.ByteSliceToString(u.Release[:])
 	}
-	cells := make([]cell, len(t.users))
+	users := t.users
+	if len(users) == 0 {
+		users = usersOf(release, false)
+	}
+	cells := make([]cell, len(users))
 	progs, err := t.programsFor(ctx, runtime.GOARCH)
-	for i, user := range t.users {
+	for i, user := range users {
 		c := &cells[i]
 		*c = cell{Line: thisHost, Arch: runtime.GOARCH, Package: release, User: user}
 		if err != nil {

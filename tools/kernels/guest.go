@@ -45,7 +45,7 @@ type outcome struct {
 }
 
 // keptLines is how much of a console is kept for the case that something fails.
-const keptLines = 60
+const keptLines = 150
 
 // run boots the guest and waits for its end. line gets each line that a job prints, with the job's name.
 func (g guest) run(ctx context.Context, line func(job, text string)) (o outcome, err error) {

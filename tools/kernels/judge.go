@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -83,7 +84,12 @@ func shares(r *account.Result, p promise) verdict {
 		v.Skipped = "snapshots estimate"
 		return v
 	}
-	compareShares(&v, &r.Table)
+	t := r.Table
+	if withoutSamples(r.User, r.Paranoid) {
+		t.Shares = maps.Clone(t.Shares)
+		maps.DeleteFunc(t.Shares, func(state string, _ account.Share) bool { return state != "idle" })
+	}
+	compareShares(&v, &t)
 	return v
 }
 
@@ -131,10 +137,21 @@ func compareStops(v *verdict, t *account.Target) {
 // samples are what tells running, syscall and gc on a CPU apart.
 func samples(r *account.Result, p promise) verdict {
 	v := verdict{Check: "samples"}
+	if p.Source != "ebpf" {
+		v.Skipped = "snapshots take none"
+		return v
+	}
+	reason := ""
 	for _, l := range r.Lacks {
-		if p.Source == "ebpf" && l.What == lack.Samples {
-			v.say("there are none: %s", l.Why)
+		if l.What == lack.Samples {
+			reason = l.Why
 		}
+	}
+	switch none := withoutSamples(r.User, r.Paranoid); {
+	case !none && reason != "":
+		v.say("there are none: %s", reason)
+	case none && !strings.Contains(reason, "kernel.perf_event_paranoid is"):
+		v.say("there should be none with kernel.perf_event_paranoid = %d, and the reason should name it: %q", r.Paranoid, reason)
 	}
 	return v
 }
@@ -151,16 +168,16 @@ func wakeWaits(r *account.Result, p promise) verdict {
 	return v
 }
 
-// depths are of a time in which as many goroutines wait as account.Queued. One may have just been taken from a queue.
+// depths are of a time in which as many goroutines wait as account.Queued. One may have just been taken from a queue, or put back.
 func depths(r *account.Result) verdict {
 	v := verdict{Check: "run queues"}
-	d := r.Table.Depths
+	d := r.Table.Depths()
 	if len(d) == 0 {
 		v.say("none were seen")
 		return v
 	}
-	if m := median(d); m < account.Queued-1 || m > account.Queued {
-		v.say("%d goroutines waited, %g were seen (%v)", account.Queued, m, d)
+	if m := median(d); m < account.Queued-1 || m > account.Queued+1 {
+		v.say("%d goroutines waited, %g were seen (%v)", account.Queued, m, r.Table.Queues)
 	}
 	return v
 }

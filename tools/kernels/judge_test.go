@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/tools/kernels/account"
 	"github.com/p-scope/p-scope/tools/kernels/plan"
 )
@@ -21,7 +22,7 @@ func everything() *account.Result {
 			Stops:        &account.Stops{GC: 20, All: 30, ByReason: map[string]uint64{"GC mark termination": 20, "read mem stats": 10}},
 			RuntimeStops: account.Range{Least: 30, Most: 30}, RuntimeGC: account.Range{Least: 20, Most: 20},
 			WakeWaits: &account.Waits{N: 100, Mean: 1e-4},
-			Depths:    []float64{6, 6, 5},
+			Queues:    [][]float64{{0, 3, 3}, {4, 1, 1}, {5, 0, 0}},
 			Lost:      map[string]float64{"interval_budget": 12},
 		}
 	}
@@ -64,8 +65,24 @@ func TestJudge(t *testing.T) {
 		{"no stops", everything, func(r *account.Result) { r.Table.Stops = nil }, "stops, doctor agrees"},
 		{"no wake waits", everything, func(r *account.Result) { r.Table.WakeWaits = &account.Waits{} }, "wake waits"},
 		{"wake waits by snapshots", snapshots, func(r *account.Result) { r.Table.WakeWaits = &account.Waits{N: 1} }, "wake waits"},
-		{"empty queues", everything, func(r *account.Result) { r.Table.Depths = []float64{0, 0, 6} }, "run queues"},
-		{"no queues", everything, func(r *account.Result) { r.Table.Depths = nil }, "run queues"},
+		{"no samples", everything, func(r *account.Result) {
+			r.Lacks = []account.Lack{{What: lack.Samples}, {What: lack.Samples, Why: "no"}}
+		}, "samples"},
+		{"no samples where Debian forbids them", everything, func(r *account.Result) {
+			r.User, r.Kernel, r.Paranoid = plan.Documented, "6.12.1", 3
+			r.Lacks = []account.Lack{{What: lack.Samples, Why: "kernel.perf_event_paranoid is 3, with which"}}
+			r.Table.Shares["gc"] = account.Share{Own: 0.2}
+		}, ""},
+		{"no samples there, for another reason", everything, func(r *account.Result) {
+			r.User, r.Kernel, r.Paranoid = plan.Documented, "6.12.1", 3
+			r.Lacks = []account.Lack{{What: lack.Samples, Why: "a seccomp filter"}}
+		}, "samples"},
+		{"no samples though the setting allows them", everything, func(r *account.Result) {
+			r.User, r.Kernel, r.Paranoid = plan.WithSysctl, "6.12.1", 2
+			r.Lacks = []account.Lack{{What: lack.Samples, Why: "kernel.perf_event_paranoid is 3, with which"}}
+		}, "samples"},
+		{"empty queues", everything, func(r *account.Result) { r.Table.Queues = [][]float64{{0, 0}, {0, 0}, {3, 3}} }, "run queues"},
+		{"no queues", everything, func(r *account.Result) { r.Table.Queues = nil }, "run queues"},
 		{"refused by the search", everything, func(r *account.Result) { r.Search.Source, r.Search.Layout = "refused", "" }, "layout search"},
 		{"a stop too few after the search", everything, func(r *account.Result) { r.Search.Stops.All-- }, "layout search"},
 		{"lost events", everything, func(r *account.Result) { r.Table.Lost["read_fault"] = 1 }, "losses"},

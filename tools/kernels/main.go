@@ -50,7 +50,7 @@ func parse(args []string) (*options, error) {
 	fs := flag.NewFlagSet("kernels", flag.ContinueOnError)
 	fs.StringVar(&o.line, "kernel", "6.1", "kernel `line`: 6.1, 6.12 or 7.2")
 	fs.StringVar(&o.arch, "arch", "amd64", "amd64 or arm64")
-	fs.StringVar(&o.user, "user", plan.Root, "root, capabilities (the documented ones), with-sys-admin (one more), unprivileged, or a list such as cap_bpf,cap_perfmon")
+	fs.StringVar(&o.user, "user", plan.Root, "root, capabilities (the documented ones), with-sys-admin (one more), with-sysctl, unprivileged, or a list such as cap_bpf,cap_perfmon")
 	fs.StringVar(&o.program, "run", "", "static `program` to run in the guest; what follows are its arguments")
 	fs.Func("file", "another file for the guest, as `FROM` or FROM:TO; without TO it lies in /payload", func(v string) error {
 		from, to, ok := strings.Cut(v, ":")
@@ -67,12 +67,12 @@ func parse(args []string) (*options, error) {
 	fs.IntVar(&o.memory, "memory", 2048, "its memory in MB")
 	fs.DurationVar(&o.limit, "limit", 30*time.Minute, "end the guest after this long")
 	fs.BoolVar(&o.log, "log", false, "print the kernel's log at the end")
-	list := func(to *[]string, name, value, usage string) {
-		*to = strings.Split(value, ",")
-		fs.Func(name, usage+" (default "+value+")", func(v string) error { *to = strings.Split(v, ","); return nil })
+	list := func(to *[]string, name, usage string) {
+		fs.Func(name, usage, func(v string) error { *to = strings.Split(v, ","); return nil })
 	}
-	list(&o.only, "only", strings.Join(everyKernel(), ","), "without -run: `kernels` to try, with their architectures; host is the running one")
-	list(&o.users, "users", strings.Join([]string{plan.Root, plan.Documented, plan.WithAdmin, plan.Unprivileged}, ","), "without -run: `users` to try them as")
+	o.only = everyKernel()
+	list(&o.only, "only", "without -run: `kernels` to try, with their architectures; host is the running one (default "+strings.Join(o.only, ",")+")")
+	list(&o.users, "users", "without -run: `users` to try them as (default: those that differ on the kernel)")
 	fs.StringVar(&o.results, "results", "", "without -run: `directory` for kernels.md and kernels.json; empty: none are written")
 	fs.Float64Var(&o.seconds, "seconds", 20, "without -run: how long a program is observed")
 	fs.BoolVar(&o.tap, "tap", false, "without -run: print a line for each check, in the Test Anything Protocol, instead of a table")
@@ -193,16 +193,21 @@ func all(ctx context.Context, o *options) (int, error) {
 	}
 	var cells []cell
 	for _, name := range o.only {
+		begun := len(cells)
 		if name == "host" {
 			cells = append(cells, t.host(ctx)...)
-			continue
+		} else {
+			line, arch, _ := strings.Cut(name, "/")
+			p, err := findPin(line, arch)
+			if err != nil {
+				return 2, err
+			}
+			cells = append(cells, t.pinned(ctx, p)...)
 		}
-		line, arch, _ := strings.Cut(name, "/")
-		p, err := findPin(line, arch)
-		if err != nil {
-			return 2, err
+		for i := range cells[begun:] {
+			c := &cells[begun+i]
+			t.say("%s: %s", c.name(), c.outcome())
 		}
-		cells = append(cells, t.pinned(ctx, p)...)
 	}
 	if err := ctx.Err(); err != nil {
 		return 1, err

@@ -44,6 +44,9 @@ var untried = map[string]string{
 
 // promised gives what a user is promised on a kernel, named by its release, for example "6.1.0-50-cloud-amd64".
 func promised(release, user string) (promise, error) {
+	if user == plan.WithSysctl {
+		user = plan.Documented
+	}
 	var best *promise
 	for i := range promises {
 		if p := &promises[i]; p.User == user && !olderLine(release, p.From) {
@@ -54,6 +57,26 @@ func promised(release, user string) (promise, error) {
 		return promise{}, fmt.Errorf("nothing is promised to the user %s on Linux %s", user, release)
 	}
 	return *best, nil
+}
+
+// usersOf are those worth trying on a kernel: one capability more where the documented ones do not give everything; a setting only in a guest.
+func usersOf(release string, guest bool) []string {
+	users := []string{plan.Root, plan.Documented}
+	if guest {
+		users = append(users, plan.WithSysctl)
+	}
+	if p, err := promised(release, plan.Documented); err == nil && !p.Stops {
+		users = append(users, plan.WithAdmin)
+	}
+	return append(users, plan.Unprivileged)
+}
+
+// mostParanoid is the highest kernel.perf_event_paranoid with which CAP_PERFMON opens perf events. Debian's and Ubuntu's kernels know higher ones.
+const mostParanoid = 2
+
+// withoutSamples says whether a user gets no samples, as docs/install.md has it: on a CPU, everything is `running` then.
+func withoutSamples(user string, paranoid int) bool {
+	return user == plan.Documented && paranoid > mostParanoid
 }
 
 // olderLine compares the first two numbers of two kernel releases.

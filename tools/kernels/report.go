@@ -90,10 +90,10 @@ func waitCell(t *account.Target) string {
 }
 
 func depthCell(t *account.Target) string {
-	if len(t.Depths) == 0 {
+	if len(t.Queues) == 0 {
 		return fmt.Sprintf("%d / none", account.Queued)
 	}
-	return fmt.Sprintf("%d / %g", account.Queued, median(t.Depths))
+	return fmt.Sprintf("%d / %g", account.Queued, median(t.Depths()))
 }
 
 func lostCell(t *account.Target) string {

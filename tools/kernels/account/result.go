@@ -7,15 +7,17 @@ import (
 
 // Result is what the checker saw of one run of the agent on one kernel as one user: a line of JSON behind ResultMark.
 type Result struct {
-	User    string `json:"user"`
-	Kernel  string `json:"kernel"` // release, as uname has it
-	Arch    string `json:"arch"`
-	Mode    string `json:"mode"`            // the agent's: ebpf or snapshot; empty: it did not come up
-	Lacks   []Lack `json:"lacks,omitempty"` // what it says it lacks
-	Table   Target `json:"table"`           // a stripped program of a known Go version
-	Search  Target `json:"search"`          // one of a Go version that no table has
-	Doctor  Doctor `json:"doctor"`
-	History bool   `json:"history"` // /api/v1/query knew the program
+	User   string `json:"user"`
+	Kernel string `json:"kernel"` // release, as uname has it
+	Arch   string `json:"arch"`
+	// Paranoid is the setting kernel.perf_event_paranoid while the agent ran.
+	Paranoid int    `json:"perf_event_paranoid"`
+	Mode     string `json:"mode"`            // the agent's: ebpf or snapshot; empty: it did not come up
+	Lacks    []Lack `json:"lacks,omitempty"` // what it says it lacks
+	Table    Target `json:"table"`           // a stripped program of a known Go version
+	Search   Target `json:"search"`          // one of a Go version that no table has
+	Doctor   Doctor `json:"doctor"`
+	History  bool   `json:"history"` // /api/v1/query knew the program
 	// Log is the end of the agent's log, where something is not as it is with all privileges on the newest kernel.
 	Log []string `json:"log,omitempty"`
 	// Failed is what kept the check from being finished.
@@ -50,8 +52,8 @@ type Target struct {
 	RuntimeGC    Range `json:"runtime_gc_stops"`
 	// WakeWaits is how many there were and their mean in seconds; nil: there is no such metric.
 	WakeWaits *Waits `json:"wake_waits,omitempty"`
-	// Depths are sums of run queue depths over the Ps and the global queue, of scrapes while Queued goroutines waited.
-	Depths []float64 `json:"depths,omitempty"`
+	// Queues are the depths of run queues, the global one first, of scrapes while Queued goroutines waited.
+	Queues [][]float64 `json:"queues,omitempty"`
 	// Lost and Reconciled are by reason, in the time observed.
 	Lost       map[string]float64 `json:"lost,omitempty"`
 	Reconciled map[string]float64 `json:"reconciled,omitempty"`
@@ -87,7 +89,9 @@ type Waits struct {
 type Doctor struct {
 	Code    int    `json:"code"`
 	Verdict string `json:"verdict"`
-	Mode    string `json:"mode"`
+	// Paranoid is the setting kernel.perf_event_paranoid while the agent ran.
+	Paranoid int    `json:"perf_event_paranoid"`
+	Mode     string `json:"mode"`
 	// Stops is how its trial counted stops: "ok" or another result; empty where it did not try.
 	Stops string `json:"stops,omitempty"`
 	// Checks are all that are not ok, as "name: result: detail".
@@ -101,4 +105,16 @@ func (r Range) String() string {
 		return strconv.FormatUint(r.Least, 10)
 	}
 	return fmt.Sprintf("%d to %d", r.Least, r.Most)
+}
+
+// Depths are the sums of Queues.
+func (t *Target) Depths() (sums []float64) {
+	for _, q := range t.Queues {
+		sum := 0.0
+		for _, depth := range q {
+			sum += depth
+		}
+		sums = append(sums, sum)
+	}
+	return sums
 }

@@ -59,6 +59,11 @@ func (s settings) check(ctx context.Context, r *account.Result) error {
 	if err != nil {
 		return err
 	}
+	undo, err := setParanoid(s.user == plan.WithSysctl, &r.Paranoid)
+	if err != nil {
+		return err
+	}
+	defer undo()
 	dir, err := os.MkdirTemp("", "pscope-check-")
 	if err != nil {
 		return err
@@ -119,4 +124,24 @@ func (s settings) check(ctx context.Context, r *account.Result) error {
 	}
 	askDoctor(ctx, s.agent, home, u, &r.Doctor)
 	return nil
+}
+
+// setParanoid reads kernel.perf_event_paranoid, after setting it to what most kernels have if it is to. undo sets it back.
+func setParanoid(set bool, is *int) (undo func(), err error) {
+	const file = "/proc/sys/kernel/perf_event_paranoid"
+	was, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	undo = func() {}
+	now := was
+	if set {
+		now = []byte("2")
+		if err := os.WriteFile(file, now, 0o644); err != nil {
+			return nil, err
+		}
+		undo = func() { _ = os.WriteFile(file, was, 0o644) }
+	}
+	_, err = fmt.Sscan(string(now), is)
+	return undo, err
 }

@@ -177,8 +177,8 @@ func (a *agent) queued(ctx context.Context, p *program, seconds float64, t *acco
 		if err != nil {
 			return err
 		}
-		if d, ok := s.depth(p.pid()); ok {
-			t.Depths = append(t.Depths, d)
+		if q := s.queues(p.pid()); q != nil {
+			t.Queues = append(t.Queues, q)
 		}
 		time.Sleep(150 * time.Millisecond)
 	}

@@ -60,12 +60,14 @@ func (s *scrape) histogram(family string, pid int, by string) (n map[string]uint
 	return n, sum
 }
 
-// depth is the sum of the queues of one process.
-func (s *scrape) depth(pid int) (float64, bool) {
+// queues are the depths of one process's run queues, the global one first.
+func (s *scrape) queues(pid int) (depths []float64) {
 	local, global := s.of("pscope_p_runq_depth", pid), s.of("pscope_runq_depth", pid)
-	sum := 0.0
-	for _, m := range append(local, global...) {
-		sum += m.GetGauge().GetValue()
+	if len(local) == 0 || len(global) == 0 {
+		return nil
 	}
-	return sum, len(local) > 0 && len(global) > 0
+	for _, m := range append(global, local...) {
+		depths = append(depths, m.GetGauge().GetValue())
+	}
+	return depths
 }

@@ -11,6 +11,7 @@ const (
 	Root         = "root"
 	Documented   = "capabilities"   // an unprivileged user with the documented capabilities
 	WithAdmin    = "with-sys-admin" // one with those and CAP_SYS_ADMIN
+	WithSysctl   = "with-sysctl"    // one with the documented capabilities, where kernel.perf_event_paranoid has been set to 2
 	Unprivileged = "unprivileged"   // one without any
 )
 
@@ -36,14 +37,14 @@ type User struct {
 	Caps []uintptr // the only capabilities it has; root has all
 }
 
-// ParseUser reads a user's name: root, capabilities, with-sys-admin, unprivileged, or the capabilities themselves, as in "cap_bpf,cap_perfmon".
+// ParseUser reads a user's name: root, capabilities, with-sys-admin, with-sysctl, unprivileged, or the capabilities themselves, as in "cap_bpf,cap_perfmon".
 func ParseUser(name string) (User, error) {
 	switch name {
 	case Root:
 		return User{}, nil
 	case Unprivileged:
 		return User{ID: UnprivilegedID}, nil
-	case Documented:
+	case Documented, WithSysctl:
 		name = strings.Join(DocumentedCaps, ",")
 	case WithAdmin:
 		name = strings.Join(DocumentedCaps, ",") + ",cap_sys_admin"
@@ -52,8 +53,8 @@ func ParseUser(name string) (User, error) {
 	for c := range strings.SplitSeq(name, ",") {
 		n := slices.Index(caps, strings.ToLower(strings.TrimSpace(c)))
 		if n < 0 {
-			return User{}, fmt.Errorf("%q is neither %s, %s, %s, %s nor a list of capabilities such as cap_bpf,cap_perfmon", name,
-				Root, Documented, WithAdmin, Unprivileged)
+			return User{}, fmt.Errorf("%q is neither %s, %s, %s, %s, %s nor a list of capabilities such as cap_bpf,cap_perfmon", name,
+				Root, Documented, WithAdmin, WithSysctl, Unprivileged)
 		}
 		u.Caps = append(u.Caps, uintptr(n))
 	}

@@ -55,7 +55,7 @@ func bursts(d time.Duration) {
 // node makes work for the GC's marking.
 type node struct {
 	next *node
-	data [6]uint64
+	_    [6]uint64 // as large as usual objects
 }
 
 // heap is what stays alive while there are collections.

@@ -64,32 +64,6 @@ func TestWhatTheHostSaysIsNotTakenForTried(t *testing.T) {
 	}
 }
 
-// Debian and Ubuntu give values above 2 a meaning of their own, which CAP_PERFMON does not help against.
-func TestParanoidPerfEventsMatterToWhoIsNotAdmin(t *testing.T) {
-	const note = "does not matter with CAP_PERFMON"
-	says := func(level string, caps lack.Held) string {
-		h := fakeHost(t, caps, nil)
-		h.root = fakeHost(t, caps, map[string]string{"proc/sys/kernel/perf_event_paranoid": level + "\n"}).root
-		h.PerfParanoid = level
-		for _, c := range h.notes() {
-			if c.Name == "perf_event_paranoid" {
-				return c.Detail
-			}
-		}
-		return ""
-	}
-	const perfmon, admin = 1 << unix.CAP_PERFMON, 1 << unix.CAP_SYS_ADMIN
-	if s := says("2", perfmon); !strings.Contains(s, note) {
-		t.Errorf("2: %q", s)
-	}
-	if s := says("4", perfmon|admin); !strings.Contains(s, note) {
-		t.Errorf("4, for root: %q", s)
-	}
-	if s := says("4", perfmon); strings.Contains(s, note) || !strings.Contains(s, lack.CapSysAdmin) {
-		t.Errorf("4: %q", s)
-	}
-}
-
 func TestSnapshotsAreImpossibleUnderYamaWithoutTheCapability(t *testing.T) {
 	scope := map[string]string{"proc/sys/kernel/yama/ptrace_scope": "1\n"}
 	if !fakeHost(t, 0, scope).onlyChildren() {
