@@ -142,6 +142,24 @@ var users = []struct{ name, caps string }{
 	{"the four capabilities", "+bpf,+perfmon,+sys_ptrace,+dac_read_search"},
 }
 
+// lockedBuffer can be read while a process still writes to it.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 // Doctor says what an agent then does: the same mode, the same lacks, and of each process the same source and reason, in the same words.
 func TestDoctorAndAgentAgree(t *testing.T) {
 	bin := pscope(t)
@@ -154,7 +172,7 @@ func TestDoctorAndAgentAgree(t *testing.T) {
 			target := asTarget(t, user.caps, bin)
 			socket := filepath.Join(dir, "pscope.sock")
 			agent := as(t, user.caps, bin, "agent", "--socket", socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"))
-			var log bytes.Buffer
+			var log lockedBuffer
 			agent.Stderr = &log
 			if err := agent.Start(); err != nil {
 				t.Fatal(err)
@@ -416,7 +434,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
 			cmd := exec.Command(bin, "doctor", "--json")
-			var errs bytes.Buffer
+			var errs lockedBuffer
 			cmd.Stderr = &errs
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)

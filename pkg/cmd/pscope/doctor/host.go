@@ -154,7 +154,7 @@ func (h *host) notes() []Check {
 		}
 		cs = append(cs, Check{Name: name, Result: Info, Detail: v + meaning})
 	}
-	note("perf_event_paranoid", "proc/sys/kernel/perf_event_paranoid", " (does not matter with CAP_PERFMON)")
+	note("perf_event_paranoid", "proc/sys/kernel/perf_event_paranoid", " (up to 2 it does not matter with CAP_PERFMON; above, the kernels of Debian and Ubuntu ask for CAP_SYS_ADMIN)")
 	note("unprivileged BPF", "proc/sys/kernel/unprivileged_bpf_disabled", " in unprivileged_bpf_disabled (does not matter with CAP_BPF)")
 	note("ptrace_scope", yamaScope, " (above 0, CAP_SYS_PTRACE is needed even for one's own processes)")
 	return cs
