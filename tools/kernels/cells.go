@@ -31,9 +31,10 @@ type cell struct {
 	Instead string          `json:"instead,omitempty"` // why it is another than the pinned one
 	User    string          `json:"user"`
 	Booted  float64         `json:"booted_seconds,omitempty"`
+	Again   int             `json:"booted_again,omitempty"` // so often the guest ended by the emulator's fault before it came to this
 	Result  *account.Result `json:"result,omitempty"`
 	Checks  []verdict       `json:"checks"`
-	console []string
+	console string
 }
 
 // broken is a cell of which nothing was seen.
@@ -122,27 +123,46 @@ func (t *tableOf) pinned(ctx context.Context, p pin) []cell {
 		users = usersOf(p.Line, true)
 	}
 	cells := make([]cell, len(users))
+	var open []*cell
 	for i, user := range users {
 		cells[i] = cell{Line: p.Line, Arch: p.Arch, Package: p.Package + " " + p.Version, User: user}
+		open = append(open, &cells[i])
 	}
-	if err := t.boot(ctx, p, cells); err != nil {
-		for i := range cells {
-			if cells[i].Result == nil {
-				cells[i].broken(err)
+	for boots := 1; len(open) > 0; boots++ {
+		err := t.boot(ctx, p, open)
+		again := errors.Is(err, errPatching) && boots < mostBoots
+		open = slices.DeleteFunc(open, func(c *cell) bool {
+			if c.Result == nil && again {
+				c.Again++
+				return false
 			}
-		}
-	}
-	for i := range cells {
-		if c := &cells[i]; c.Result != nil {
-			c.Checks = judge(c.Result)
-		} else if c.Checks == nil {
-			c.broken(fmt.Errorf("the guest said nothing of it; its console's last lines:\n%s", strings.Join(c.console, "\n")))
+			c.close(err)
+			return true
+		})
+		if again {
+			t.say("%s: %v; booting again", p.Line, errPatching)
 		}
 	}
 	return cells
 }
 
-func (t *tableOf) boot(ctx context.Context, p pin, cells []cell) error {
+// mostBoots is how often a guest is booted that the emulator's fault ends.
+const mostBoots = 4
+
+// close judges what was seen, or says why nothing was.
+func (c *cell) close(err error) {
+	switch {
+	case c.Result != nil:
+		c.Checks = judge(c.Result)
+	case c.Checks != nil:
+	case err != nil:
+		c.broken(err)
+	default:
+		c.broken(errors.New("the guest said nothing of it; " + c.console))
+	}
+}
+
+func (t *tableOf) boot(ctx context.Context, p pin, cells []*cell) error {
 	if t.archive == nil {
 		a, err := openArchive(ctx, t.dir)
 		if err != nil {
@@ -188,13 +208,16 @@ func (t *tableOf) boot(ctx context.Context, p pin, cells []cell) error {
 	})
 	for i := range cells {
 		cells[i].Booted = out.booted.Seconds()
-		cells[i].console = out.console
+		cells[i].console = out.lastWords()
 		if why, ok := out.failed[fmt.Sprint(i)]; ok && cells[i].Result == nil {
 			cells[i].broken(errors.New(why))
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("%w; its console's last lines:\n%s", err, strings.Join(out.console, "\n"))
+		return fmt.Errorf("%w; %s", err, out.lastWords())
+	}
+	if len(out.codes)+len(out.failed) < len(cells) {
+		return fmt.Errorf("the guest ended before it was done: %w; %s", out.cause(), out.lastWords())
 	}
 	return nil
 }

@@ -103,6 +103,17 @@ func TestReadConsole(t *testing.T) {
 	}
 }
 
+func TestCause(t *testing.T) {
+	o := outcome{console: []string{"[    6.2] Oops: int3: 0000 [#1] SMP NOPTI", "[    6.3] CPU: 0"}}
+	if !errors.Is(o.cause(), errPatching) {
+		t.Error(o.cause())
+	}
+	o.console = []string{"[    6.2] Oops: general protection fault, maybe for address 0x1"}
+	if errors.Is(o.cause(), errPatching) {
+		t.Error("every fault is taken for the emulator's")
+	}
+}
+
 // aptHere skips a test where Debian's tools are missing.
 func aptHere(t *testing.T) {
 	t.Helper()

@@ -172,14 +172,14 @@ func one(ctx context.Context, o *options) (int, error) {
 		}
 	})
 	if err != nil {
-		return 1, fmt.Errorf("%w\nits console's last lines:\n%s", err, strings.Join(out.console, "\n"))
+		return 1, fmt.Errorf("%w; %s", err, out.lastWords())
 	}
 	if why, ok := out.failed[job]; ok {
 		return 1, fmt.Errorf("%s: %s", at, why)
 	}
 	code, ok := out.codes[job]
 	if !ok {
-		return 1, fmt.Errorf("the guest ended while %s ran; its console's last lines:\n%s", at, strings.Join(out.console, "\n"))
+		return 1, fmt.Errorf("the guest ended while %s ran: %w; %s", at, out.cause(), out.lastWords())
 	}
 	fmt.Fprintf(os.Stderr, "booted in %s, exit code %d\n", out.booted.Round(time.Second/10), code)
 	return code, nil

@@ -170,9 +170,23 @@ func packages(b *strings.Builder, cells []cell) {
 	for _, c := range cells {
 		if key := c.Line + c.Arch; !seen[key] {
 			seen[key] = true
-			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", c.Line, c.Arch, c.Package, c.Instead)
+			fmt.Fprintf(b, "| %s | %s | %s | %s |\n", c.Line, c.Arch, c.Package, c.Instead+bootedAgain(cells, key))
 		}
 	}
+}
+
+// bootedAgain says how often a kernel was booted again.
+func bootedAgain(cells []cell, key string) string {
+	n := 0
+	for _, c := range cells {
+		if c.Line+c.Arch == key {
+			n = max(n, c.Again)
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("booted again %d times: %v", n, errPatching)
 }
 
 // writeResults puts the report into a directory, beside its data.
