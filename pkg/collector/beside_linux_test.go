@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,7 +20,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// Other tools on the same functions of the same process: neither disturbs the other. docs/beside-other-tools.md says what was tried.
+// Other tools on the same functions of the same process: neither disturbs the other.
+// docs/beside-other-tools.md says what was tried.
 
 // installed gives the path of a program that these tests use, or skips.
 func installed(t *testing.T, name string) string {
@@ -93,7 +95,8 @@ func observe(t *testing.T, p *target) *observer {
 // startTracer starts bpftrace with probes on both ends of a stop. It counts stops when this returns.
 func startTracer(t *testing.T, p *target) *observer {
 	t.Helper()
-	script := fmt.Sprintf(`uprobe:%[1]s:runtime.stopTheWorldWithSema { printf("stop\n"); } uprobe:%[1]s:runtime.startTheWorldWithSema { printf("start\n"); }`, p.cmd.Path)
+	script := fmt.Sprintf(`uprobe:%[1]s:runtime.stopTheWorldWithSema { printf("stop\n"); }
+		uprobe:%[1]s:runtime.startTheWorldWithSema { printf("start\n"); }`, p.cmd.Path)
 	cmd := exec.Command(installed(t, "bpftrace"), "-p", fmt.Sprint(p.cmd.Process.Pid), "-e", script)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -166,7 +169,8 @@ func countAlike(t *testing.T, p *target, observers ...*observer) {
 	}
 }
 
-// besideEachOther starts two observers, ends the first or the second of them, and then the other; the program goes on, checks itself, and its code is what it was.
+// besideEachOther starts two observers, ends the first or the second of them, and then the other. The program goes on, another one checks
+// itself meanwhile, and the code is what it was.
 func besideEachOther(t *testing.T, lastFirst bool, first, second func(t *testing.T, p *target) *observer) {
 	p := start(t)
 	pid, site := p.cmd.Process.Pid, stopSite(t, p.cmd.Path)
@@ -202,7 +206,7 @@ func TestTwoAgents(t *testing.T) {
 	t.Run("the second ends first", func(t *testing.T) { besideEachOther(t, true, observe, observe) })
 }
 
-// A debugger that is attached while the probes lie in the code: it stops where it is told, sees the code with the probes, and leaves it to the collector.
+// A debugger that is attached while the probes lie in the code stops where it is told, sees the probes, and leaves them to the collector.
 func TestBesideADebugger(t *testing.T) {
 	gdb := installed(t, "gdb")
 	needs(t, unix.CAP_SYS_PTRACE, "gdb")
@@ -222,7 +226,7 @@ func TestBesideADebugger(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	t.Logf("%s", out)
-	if !strings.Contains(string(out), "0xcc") {
+	if runtime.GOARCH == "amd64" && !strings.Contains(string(out), "0xcc") {
 		t.Error("gdb does not see the probe")
 	}
 	if hits := strings.Count(string(out), "hit Breakpoint 1"); hits != 2 {

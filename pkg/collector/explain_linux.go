@@ -130,8 +130,9 @@ func explain(err error, host lack.Host, features func() []string) error {
 }
 
 const (
-	lockedDown = "kernel lockdown is in mode confidentiality, which forbids BPF programs to read memory"
-	unlock     = "boot with lockdown=integrity or without lockdown; until then the agent takes snapshots"
+	lockedDown     = "kernel lockdown is in mode confidentiality, which forbids BPF programs to read memory"
+	likeLockedDown = "the kernel lets BPF programs read no memory, as it does with lockdown in mode confidentiality (" + lack.LockdownPath + " is not there to ask)"
+	unlock         = "boot with lockdown=integrity or without lockdown; until then the agent takes snapshots"
 )
 
 // explainVerifier says which program the verifier refuses, and its own last words.
@@ -142,6 +143,11 @@ func explainVerifier(f *failure, refused *ebpf.VerifierError, host lack.Host, fe
 	if id, helper := unknownHelper(words); helper != "" {
 		if host.Lockdown == "confidentiality" && strings.Contains(helper, "probe_read") {
 			f.why, f.fix = lockedDown+": "+f.why, unlock
+			return
+		}
+		// Every kernel with BPF for tracing has these helpers; lockdown takes them away (kernel/bpf/helpers.c, bpf_base_func_proto). Containers seldom see its mode.
+		if host.Lockdown == "" && strings.Contains(helper, "probe_read") {
+			f.why, f.fix = likeLockedDown+": "+f.why, unlock
 			return
 		}
 		f.why = fmt.Sprintf("this kernel lacks the helper %s (%d), which %s calls: %s", helper, id, programOf(f.err), words)

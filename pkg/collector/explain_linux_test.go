@@ -65,6 +65,8 @@ func TestEachFailureIsGivenItsOwnCause(t *testing.T) {
 			[]string{"lacks the helper Loop (181)", "sched_switch"}, nil, "6.1 to 7.2"},
 		{"lockdown", refusal("sched_switch", unix.EINVAL, "unknown func bpf_probe_read_kernel#113"), lack.Host{Held: capsAll, Lockdown: "confidentiality"}, noFeatures,
 			[]string{"lockdown", "confidentiality", "bpf_probe_read_kernel"}, nil, "lockdown=integrity"},
+		{"lockdown where its mode can't be read", refusal("execute", unix.EINVAL, "program of this type cannot use helper bpf_probe_read#4"), lack.Host{Held: capsAll}, noFeatures,
+			[]string{"as it does with lockdown in mode confidentiality", "/sys/kernel/security/lockdown is not there", "bpf_probe_read"}, nil, "lockdown=integrity"},
 		{"lockdown of integrity forbids nothing of this", refusal("sched_switch", unix.EINVAL, "unknown func bpf_probe_read_kernel#113"), lack.Host{Held: capsAll, Lockdown: "integrity"}, noFeatures,
 			[]string{"lacks the helper bpf_probe_read_kernel (113)"}, []string{"lockdown"}, "6.1 to 7.2"},
 		{"no BTF", fmt.Errorf("field X: program exec: apply CO-RE relocations: %w", fmt.Errorf("no BTF found for kernel version 5.4.0: %w", ebpf.ErrNotSupported)), lack.Host{Held: capsAll}, noFeatures,

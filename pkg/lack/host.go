@@ -15,7 +15,7 @@ type Host struct {
 	Nested bool
 	// Seccomp is whether a filter decides which system calls this process may make, as container runtimes set one.
 	Seccomp bool
-	// Lockdown is none, integrity or confidentiality; empty if the kernel does not know it.
+	// Lockdown is none, integrity or confidentiality; empty if it is not known: the kernel knows no lockdown, or securityfs is not mounted here.
 	Lockdown string
 	// BTF is whether the kernel brings its types along; BTFBytes how large they are.
 	BTF      bool
@@ -32,6 +32,9 @@ type Host struct {
 // BTFPath is where the kernel has its types.
 const BTFPath = "/sys/kernel/btf/vmlinux"
 
+// LockdownPath is where the kernel says its mode of lockdown, where securityfs is mounted.
+const LockdownPath = "/sys/kernel/security/lockdown"
+
 // ReadHost reads it. The root is "/" but in tests.
 func ReadHost(root string) Host {
 	h := Host{root: root}
@@ -42,7 +45,7 @@ func ReadHost(root string) Host {
 	user, err := os.Readlink(filepath.Join(root, "proc/self/ns/user"))
 	h.Nested = err == nil && user != initialUserNamespace
 	// "[none] integrity confidentiality": the one in brackets is on.
-	if _, rest, ok := strings.Cut(h.Read("sys/kernel/security/lockdown"), "["); ok {
+	if _, rest, ok := strings.Cut(h.Read(LockdownPath), "["); ok {
 		h.Lockdown, _, _ = strings.Cut(rest, "]")
 	}
 	if fi, err := os.Stat(filepath.Join(root, BTFPath)); err == nil && fi.Size() > 0 {

@@ -133,9 +133,9 @@ func TestWhatIsWrittenAfterAFullDiskSurvivesARestart(t *testing.T) {
 
 // On a disk that is smaller than a block's file would be by default, blocks are written and old ones dropped.
 func TestSmallDisksCompactAndForget(t *testing.T) {
-	dir, _ := smallFS(t, "40m")
-	s := open(t, func(o *Options) { o.Dir = dir; o.Interval = 5 * time.Second; o.MaxBytes = 2 << 30 })
-	src := viewtest.New(8, 8, start)
+	dir, _ := smallFS(t, "14m")
+	s := open(t, func(o *Options) { o.Dir = dir; o.Interval = 15 * time.Second; o.MaxBytes = 2 << 30 })
+	src := viewtest.New(4, 8, start)
 	at := start
 	for range 24 { // 12 hours
 		fill(t, s, src, at, at.Add(30*time.Minute))

@@ -25,6 +25,7 @@ export const METRIC_NAMES = [
   'pscope_governor_level',
   'pscope_probe_cost_ratio',
   'pscope_observed_ratio',
+  'pscope_agent_paused_seconds_total',
   'process_cpu_seconds_total',
   'process_resident_memory_bytes',
   'process_open_fds',

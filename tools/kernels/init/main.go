@@ -68,6 +68,7 @@ var mounts = []struct {
 	{kind: "cgroup2", at: "/sys/fs/cgroup"},
 	{kind: "bpf", at: "/sys/fs/bpf", optional: true},
 	{kind: "tracefs", at: "/sys/kernel/tracing", optional: true},
+	{kind: "securityfs", at: "/sys/kernel/security", optional: true},
 }
 
 func mountAll() error {

@@ -104,7 +104,7 @@ func (h *host) lockdown(worked bool) Check {
 	c := Check{Name: "lockdown", Result: Info, Detail: h.Lockdown}
 	switch {
 	case h.Lockdown == "":
-		c.Detail = "not known to this kernel"
+		c.Detail = "not known: " + lack.LockdownPath + " is not there"
 	case h.Lockdown == "confidentiality" && !worked:
 		c.Why = "this mode forbids BPF programs to read memory"
 	}
