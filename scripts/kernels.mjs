@@ -4,7 +4,8 @@ import { Advice, endAll, run, say, which } from './lib/shell.mjs';
 
 const usage = `npm run test:kernels [-- OPTIONS]
 
-  --only KERNELS   only these, separated by commas: 6.1/amd64, 6.12/amd64, 7.2/amd64, 7.2/arm64, host (the running one)
+  --only KERNELS   only these, separated by commas: 6.1/amd64, 6.12/amd64, 6.12-rt/amd64,
+                   7.2/amd64, 7.2/arm64, host (the running one)
   --users USERS    only these, separated by commas: root, capabilities (the four documented ones), with-sys-admin,
                    with-sysctl (kernel.perf_event_paranoid=2), unprivileged
   --seconds N      how long a program is observed, 20 unless said otherwise
@@ -14,7 +15,7 @@ const usage = `npm run test:kernels [-- OPTIONS]
 /** The arguments of tools/kernels. */
 function argumentsOf(argv) {
   const out = [];
-  let only = '6.1/amd64,6.12/amd64,7.2/amd64,7.2/arm64,host';
+  let only; // all that tools/kernels knows
   for (let i = 0; i < argv.length; i++) {
     const [name, inline] = argv[i].split(/=(.*)/s);
     const value = () => inline ?? argv[++i] ?? '';
@@ -28,7 +29,7 @@ function argumentsOf(argv) {
       throw new Advice(name === '--help' ? usage : `There is no option ${name}.\n\n${usage}`);
     }
   }
-  return { only, args: [`-only=${only}`, ...out] };
+  return { only, args: only ? [`-only=${only}`, ...out] : out };
 }
 
 /** The emulators that the chosen kernels need. */
@@ -37,7 +38,7 @@ async function ensureEmulators(only) {
     ['amd64', 'qemu-system-x86_64', 'qemu-system-x86'],
     ['arm64', 'qemu-system-aarch64', 'qemu-system-arm'],
   ]) {
-    if (only.includes(`/${arch}`) && !which(program)) {
+    if ((only?.includes(`/${arch}`) ?? true) && !which(program)) {
       await apt([debian], `kernels for ${arch} are booted in ${program}`);
     }
   }

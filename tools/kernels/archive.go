@@ -70,6 +70,7 @@ func (a *archive) fetch(ctx context.Context, p pin) (fetched, error) {
 	if err2 != nil {
 		return fetched{}, fmt.Errorf("fetch %s %s: %w; and for another of its kind: %w", p.Package, p.Version, err, err2)
 	}
+	other.Instead = fmt.Sprintf("instead of the pinned %s %s: %v", p.Package, p.Version, err)
 	return other, nil
 }
 
@@ -121,10 +122,7 @@ func (a *archive) newest(ctx context.Context, p pin) (fetched, error) {
 			return fetched{}, fmt.Errorf("fetch %s %s: %w", best.name, best.version, err)
 		}
 	}
-	return fetched{
-		Path: at, Package: best.name, Version: best.version,
-		Instead: fmt.Sprintf("%s %s is gone from %s", p.Package, p.Version, p.Suite),
-	}, nil
+	return fetched{Path: at, Package: best.name, Version: best.version}, nil
 }
 
 // index has apt fetch a suite's index into directories of our own, so that the machine's lists stay as they are.

@@ -57,6 +57,10 @@ func TestJudge(t *testing.T) {
 		{"no history", everything, func(r *account.Result) { r.History = false }, "source"},
 		{"snapshots without a reason", snapshots, func(r *account.Result) { r.Table.Reason = "" }, "source, stops"},
 		{"a share 3 points off", everything, func(r *account.Result) { r.Table.Shares["gc"] = account.Share{Own: 0.04, Seen: 0.07} }, "shares"},
+		{"a sampled share two points and a standard error off", everything, func(r *account.Result) {
+			r.Table.Shares["gc"] = account.Share{Own: 0.04, Seen: 0.062}
+		}, ""},
+		{"idle two points and as much off", everything, func(r *account.Result) { r.Table.Shares["idle"] = account.Share{Own: 0.6, Seen: 0.622} }, "shares"},
 		{"no shares", everything, func(r *account.Result) { r.Table.Shares = nil }, "shares"},
 		{"states that are not the whole", everything, func(r *account.Result) { r.Table.SumError = 0.02 }, "shares"},
 		{"a stop too few", everything, func(r *account.Result) { r.Table.Stops.All-- }, "stops"},
@@ -85,7 +89,10 @@ func TestJudge(t *testing.T) {
 		{"no queues", everything, func(r *account.Result) { r.Table.Queues = nil }, "run queues"},
 		{"refused by the search", everything, func(r *account.Result) { r.Search.Source, r.Search.Layout = "refused", "" }, "layout search"},
 		{"a stop too few after the search", everything, func(r *account.Result) { r.Search.Stops.All-- }, "layout search"},
-		{"lost events", everything, func(r *account.Result) { r.Table.Lost["read_fault"] = 1 }, "losses"},
+		{"lost events", everything, func(r *account.Result) { r.Table.Lost["threads_full"] = 1 }, "losses"},
+		{"a read that the next snapshot repairs", everything, func(r *account.Result) { r.Table.Lost["read_fault"] = 1 }, ""},
+		{"many of them", everything, func(r *account.Result) { r.Table.Lost["read_fault"] = 40 }, "losses"},
+		{"a late raw interval", everything, func(r *account.Result) { r.Table.Lost["late_interval"] = 1 }, ""},
 		{"doctor thinks less of it", everything, func(r *account.Result) { r.Doctor.Mode = "snapshot" }, "doctor agrees"},
 		{"doctor sees stops where there are none", snapshots, func(r *account.Result) { r.Doctor.Stops = "ok" }, "doctor agrees"},
 		{"doctor says nothing of stops", everything, func(r *account.Result) { r.Doctor.Stops = "" }, "doctor agrees"},

@@ -35,6 +35,12 @@ var pins = []pin{
 		others: regexp.MustCompile(`^linux-image-6\.12\.\d+\+deb13-cloud-amd64$`),
 	},
 	{
+		Line: "6.12-rt", Arch: "amd64", Suite: "trixie", Package: "linux-image-6.12.117+deb13-rt-amd64", Version: "6.12.117-1",
+		File:   "pool/main/l/linux-signed-amd64/linux-image-6.12.117+deb13-rt-amd64_6.12.117-1_amd64.deb",
+		SHA256: "f0b20c9cc1c409f781764eae73dcf478982d2af309c6cb8b8feac4fc4967a1e1",
+		others: regexp.MustCompile(`^linux-image-6\.12\.\d+\+deb13-rt-amd64$`),
+	},
+	{
 		Line: "7.2", Arch: "amd64", Suite: "forky", Package: "linux-binary-7.2.12+deb14-cloud-amd64", Version: "7.2.12-1",
 		File:   "pool/main/l/linux-signed-amd64/linux-binary-7.2.12+deb14-cloud-amd64_7.2.12-1_amd64.deb",
 		SHA256: "43451b88872589d518acba127482df16fab53e2a51e92811cbd6221ca92cb6bf",

@@ -23,7 +23,7 @@ func (c *cell) row() []string {
 	if r == nil {
 		out = append(out, "", "", "", "", "", "", "", "")
 	} else {
-		out = append(out, sourceCell(r), layoutCell(r), shareCell(&r.Table), stopCell(&r.Table), waitCell(&r.Table), depthCell(&r.Table),
+		out = append(out, sourceCell(r), layoutCell(r), shareCell(r), stopCell(&r.Table), waitCell(&r.Table), depthCell(&r.Table),
 			lostCell(&r.Table), doctorCell(&r.Doctor))
 	}
 	return append(out, c.outcome())
@@ -60,11 +60,16 @@ func layoutCell(r *account.Result) string {
 	return of(r.Table) + ", " + of(r.Search)
 }
 
-// shareCell is the state whose share is furthest from the program's account.
-func shareCell(t *account.Target) string {
+// shareCell is the state whose share is furthest from the program's account, of those that are promised.
+func shareCell(r *account.Result) string {
+	t := &r.Table
+	if t.Source == "snapshot" {
+		return "estimates"
+	}
 	worst, off := "", -1.0
 	for _, state := range sortedKeys(t.Shares) {
-		if d := math.Abs(t.Shares[state].Own - t.Shares[state].Seen); d > off {
+		d := math.Abs(t.Shares[state].Own - t.Shares[state].Seen)
+		if d > off && (state == "idle" || !withoutSamples(r.User, r.Paranoid)) {
 			worst, off = state, d
 		}
 	}

@@ -2,6 +2,7 @@ package account
 
 import (
 	"fmt"
+	"math"
 	"strconv"
 )
 
@@ -117,4 +118,18 @@ func (t *Target) Depths() (sums []float64) {
 		sums = append(sums, sum)
 	}
 	return sums
+}
+
+// samplesASecond is the agent's default, on each CPU.
+const samplesASecond = 99
+
+// SamplingError is the standard error of a state's share. On a CPU running, gc and syscall are told apart by samples, so that theirs are those of so many draws; idle is
+// known from events.
+func (t *Target) SamplingError(state string) float64 {
+	n, all := t.OnCPU*samplesASecond, t.Seconds
+	if state == "idle" || n == 0 || all == 0 {
+		return 0
+	}
+	p := min(t.Shares[state].Own*all/t.OnCPU, 1)
+	return math.Sqrt(p*(1-p)/n) * t.OnCPU / all
 }

@@ -35,7 +35,7 @@ func (a *agent) observe(ctx context.Context, p *program, seconds float64, t *acc
 	if err := a.mixed(ctx, p, seconds, t); err != nil {
 		return err
 	}
-	if err := a.queued(ctx, p, seconds/4, t); err != nil {
+	if err := a.queued(ctx, p, seconds/2, t); err != nil {
 		return err
 	}
 	// What is known of the target may have changed: probes that could not be attached, for one.
@@ -170,12 +170,17 @@ func (a *agent) queued(ctx context.Context, p *program, seconds float64, t *acco
 		var own account.Times
 		asked <- p.ask(fmt.Sprintf("%s %g", account.Queue, seconds), &own)
 	}()
-	// The first goroutines have begun by then, and none has ended by the last scrape.
-	time.Sleep(time.Duration(seconds / 4 * float64(time.Second)))
-	for until := time.Now().Add(time.Duration(seconds / 2 * float64(time.Second))); time.Now().Before(until); {
+	// The first goroutines have begun by then, and none has ended by the end of the last scrape that counts.
+	whole := time.Duration(seconds * float64(time.Second))
+	end := time.Now().Add(whole * 3 / 4)
+	time.Sleep(whole / 4)
+	for {
 		s, err := a.scrape(ctx)
 		if err != nil {
 			return err
+		}
+		if s.ended.After(end) {
+			break
 		}
 		if q := s.queues(p.pid()); q != nil {
 			t.Queues = append(t.Queues, q)

@@ -64,7 +64,7 @@ var heap []*node
 // collections allocates, so that there are some a second.
 func collections(d time.Duration) {
 	end := time.Now().Add(d)
-	const lists, length = 64, 1000
+	const lists, length = 64, 4000 // 16 MB: marking them takes longer than the time between two samples
 	heap = make([]*node, lists)
 	each(account.Ps, func(i int) {
 		for n := i; time.Now().Before(end); {
