@@ -32,6 +32,7 @@ type cell struct {
 	User    string          `json:"user"`
 	Booted  float64         `json:"booted_seconds,omitempty"`
 	Again   int             `json:"booted_again,omitempty"` // so often the guest ended by the emulator's fault before it came to this
+	Tries   int             `json:"tries,omitempty"`        // how often it was tried, if more than once
 	Result  *account.Result `json:"result,omitempty"`
 	Checks  []verdict       `json:"checks"`
 	console string
@@ -114,6 +115,32 @@ func (t *tableOf) programsFor(ctx context.Context, arch string) (programs, error
 		t.built[arch] = p
 	}
 	return p, err
+}
+
+// tried runs the cells of one pinned kernel, and those that are not as promised again, so often at most.
+func (t *tableOf) tried(ctx context.Context, p pin, tries int) []cell {
+	cells := t.pinned(ctx, p)
+	all := t.users
+	defer func() { t.users = all }()
+	for n := 2; n <= tries && ctx.Err() == nil; n++ {
+		at := map[string]int{}
+		t.users = nil
+		for i := range cells {
+			if !cells[i].good() {
+				at[cells[i].User] = i
+				t.users = append(t.users, cells[i].User)
+				t.say("%s: %s; trying again", cells[i].name(), cells[i].outcome())
+			}
+		}
+		if len(t.users) == 0 {
+			break
+		}
+		for _, c := range t.pinned(ctx, p) {
+			c.Tries = n
+			cells[at[c.User]] = c
+		}
+	}
+	return cells
 }
 
 // pinned runs the cells of one pinned kernel. Whatever fails is told in every cell that it concerns.

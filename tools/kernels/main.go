@@ -43,6 +43,7 @@ type options struct {
 	results     string
 	seconds     float64
 	tap         bool
+	tries       int
 }
 
 func parse(args []string) (*options, error) {
@@ -75,6 +76,8 @@ func parse(args []string) (*options, error) {
 	list(&o.users, "users", "without -run: `users` to try them as (default: those that differ on the kernel)")
 	fs.StringVar(&o.results, "results", "", "without -run: `directory` for kernels.md and kernels.json; empty: none are written")
 	fs.Float64Var(&o.seconds, "seconds", 20, "without -run: how long a program is observed")
+	fs.IntVar(&o.tries, "tries", 1, "without -run: how often what is not as promised is tried; an emulated machine beside other work is starved now and then")
+	fs.Float64Var(&mostShareError, "share-error", mostShareError, "without -run: by how much a share of time may differ from the program's own account")
 	fs.BoolVar(&o.tap, "tap", false, "without -run: print a line for each check, in the Test Anything Protocol, instead of a table")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
@@ -202,7 +205,7 @@ func all(ctx context.Context, o *options) (int, error) {
 			if err != nil {
 				return 2, err
 			}
-			cells = append(cells, t.pinned(ctx, p)...)
+			cells = append(cells, t.tried(ctx, p, o.tries)...)
 		}
 		for i := range cells[begun:] {
 			c := &cells[begun+i]
