@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,6 +46,8 @@ type sampling struct {
 
 	lost atomic.Uint64 // samples that did not come
 
+	idle func() map[int]time.Duration // how long each CPU has been idle since the boot; nil: not known
+
 	mu      sync.Mutex          // guards what Agent reads
 	sampled map[int]*sampledCPU // by number
 	failed  map[int]error       // online CPUs that can't be sampled
@@ -52,7 +57,8 @@ type sampling struct {
 type sampledCPU struct {
 	event  int // of perf_event_open
 	link   link.Link
-	at     int64   // CLOCK_MONOTONIC, when its samples were counted last
+	at     int64 // CLOCK_MONOTONIC, when its samples were counted last
+	idle   time.Duration
 	seen   uint64  // how many had come by then
 	behind float64 // how many should have come by then beyond those that did, and are not counted as lost
 }
@@ -60,7 +66,7 @@ type sampledCPU struct {
 // attach begins to sample every CPU that is online, whichever the agent itself may run on. CPUs on which that fails are named by lack; it is an error if none is
 // left.
 func (s *sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz int) (err error) {
-	s.prog, s.counts = prog, counts
+	s.prog, s.counts, s.idle = prog, counts, idleTimes
 	s.usual = time.Second / time.Duration(hz)
 	s.period = s.usual
 	s.sampled, s.failed = map[int]*sampledCPU{}, map[int]error{}
@@ -144,7 +150,11 @@ func (s *sampling) open(cpu int) (*sampledCPU, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
 	}
-	return &sampledCPU{event: fd, link: l, at: monoNow(), seen: atomic.LoadUint64(&s.counts[cpu].Seen)}, nil
+	c := &sampledCPU{event: fd, link: l, at: monoNow(), seen: atomic.LoadUint64(&s.counts[cpu].Seen)}
+	if s.idle != nil {
+		c.idle = s.idle()[cpu]
+	}
+	return c, nil
 }
 
 // leave ends the sampling of a CPU. The caller holds mu.
@@ -188,14 +198,20 @@ func (s *sampling) check(now time.Time, log *slog.Logger) {
 // count compares the samples of each CPU with what the clock says should have come, and gives the CPUs of which none did. The time between two samples is exact (the
 // timer of a cpu-clock event goes on from when it should have fired), so one that is missing was skipped: the hypervisor or interrupts kept the CPU from its timer for
 // longer than a period, the kernel throttled the event (kernel.perf_event_max_sample_rate), or another BPF program was just running on the CPU
-// (kernel/events/core.c, bpf_overflow_handler), which no counter of the kernel's tells.
+// (kernel/events/core.c, bpf_overflow_handler), which no counter of the kernel's tells. A CPU that is idle need not give any: some virtual machines stop its timer, and
+// nothing runs there that a sample could find.
 func (s *sampling) count(now int64) (dead []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var idle map[int]time.Duration
+	if s.idle != nil {
+		idle = s.idle()
+	}
 	for cpu, c := range s.sampled {
 		seen := atomic.LoadUint64(&s.counts[cpu].Seen)
-		came, due := float64(seen-c.seen), float64(now-c.at)/float64(s.period)
-		c.at, c.seen = now, seen
+		rested := max(idle[cpu]-c.idle, 0)
+		came, due := float64(seen-c.seen), max(float64(now-c.at-int64(rested)), 0)/float64(s.period)
+		c.at, c.seen, c.idle = now, seen, idle[cpu]
 		c.behind = max(c.behind+due-came, -1)
 		missing := 0.0
 		if c.behind >= 2 { // one may be on its way
@@ -215,6 +231,33 @@ func (s *sampling) count(now int64) (dead []int) {
 	}
 	slices.Sort(dead)
 	return dead
+}
+
+// idleTimes reads /proc/stat (proc_stat(5)); nil if it can't be read.
+func idleTimes() map[int]time.Duration {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil
+	}
+	return parseIdleTimes(string(b))
+}
+
+// parseIdleTimes takes the times in idle and iowait of each CPU, in units of USER_HZ, from lines like "cpu1 user nice system idle iowait …".
+func parseIdleTimes(stat string) map[int]time.Duration {
+	times := map[int]time.Duration{}
+	for line := range strings.Lines(stat) {
+		f := strings.Fields(line)
+		if len(f) < 6 || !strings.HasPrefix(f[0], "cpu") {
+			continue
+		}
+		cpu, err1 := strconv.Atoi(strings.TrimPrefix(f[0], "cpu"))
+		idle, err2 := strconv.ParseInt(f[4], 10, 54)
+		waits, err3 := strconv.ParseInt(f[5], 10, 54)
+		if err1 == nil && err2 == nil && err3 == nil {
+			times[cpu] = time.Duration(idle+waits) * (time.Second / 100)
+		}
+	}
+	return times
 }
 
 // lack names the CPUs that can't be sampled.

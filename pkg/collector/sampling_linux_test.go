@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -46,6 +47,71 @@ func FuzzListsOfCPUs(f *testing.F) {
 	})
 }
 
+func TestIdleTimes(t *testing.T) {
+	got := parseIdleTimes("cpu  5 5 5 700 30 1 1 1 0 0\ncpu0 1 2 3 400 10 0 0 0 0 0\ncpu7 1 2 3 300 20 0 0 0 0 0\ncpu8 1 2\ncpux 1 2 3 4 5\nintr 5 6 7 8 9 1\n")
+	if len(got) != 2 || got[0] != 4100*time.Millisecond || got[7] != 3200*time.Millisecond {
+		t.Errorf("%v", got)
+	}
+	if len(idleTimes()) == 0 {
+		t.Error("/proc/stat has no CPU")
+	}
+}
+
+// A CPU that is idle need not give samples: none is missing, and its event is left alone.
+func TestAnIdleCPUMissesNothing(t *testing.T) {
+	s := sampler(t, 99)
+	rested := time.Duration(0)
+	s.idle = func() map[int]time.Duration {
+		all := map[int]time.Duration{}
+		for cpu := range s.sampled {
+			all[cpu] = rested
+		}
+		return all
+	}
+	s.count(monoNow())
+	for cpu, c := range s.sampled {
+		c.behind = 0
+		if err := unix.IoctlSetInt(c.event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
+			t.Fatal(cpu, err)
+		}
+	}
+	time.Sleep(20 * time.Millisecond)
+	s.count(monoNow())
+	lost := s.lost.Load()
+	rested += 10 * time.Second
+	if dead := s.count(monoNow() + int64(rested)); len(dead) != 0 || s.lost.Load()-lost > 50 { // of 990 a CPU; the test itself takes a moment
+		t.Errorf("%v are taken for dead, %d samples for lost", dead, s.lost.Load()-lost)
+	}
+	if dead := s.count(monoNow() + 2*int64(rested)); len(dead) != len(s.sampled) {
+		t.Errorf("ten seconds of work without a sample: only %v are taken for dead", dead)
+	}
+}
+
+// keepBusy lets something run on every CPU until the test ends: some virtual machines give no samples of one that is idle.
+func keepBusy(t *testing.T) {
+	t.Helper()
+	list, err := os.ReadFile(sysCPUs + "/online")
+	if err != nil {
+		t.Fatal(err)
+	}
+	online, err := parseCPUs(string(list))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, cpu := range online {
+		cmd := exec.Command("sh", "-c", "while :; do :; done")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		var set unix.CPUSet
+		set.Set(cpu)
+		if err := unix.SchedSetaffinity(cmd.Process.Pid, &set); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // sampler gives a sampling of its own, of which nothing else looks after.
 func sampler(t *testing.T, hz int) *sampling {
 	t.Helper()
@@ -64,6 +130,7 @@ func sampler(t *testing.T, hz int) *sampling {
 
 // Every CPU that is online is sampled, also where the agent may run on one of them only.
 func TestEveryCPUIsSampledWhateverTheAffinity(t *testing.T) {
+	keepBusy(t)
 	var all, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		t.Fatal(err)
@@ -105,6 +172,7 @@ func TestEveryCPUIsSampledWhateverTheAffinity(t *testing.T) {
 
 // An event that has died, as when its CPU was offline for a moment, is noticed, what it did not give is counted, and it is opened anew.
 func TestADeadEventIsOpenedAnew(t *testing.T) {
+	keepBusy(t)
 	s := sampler(t, 99)
 	cpu := s.online.cpus[len(s.online.cpus)-1]
 	if err := unix.IoctlSetInt(s.sampled[cpu].event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
@@ -128,7 +196,9 @@ func TestADeadEventIsOpenedAnew(t *testing.T) {
 
 // Half of the samples don't come: those that do stand for twice the time.
 func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
+	keepBusy(t)
 	s := sampler(t, 100)
+	s.idle = nil
 	s.mu.Lock()
 	period := s.period
 	s.mu.Unlock()
@@ -165,6 +235,7 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 
 // CPUs whose numbers have gaps, and that come and go, as the kernel's list says.
 func TestCPUsComeAndGo(t *testing.T) {
+	keepBusy(t)
 	dir := t.TempDir()
 	say := func(list string) {
 		t.Helper()
