@@ -1,11 +1,11 @@
-// npm run bench: truth and cost, measured on this machine against runtime/trace and others; results go to bench/results. As root.
+// npm run bench: truth, cost, the agent and what befalls it, measured on this machine against runtime/trace and others; results go to bench/results. As root.
 import { run, say } from './lib/shell.mjs';
 import { ensureGo } from './lib/prepare.mjs';
 
 const usage = `npm run bench [-- OPTIONS]
 
   --long          more rounds and longer runs: what is committed
-  --only NAMES    only these, separated by commas: truth, cost, agent
+  --only NAMES    only these, separated by commas: truth, cost, agent, faults
 `;
 
 /** Each benchmark with its arguments: always, for a short run, for a long one. */
@@ -13,6 +13,7 @@ const benches = [
   { name: 'truth', always: ['-out', 'bench/results/truth'], short: ['-run', '2s'], long: [] },
   { name: 'cost', always: ['-out', 'bench/results'], short: ['-rounds', '3', '-window', '500ms'], long: [] },
   { name: 'agent', always: ['-out', 'bench/results'], short: ['-run', '15s'], long: [] },
+  { name: 'faults', always: ['-out', 'bench/results'], short: ['-times', '2'], long: ['-times', '10', '-churn', '2h'] },
 ];
 
 const argv = process.argv.slice(2);

@@ -195,7 +195,7 @@ func (r *results) markdown() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "# What the agent itself needs\n\n%s. Each watched for %s, once all processes are observed.\n", r.Machine, r.Run)
 	fmt.Fprintf(&t, "Made by `go run ./bench/agent -out bench/results`, as root.\n\n")
-	fmt.Fprintf(&t, "CPU time as a share of one core: over the whole run, and median (quartiles) by second. Busy: 64 sleepers in each process; observing that many switches\n")
+	fmt.Fprintf(&t, "CPU time as a share of one core: over the whole run, and median (quartiles) by second, agent and the process that keeps its history together. Busy: 64 sleepers in each process; observing that many switches\n")
 	fmt.Fprintf(&t, "of threads would pass the governor's budget, so that it leaves out much, unless it has none (all of it observed). Churn: ten further processes\n")
 	fmt.Fprintf(&t, "a second that live 0.5 s. The curves are in `agent.json`.\n\n")
 	fmt.Fprintf(&t, "| processes | CPU, mean | by second | RSS at first | RSS, most | PSS at the end | anonymous | bar |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")

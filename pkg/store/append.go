@@ -123,14 +123,22 @@ func (s *Store) admit(snap metrics.Snapshot) metrics.Snapshot {
 	return snap
 }
 
-// olderThan gives what the snapshot has of targets that have been observed for at least age, or have been refused and are as old.
+// olderThan gives what the snapshot has of targets that are at least as old as age. By their process's start, not by when this agent found them: one that
+// takes the place of a killed agent has nothing to wait for. Where the start is not known, or lies ahead because the clock was set, it is since when they are observed.
 func olderThan(snap *metrics.Snapshot, age time.Duration) metrics.Snapshot {
 	out := *snap
 	out.Views, out.Targets = make([]pstate.TargetView, 0, len(snap.Views)), make([]pstate.Target, 0, len(snap.Targets))
 	kept := make(map[pstate.Key]bool, len(snap.Views))
 	for i := range snap.Views {
 		v := &snap.Views[i]
-		if len(v.Ps) > 0 && v.At-v.Ps[0].FirstSeen >= int64(age) {
+		if len(v.Ps) == 0 {
+			continue
+		}
+		since := v.Ps[0].FirstSeen
+		if !v.Started.IsZero() {
+			since = min(since, v.Started.UnixNano())
+		}
+		if v.At-since >= int64(age) {
 			out.Views = append(out.Views, *v)
 			kept[v.Key] = true
 		}

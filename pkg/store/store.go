@@ -36,7 +36,7 @@ type Options struct {
 	Interval time.Duration
 	// Coarse is the interval of the coarse database; default 15 s, never below Interval.
 	Coarse time.Duration
-	// MinAge is how long a target has been observed before it enters the history; default 3 s. On a host that compiles, thousands of
+	// MinAge is how old a target is before it enters the history; default 3 s. On a host that compiles, thousands of
 	// processes an hour live for less, and each would leave dozens of series behind. Live views show them all the same.
 	MinAge time.Duration
 	// CrowdedSeries is how many series there can be before a target has to be a minute old to enter the history; default 20,000, some 70 targets of

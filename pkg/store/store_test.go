@@ -273,7 +273,9 @@ func TestACrowdedHistoryWaitsLonger(t *testing.T) {
 		at := start.Add(time.Duration(i) * time.Second)
 		snap := metrics.Snapshot{Views: old.Views(at), Mode: "ebpf"}
 		if i > 0 {
-			snap.Views = append(snap.Views, young.Views(at)[1])
+			v := young.Views(at)[1]
+			v.Started = start.Add(-10 * time.Second)
+			snap.Views = append(snap.Views, v)
 		}
 		if err := s.Append(at, &snap); err != nil {
 			t.Fatal(err)
@@ -292,6 +294,7 @@ func TestShortLivedTargetsLeaveNoSeries(t *testing.T) {
 	refused := pstate.Target{Key: pstate.Key{PID: 9}, Process: "old", Source: pstate.SourceRefused, Reason: "because", Started: born.Add(-time.Hour)}
 	for at := born; at.Before(born.Add(8 * time.Second)); at = at.Add(time.Second) {
 		snap := metrics.Snapshot{Views: src.Views(at), Targets: append(src.Targets(), refused)}
+		snap.Views[0].Started = born
 		if err := s.Append(at, &snap); err != nil {
 			t.Fatal(err)
 		}
@@ -302,6 +305,19 @@ func TestShortLivedTargetsLeaveNoSeries(t *testing.T) {
 		if len(instant(t, s, at, `pscope_target_info{source="refused"}`)) != 1 {
 			t.Errorf("%v: a process refused for an hour is not in the history", at.Sub(born))
 		}
+	}
+}
+
+// An agent that takes the place of another has found old processes only just now. Their history goes on at once.
+func TestOldProcessesOfANewAgentEnterAtOnce(t *testing.T) {
+	s := open(t, func(o *Options) { o.MinAge = 5 * time.Second })
+	now := time.Now().Truncate(time.Second)
+	src := viewtest.New(1, 2, now) // its process has run for a minute
+	if err := s.Append(now, &metrics.Snapshot{Views: src.Views(now), Targets: src.Targets()}); err != nil {
+		t.Fatal(err)
+	}
+	if len(instant(t, s, now, `pscope_p_seconds_total`)) == 0 {
+		t.Error("a process that has run for a minute is not in the history")
 	}
 }
 

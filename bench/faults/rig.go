@@ -1,0 +1,293 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// rig is one observed program and the agent that a fault happens to.
+type rig struct {
+	dir, data string
+	target    *exec.Cmd
+	agent     *exec.Cmd
+	started   time.Time // of the agent that runs now
+	exited    chan struct{}
+	log       *os.File
+	live      *watcher
+	args      []string
+	mounted   bool
+}
+
+// newRig builds nothing: dir has the programs. With size, the history lies on a disk of that many bytes.
+func newRig(dir string, size int64, args ...string) (r *rig, err error) {
+	r = &rig{dir: dir, args: args}
+	defer func() {
+		if err != nil {
+			r.close()
+		}
+	}()
+	if r.data, err = os.MkdirTemp(dir, "data"); err != nil {
+		return r, err
+	}
+	if size > 0 {
+		if err = unix.Mount("pscope-faults", r.data, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
+			return r, fmt.Errorf("mount a small disk: %w", err)
+		}
+		r.mounted = true
+	}
+	if r.log, err = os.CreateTemp(dir, "log"); err != nil {
+		return r, err
+	}
+	r.target = exec.Command(filepath.Join(dir, "workload"), "-procs", "2", "-warm", "0s", "-run", "24h", "mixed")
+	if err = r.target.Start(); err != nil {
+		return r, err
+	}
+	r.live = watch(r)
+	if err = r.startAgent(); err != nil {
+		return r, err
+	}
+	if _, err = r.live.next(time.Now(), 2*time.Minute); err != nil {
+		return r, err
+	}
+	// Some history, so that there is something to lose.
+	return r, r.waitFor(time.Minute, func() bool { return len(r.samples()) >= 5 })
+}
+
+func (r *rig) close() {
+	if r.live != nil {
+		r.live.stop()
+	}
+	if r.agent != nil {
+		_ = r.agent.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-r.exited:
+		case <-time.After(time.Minute):
+			_ = r.agent.Process.Kill()
+		}
+	}
+	if r.target != nil && r.target.Process != nil {
+		_ = r.target.Process.Kill()
+		_ = r.target.Wait()
+	}
+	if r.mounted {
+		_ = unix.Unmount(r.data, unix.MNT_DETACH)
+	}
+	if r.log != nil {
+		_ = r.log.Close()
+	}
+}
+
+func (r *rig) socket() string { return filepath.Join(r.dir, "agent.sock") }
+
+func (r *rig) startAgent() error {
+	args := append([]string{"agent", "--socket", r.socket(), "--listen", "", "--data-dir", filepath.Join(r.data, "history"), "--include", "^workload$"}, r.args...)
+	r.agent = exec.Command(filepath.Join(r.dir, "pscope"), args...)
+	r.agent.Stderr = r.log
+	r.started = time.Now()
+	if err := r.agent.Start(); err != nil {
+		return err
+	}
+	r.exited = make(chan struct{})
+	go func(c *exec.Cmd, over chan struct{}) { _ = c.Wait(); close(over) }(r.agent, r.exited)
+	return nil
+}
+
+// endAgent sends a signal and waits until the agent is gone.
+func (r *rig) endAgent(sig syscall.Signal) error {
+	if err := r.agent.Process.Signal(sig); err != nil {
+		return err
+	}
+	select {
+	case <-r.exited:
+		return nil
+	case <-time.After(time.Minute):
+		return errors.New("the agent does not end within a minute")
+	}
+}
+
+// runs says whether the agent has not ended.
+func (r *rig) runs() bool {
+	select {
+	case <-r.exited:
+		return false
+	default:
+		return true
+	}
+}
+
+// history gives the id of the process that keeps the history, 0 if none runs.
+func (r *rig) history() int {
+	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", r.agent.Process.Pid))
+	for _, file := range tasks {
+		text, _ := os.ReadFile(file)
+		for _, word := range strings.Fields(string(text)) {
+			if n, err := strconv.Atoi(word); err == nil {
+				return n
+			}
+		}
+	}
+	return 0
+}
+
+func (r *rig) waitFor(most time.Duration, is func() bool) error {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if is() {
+			return nil
+		}
+	}
+	return fmt.Errorf("not within %v; the agent's log is %s", most, r.log.Name())
+}
+
+// client asks the agent over its socket.
+func (r *rig) client(timeout time.Duration) *http.Client {
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", r.socket())
+	}}}
+}
+
+// get gives the answer to a path, at most 64 MiB of it.
+func (r *rig) get(timeout time.Duration, path string) (string, int, error) {
+	resp, err := r.client(timeout).Get("http://agent" + path)
+	if err != nil {
+		return "", 0, err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, 64<<20))
+	return string(b), resp.StatusCode, err
+}
+
+// sample is one stored state of the program: the sum of the seconds of all its Ps' states.
+type sample struct {
+	at  time.Time
+	sum float64
+}
+
+// samples gives the history of the program, of the last half hour, oldest first; nil if it can't be had now.
+func (r *rig) samples() []sample {
+	query := fmt.Sprintf(`pscope_p_seconds_total{process_pid="%d"}[30m]`, r.target.Process.Pid)
+	text, status, err := r.get(20*time.Second, "/api/v1/query?query="+url.QueryEscape(query))
+	if err != nil || status != http.StatusOK {
+		return nil
+	}
+	var answer struct {
+		Data struct {
+			Result []struct {
+				Values [][2]any `json:"values"`
+			} `json:"result"`
+		} `json:"data"`
+	}
+	if json.Unmarshal([]byte(text), &answer) != nil {
+		return nil
+	}
+	sums := map[float64]float64{}
+	for _, series := range answer.Data.Result {
+		for _, v := range series.Values {
+			at, _ := v[0].(float64)
+			text, _ := v[1].(string)
+			f, _ := strconv.ParseFloat(text, 64)
+			sums[at] += f
+		}
+	}
+	var all []sample
+	for at, sum := range sums {
+		all = append(all, sample{time.UnixMilli(int64(at * 1000)), sum})
+	}
+	slices.SortFunc(all, func(a, b sample) int { return a.at.Compare(b.at) })
+	return all
+}
+
+// losses are the agent's own counts of what is missing, by reason.
+func (r *rig) losses() map[string]float64 {
+	text, _, err := r.get(5*time.Second, "/metrics")
+	if err != nil {
+		return nil
+	}
+	found := map[string]float64{}
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
+		if !strings.HasPrefix(name, "pscope_lost_events_total{") {
+			continue
+		}
+		_, reason, _ := strings.Cut(name, `reason="`)
+		reason, _, _ = strings.Cut(reason, `"`)
+		n, _ := strconv.ParseFloat(strings.Fields(value)[0], 64)
+		found[reason] += n
+	}
+	return found
+}
+
+// watcher asks for the present state ten times a second.
+type watcher struct {
+	mu   sync.Mutex
+	seen []time.Time // when an answer came that had the program
+	done context.CancelFunc
+	over chan struct{}
+}
+
+func watch(r *rig) *watcher {
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &watcher{done: cancel, over: make(chan struct{})}
+	go func() {
+		defer close(w.over)
+		want := fmt.Sprintf(`process_pid="%d"`, r.target.Process.Pid)
+		for ctx.Err() == nil {
+			text, status, err := r.get(2*time.Second, "/metrics")
+			if err == nil && status == http.StatusOK && strings.Contains(text, "pscope_p_seconds_total{") && strings.Contains(text, want) {
+				w.mu.Lock()
+				w.seen = append(w.seen, time.Now())
+				w.mu.Unlock()
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	return w
+}
+
+func (w *watcher) stop() { w.done(); <-w.over }
+
+// next waits for the first answer after a moment.
+func (w *watcher) next(after time.Time, most time.Duration) (time.Time, error) {
+	for end := time.Now().Add(most); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		w.mu.Lock()
+		i, _ := slices.BinarySearchFunc(w.seen, after, time.Time.Compare)
+		if i < len(w.seen) {
+			defer w.mu.Unlock()
+			return w.seen[i], nil
+		}
+		w.mu.Unlock()
+	}
+	return time.Time{}, fmt.Errorf("the agent does not show the program within %v", most)
+}
+
+// longestSince is the longest time without an answer from a moment on.
+func (w *watcher) longestSince(from time.Time) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	longest, last := time.Duration(0), from
+	for _, at := range w.seen {
+		if at.After(from) {
+			longest = max(longest, at.Sub(last))
+			last = at
+		}
+	}
+	return max(longest, time.Since(last))
+}
