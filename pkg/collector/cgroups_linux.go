@@ -208,14 +208,27 @@ func (o *observed) findCause(now time.Time) {
 
 // tracerOf gives the process that traces a thread (TracerPid in proc_pid_status(5)); 0 if none does.
 func (o *Options) tracerOf(pid, tid int32) (tracer int32, ok bool) {
+	thread, ok := o.statusNumber(pid, "task/"+strconv.Itoa(int(tid))+"/status", "TracerPid:")
+	if !ok || thread == 0 {
+		return 0, ok
+	}
+	// It is the thread that traces; what people know is its process.
+	if tracer, ok = o.statusNumber(thread, "status", "Tgid:"); !ok {
+		tracer = thread
+	}
+	return tracer, true
+}
+
+// statusNumber reads a number from a status file of a process.
+func (o *Options) statusNumber(pid int32, file, name string) (n int32, ok bool) {
 	var buf [mostOfProc]byte
-	b, err := o.procFile(&buf, pid, "task/"+strconv.Itoa(int(tid))+"/status")
+	b, err := o.procFile(&buf, pid, file)
 	if err != nil {
 		return 0, false
 	}
 	for line := range bytes.Lines(b) {
-		if n, is := strings.CutPrefix(string(line), "TracerPid:"); is {
-			v, err := strconv.ParseInt(strings.TrimSpace(n), 10, 32)
+		if value, is := strings.CutPrefix(string(line), name); is {
+			v, err := strconv.ParseInt(strings.TrimSpace(value), 10, 32)
 			return int32(v), err == nil
 		}
 	}

@@ -216,6 +216,14 @@ func TestSuspended(t *testing.T) {
 						s.resume()
 					}
 				}()
+				defer func() {
+					if v := view(c, pid); t.Failed() && v != nil {
+						for i := range v.Ps {
+							t.Logf("P%d: %v, its thread %d %v", i, v.Ps[i].State, v.Ps[i].TID, v.Ps[i].Thread)
+						}
+						t.Logf("%+v, %+v, in /proc %q", v.StoppedBy, v.FrozenBy, procStates(t, pid))
+					}
+				}()
 				waitFor(t, "the Ps are seen to be suspended, and the cause is known", func() bool {
 					v := view(c, pid)
 					return v != nil && v.Ps[0].Thread == s.state && v.Ps[1].Thread == s.state && s.by(v) == ""
