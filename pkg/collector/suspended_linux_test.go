@@ -355,4 +355,3 @@ func toldOf(t *testing.T, rec *record, v *pstate.TargetView, state pstate.Thread
 		}
 	}
 }
-

@@ -60,7 +60,7 @@ const overview = [
     min: 0,
     max: 1,
     steps: [{ from: null, colour: P_STATE_COLORS.running }],
-    queries: aboutPs({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
+    queries: aboutPs({ kind: 'series', metric: 'busy', by: ['process'] }),
   }),
   cpuWaitFigure({
     id: ID.cpuWaitNow,
@@ -129,7 +129,7 @@ const picture = [
     decimals: 1,
     colour: P_STATE_COLORS.running,
     max: 1,
-    queries: aboutPs({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'], live: true }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'busy', live: true }),
   }),
   timeline({
     id: ID.timeline,

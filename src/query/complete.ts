@@ -37,6 +37,12 @@ export const METRIC_NAMES = [
   'pscope_history_resident_memory_bytes',
   'pscope_build_info',
   'pscope_target_info',
+  'pscope_cgroup_cpu_limit_cores',
+  'pscope_cgroup_throttled_seconds_total',
+  'pscope_cgroup_throttled_periods_total',
+  'pscope_cgroup_periods_total',
+  'pscope_cgroup_pressure_seconds_total',
+  'pscope_cgroup_unreadable',
   'go_runtime_gomaxprocs',
   'go_runtime_p_status',
 ] as const;
@@ -59,6 +65,10 @@ const LABELS = [
   'to',
   'source',
   'go_version',
+  'set_by',
+  'resource',
+  'kind',
+  'what',
   'le',
 ];
 
