@@ -49,7 +49,8 @@ export const METRIC_WORDS: Record<Metric, Words> = {
   },
   busy: {
     label: 'Busy',
-    description: 'Share of time a P has work in hand (running, gc, syscall) and its thread is neither stopped nor frozen',
+    description:
+      'Share of time a P has work in hand (running, gc, syscall) and its thread is neither stopped nor frozen',
   },
   d_share: { label: 'D share', description: 'Share of time a thread of this P is in uninterruptible sleep' },
   runq: { label: 'Run queue depth', description: 'Goroutines queued on a P' },
@@ -72,7 +73,10 @@ export const METRIC_WORDS: Record<Metric, Words> = {
 
 /** A timeline shows the states themselves, not shares of time. */
 export const TIMELINE_WORDS: Partial<Record<Metric, Words>> = {
-  state: { label: 'P states', description: 'What each P does, and when its thread is in uninterruptible sleep, stopped or frozen' },
+  state: {
+    label: 'P states',
+    description: 'What each P does, and when its thread is in uninterruptible sleep, stopped or frozen',
+  },
   thread: { label: 'Thread states', description: 'What the thread that carries each P does' },
 };
 
@@ -227,7 +231,8 @@ export const CONFIG = {
   mode: 'Source',
   socket: 'Socket',
   socketPlaceholder: '/run/pscope/pscope.sock',
-  socketHelp: 'Unix socket of the agent on the machine Grafana runs on. Another than the usual one must be in allowed_sockets of [plugin.pscope-pscope-datasource] in the configuration of Grafana\'s server',
+  socketHelp:
+    "Unix socket of the agent on the machine Grafana runs on. Another than the usual one must be in allowed_sockets of [plugin.pscope-pscope-datasource] in the configuration of Grafana's server",
   startAgent: 'Start the bundled agent',
   startAgentHelp:
     'When nothing listens on the socket, start the agent that ships with this plugin. Needs the privileges below',
@@ -276,7 +281,10 @@ export const VARIABLE = {
 
 export const ORDER_WORDS: Record<VariableOrder, Words> = {
   name: { label: 'By name', description: 'Numbers by their value' },
-  worst: { label: 'Worst first', description: 'Those with a P stuck in state D, then the busiest, then what has ended' },
+  worst: {
+    label: 'Worst first',
+    description: 'Those with a P stuck in state D, then the busiest, then what has ended',
+  },
 };
 
 /** Words for what went wrong; each names what failed, why, and what to do next. */

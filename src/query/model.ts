@@ -12,7 +12,15 @@ export const P_STATES = ['running', 'gc', 'syscall', 'idle', 'gcstop', 'dead'] a
 export type PState = (typeof P_STATES)[number];
 
 /** Kernel state of the thread that carries a P, in the order in which legends show it. */
-export const THREAD_STATES = ['running', 'runnable', 'sleeping', 'uninterruptible', 'stopped', 'frozen', 'none'] as const;
+export const THREAD_STATES = [
+  'running',
+  'runnable',
+  'sleeping',
+  'uninterruptible',
+  'stopped',
+  'frozen',
+  'none',
+] as const;
 export type ThreadState = (typeof THREAD_STATES)[number];
 
 export const METRICS = [

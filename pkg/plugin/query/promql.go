@@ -241,8 +241,9 @@ func (q *Query) busy(by, window string) string {
 	rate := func(metric, states string) string {
 		return "sum " + by + " (rate(" + metric + q.selector(states) + window + "))"
 	}
-	return "clamp_min(" + rate("pscope_p_seconds_total", anyOf("state", Busy())) + " - " +
-		rate("pscope_p_thread_seconds_total", anyOf("thread_state", Suspended())) + ", 0)"
+	working := rate("pscope_p_seconds_total", anyOf("state", Busy()))
+	// Where an engine keeps no thread states, the states of the Ps are all there is.
+	return "clamp_min(" + working + " - " + rate("pscope_p_thread_seconds_total", anyOf("thread_state", Suspended())) + " or " + working + ", 0)"
 }
 
 // histogramPart is the rate of a histogram's sum or count.
