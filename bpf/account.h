@@ -235,7 +235,7 @@ static __always_inline u32 thread_move(struct target *t, struct thread *th, u64 
 		new = word_of(gone ? now : now + ((old - now) & SINCE_MASK), 0, 0, to);
 		if (__sync_val_compare_and_swap(&th->word, old, new) == old) {
 			if (from < T_STATES && from != T_NONE)
-				__sync_fetch_and_add(&th->time[from], gone);
+				__sync_fetch_and_add(&th->time[from - 1], gone);
 			return from;
 		}
 	}

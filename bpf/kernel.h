@@ -95,6 +95,7 @@ struct task_struct {
 	unsigned int __state; // since 5.14
 	int pid;
 	int tgid;
+	unsigned long jobctl;
 	struct pid *thread_pid;
 	struct signal_struct *signal;
 #if defined(__TARGET_ARCH_x86)

@@ -9,16 +9,33 @@
 #define TASK_EXITING (0x10 | 0x20 | 0x80)
 #define TASK_WAKING 0x200
 #define TASK_NOLOAD 0x400
+#define TASK_FROZEN 0x8000 // since 6.1: in the freezer of cgroup v1 (kernel/freezer.c)
 
-static __always_inline u32 left_as(bool preempt, u64 state)
+// In task->jobctl, since 5.2: the thread is to stay in the freezer of cgroup v2, which is an interruptible sleep (kernel/signal.c, do_freezer_trap).
+// include/linux/sched/jobctl.h has the number.
+#define JOBCTL_TRAP_FREEZE (1UL << 23)
+
+static __always_inline bool trapped_by_freezer(struct task_struct *task)
+{
+	if (bpf_rdonly_cast) {
+		struct task_struct *known = bpf_rdonly_cast(task, bpf_core_type_id_kernel(struct task_struct));
+
+		return known->jobctl & JOBCTL_TRAP_FREEZE;
+	}
+	return BPF_CORE_READ(task, jobctl) & JOBCTL_TRAP_FREEZE;
+}
+
+static __always_inline u32 left_as(struct task_struct *task, bool preempt, u64 state)
 {
 	if (preempt || state == 0)
 		return T_RUNNABLE;
 	if (state & (TASK_STOPPED | TASK_TRACED))
 		return T_STOPPED;
+	if (state & TASK_FROZEN)
+		return T_FROZEN;
 	if ((state & TASK_UNINTERRUPTIBLE) && !(state & TASK_NOLOAD))
 		return T_UNINTERRUPTIBLE;
-	return T_SLEEPING;
+	return trapped_by_freezer(task) ? T_FROZEN : T_SLEEPING;
 }
 
 // Another CPU may wake a thread that is just leaving this one (kernel/sched/core.c, try_to_wake_up, waits for on_cpu). The waker's program saw it on its CPU then and
@@ -180,7 +197,7 @@ static __always_inline void thread_leaves(struct target *t, u32 index, struct sw
 	if (a->state & TASK_EXITING)
 		thread_gone(t, tid, began >> TICK_SHIFT);
 	else
-		switched_out(t, index, a->prev, began, left_as(preempt, a->state));
+		switched_out(t, index, a->prev, began, left_as(a->prev, preempt, a->state));
 	measured(t, began);
 }
 

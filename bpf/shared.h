@@ -21,7 +21,8 @@ enum thread_state {
 	T_SLEEPING = 3,
 	T_UNINTERRUPTIBLE = 4,
 	T_STOPPED = 5,
-	T_STATES = 6,
+	T_FROZEN = 6,
+	T_STATES = 7,
 };
 
 // runtime.stwReason of the two stops between which the GC marks.

@@ -165,7 +165,7 @@ struct p_record {
 	u64 moves[P_STATES * P_STATES];
 	u64 wake_sum;	   // ns
 	u64 wake[WAKE_BUCKETS];
-	u64 apart[3];	   // up to the next line
+	u64 apart[4];	   // up to the next line
 };
 
 // One set of the table of threads: the tids of those in it, 0 for a free place.
@@ -201,7 +201,7 @@ struct thread {
 	u8 named;	   // its m has been seen to name it
 	u16 stayed;	   // 0, or low bits of the tick, odd, at which it was last woken while on its CPU
 
-	u64 time[T_STATES];
+	u64 time[T_STATES - 1]; // by thread state, less one: a thread is never T_NONE for a time that counts
 	u32 tid;
 	u32 d_slot;	   // of the P whose D count it is in, plus one
 	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P

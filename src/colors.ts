@@ -1,7 +1,7 @@
 import type { PState, ThreadState } from './query/model';
 
 /**
- * The colours of the states: Okabe and Ito's palette, which stays readable with every kind of colour blindness, on grey for the
+ * The colours of the states: Okabe and Ito's palette, and wine of Paul Tol's, which stay readable with every kind of colour blindness, on grey for the
  * states in which nothing happens. The backend's frames and the dashboards have the same.
  */
 export const P_STATE_COLORS: Record<PState, string> = {
@@ -18,6 +18,7 @@ export const THREAD_STATE_COLORS: Record<ThreadState, string> = {
   runnable: '#F0E442',
   sleeping: '#7A7F87',
   uninterruptible: '#D55E00',
-  stopped: '#CC79A7',
+  stopped: '#882255',
+  frozen: '#0072B2',
   none: '#3D4045',
 };

@@ -47,6 +47,11 @@ export const METRIC_WORDS: Record<Metric, Words> = {
     label: 'Thread state share',
     description: 'Share of time the thread that carries a P spends in the chosen kernel states',
   },
+  busy: {
+    label: 'Busy',
+    description:
+      'Share of time a P has work in hand (running, gc, syscall) and its thread is neither stopped nor frozen',
+  },
   d_share: { label: 'D share', description: 'Share of time a thread of this P is in uninterruptible sleep' },
   runq: { label: 'Run queue depth', description: 'Goroutines queued on a P' },
   runq_distribution: { label: 'Run queue distribution', description: 'How often a run queue had which depth' },
@@ -68,7 +73,10 @@ export const METRIC_WORDS: Record<Metric, Words> = {
 
 /** A timeline shows the states themselves, not shares of time. */
 export const TIMELINE_WORDS: Partial<Record<Metric, Words>> = {
-  state: { label: 'P states', description: 'What each P does, and when its thread is in uninterruptible sleep' },
+  state: {
+    label: 'P states',
+    description: 'What each P does, and when its thread is in uninterruptible sleep, stopped or frozen',
+  },
   thread: { label: 'Thread states', description: 'What the thread that carries each P does' },
 };
 
@@ -91,7 +99,8 @@ export const THREAD_STATE_WORDS: Record<ThreadState, Words> = {
   runnable: { label: 'runnable', description: 'waits for a CPU' },
   sleeping: { label: 'sleeping', description: 'interruptible sleep (S)' },
   uninterruptible: { label: 'uninterruptible', description: 'uninterruptible sleep (D)' },
-  stopped: { label: 'stopped', description: 'stopped or traced (T)' },
+  stopped: { label: 'stopped', description: 'stopped by a signal or held by a tracer (T)' },
+  frozen: { label: 'frozen', description: 'held by the freezer of a control group' },
   none: { label: 'none', description: 'no thread carries the P' },
 };
 
@@ -222,7 +231,8 @@ export const CONFIG = {
   mode: 'Source',
   socket: 'Socket',
   socketPlaceholder: '/run/pscope/pscope.sock',
-  socketHelp: 'Unix socket of the agent on the machine Grafana runs on. Another than the usual one must be in allowed_sockets of [plugin.pscope-pscope-datasource] in the configuration of Grafana\'s server',
+  socketHelp:
+    "Unix socket of the agent on the machine Grafana runs on. Another than the usual one must be in allowed_sockets of [plugin.pscope-pscope-datasource] in the configuration of Grafana's server",
   startAgent: 'Start the bundled agent',
   startAgentHelp:
     'When nothing listens on the socket, start the agent that ships with this plugin. Needs the privileges below',
@@ -271,7 +281,10 @@ export const VARIABLE = {
 
 export const ORDER_WORDS: Record<VariableOrder, Words> = {
   name: { label: 'By name', description: 'Numbers by their value' },
-  worst: { label: 'Worst first', description: 'Those with a P stuck in state D, then the busiest, then what has ended' },
+  worst: {
+    label: 'Worst first',
+    description: 'Those with a P stuck in state D, then the busiest, then what has ended',
+  },
 };
 
 /** Words for what went wrong; each names what failed, why, and what to do next. */

@@ -94,7 +94,7 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 		P_TIME(1, P_IDLE, T_NONE, 100);
 		P_TIME(1, P_RUNNING, T_ON_CPU, 200);
 		CHECK_EQ("arrived", record(1)->arrived, rows[i].want == P_GCSTOP ? BEGAN + 300 : 0);
-		CHECK_EQ("thread's time on a CPU", thread(1)->time[T_ON_CPU], 200);
+		CHECK_EQ("thread's time on a CPU", thread(1)->time[T_ON_CPU - 1], 200);
 		CHECK_EQ("in D", IN_D_COUNT(1), rows[i].want_thread == T_UNINTERRUPTIBLE);
 		invariants();
 	}

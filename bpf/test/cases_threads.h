@@ -68,6 +68,77 @@ CASE(d_counts_a_thread_for_the_P_it_carried_last)
 	CHECK_EQ("in D of P 1", IN_D_COUNT(1), 1);
 }
 
+// Stopped, traced or frozen: neither D nor sleep, whatever the kernel's own state of the thread looks like.
+CASE(a_suspended_thread_is_in_no_D_count)
+{
+	static const struct {
+		u64 state, jobctl;
+		u32 thread;
+	} ways[] = {
+		{STOPPED, 0, T_STOPPED},
+		{TRACED, 0, T_STOPPED},
+		{STOPPED, JOBCTL_TRAP_FREEZE, T_STOPPED}, // by a signal first, and its group is frozen
+		{IN_FREEZER, 0, T_FROZEN}, // v1
+		{ASLEEP | FREEZABLE, JOBCTL_TRAP_FREEZE, T_FROZEN}, // v2
+		{ASLEEP | FREEZABLE, JOBCTL_TRAP_FREEZE >> 1, T_SLEEPING},
+		{IN_D | FREEZABLE, 0, T_UNINTERRUPTIBLE},
+		{IN_D, JOBCTL_TRAP_FREEZE, T_UNINTERRUPTIBLE}, // its group freezes, and it is not there yet
+	};
+
+	for (u32 way = 0; way < 2 * sizeof(ways) / sizeof(ways[0]); way++) {
+		u32 i = way / 2;
+
+		a_process(1);
+		rdonly_cast = way % 2 ? 0 : as_it_is; // null before Linux 6.2
+		tasks[1].jobctl = ways[i].jobctl;
+		comes(0, 1);
+		takes(1, 0);
+		at(100);
+		leaves(0, ways[i].state);
+		P_IS(0, P_RUNNING, ways[i].thread, 1);
+		CHECK_EQ("in D", IN_D_COUNT(0), ways[i].thread == T_UNINTERRUPTIBLE);
+		at(150);
+		tasks[1].jobctl = 0;
+		wakes(1, 1);
+		P_IS(0, P_RUNNING, T_RUNNABLE, 1);
+		P_TIME(0, P_RUNNING, ways[i].thread, 50);
+		CHECK_EQ("in D", IN_D_COUNT(0), 0);
+		CHECK_EQ("time of the thread", thread(1)->time[ways[i].thread - 1], 50);
+	}
+}
+
+// A thread that is stopped on its way to a P that was handed to it does not wait for a CPU.
+CASE(a_P_handed_to_a_thread_that_is_stopped_is_idle)
+{
+	a_process(2);
+	comes(0, 1);
+	takes(1, 0);
+	comes(1, 2);
+	at(100);
+	leaves(1, ASLEEP);
+	at(200);
+	m_p(1, -1);
+	hands_to(2, 0);
+	wakes(0, 2);
+	P_IS(0, P_IDLE, T_RUNNABLE, 2);
+	at(210);
+	comes(1, 2);
+	at(220);
+	leaves(1, STOPPED);
+	P_IS(0, P_IDLE, T_NONE, 0);
+	leaves(0, ASLEEP);
+	at(1000);
+	wakes(0, 2);
+	P_IS(0, P_IDLE, T_NONE, 0);
+	at(1010);
+	comes(1, 2);
+	takes(2, 0);
+	at(1100);
+	leaves(1, PREEMPTED);
+	P_IS(0, P_RUNNING, T_RUNNABLE, 2);
+	CHECK(record(0)->time[P_IDLE * T_STATES + T_NONE] >= 700, "not idle while its thread was stopped");
+}
+
 CASE(d_ends_with_its_thread)
 {
 	a_process(1);
@@ -105,7 +176,7 @@ CASE(a_thread_that_never_had_a_P_counts_in_no_D)
 	THREAD_IS(1, T_UNINTERRUPTIBLE);
 	at(150);
 	comes(0, 1);
-	CHECK_EQ("time", thread(1)->time[T_UNINTERRUPTIBLE], 50);
+	CHECK_EQ("time", thread(1)->time[T_UNINTERRUPTIBLE - 1], 50);
 }
 
 // The table of threads.
@@ -165,7 +236,7 @@ CASE(a_tid_that_another_process_had_before_is_another_thread)
 	at(200);
 	comes(0, 1);
 	CHECK_EQ("target", thread(1)->target, TARGET);
-	CHECK_EQ("time", thread(1)->time[T_ON_CPU], 0);
+	CHECK_EQ("time", thread(1)->time[T_ON_CPU - 1], 0);
 	CHECK_EQ("slot", thread(1)->slot, 0);
 	CHECK(!strcmp(thread(1)->comm, "m1"), "its name is %s", thread(1)->comm);
 }

@@ -194,6 +194,10 @@ static void set_idle_list(const int *p)
 
 #define ASLEEP 0x1 // TASK_INTERRUPTIBLE
 #define IN_D 0x2   // TASK_UNINTERRUPTIBLE
+#define STOPPED (0x4 | 0x100) // TASK_STOPPED
+#define TRACED 0x8 // TASK_TRACED
+#define IN_FREEZER 0x8000 // TASK_FROZEN, cgroup v1
+#define FREEZABLE 0x2000 // TASK_FREEZABLE
 #define PREEMPTED 0x10000 // of the test: preempt is set
 
 static void switch_to(u32 cpu, u32 next, u64 state)
@@ -375,7 +379,7 @@ static void address_known(u32 p)
 
 static const char *const state_names[] = {"idle", "running", "syscall", "gcstop", "dead", "gc", "6?", "7?"};
 static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleeping", "uninterruptible", "stopped",
-	"6?", "7?"};
+	"frozen", "7?"};
 
 // P p is in this state, carried by thread n (0: none) in this one.
 #define P_IS(p, state_, thread_, n)										\

@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
@@ -57,6 +58,7 @@ type collect struct {
 	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
 	roster   atomic.Pointer[roster]
 
+	cgroups   *cgroup.Reader
 	found     *finder
 	closing   sync.WaitGroup // targets whose probes are being taken off
 	windows   chan struct{}  // of tier 2: an entry for each that is open
@@ -109,6 +111,7 @@ func newCollect(o Options) *collect {
 	}
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	c.rosterChanged()
+	c.cgroups = cgroup.NewReader(o.ProcRoot)
 	c.found = newFinder(c)
 	return c
 }
@@ -186,6 +189,7 @@ func (c *collect) Run(ctx context.Context) error {
 		}
 		if due(&threads, now, threadsEvery) {
 			c.readThreads()
+			c.readCgroups(now)
 			c.govern()
 			if c.kernel != nil {
 				c.kernel.samples.check(now, c.o.Log)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
@@ -56,6 +57,11 @@ type observed struct {
 	blind      bool          // the governor leaves nothing but snapshots
 	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
 	closed     bool
+	// What its control groups say, and what last suspended it. group is nil until it has been found.
+	group               *cgroup.Group
+	groupAt, cgroupAt   time.Time
+	cgroup              *pstate.Cgroup
+	stoppedBy, frozenBy pstate.Suspension
 }
 
 // observedP is one P of a target.
@@ -265,7 +271,7 @@ func (o *observed) sight(p *goruntime.PSnapshot) (owner uint32, s pstate.State, 
 	}
 	t = pstate.OnCPU
 	if owner = o.carrier(p); owner != 0 {
-		if ts, _, err := o.c.o.threadState(o.info.PID, int32(owner)); err == nil {
+		if ts, _, err := o.threadState(int32(owner)); err == nil {
 			t = ts
 		}
 	}
@@ -280,7 +286,7 @@ func (o *observed) enterThreads() {
 		if m.TID <= 0 {
 			continue
 		}
-		state, comm, err := o.c.o.threadState(o.info.PID, m.TID)
+		state, comm, err := o.threadState(m.TID)
 		if err != nil {
 			continue // it has ended
 		}
@@ -479,6 +485,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
 		Ps:      make([]pstate.PView, len(o.ps)),
 		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
+		Cgroup: o.cgroup, StoppedBy: o.stoppedBy, FrozenBy: o.frozenBy,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
 	for i, name := range lostReasons {

@@ -46,7 +46,11 @@ func (o *observed) snapshot(n int) error {
 		}
 	}
 	idle := 0
+	suspended := o.suspended()
 	for i := range o.snap.Ps {
+		if suspended {
+			break // no P could take what others have queued
+		}
 		if o.snap.Ps[i].OK && o.snap.Ps[i].State == pstate.Idle {
 			idle++
 		}
@@ -158,7 +162,7 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 	if owner != 0 && t == pstate.OnCPU {
 		if th, ok := o.thread(owner); ok {
 			t, tookAt = word(th.Word).thread(), th.SwitchIn
-		} else if ts, _, err := o.c.o.threadState(o.info.PID, int32(owner)); err == nil {
+		} else if ts, _, err := o.threadState(int32(owner)); err == nil {
 			t = ts
 		} else {
 			return // it has ended

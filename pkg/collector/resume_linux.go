@@ -158,13 +158,13 @@ func totalsAt(r *kern.ScopeP_record, at uint64) (v totals) {
 func (o *observed) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
 	known, now := o.knownThreads(), nowTick()
 	for tid, th := range known {
-		state, _, err := o.c.o.threadState(o.info.PID, int32(tid))
+		state, _, err := o.threadState(int32(tid))
 		if err != nil {
 			_ = o.c.kernel.objs.Threads.Delete(tid) // it has ended
 			delete(known, tid)
 			continue
 		}
-		th.Time[word(th.Word).thread()] += elapsed(from, th.Word)
+		addThreadTime(&th, word(th.Word).thread(), elapsed(from, th.Word))
 		th.Word = uint64(wordOf(now, 0, 0, state))
 		known[tid] = unseated(th, now)
 	}

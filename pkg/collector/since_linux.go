@@ -54,7 +54,7 @@ func (c *collect) renewWords() {
 		if entry == nil || !atomic.CompareAndSwapUint64(&entry.Word, th.Word, next) {
 			return // it has just been woken
 		}
-		atomic.AddUint64(&entry.Time[w.thread()], gone)
+		addThreadTime(entry, w.thread(), gone)
 		kept[tid] = renewed{next, was.of(th.Word, sinceTick(now, th.Word))}
 	})
 	c.renewed = kept

@@ -56,6 +56,14 @@ func (c *collect) readThreads() {
 	}
 }
 
+// addThreadTime adds to the ticks that a thread has spent in a state. An entry that is just being made is in none, and no time counts for that
+// (thread_move in bpf/account.h).
+func addThreadTime(th *kern.ScopeThread, s pstate.ThreadState, ticks uint64) {
+	if s != pstate.NoThread {
+		atomic.AddUint64(&th.Time[s-1], ticks)
+	}
+}
+
 // countD enters one more thread into a P's count of those in uninterruptible sleep. since is the tick from which on it counts if it is the only one.
 func countD(r *kern.ScopeP_record, since uint64) {
 	for {
@@ -191,7 +199,7 @@ func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstat
 		v.P = int32(c.kernel.records[s-1].Id)
 	}
 	for i, t := range th.Time {
-		v.Time[i] = time.Duration(t) * tick
+		v.Time[i+1] = time.Duration(t) * tick
 	}
 	v.Time[v.State] += time.Duration(elapsed(now, th.Word)) * tick
 	return v

@@ -259,7 +259,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 	w, now := &o.windows, nowTick()
 	known := o.knownThreads()
 	for tid, th := range known {
-		state, _, err := o.c.o.threadState(o.info.PID, int32(tid))
+		state, _, err := o.threadState(int32(tid))
 		if err != nil {
 			o.c.kernel.threads.remove(tid) // it has ended
 			delete(known, tid)
@@ -269,7 +269,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 		before, use := w.uses[tid], o.c.o.threadUse(o.info.PID, int32(tid))
 		if !use.known || !before.known || use.slices != before.slices || state != was {
 			open := elapsed(w.left, th.Word)
-			th.Time[was] += open
+			addThreadTime(&th, was, open)
 			away := elapsed(now, th.Word) - open
 			on := min(uint64(max(use.on-before.on, 0)/tick), away)
 			waiting := min(uint64(max(use.waiting-before.waiting, 0)/tick), away-on)
@@ -277,9 +277,9 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 			if rest == pstate.OnCPU || rest == pstate.Runnable || rest == pstate.NoThread {
 				rest = pstate.Sleeping
 			}
-			th.Time[pstate.OnCPU] += on
-			th.Time[pstate.Runnable] += waiting
-			th.Time[rest] += away - on - waiting
+			addThreadTime(&th, pstate.OnCPU, on)
+			addThreadTime(&th, pstate.Runnable, waiting)
+			addThreadTime(&th, rest, away-on-waiting)
 			th.Word = uint64(wordOf(now, 0, 0, state))
 		}
 		known[tid] = unseated(th, now)
@@ -427,7 +427,7 @@ func (o *observed) countBetween(p *observedP, t pstate.ThreadState, now uint64) 
 		if at != slot {
 			continue
 		}
-		if state, _, err := o.c.o.threadState(o.info.PID, int32(tid)); err == nil && state == pstate.Uninterruptible {
+		if state, _, err := o.threadState(int32(tid)); err == nil && state == pstate.Uninterruptible {
 			asleep = true
 		} else {
 			delete(o.windows.asleep, tid)

@@ -21,6 +21,8 @@ const (
 	Idle            Kind = "idle"
 	Uninterruptible Kind = "uninterruptible"
 	CPUWait         Kind = "cpu_wait"
+	Quota           Kind = "quota"
+	Suspended       Kind = "suspended"
 	Stops           Kind = "stops"
 )
 
@@ -41,8 +43,8 @@ type Finding struct {
 	Ps       []int32 // empty: the whole process
 	Evidence string  // a sentence with the numbers
 	Advice   string  // what to do
-	// Value is the number behind the evidence: a share of 1 for imbalance (busiest minus idlest P), idle, uninterruptible, cpu_wait
-	// and stops; goroutines for overloaded.
+	// Value is the number behind the evidence: a share of 1 for imbalance (busiest minus idlest P), idle, uninterruptible, cpu_wait,
+	// suspended and stops, of the quota's periods for quota; goroutines for overloaded.
 	Value float64
 }
 
@@ -75,7 +77,7 @@ func Find(w *Window) []Finding {
 		return nil
 	}
 	var fs []Finding
-	for _, rule := range []func(*Window, []PWindow) (Finding, bool){uninterruptible, overloaded, idle, cpuWait, stops, imbalance} {
+	for _, rule := range []func(*Window, []PWindow) (Finding, bool){suspended, uninterruptible, overloaded, idle, quota, cpuWait, stops, imbalance} {
 		if f, ok := rule(w, alive); ok {
 			fs = append(fs, f)
 		}
@@ -188,18 +190,19 @@ func idle(w *Window, ps []PWindow) (Finding, bool) {
 	return f, true
 }
 
+// waits is the share in which a P had a thread that was ready to run, and no CPU.
+func waits(p PWindow) float64 { return min(1, p.Thread[pstate.Runnable]+p.WakeWait) }
+
 func cpuWait(w *Window, ps []PWindow) (Finding, bool) {
-	wait := func(p PWindow) float64 { return p.Thread[pstate.Runnable] }
-	waiting := where(ps, func(p PWindow) bool { return wait(p)+p.WakeWait >= waitWarning })
-	if len(waiting) == 0 {
+	waiting := where(ps, func(p PWindow) bool { return waits(p) >= waitWarning })
+	if len(waiting) == 0 || throttledEnough(w, ps) {
 		return Finding{}, false
 	}
-	total := func(p PWindow) float64 { return min(1, wait(p)+p.WakeWait) }
-	worst := most(waiting, total)
-	f := Finding{Kind: CPUWait, Severity: Warning, Ps: indexes(waiting), Value: total(worst),
+	worst := most(waiting, waits)
+	f := Finding{Kind: CPUWait, Severity: Warning, Ps: indexes(waiting), Value: waits(worst),
 		Evidence: fmt.Sprintf("P%d had a thread ready but no CPU for %s of %s (%s runnable with the P, %s from being handed over until it ran)%s.",
-			worst.P, percent(total(worst)), span(w), percent(wait(worst)), percent(worst.WakeWait), others(len(waiting))),
-		Advice: fmt.Sprintf("More threads want to run than there are CPUs for them: GOMAXPROCS is %d; compare it with the CPUs and the cgroup's CPU quota, look for other busy processes on the host, and lower GOMAXPROCS or raise the quota.", w.GOMAXPROCS)}
+			worst.P, percent(waits(worst)), span(w), percent(worst.Thread[pstate.Runnable]), percent(worst.WakeWait), others(len(waiting))),
+		Advice: fmt.Sprintf("More threads want to run than there are CPUs for them: GOMAXPROCS is %d; compare it with the CPUs%s, look for other busy processes on the host, and lower GOMAXPROCS or give it more CPUs.", w.GOMAXPROCS, besideQuota(w))}
 	if f.Value >= waitCritical {
 		f.Severity = Critical
 	}

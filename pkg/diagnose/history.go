@@ -20,12 +20,16 @@ type point struct {
 	at      int64
 	ps      []pTotals
 	threads []threadTotals
+	limits  []pstate.CPULimit
+	// What last suspended it.
+	stoppedBy, frozenBy pstate.Suspension
 }
 
 type pTotals struct {
 	p               int32
 	state           [pstate.NumStates]time.Duration
 	thread          [pstate.NumThreadStates]time.Duration
+	busy            time.Duration
 	uninterruptible time.Duration
 	stopTime        time.Duration
 	wakeWait        time.Duration
@@ -106,6 +110,12 @@ func (h *History) Window(v *pstate.TargetView, start, end int64) (w Window, ok b
 	if from.at >= to.at || from.at >= end {
 		return Window{}, false
 	}
+	// Of quotas no total is zero when a target is first seen: what they count begins with the first look.
+	for i := 0; from.limits == nil && i < len(points); i++ {
+		if points[i].at >= from.at && points[i].at < to.at {
+			from.limits = points[i].limits
+		}
+	}
 	return window(v, &from, &to), true
 }
 
@@ -122,10 +132,13 @@ func zeroPoint(p *point) point {
 }
 
 func pointOf(v *pstate.TargetView) point {
-	pt := point{at: v.At, ps: make([]pTotals, len(v.Ps))}
+	pt := point{at: v.At, ps: make([]pTotals, len(v.Ps)), stoppedBy: v.StoppedBy, frozenBy: v.FrozenBy}
+	if v.Cgroup != nil {
+		pt.limits = v.Cgroup.Limits
+	}
 	for i := range v.Ps {
 		p := &v.Ps[i]
-		t := pTotals{p: p.P, uninterruptible: p.Uninterruptible, stopTime: p.StopTime, wakeWait: p.WakeWait.Sum, firstSeen: p.FirstSeen}
+		t := pTotals{p: p.P, busy: p.BusyTime(), uninterruptible: p.Uninterruptible, stopTime: p.StopTime, wakeWait: p.WakeWait.Sum, firstSeen: p.FirstSeen}
 		for s := range pstate.State(pstate.NumStates) {
 			t.state[s] = p.StateTime(s)
 		}

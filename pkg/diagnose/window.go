@@ -16,6 +16,18 @@ type Window struct {
 	Ps         []PWindow
 	Threads    []ThreadWindow // those that were blocked longest first
 	Stops      []pstate.Stop
+	QuotaKnown bool          // whether a CPU quota holds for it, at the end of the window
+	Quotas     []QuotaWindow // of the process's control group and those above it
+	// What suspended threads in the window; zero if nothing was seen to.
+	StoppedBy, FrozenBy pstate.Suspension
+}
+
+// QuotaWindow is what a CPU quota did in a window.
+type QuotaWindow struct {
+	Path                      string // of the group that sets it
+	Cores                     float64
+	Periods, ThrottledPeriods uint64
+	Throttled                 time.Duration // summed over CPUs
 }
 
 // Duration of the window.
@@ -26,6 +38,7 @@ type PWindow struct {
 	P               int32
 	State           [pstate.NumStates]float64
 	Thread          [pstate.NumThreadStates]float64
+	Working         float64 // see Busy
 	Uninterruptible float64 // the D share
 	// Stuck is the share in which a thread in uninterruptible sleep held the P: nothing else could run on it. In the rest of the D share the P's last
 	// thread slept, and the P was free.
@@ -46,10 +59,11 @@ func ratio(part, whole uint64) float64 {
 	return float64(part) / float64(whole)
 }
 
-// Busy is the share in which the P did work: running, gc and syscall.
-func (p *PWindow) Busy() float64 {
-	return p.State[pstate.Running] + p.State[pstate.GC] + p.State[pstate.Syscall]
-}
+// Busy is the share in which the P had work in hand, in running, gc and syscall, and its thread was neither stopped nor frozen.
+func (p *PWindow) Busy() float64 { return p.Working }
+
+// Suspended is the share in which its thread was stopped or frozen.
+func (p *PWindow) Suspended() float64 { return p.Thread[pstate.Stopped] + p.Thread[pstate.Frozen] }
 
 // ThreadWindow is where one thread spent a window.
 type ThreadWindow struct {
@@ -57,14 +71,15 @@ type ThreadWindow struct {
 	In [pstate.NumThreadStates]time.Duration // within the window
 	// WithoutP says that it carries no P at the end of the window. Of a window that ended in the past that is not known, and it is false.
 	WithoutP bool
+	AtEnd    bool // State is that at the end of the window
 }
 
-// Blocked is the time in which the thread could not go on though it was not resting: in uninterruptible sleep, stopped, or waiting
-// for a CPU. Ordinary sleep is left out: the threads of idle Ps sleep all the time, and nothing waits for them.
+// Blocked is the time in which the thread could not go on though it was not resting: in uninterruptible sleep, stopped, frozen, or
+// waiting for a CPU. Ordinary sleep is left out: the threads of idle Ps sleep all the time, and nothing waits for them.
 func (t *ThreadWindow) Blocked() time.Duration { return blocked(&t.In) }
 
 func blocked(in *[pstate.NumThreadStates]time.Duration) time.Duration {
-	return in[pstate.Uninterruptible] + in[pstate.Stopped] + in[pstate.Runnable]
+	return in[pstate.Uninterruptible] + in[pstate.Stopped] + in[pstate.Frozen] + in[pstate.Runnable]
 }
 
 func window(v *pstate.TargetView, from, to *point) Window {
@@ -90,6 +105,7 @@ func window(v *pstate.TargetView, from, to *point) Window {
 		for s := range t.thread {
 			p.Thread[s] = share(t.thread[s] - f.thread[s])
 		}
+		p.Working = share(t.busy - f.busy)
 		p.Uninterruptible = share(t.uninterruptible - f.uninterruptible)
 		p.Stuck = share(t.stuck - f.stuck)
 		p.WakeWait = share(t.wakeWait - f.wakeWait)
@@ -100,6 +116,14 @@ func window(v *pstate.TargetView, from, to *point) Window {
 			p.QueueIdle, p.QueueIdleDepth = ratio(both, looks), ratio(t.runqIdleSum-f.runqIdleSum, both)
 		}
 		w.Ps = append(w.Ps, p)
+	}
+	w.QuotaKnown = v.Cgroup != nil && v.Cgroup.Unreadable["cpu"] == ""
+	w.Quotas = quotas(from.limits, to.limits)
+	if to.stoppedBy.At >= from.at {
+		w.StoppedBy = to.stoppedBy
+	}
+	if to.frozenBy.At >= from.at {
+		w.FrozenBy = to.frozenBy
 	}
 	for i := range v.Threads {
 		th := ThreadWindow{ThreadView: v.Threads[i], In: v.Threads[i].Time}
@@ -117,7 +141,8 @@ func window(v *pstate.TargetView, from, to *point) Window {
 			th.In[s] = min(d, w.Duration())
 			sum += th.In[s]
 		}
-		th.WithoutP = to.at == v.At && !carriesP(v, th.TID)
+		th.AtEnd = to.at == v.At
+		th.WithoutP = th.AtEnd && !carriesP(v, th.TID)
 		if sum > 0 {
 			w.Threads = append(w.Threads, th)
 		}
@@ -126,6 +151,20 @@ func window(v *pstate.TargetView, from, to *point) Window {
 		return cmp.Or(cmp.Compare(b.Blocked(), a.Blocked()), cmp.Compare(b.In[pstate.Sleeping], a.In[pstate.Sleeping]), cmp.Compare(a.TID, b.TID))
 	})
 	return w
+}
+
+// quotas gives what each quota did between two moments. One that was not there at the first is left out: what it counts may be older.
+func quotas(from, to []pstate.CPULimit) (out []QuotaWindow) {
+	for _, l := range to {
+		i := slices.IndexFunc(from, func(f pstate.CPULimit) bool { return f.Path == l.Path })
+		if i < 0 || l.Periods < from[i].Periods {
+			continue // or its group was made anew
+		}
+		f := &from[i]
+		out = append(out, QuotaWindow{Path: l.Path, Cores: l.Cores, Periods: l.Periods - f.Periods,
+			ThrottledPeriods: l.ThrottledPeriods - min(f.ThrottledPeriods, l.ThrottledPeriods), Throttled: max(0, l.Throttled-f.Throttled)})
+	}
+	return out
 }
 
 // carriesP says whether a thread carries a P.

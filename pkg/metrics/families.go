@@ -142,6 +142,43 @@ var families = []family{
 				w.float(&t.knownStarts, t, v.Migrations.Known, "", nil)
 			}
 		}},
+	{Family: Family{"pscope_cgroup_cpu_limit_cores", "The tightest CPU quota of the process's control group and those above it, in cores; set_by: the group that sets it. Absent where there is none.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if l, ok := v.Cgroup.Tightest(); ok {
+				w.float(keyed(&t.limit, l.Path), t, l.Cores, "set_by", word(l.Path))
+			}
+		}},
+	throttling(Family{"pscope_cgroup_throttled_seconds_total", "Seconds in which a CPU quota of the process's control group, or of one above it, kept threads from running, summed over CPUs.", "seconds", Counter},
+		func(t *targetSlots) *map[string]*slot { return &t.throttled }, func(l *pstate.CPULimit) float64 { return seconds(l.Throttled) }),
+	throttling(Family{"pscope_cgroup_throttled_periods_total", "Periods of a CPU quota in which it was used up.", "", Counter},
+		func(t *targetSlots) *map[string]*slot { return &t.throttledPeriods }, func(l *pstate.CPULimit) float64 { return float64(l.ThrottledPeriods) }),
+	throttling(Family{"pscope_cgroup_periods_total", "Periods of a CPU quota in which its control group had something to run.", "", Counter},
+		func(t *targetSlots) *map[string]*slot { return &t.periods }, func(l *pstate.CPULimit) float64 { return float64(l.Periods) }),
+	{Family: Family{"pscope_cgroup_pressure_seconds_total", "Seconds in which threads of the process's control group waited for a resource; kind: some, at least one did; full, all that had something to do did.", "seconds", Counter},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.Cgroup == nil {
+				return
+			}
+			for i := range v.Cgroup.Pressure {
+				p := &v.Cgroup.Pressure[i]
+				if p.HasSome {
+					w.pair(keyed(&t.pressure, p.Resource+" some"), t, seconds(p.Some), "resource", p.Resource, "kind", "some")
+				}
+				if p.HasFull {
+					w.pair(keyed(&t.pressure, p.Resource+" full"), t, seconds(p.Full), "resource", p.Resource, "kind", "full")
+				}
+			}
+		}},
+	{Family: Family{"pscope_cgroup_unreadable", "1 for what can't be read of the process's control groups (cpu, pressure, freezer), with the reason.", "", Gauge},
+		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+			if v.Cgroup == nil {
+				return
+			}
+			for _, what := range sorted(v.Cgroup.Unreadable) {
+				why := v.Cgroup.Unreadable[what]
+				w.pair(keyed(&t.unreadable, what+" "+why), t, 1, "what", what, "reason", why)
+			}
+		}},
 	{Family: Family{"pscope_cpu_frequency_hertz", "Present frequency of each CPU.", "hertz", Gauge},
 		agent: func(w *walk, snap *Snapshot) {
 			for i := range snap.CPUs {
@@ -232,10 +269,30 @@ var families = []family{
 		}},
 }
 
+// throttling is a metric of every quota that holds for a target.
+func throttling(f Family, slots func(*targetSlots) *map[string]*slot, of func(*pstate.CPULimit) float64) family {
+	return family{Family: f, target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
+		if v.Cgroup == nil {
+			return
+		}
+		for i := range v.Cgroup.Limits {
+			l := &v.Cgroup.Limits[i]
+			same := func(o pstate.CPULimit) bool { return o.Path == l.Path }
+			if slices.IndexFunc(v.Cgroup.Limits, same) != i {
+				continue // two long paths that were cut to the same: the one nearer to the process stands for them
+			}
+			w.float(keyed(slots(t), l.Path), t, of(l), "set_by", word(l.Path))
+		}
+	}}
+}
+
 // word is a label value that is already a string.
 type word string
 
 func (w word) String() string { return string(w) }
+
+// mostKeyed is from how many keys on those without a series are forgotten.
+const mostKeyed = 64
 
 // keyed gives the slot for a reason or tier, made where there is none.
 func keyed(m *map[string]*slot, key string) **slot {
@@ -244,6 +301,9 @@ func keyed(m *map[string]*slot, key string) **slot {
 	}
 	s, ok := (*m)[key]
 	if !ok {
+		if len(*m) >= mostKeyed { // some come from outside: a process may be moved through any number of groups
+			maps.DeleteFunc(*m, func(_ string, s *slot) bool { return !s.built })
+		}
 		s = new(slot)
 		(*m)[key] = s
 	}

@@ -53,6 +53,9 @@ type targetSlots struct {
 	governor, probeCost, observed      *slot
 	paused, watched, knownStarts       *slot
 	stops, lost, reconciled, probe     map[string]*slot
+	limit, throttled, throttledPeriods map[string]*slot // by the group that sets the quota
+	periods                            map[string]*slot
+	pressure, unreadable               map[string]*slot
 }
 
 func (t *targetSlots) base() []pair { return t.labels }
@@ -242,6 +245,18 @@ func (w *walk) slot(at **slot, on labelled, name string, value fmt.Stringer) *sl
 
 func (w *walk) float(at **slot, on labelled, v float64, name string, value fmt.Stringer) {
 	w.to.float(w.slot(at, on, name, value), v)
+}
+
+// pair writes a sample of a series with two labels of its own, whose slot keyed gave.
+func (w *walk) pair(at **slot, on labelled, v float64, name1, value1, name2, value2 string) {
+	s := *at
+	if !s.built {
+		s.built = true
+		s.labels = with(on.base(), pair{name1, value1}, pair{name2, value2})
+		w.set.all = append(w.set.all, s)
+	}
+	s.round = w.set.round
+	w.to.float(s, v)
 }
 
 func (w *walk) seconds(at **slot, on labelled, d time.Duration, name string, value fmt.Stringer) {

@@ -167,8 +167,8 @@ func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query
 	first, last := q.Range()
 	answers := agent.Ask(ctx, sources, func(ctx context.Context, h *agent.History) ([]model.Matrix, error) {
 		dialect := h.Dialect(false)
-		states, dShare := q.StateShareExprs(dialect)
-		exprs := []string{states, dShare}
+		states, dShare, suspended := q.StateShareExprs(dialect)
+		exprs := []string{states, dShare, suspended}
 		if q.Metric == query.MetricThread {
 			exprs = []string{q.ThreadShareExpr(dialect)}
 		}
@@ -218,6 +218,7 @@ func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query
 	var until int64
 	spans := map[string][]frames.Span{}
 	for c, h := range held {
+		palette.Uncover(h)
 		if shade := palette.Prevailing(*h); shade != nil {
 			// A rate at an instant speaks of the step before it.
 			spans[c.id] = append(spans[c.id], frames.Span{Start: max(c.at-q.Step.Nanoseconds(), q.From.UnixNano()), End: c.at, Shade: *shade})
@@ -257,8 +258,12 @@ func sampledShade(q *query.Query, palette frames.Palette, m model.Metric, part i
 		ts, ok := pstate.ParseThreadState(string(m["thread_state"]))
 		return palette.Shade(0, ts), ok && shows(q, 0, ts)
 	}
-	if part == 1 {
+	switch part {
+	case 1:
 		return palette.Shade(pstate.Running, pstate.Uninterruptible), true
+	case 2:
+		ts, ok := pstate.ParseThreadState(string(m["thread_state"]))
+		return palette.Shade(pstate.Running, ts), ok && ts.Suspended()
 	}
 	s, ok := pstate.ParseState(string(m["state"]))
 	return palette.Shade(s, pstate.NoThread), ok && shows(q, s, pstate.NoThread)

@@ -133,6 +133,18 @@ func (v *PView) ThreadTime(ts ThreadState) (d time.Duration) {
 	return d
 }
 
+// BusyTime is the time in which the P had work in hand and its thread was neither stopped nor frozen.
+func (v *PView) BusyTime() (d time.Duration) {
+	for s := range v.Time {
+		for ts, t := range v.Time[s] {
+			if State(s).Busy() && !ThreadState(ts).Suspended() {
+				d += t
+			}
+		}
+	}
+	return d
+}
+
 // ThreadView is what is known of one thread of a target.
 type ThreadView struct {
 	TID   int32
@@ -160,10 +172,33 @@ type TargetView struct {
 	ProbeTime  map[string]time.Duration // by tier, measured
 	Governor   Governor
 	Migrations Migrations
+	Cgroup     *Cgroup // nil: not known
+	// StoppedBy and FrozenBy are what last kept threads from running, and when; zero if nothing has.
+	StoppedBy, FrozenBy Suspension
 	// Paused is how long the target was not observed because the agent itself did not run. No total contains this time: the states of a P sum to the time since FirstSeen
 	// less this.
 	Paused time.Duration
 }
+
+// Suspension is what keeps threads of a target from running, from outside.
+type Suspension struct {
+	By         SuspendedBy
+	Tracer     int32  // its pid; 0 unless By is SuspendedByTracer
+	TracerName string // as it calls itself, cleaned
+	Cgroup     string // that is frozen; empty unless By is SuspendedByFreezer, or if it can't be seen from the agent's place
+	At         int64  // Unix nanoseconds: when that was last seen
+}
+
+// SuspendedBy is a kind of Suspension.
+type SuspendedBy uint8
+
+// The kinds.
+const (
+	NotSuspended       SuspendedBy = iota
+	SuspendedBySignal              // SIGSTOP, SIGTSTP, SIGTTIN or SIGTTOU
+	SuspendedByTracer              // ptrace(2)
+	SuspendedByFreezer             // of a control group
+)
 
 // Migrations says how PView.Migrations came to be: goroutines that started to run on the P after they had run on another, counted in windows and
 // extrapolated (tier 2).

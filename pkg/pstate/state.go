@@ -65,13 +65,14 @@ const (
 	Runnable        ThreadState = 2 // waits for a CPU
 	Sleeping        ThreadState = 3 // S: interruptible sleep
 	Uninterruptible ThreadState = 4 // D
-	Stopped         ThreadState = 5 // T or t: stopped or traced
+	Stopped         ThreadState = 5 // T or t: stopped by a signal or held by a tracer
+	Frozen          ThreadState = 6 // held by the freezer of a control group
 )
 
 // NumThreadStates is the number of thread states; a ThreadState is always smaller.
-const NumThreadStates = 6
+const NumThreadStates = 7
 
-var threadStateNames = [NumThreadStates]string{"none", "running", "runnable", "sleeping", "uninterruptible", "stopped"}
+var threadStateNames = [NumThreadStates]string{"none", "running", "runnable", "sleeping", "uninterruptible", "stopped", "frozen"}
 
 // String gives the word used for the thread state in metrics, frames and the user interface.
 func (s ThreadState) String() string {
@@ -93,5 +94,12 @@ func ParseThreadState(word string) (s ThreadState, ok bool) {
 
 // ThreadStates lists all thread states in the order in which legends show them.
 func ThreadStates() []ThreadState {
-	return []ThreadState{OnCPU, Runnable, Sleeping, Uninterruptible, Stopped, NoThread}
+	return []ThreadState{OnCPU, Runnable, Sleeping, Uninterruptible, Stopped, Frozen, NoThread}
 }
+
+// Suspended says whether somebody outside of the program keeps the thread from running: a signal, a tracer or a freezer. A P that such a thread
+// carries is not busy, whatever the runtime says of it.
+func (s ThreadState) Suspended() bool { return s == Stopped || s == Frozen }
+
+// Busy says whether a P in this state has work in hand.
+func (s State) Busy() bool { return s == Running || s == GC || s == Syscall }

@@ -54,7 +54,7 @@ const figures = [
     min: 0,
     max: 1,
     steps: [{ from: null, colour: P_STATE_COLORS.running }],
-    queries: aboutPs({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
+    queries: aboutPs({ kind: 'series', metric: 'busy', by: ['process'] }),
   }),
   figure({
     id: ID.onCPUNow,
@@ -119,7 +119,7 @@ const ps = [
     decimals: 1,
     colour: P_STATE_COLORS.running,
     max: 1,
-    queries: aboutPs({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'] }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'busy' }),
   }),
   threadStatesPanel({
     id: ID.threadStates,

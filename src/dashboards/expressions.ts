@@ -15,14 +15,23 @@ export const LONGEST_STOP = ((): string => {
   return `(${longest('pscope_stop_seconds', '')} or ${longest('pscope_stop_seconds_bucket', ', le')})`;
 })();
 
-/** The states in which a P has work in hand, as a matcher. */
-const BUSY = 'state=~"running|gc|syscall"';
+/** The states in which a P has work in hand, and those in which its thread is suspended, as matchers. */
+const WORKING = 'state=~"running|gc|syscall"';
+const SUSPENDED = 'thread_state=~"stopped|frozen"';
+
+/** The share of time in which each P of a selector is busy: it has work in hand, and its thread is neither stopped nor frozen. */
+function busy(selector: string, window: string): string {
+  const rate = (metric: string, states: string): string =>
+    `sum ${PER_P} (rate(${metric}{${selector}${selector && ','}${states}}[${window}]))`;
+  const working = rate('pscope_p_seconds_total', WORKING);
+  // Where an engine keeps no thread states, the states of the Ps are all there is.
+  return `clamp_min(${working} - ${rate('pscope_p_thread_seconds_total', SUSPENDED)} or ${working}, 0)`;
+}
 
 /** By how much the busiest P of a process is busier than its Ps are on average; Ps beyond GOMAXPROCS don't count. */
 function imbalance(selector: string, window: string): string {
-  const rate = (state: string): string =>
-    `sum ${PER_P} (rate(pscope_p_seconds_total{${selector}${selector && ','}${state}}[${window}]))`;
-  const alive = `(${rate(BUSY)} unless (${rate('state="dead"')} > 0.5))`;
+  const dead = `sum ${PER_P} (rate(pscope_p_seconds_total{${selector}${selector && ','}state="dead"}[${window}]))`;
+  const alive = `(${busy(selector, window)} unless (${dead} > 0.5))`;
   return `max ${PER_PROCESS} ${alive} - avg ${PER_PROCESS} ${alive}`;
 }
 
@@ -46,13 +55,25 @@ export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' 
   const ofPs = (how: 'avg' | 'max', metric: string, more = ''): string =>
     lasting(`${how} ${PER_PROCESS} (sum ${PER_P} (rate(${metric}{${selector}${more}}[$__rate_interval])))`);
   return {
-    busy: ofPs('avg', 'pscope_p_seconds_total', `,${BUSY}`),
+    busy: lasting(`avg ${PER_PROCESS} (${busy(selector, '$__rate_interval')})`),
     dShare: ofPs('max', 'pscope_p_uninterruptible_seconds_total'),
     cpuWait: ofPs('avg', 'pscope_p_thread_seconds_total', ',thread_state="runnable"'),
     stopped: ofPs('max', 'pscope_p_stop_seconds_total'),
     imbalance: lasting(imbalance(selector, '$__rate_interval')),
   };
 }
+
+/** Share of a process's time in which its threads wait for a CPU from which on a quota that is used up holds it up, and not others of its group alone. */
+const HELD_UP = 0.05;
+
+/** The share of the periods of a CPU quota in which it was used up, for processes that waited for a CPU in the same time. */
+export const THROTTLED = ((): string => {
+  const by = 'by (host, process, process_pid, set_by)';
+  const rate = (metric: string): string => `sum ${by} (rate(${metric}[1m]))`;
+  const waits = `avg ${PER_PROCESS} (rate(pscope_p_thread_seconds_total{thread_state="runnable"}[1m]))`;
+  const share = `${rate('pscope_cgroup_throttled_periods_total')} / (${rate('pscope_cgroup_periods_total')} > 0)`;
+  return `((${share}) and on (host, process, process_pid) (${waits} > ${HELD_UP}))`; // a comparison would bind closer than "and"
+})();
 
 /** Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer can't take are meant to be. */
 export const LOSS_REASONS = 'reason!~"interval_budget|samples_missed|slow_reader.*"';

@@ -15,6 +15,8 @@ export const LEVELS = {
   imbalance: 0.4,
   /** Share of time a P's thread is runnable without a CPU. */
   cpuWait: 0.25,
+  /** Share of the periods of a CPU quota in which it was used up. */
+  throttled: 0.25,
   /** Events lost a second, by reason. */
   lostRate: 1,
 } as const;

@@ -5,7 +5,7 @@ import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
 import { momentOfP } from './links';
 import { distribution, donut, figure, lanes, lines, rows, timeline } from './panels';
-import { ask, BOARD_DATASOURCE, CHOSEN_TARGET } from './query';
+import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, promql } from './query';
 import { blockedColumns, diagnosisColumns, stopColumns } from './tables';
 import { aboutPs, cpuWaitFigure, cpuWaitLanesPanel, threadStatesPanel, wakeWaitFigure, wakeWaitPanel } from './shared';
 import * as variables from './variables';
@@ -28,6 +28,8 @@ export const PROCESS_PANELS = {
   cpuWaitLanes: 21,
   dShare: 22,
   imbalance: 23,
+  quota: 24,
+  pressure: 25,
   runqLanes: 30,
   runqDistribution: 31,
   wakeWait: 32,
@@ -53,14 +55,14 @@ const overview = [
     id: ID.busyNow,
     title: 'Busy',
     description:
-      'Share of time in which the chosen Ps ran Go code, a GC worker or a system call, on average over the Ps.',
+      'Share of time in which the chosen Ps ran Go code, a GC worker or a system call, and were neither stopped nor frozen, on average over the Ps.',
     w: 4,
     unit: 'percentunit',
     decimals: 1,
     min: 0,
     max: 1,
     steps: [{ from: null, colour: P_STATE_COLORS.running }],
-    queries: aboutPs({ kind: 'series', metric: 'state', states: ['running', 'gc', 'syscall'], by: ['process'] }),
+    queries: aboutPs({ kind: 'series', metric: 'busy', by: ['process'] }),
   }),
   cpuWaitFigure({
     id: ID.cpuWaitNow,
@@ -129,7 +131,7 @@ const picture = [
     decimals: 1,
     colour: P_STATE_COLORS.running,
     max: 1,
-    queries: aboutPs({ kind: 'heatmap', metric: 'state', states: ['running', 'gc', 'syscall'], live: true }),
+    queries: aboutPs({ kind: 'heatmap', metric: 'busy', live: true }),
   }),
   timeline({
     id: ID.timeline,
@@ -211,6 +213,50 @@ const threads = [
       by: ['host', 'process', 'pid'],
       legend: '{{process}} {{pid}}',
     },
+  }),
+];
+
+const OF_PROCESS = 'host=~"$host",process=~"$process",process_pid=~"$pid"';
+
+const groups = [
+  lines({
+    id: ID.quota,
+    title: 'CPU quota',
+    description:
+      'The tightest CPU quota of the control groups of the process, in cores, beside GOMAXPROCS, and how many CPUs were kept from its threads by quotas that were used up. Go 1.25 and later take GOMAXPROCS from the quota.',
+    w: 12,
+    h: 7,
+    unit: 'short',
+    min: 0,
+    empty:
+      "No control group limits the CPU time of this process, or the agent can't read them: then the series pscope_cgroup_unreadable has the reason.",
+    queries: [
+      promql(`min by (set_by) (pscope_cgroup_cpu_limit_cores{${OF_PROCESS}})`, 'quota of {{set_by}}'),
+      promql(
+        `max(go_runtime_gomaxprocs{${OF_PROCESS}}) and on () max(pscope_cgroup_cpu_limit_cores{${OF_PROCESS}})`,
+        'GOMAXPROCS'
+      ),
+      promql(
+        `max by (set_by) (rate(pscope_cgroup_throttled_seconds_total{${OF_PROCESS}}[$__rate_interval]))`,
+        'throttled by {{set_by}}'
+      ),
+    ],
+  }),
+  lines({
+    id: ID.pressure,
+    title: 'Pressure of the control group',
+    description:
+      "Share of time in which threads of the process's control group waited for CPU, disks or memory: some, at least one did; full, all that had something to do did (PSI, cgroup v2).",
+    w: 12,
+    h: 7,
+    unit: 'percentunit',
+    min: 0,
+    empty:
+      "The kernel keeps no pressure for the control group of this process, or the agent can't read it: the series pscope_cgroup_unreadable has the reason.",
+    queries: promql(
+      `max by (resource, kind) (rate(pscope_cgroup_pressure_seconds_total{${OF_PROCESS}}[$__rate_interval]))`,
+      '{{resource}} {{kind}}'
+    ),
   }),
 ];
 
@@ -400,6 +446,7 @@ export function processBoard(): Board {
     { columns: [overview] },
     { columns: [picture, reading] },
     { title: 'Threads and CPU', id: 100, columns: [threads] },
+    { title: 'CPU quota and pressure', id: 105, columns: [groups] },
     { title: 'Queues and waiting', id: 101, columns: [queues] },
     { title: 'Stops', id: 102, columns: [stops] },
     { title: 'Blocked threads', id: 103, columns: [blocked] },

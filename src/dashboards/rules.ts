@@ -1,4 +1,4 @@
-import { IMBALANCE, LONGEST_STOP, LOSSES } from './expressions';
+import { IMBALANCE, LONGEST_STOP, LOSSES, THROTTLED } from './expressions';
 import { FLEET_PANELS, FLEET_UID } from './fleet';
 import { LEVELS } from './levels';
 import { PROCESS_PANELS, PROCESS_UID } from './process';
@@ -193,6 +193,27 @@ export const RULES: Rule[] = [
     panel: { board: PROCESS_UID, id: PROCESS_PANELS.cpuWaitLanes },
     noData: 'OK',
     noDataWhy: WITHOUT_TARGET,
+    ...QUIET_ON_ERROR,
+  },
+  {
+    uid: 'pscope-quota',
+    title: 'CPU quota is used up',
+    alert: 'PScopeQuota',
+    severity: 'warning',
+    query: { kind: 'series', editorMode: 'code', expr: THROTTLED },
+    window: 60,
+    reducer: 'mean',
+    when: 'gt',
+    threshold: LEVELS.throttled,
+    for: '5m',
+    promql: { expr: THROTTLED },
+    summary: 'The CPU quota of {{set_by}} throttles {{process}} ({{pid}}) on {{host}} in {{value}} of its periods',
+    description:
+      'Threads of the process are ready to run while a control group, its own or one above it, has used up its CPU quota: they stand still until the next period begins. More CPUs on the host would not help.',
+    format: 'percentage',
+    panel: { board: PROCESS_UID, id: PROCESS_PANELS.quota },
+    noData: 'OK',
+    noDataWhy: 'a process without a quota has no such series',
     ...QUIET_ON_ERROR,
   },
   {

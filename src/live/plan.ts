@@ -2,7 +2,15 @@ import { complete, DEFAULT_RATE_HZ } from '../query/defaults';
 import { isCode, type Metric, type ScopeQuery } from '../query/model';
 
 /** The metrics an agent's Watch stream carries; the others come from its store, a second at a time. */
-export const WATCH_METRICS: readonly Metric[] = ['state', 'thread', 'd_share', 'runq', 'global_runq', 'gomaxprocs'];
+export const WATCH_METRICS: readonly Metric[] = [
+  'state',
+  'thread',
+  'busy',
+  'd_share',
+  'runq',
+  'global_runq',
+  'gomaxprocs',
+];
 
 /** Whether the query can be answered from an agent's Watch stream. */
 export function canStreamFast(query: ScopeQuery): boolean {
@@ -14,7 +22,7 @@ export function canStreamFast(query: ScopeQuery): boolean {
     case 'timeline':
       return true;
     case 'heatmap':
-      return metric === 'state' || metric === 'thread' || metric === 'd_share' || metric === 'runq';
+      return ['state', 'thread', 'busy', 'd_share', 'runq'].includes(metric);
     case 'series':
       return WATCH_METRICS.includes(metric);
     default:

@@ -17,6 +17,12 @@ export const METRIC_NAMES = [
   'pscope_goroutine_migrations_total',
   'pscope_migration_windows_seconds_total',
   'pscope_migration_known_ratio',
+  'pscope_cgroup_cpu_limit_cores',
+  'pscope_cgroup_throttled_seconds_total',
+  'pscope_cgroup_throttled_periods_total',
+  'pscope_cgroup_periods_total',
+  'pscope_cgroup_pressure_seconds_total',
+  'pscope_cgroup_unreadable',
   'pscope_cpu_frequency_hertz',
   'pscope_cpu_frequency_seconds_total',
   'pscope_lost_events_total',
@@ -59,6 +65,10 @@ const LABELS = [
   'to',
   'source',
   'go_version',
+  'set_by',
+  'resource',
+  'kind',
+  'what',
   'le',
 ];
 

@@ -12,8 +12,11 @@ import {
   type ThreadState,
 } from './model';
 
-/** The states a heatmap shows unless told: the share of time in which a P is busy. */
+/** The states in which a P has work in hand, which a heatmap shows unless told. */
 export const BUSY_STATES: readonly PState[] = ['running', 'gc', 'syscall'];
+
+/** The thread states in which somebody outside of the program keeps a thread from running. */
+export const SUSPENDED_STATES: readonly ThreadState[] = ['stopped', 'frozen'];
 
 /** The thread states a heatmap shows unless told. */
 const ON_CPU: readonly ThreadState[] = ['running'];
@@ -51,6 +54,7 @@ export function defaultBy(metric: Metric): Dimension[] {
       return [...TARGET_BY, 'state'];
     case 'thread':
       return [...TARGET_BY, 'thread_state'];
+    case 'busy':
     case 'd_share':
     case 'runq':
     case 'sched_ticks':
@@ -76,6 +80,7 @@ export function defaultAggregation(metric: Metric): Aggregation | undefined {
       return undefined;
     case 'state':
     case 'thread':
+    case 'busy':
     case 'd_share':
     case 'stops':
     case 'cpu_frequency':

@@ -12,12 +12,21 @@ export const P_STATES = ['running', 'gc', 'syscall', 'idle', 'gcstop', 'dead'] a
 export type PState = (typeof P_STATES)[number];
 
 /** Kernel state of the thread that carries a P, in the order in which legends show it. */
-export const THREAD_STATES = ['running', 'runnable', 'sleeping', 'uninterruptible', 'stopped', 'none'] as const;
+export const THREAD_STATES = [
+  'running',
+  'runnable',
+  'sleeping',
+  'uninterruptible',
+  'stopped',
+  'frozen',
+  'none',
+] as const;
 export type ThreadState = (typeof THREAD_STATES)[number];
 
 export const METRICS = [
   'state',
   'thread',
+  'busy',
   'd_share',
   'runq',
   'runq_distribution',
@@ -144,6 +153,7 @@ export const DISTRIBUTION_METRICS: readonly Metric[] = ['runq_distribution', 'wa
 export const HEATMAP_METRICS: readonly Metric[] = [
   'state',
   'thread',
+  'busy',
   'd_share',
   'runq',
   ...DISTRIBUTION_METRICS,
@@ -175,6 +185,7 @@ export function metricsOf(kind: Kind): readonly Metric[] {
 export const METRIC_DIMENSIONS: Record<Metric, readonly Dimension[]> = {
   state: ['p', 'state'],
   thread: ['p', 'thread_state'],
+  busy: ['p'],
   d_share: ['p'],
   runq: ['p'],
   runq_distribution: ['p'],

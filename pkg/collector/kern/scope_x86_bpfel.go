@@ -159,14 +159,14 @@ type ScopeP_record struct {
 	Arrived   uint64
 	Unsent    uint64
 	D_word    uint64
-	Time      [36]uint64
+	Time      [42]uint64
 	D_time    uint64
 	StopTime  uint64
 	Samples   [3]uint64
 	Moves     [36]uint64
 	WakeSum   uint64
 	Wake      [64]uint64
-	Apart     [3]uint64
+	Apart     [4]uint64
 }
 
 type ScopeP_startCounts struct {

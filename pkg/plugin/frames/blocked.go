@@ -41,6 +41,7 @@ func Blocked(threads []*pscopev1.BlockedThread) *data.Frame {
 		spent("running", pscopev1.ThreadState_THREAD_STATE_RUNNING),
 		spent("sleeping", pscopev1.ThreadState_THREAD_STATE_SLEEPING),
 		spent("stopped", pscopev1.ThreadState_THREAD_STATE_STOPPED),
+		spent("frozen", pscopev1.ThreadState_THREAD_STATE_FROZEN),
 		column("container", threads, func(t row) string { return t.GetTarget().GetContainer() }),
 		column("pod", threads, func(t row) string { return t.GetTarget().GetPod() }),
 		column("cgroup", threads, func(t row) string { return t.GetTarget().GetCgroup() }),

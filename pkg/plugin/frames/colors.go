@@ -6,7 +6,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// The colours of the states: Okabe and Ito's palette, which stays readable with every kind of colour blindness. src/colors.ts has the
+// The colours of the states: Okabe and Ito's palette, and wine of Paul Tol's, which stay readable with every kind of colour blindness. src/colors.ts has the
 // same.
 var (
 	stateColors = map[pstate.State]string{
@@ -15,7 +15,7 @@ var (
 	}
 	threadColors = map[pstate.ThreadState]string{
 		pstate.OnCPU: "#009E73", pstate.Runnable: "#F0E442", pstate.Sleeping: "#7A7F87", pstate.Uninterruptible: "#D55E00",
-		pstate.Stopped: "#CC79A7", pstate.NoThread: "#3D4045",
+		pstate.Stopped: "#882255", pstate.Frozen: "#0072B2", pstate.NoThread: "#3D4045",
 	}
 )
 
@@ -41,8 +41,11 @@ func (p Palette) Rare(s Shade) bool {
 	return p.text[s] == pstate.GCStop.String() || p.text[s] == pstate.Uninterruptible.String()
 }
 
-// StatePalette paints P states, and over them uninterruptible sleep: a P whose thread is in D still counts as running, which is what
-// hides the trouble everywhere else.
+// covering are the thread states that are painted over P states: a P whose thread is in D, stopped or frozen still counts as running, which is what hides the
+// trouble everywhere else.
+var covering = []pstate.ThreadState{pstate.Uninterruptible, pstate.Stopped, pstate.Frozen}
+
+// StatePalette paints P states, and over them uninterruptible sleep and being stopped or frozen.
 func StatePalette() Palette {
 	var p Palette
 	index := map[pstate.State]Shade{}
@@ -50,15 +53,36 @@ func StatePalette() Palette {
 		index[s] = Shade(len(p.text))
 		p.text, p.color = append(p.text, s.String()), append(p.color, stateColors[s])
 	}
-	d := Shade(len(p.text))
-	p.text, p.color = append(p.text, pstate.Uninterruptible.String()), append(p.color, threadColors[pstate.Uninterruptible])
+	over := map[pstate.ThreadState]Shade{}
+	for _, ts := range covering {
+		over[ts] = Shade(len(p.text))
+		p.text, p.color = append(p.text, ts.String()), append(p.color, threadColors[ts])
+	}
 	p.shade = func(s pstate.State, ts pstate.ThreadState) Shade {
-		if ts == pstate.Uninterruptible {
-			return d
+		if shade, ok := over[ts]; ok {
+			return shade
 		}
 		return index[s]
 	}
 	return p
+}
+
+// Uncover takes what threads were stopped or frozen for out of the P states under it, for a sum of times by state and by thread state: it is in both.
+func (p Palette) Uncover(held *Held) {
+	for _, ts := range []pstate.ThreadState{pstate.Stopped, pstate.Frozen} {
+		over := p.shade(pstate.Running, ts)
+		if over == p.shade(pstate.Running, pstate.NoThread) || over == p.shade(pstate.Idle, ts) && over == p.shade(pstate.Idle, pstate.NoThread) {
+			continue
+		}
+		left := held[over]
+		for _, s := range pstate.States() {
+			if under := p.shade(s, pstate.NoThread); s.Busy() && under != over {
+				n := min(left, held[under])
+				held[under] -= n
+				left -= n
+			}
+		}
+	}
 }
 
 // ThreadPalette paints thread states.

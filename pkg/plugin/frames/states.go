@@ -15,6 +15,7 @@ var (
 		pscopev1.ThreadState_THREAD_STATE_NONE: pstate.NoThread, pscopev1.ThreadState_THREAD_STATE_RUNNING: pstate.OnCPU,
 		pscopev1.ThreadState_THREAD_STATE_RUNNABLE: pstate.Runnable, pscopev1.ThreadState_THREAD_STATE_SLEEPING: pstate.Sleeping,
 		pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE: pstate.Uninterruptible, pscopev1.ThreadState_THREAD_STATE_STOPPED: pstate.Stopped,
+		pscopev1.ThreadState_THREAD_STATE_FROZEN: pstate.Frozen,
 	}
 )
 

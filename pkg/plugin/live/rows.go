@@ -20,7 +20,7 @@ func Watchable(q *query.Query) bool {
 		return true
 	case query.KindHeatmap, query.KindSeries:
 		switch q.Metric {
-		case query.MetricState, query.MetricThread, query.MetricDShare, query.MetricRunq, query.MetricGlobalRunq:
+		case query.MetricState, query.MetricThread, query.MetricBusy, query.MetricDShare, query.MetricRunq, query.MetricGlobalRunq:
 			return !q.Code()
 		}
 	}
@@ -208,6 +208,15 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 					w := int(frames.WireThreadState(s))
 					add(full, inThing(thing, by, "thread_state", s.String()), delta(p.GetThreadNanos(), before.now.GetThreadNanos(), w)/wall)
 				}
+			case query.MetricBusy:
+				var busy float64
+				for _, s := range query.Busy() {
+					busy += delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s)))
+				}
+				for _, s := range query.Suspended() {
+					busy -= delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s)))
+				}
+				add(full, thing, max(busy, 0)/wall)
 			case query.MetricDShare:
 				add(full, thing, float64(p.GetUninterruptibleNanos()-before.now.GetUninterruptibleNanos())/wall)
 			case query.MetricRunq:
@@ -270,6 +279,10 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 			for _, s := range orAll(r.q.PStates, pstate.States()) {
 				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s))))
 			}
+			for _, s := range query.Suspended() {
+				held[r.palette.Shade(pstate.Running, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s))))
+			}
+			r.palette.Uncover(&held)
 			// Time in D is time in a P state, too; what is shown is D.
 			if d := int64(p.GetUninterruptibleNanos() - before.now.GetUninterruptibleNanos()); d > 0 {
 				held[r.palette.Shade(pstate.Running, pstate.Uninterruptible)] = d

@@ -36,6 +36,7 @@ var (
 var metrics = map[Metric]metricSpec{
 	MetricState:            {labels: []string{"p", "state"}, by: []string{"host", "process", "pid", "state"}, unit: "percentunit", aggregate: "avg", lane: true},
 	MetricThread:           {labels: []string{"p", "thread_state"}, by: []string{"host", "process", "pid", "thread_state"}, unit: "percentunit", aggregate: "avg", lane: true},
+	MetricBusy:             {labels: []string{"p"}, by: perP, unit: "percentunit", aggregate: "avg", lane: true},
 	MetricDShare:           {labels: []string{"p"}, by: perP, unit: "percentunit", aggregate: "avg", lane: true},
 	MetricRunq:             {labels: []string{"p"}, by: perP, unit: "short", aggregate: "sum", lane: true},
 	MetricRunqDistribution: {labels: []string{"p"}, by: targetBy, unit: "short", distribution: true},
@@ -55,7 +56,7 @@ var metrics = map[Metric]metricSpec{
 // Metrics lists all metrics in the order in which the editor shows them.
 func Metrics() []Metric {
 	return []Metric{
-		MetricState, MetricThread, MetricDShare, MetricRunq, MetricRunqDistribution, MetricGlobalRunq, MetricWakeWait, MetricStops,
+		MetricState, MetricThread, MetricBusy, MetricDShare, MetricRunq, MetricRunqDistribution, MetricGlobalRunq, MetricWakeWait, MetricStops,
 		MetricStopRate, MetricSchedTicks, MetricSyscalls, MetricTransitions, MetricMigrations, MetricCPUFrequency, MetricImbalance,
 		MetricGOMAXPROCS,
 	}

@@ -35,6 +35,7 @@ type Metric string
 const (
 	MetricState            Metric = "state"
 	MetricThread           Metric = "thread"
+	MetricBusy             Metric = "busy"
 	MetricDShare           Metric = "d_share"
 	MetricRunq             Metric = "runq"
 	MetricRunqDistribution Metric = "runq_distribution"

@@ -45,6 +45,9 @@ var onCPU = []pstate.ThreadState{pstate.OnCPU}
 // Busy are the states in which a P has work in hand.
 func Busy() []pstate.State { return []pstate.State{pstate.Running, pstate.GC, pstate.Syscall} }
 
+// Suspended are the thread states in which somebody outside of the program keeps a thread from running.
+func Suspended() []pstate.ThreadState { return []pstate.ThreadState{pstate.Stopped, pstate.Frozen} }
+
 // Plan puts a series query, or the lanes of a heatmap, into PromQL.
 func (q *Query) Plan(d Dialect) Plan {
 	if q.Code() {
@@ -62,6 +65,8 @@ func (q *Query) Plan(d Dialect) Plan {
 		return q.aggregate(d, aggregate, eachP, rate("pscope_p_seconds_total", anyOf("state", q.PStates)))
 	case MetricThread:
 		return q.aggregate(d, aggregate, eachP, rate("pscope_p_thread_seconds_total", anyOf("thread_state", q.ThreadStates)))
+	case MetricBusy:
+		return q.aggregate(d, aggregate, eachP, q.busy("by ("+strings.Join(union(eachP, q.Labels()), ", ")+")", window))
 	case MetricDShare:
 		return q.aggregate(d, aggregate, eachP, rate("pscope_p_uninterruptible_seconds_total"))
 	case MetricRunq, MetricGlobalRunq:
@@ -161,13 +166,14 @@ func (q *Query) DistributionExpr(d Dialect) string {
 	return "sum by (le) (rate(" + metric + "_bucket" + q.selector() + window + "))"
 }
 
-// StateShareExprs ask for the share of time of every state of every P and for its D share: the states that stand in for raw
+// StateShareExprs ask for the share of time of every state of every P, for its D share, and for the shares in which its thread was stopped or frozen: the states that stand in for raw
 // intervals where the agents' rings don't reach.
-func (q *Query) StateShareExprs(d Dialect) (states, dShare string) {
+func (q *Query) StateShareExprs(d Dialect) (states, dShare, suspended string) {
 	window := "[" + seconds(q.Window(d)) + "]"
 	const by = "sum by (host, process, process_pid, p"
 	return by + ", state) (rate(pscope_p_seconds_total" + q.selector() + window + "))",
-		by + ") (rate(pscope_p_uninterruptible_seconds_total" + q.selector() + window + "))"
+		by + ") (rate(pscope_p_uninterruptible_seconds_total" + q.selector() + window + "))",
+		by + ", thread_state) (rate(pscope_p_thread_seconds_total" + q.selector(anyOf("thread_state", Suspended())) + window + "))"
 }
 
 // ThreadShareExpr is StateShareExprs for thread states.
@@ -178,8 +184,7 @@ func (q *Query) ThreadShareExpr(d Dialect) string {
 
 // BusiestExpr asks for the process whose Ps worked most over the last stretch of the range.
 func (q *Query) BusiestExpr(d Dialect) string {
-	return "topk(1, sum by (host, process, process_pid) (rate(pscope_p_seconds_total" + q.selector(anyOf("state", Busy())) +
-		"[" + seconds(q.stretch(d)) + "])))"
+	return "topk(1, " + q.busy("by (host, process, process_pid)", "["+seconds(q.stretch(d))+"]") + ")"
 }
 
 // stretch is the part of the range by which targets are compared: its last quarter of an hour at most.
@@ -207,7 +212,7 @@ func (q *Query) StandingExprs(d Dialect, label string) Standing {
 			seconds(moment/2) + "]))",
 		// Every P that is there has such a series.
 		Present: "group" + by + "pscope_p_uninterruptible_seconds_total" + q.selector() + ")",
-		Busy:    "sum" + by + "rate(pscope_p_seconds_total" + q.selector(anyOf("state", Busy())) + "[" + window + "]))",
+		Busy:    q.busy("by ("+label+")", "["+window+"]"),
 	}
 }
 
@@ -224,10 +229,21 @@ func (q *Query) PresentExpr() string {
 // imbalance is by how much the busiest P of a process is busier than its Ps are on average, 0 to 1. Ps beyond GOMAXPROCS don't count.
 func (q *Query) imbalance(window string) string {
 	const each, whole = "by (host, process, process_pid, p)", "by (host, process, process_pid)"
-	busy := "sum " + each + " (rate(pscope_p_seconds_total" + q.selector(anyOf("state", Busy())) + window + "))"
+	busy := q.busy(each, window)
 	dead := "sum " + each + " (rate(pscope_p_seconds_total" + q.selector(`state="dead"`) + window + ")) > 0.5"
 	alive := "(" + busy + " unless (" + dead + "))"
 	return "max " + whole + " " + alive + " - avg " + whole + " " + alive
+}
+
+// busy is the rate of the time in which Ps have work in hand and their threads are neither stopped nor frozen: what a thread is stopped or frozen in is such time
+// only (pkg/collector).
+func (q *Query) busy(by, window string) string {
+	rate := func(metric, states string) string {
+		return "sum " + by + " (rate(" + metric + q.selector(states) + window + "))"
+	}
+	working := rate("pscope_p_seconds_total", anyOf("state", Busy()))
+	// Where an engine keeps no thread states, the states of the Ps are all there is.
+	return "clamp_min(" + working + " - " + rate("pscope_p_thread_seconds_total", anyOf("thread_state", Suspended())) + " or " + working + ", 0)"
 }
 
 // histogramPart is the rate of a histogram's sum or count.

@@ -94,8 +94,9 @@ func TestPlansParse(t *testing.T) {
 						check(t, raw, q.DistributionExpr(d))
 					}
 					check(t, raw, q.BusiestExpr(d))
-					states, dShare := q.StateShareExprs(d)
+					states, dShare, suspended := q.StateShareExprs(d)
 					check(t, raw, states)
+					check(t, raw, suspended)
 					check(t, raw, dShare)
 					check(t, raw, q.ThreadShareExpr(d))
 				}

@@ -1,5 +1,5 @@
 import type { PNow, Target, TargetUpdate } from '../../gen/pscope/v1/scope_pb';
-import type { CompleteQuery } from '../../query/defaults';
+import { BUSY_STATES, SUSPENDED_STATES, type CompleteQuery } from '../../query/defaults';
 import { P_STATES, THREAD_STATES, type PState, type ThreadState } from '../../query/model';
 
 /** pscope.v1.PState by word; the protocol numbers start at 1. */
@@ -13,6 +13,7 @@ export const THREAD_STATE_NUMBERS: Record<ThreadState, number> = {
   sleeping: 4,
   uninterruptible: 5,
   stopped: 6,
+  frozen: 7,
 };
 
 /** One number read from a message, with what tells it from the others. */
@@ -50,6 +51,8 @@ function readP(query: CompleteQuery, labels: Record<string, string>, now: PNow):
         chosen(query.threadStates, THREAD_STATES),
         (s) => now.threadNanos[THREAD_STATE_NUMBERS[s]]
       );
+    case 'busy':
+      return [{ labels, type: 'total', value: busyNanos(now) / MS }];
     case 'd_share':
       return [{ labels, type: 'total', value: Number(now.uninterruptibleNanos) / MS }];
     case 'runq':
@@ -57,6 +60,15 @@ function readP(query: CompleteQuery, labels: Record<string, string>, now: PNow):
     default:
       return [];
   }
+}
+
+/** How long the P has had work in hand while its thread was neither stopped nor frozen: what a thread is suspended in is such time only. */
+function busyNanos(now: PNow): number {
+  const sum = (nanos: readonly bigint[], numbers: readonly number[]): number =>
+    numbers.reduce((all, number) => all + Number(nanos[number] ?? 0), 0);
+  const work = BUSY_STATES.map((state) => P_STATE_NUMBERS[state]);
+  const suspended = SUSPENDED_STATES.map((state) => THREAD_STATE_NUMBERS[state]);
+  return Math.max(0, sum(now.stateNanos, work) - sum(now.threadNanos, suspended));
 }
 
 function chosen<T>(states: readonly T[], all: readonly T[]): readonly T[] {

@@ -1,11 +1,12 @@
 import type { FieldConfig, Labels } from '@grafana/data';
 
 import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../../colors';
+import { SUSPENDED_STATES } from '../../query/defaults';
 import { P_STATES, THREAD_STATES, type Metric, type ThreadState } from '../../query/model';
 import { P_STATE_NUMBERS, THREAD_STATE_NUMBERS } from './measure';
 
 /** Metrics that are shares of time. */
-export const SHARES: readonly Metric[] = ['state', 'thread', 'd_share'];
+export const SHARES: readonly Metric[] = ['state', 'thread', 'busy', 'd_share'];
 
 /** How a metric's values are shown; units in Grafana's words, as the backend's frames have them. */
 export function valueConfig(metric: Metric): FieldConfig {
@@ -25,18 +26,21 @@ export interface Palette {
 const D: ThreadState = 'uninterruptible';
 
 /**
- * P states, and over them uninterruptible sleep: a P whose thread is in D still counts as running, which is what hides the trouble
- * everywhere else.
+ * Thread states that are painted over P states: a P whose thread is in D, stopped or frozen still counts as running, which is what hides
+ * the trouble everywhere else.
  */
+const COVERING: readonly ThreadState[] = [D, ...SUSPENDED_STATES];
+
+/** P states, and over them uninterruptible sleep and being stopped or frozen. */
 export function statePalette(): Palette {
-  const text = [...P_STATES, D];
+  const text = [...P_STATES, ...COVERING];
   const shades = byNumber(P_STATES, P_STATE_NUMBERS);
-  const d = text.indexOf(D);
+  const covering = new Map(COVERING.map((s) => [THREAD_STATE_NUMBERS[s], text.indexOf(s)]));
   return {
     text,
-    color: [...P_STATES.map((s) => P_STATE_COLORS[s]), THREAD_STATE_COLORS[D]],
-    shade: (state, threadState) => (threadState === THREAD_STATE_NUMBERS[D] ? d : shades.get(state)),
-    rare: new Set([text.indexOf('gcstop'), d]),
+    color: [...P_STATES.map((s) => P_STATE_COLORS[s]), ...COVERING.map((s) => THREAD_STATE_COLORS[s])],
+    shade: (state, threadState) => covering.get(threadState) ?? shades.get(state),
+    rare: new Set([text.indexOf('gcstop'), text.indexOf(D)]),
   };
 }
 

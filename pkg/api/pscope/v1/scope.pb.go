@@ -96,6 +96,8 @@ const (
 	ThreadState_THREAD_STATE_SLEEPING        ThreadState = 4
 	ThreadState_THREAD_STATE_UNINTERRUPTIBLE ThreadState = 5
 	ThreadState_THREAD_STATE_STOPPED         ThreadState = 6
+	// Held by the freezer of a control group.
+	ThreadState_THREAD_STATE_FROZEN ThreadState = 7
 )
 
 // Enum value maps for ThreadState.
@@ -108,6 +110,7 @@ var (
 		4: "THREAD_STATE_SLEEPING",
 		5: "THREAD_STATE_UNINTERRUPTIBLE",
 		6: "THREAD_STATE_STOPPED",
+		7: "THREAD_STATE_FROZEN",
 	}
 	ThreadState_value = map[string]int32{
 		"THREAD_STATE_UNSPECIFIED":     0,
@@ -117,6 +120,7 @@ var (
 		"THREAD_STATE_SLEEPING":        4,
 		"THREAD_STATE_UNINTERRUPTIBLE": 5,
 		"THREAD_STATE_STOPPED":         6,
+		"THREAD_STATE_FROZEN":          7,
 	}
 )
 
@@ -2448,7 +2452,7 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\x0eP_STATE_GCSTOP\x10\x04\x12\x10\n" +
 	"\fP_STATE_DEAD\x10\x05\x12\x0e\n" +
 	"\n" +
-	"P_STATE_GC\x10\x06*\xce\x01\n" +
+	"P_STATE_GC\x10\x06*\xe7\x01\n" +
 	"\vThreadState\x12\x1c\n" +
 	"\x18THREAD_STATE_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11THREAD_STATE_NONE\x10\x01\x12\x18\n" +
@@ -2456,7 +2460,8 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\x15THREAD_STATE_RUNNABLE\x10\x03\x12\x19\n" +
 	"\x15THREAD_STATE_SLEEPING\x10\x04\x12 \n" +
 	"\x1cTHREAD_STATE_UNINTERRUPTIBLE\x10\x05\x12\x18\n" +
-	"\x14THREAD_STATE_STOPPED\x10\x062\xa7\x03\n" +
+	"\x14THREAD_STATE_STOPPED\x10\x06\x12\x17\n" +
+	"\x13THREAD_STATE_FROZEN\x10\a2\xa7\x03\n" +
 	"\fScopeService\x12L\n" +
 	"\vListTargets\x12\x1d.pscope.v1.ListTargetsRequest\x1a\x1e.pscope.v1.ListTargetsResponse\x12F\n" +
 	"\tIntervals\x12\x1b.pscope.v1.IntervalsRequest\x1a\x1c.pscope.v1.IntervalsResponse\x12:\n" +

@@ -72,9 +72,9 @@ type shares struct {
 	d      float64
 }
 
-// busy is the share in which the P did something: Go code, garbage collection or a system call.
+// busy is the share in which the P had work in hand, Go code, garbage collection or a system call, and its thread was neither stopped nor frozen.
 func (s shares) busy() float64 {
-	return s.state[pstate.Running] + s.state[pstate.GC] + s.state[pstate.Syscall]
+	return max(0, s.state[pstate.Running]+s.state[pstate.GC]+s.state[pstate.Syscall]-s.thread[pstate.Stopped]-s.thread[pstate.Frozen])
 }
 
 func newBoard() *board {

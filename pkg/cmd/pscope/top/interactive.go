@@ -109,7 +109,7 @@ const helpText = `
   since    how long it has been so
   thread   the kernel's state of the thread that carries the P; uninterruptible is D
   runq     goroutines in the P's own queue; "queued" is the global queue
-  busy     share of the last 2 s in running, gc and syscall
+  busy     share of the last 2 s in running, gc and syscall, neither stopped nor frozen
   D        share of the last 2 s in which a thread with this P was in uninterruptible sleep
   waits    share of the last 2 s in which the P's thread was ready but had no CPU
 `

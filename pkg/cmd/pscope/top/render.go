@@ -24,7 +24,7 @@ var stateColours = [pstate.NumStates]string{
 
 var threadColours = [pstate.NumThreadStates]string{
 	pstate.OnCPU: "#009E73", pstate.Runnable: "#F0E442", pstate.Sleeping: "#7A7F87",
-	pstate.Uninterruptible: "#D55E00", pstate.Stopped: "#CC79A7", pstate.NoThread: "#3D4045",
+	pstate.Uninterruptible: "#D55E00", pstate.Stopped: "#882255", pstate.Frozen: "#0072B2", pstate.NoThread: "#3D4045",
 }
 
 const (
