@@ -61,6 +61,7 @@ type collect struct {
 	closing   sync.WaitGroup // targets whose probes are being taken off
 	windows   chan struct{}  // of tier 2: an entry for each that is open
 	unprobing chan struct{}  // an entry for each probe that is being taken off
+	attaching chan struct{}  // an entry for each target to which the probes of tier 1 are being attached
 }
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
@@ -105,6 +106,7 @@ func newCollect(o Options) *collect {
 		o: o, clock: newClock(), made: time.Now(),
 		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
+		attaching: make(chan struct{}, attachesAtOnce),
 	}
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	c.rosterChanged()
