@@ -46,6 +46,7 @@ type collect struct {
 	renewed  map[uint32]renewed // by thread; only Run's loop touches it
 	untold   uint64             // events of no target that did not fit into the ring
 	orphans  atomic.Uint64      // events of targets that are no more
+	missed   atomic.Uint64      // Go processes that ended before they were observed
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
@@ -374,6 +375,9 @@ func (c *collect) Agent() AgentInfo {
 	out.GlobalLost = map[string]uint64{}
 	if n := c.heart.pauses.Load(); n > 0 {
 		out.GlobalLost["agent_paused"] = n
+	}
+	if n := c.missed.Load(); n > 0 {
+		out.GlobalLost["ended_before_observed"] = n
 	}
 	if c.kernel != nil {
 		if l, ok := c.kernel.samples.lack(); ok {

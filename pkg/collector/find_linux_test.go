@@ -2,6 +2,7 @@ package collector
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"os/exec"
 	"regexp"
@@ -85,7 +86,8 @@ func TestShortLivedProgramsAreObserved(t *testing.T) {
 	if err != nil {
 		life = 400 * time.Millisecond
 	}
-	c, rec := collectIn(t, ModeEBPF, nil)
+	log := new(text)
+	c, rec := collectIn(t, ModeEBPF, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(log, nil)) })
 	first := start(t)
 	seen(t, c, first.cmd.Process.Pid)
 	bin, err := targetBinary()
@@ -118,6 +120,6 @@ func TestShortLivedProgramsAreObserved(t *testing.T) {
 	rec.mu.Unlock()
 	t.Logf("%d of %d programs that lived %v were observed", observed, n, life)
 	if observed < n*95/100 {
-		t.Errorf("%d of %d programs were observed", observed, n)
+		t.Errorf("%d of %d programs were observed:\n%s", observed, n, log)
 	}
 }

@@ -201,11 +201,27 @@ func (o *observed) claim() (err error) {
 	return nil
 }
 
-// errNoRoom says that the P records are used up.
-var errNoRoom = errors.New("the table of Ps is full: exclude processes with --exclude")
+// What an observation that can't have the room it needs fails with. It is errRoom: to try again at once is of no use.
+var (
+	errRoom = errors.New("no room")
+	// errNoRoom says that the P records are used up; it may pass.
+	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; exclude processes with --exclude")
+)
+
+// roomError is an errRoom with a sentence of its own.
+type roomError string
+
+func (e roomError) Error() string      { return string(e) }
+func (roomError) Is(target error) bool { return target == errRoom }
 
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *observed) grow() error {
+	if most := chunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
+		return roomError(fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed", len(o.snap.Ps), most))
+	}
+	if k := o.c.kernel; k != nil && len(o.ps) == 0 && !k.hasChunks((len(o.snap.Ps)+chunkPs-1)/chunkPs) {
+		return errNoRoom // it takes nothing from its neighbours
+	}
 	for i := len(o.ps); i < len(o.snap.Ps); i++ {
 		if i >= chunkPs*len(o.shared.Chunk) {
 			return fmt.Errorf("GOMAXPROCS is %d and %d Ps are observed at most", len(o.snap.Ps), i)
