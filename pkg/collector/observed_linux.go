@@ -205,7 +205,7 @@ func (o *observed) claim() (err error) {
 var (
 	errRoom = errors.New("no room")
 	// errNoRoom says that the P records are used up; it may pass.
-	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; exclude processes with --exclude")
+	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; raise --max-ps, or exclude processes with --exclude")
 )
 
 // roomError is an errRoom with a sentence of its own.

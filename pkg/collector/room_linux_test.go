@@ -104,3 +104,17 @@ func TestMorePsThanEverFit(t *testing.T) {
 		seen(t, c, start(t, "GOMAXPROCS=1024").cmd.Process.Pid)
 	}
 }
+
+// TestLargestTables: the kernel takes the largest tables that may be asked for, and a P is observed in them.
+func TestLargestTables(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs, o.MaxThreads = MostPs, MostThreads })
+	if n := len(c.(*collect).kernel.records); n < MostPs || n > 1<<16 {
+		t.Errorf("there are %d records for %d Ps", n, MostPs)
+	}
+	seen(t, c, start(t, "GOMAXPROCS=2").cmd.Process.Pid)
+	for cpus, want := range map[int]int{1: 4096, 64: 4096, 128: 8192, 1 << 20: MostPs} {
+		if n := DefaultPs(cpus); n != want {
+			t.Errorf("room for %d Ps on %d CPUs, not %d", n, cpus, want)
+		}
+	}
+}
