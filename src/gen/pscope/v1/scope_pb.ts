@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pscope/v1/scope.proto.
  */
 export const file_pscope_v1_scope: GenFile = /*@__PURE__*/
-  fileDesc("ChVwc2NvcGUvdjEvc2NvcGUucHJvdG8SCXBzY29wZS52MSIsCglUYXJnZXRLZXkSCwoDcGlkGAEgASgFEhIKCnN0YXJ0X3RpbWUYAiABKAQiigEKCFNlbGVjdG9yEgwKBGhvc3QYASABKAkSDwoHcHJvY2VzcxgCIAEoCRIRCgljb250YWluZXIYAyABKAkSCwoDcG9kGAQgASgJEgwKBHBpZHMYBSADKAUSCgoCcHMYBiADKAUSJQoHdGFyZ2V0cxgHIAMoCzIULnBzY29wZS52MS5UYXJnZXRLZXkixwIKBlRhcmdldBIhCgNrZXkYASABKAsyFC5wc2NvcGUudjEuVGFyZ2V0S2V5Eg8KB3Byb2Nlc3MYAiABKAkSCwoDZXhlGAMgASgJEg8KB2NtZGxpbmUYBCABKAkSEgoKZ29fdmVyc2lvbhgFIAEoCRIOCgZtb2R1bGUYBiABKAkSDgoGc291cmNlGAcgASgJEg4KBmxheW91dBgIIAEoCRIOCgZyZWFzb24YCSABKAkSGQoRc3RhcnRlZF91bml4X25hbm8YCiABKAMSEQoJY29udGFpbmVyGAsgASgJEgsKA3BvZBgMIAEoCRIRCgluYW1lc3BhY2UYDSABKAkSDgoGY2dyb3VwGA4gASgJEhIKCmdvbWF4cHJvY3MYDyABKAUSDAoEaG9zdBgQIAEoCRIXCg9lbmRlZF91bml4X25hbm8YESABKAMijQEKBUFnZW50Eg8KB3ZlcnNpb24YASABKAkSDAoEaG9zdBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEYXJjaBgEIAEoCRIMCgRtb2RlGAUgASgJEh4KBWxhY2tzGAYgAygLMg8ucHNjb3BlLnYxLkxhY2sSGQoRc3RhcnRlZF91bml4X25hbm8YByABKAMiLgoETGFjaxIMCgR3aGF0GAEgASgJEgsKA3doeRgCIAEoCRILCgNmaXgYAyABKAkiOwoSTGlzdFRhcmdldHNSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yIloKE0xpc3RUYXJnZXRzUmVzcG9uc2USHwoFYWdlbnQYASABKAsyEC5wc2NvcGUudjEuQWdlbnQSIgoHdGFyZ2V0cxgCIAMoCzIRLnBzY29wZS52MS5UYXJnZXQifAoQSW50ZXJ2YWxzUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIXCg9zdGFydF91bml4X25hbm8YAiABKAMSFQoNZW5kX3VuaXhfbmFubxgDIAEoAxIRCgltYXhfcGVyX3AYBCABKAUiXwoRSW50ZXJ2YWxzUmVzcG9uc2USKwoHdGFyZ2V0cxgBIAMoCzIaLnBzY29wZS52MS5UYXJnZXRJbnRlcnZhbHMSHQoEbG9zdBgCIAMoCzIPLnBzY29wZS52MS5Mb3NzIlcKD1RhcmdldEludGVydmFscxIhCgZ0YXJnZXQYASABKAsyES5wc2NvcGUudjEuVGFyZ2V0EiEKAnBzGAIgAygLMhUucHNjb3BlLnYxLlBJbnRlcnZhbHMiaAoKUEludGVydmFscxIJCgFwGAEgASgFEhYKDmJhc2VfdW5peF9uYW5vGAIgASgDEhEKCWdhcF9uYW5vcxgDIAMoBBIWCg5kdXJhdGlvbl9uYW5vcxgEIAMoBBIMCgRjb2RlGAUgAygNIiUKBExvc3MSDgoGcmVhc29uGAEgASgJEg0KBWNvdW50GAIgASgEInQKDFN0b3BzUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIXCg9zdGFydF91bml4X25hbm8YAiABKAMSFQoNZW5kX3VuaXhfbmFubxgDIAEoAxINCgVsaW1pdBgEIAEoBSJACg1TdG9wc1Jlc3BvbnNlEh4KBXN0b3BzGAEgAygLMg8ucHNjb3BlLnYxLlN0b3ASDwoHb21pdHRlZBgCIAEoBCKyAQoEU3RvcBIhCgNrZXkYASABKAsyFC5wc2NvcGUudjEuVGFyZ2V0S2V5Eg8KB3Byb2Nlc3MYAiABKAkSDAoEaG9zdBgDIAEoCRIXCg9zdGFydF91bml4X25hbm8YBCABKAMSFQoNZW5kX3VuaXhfbmFubxgFIAEoAxIOCgZyZWFzb24YBiABKAkSKAoIYXJyaXZhbHMYByADKAsyFi5wc2NvcGUudjEuU3RvcEFycml2YWwiLQoLU3RvcEFycml2YWwSCQoBcBgBIAEoBRITCgthZnRlcl9uYW5vcxgCIAEoBCJ1CgxXYXRjaFJlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3ISDwoHcmF0ZV9oehgCIAEoARITCgt0cmFuc2l0aW9ucxgDIAEoCBIYChByZXN1bWVfYWZ0ZXJfc2VxGAQgASgEIosBCg1XYXRjaFJlc3BvbnNlEgsKA3NlcRgBIAEoBBIUCgxhdF91bml4X25hbm8YAiABKAMSKAoHdGFyZ2V0cxgDIAMoCzIXLnBzY29wZS52MS5UYXJnZXRVcGRhdGUSHQoEbG9zdBgEIAMoCzIPLnBzY29wZS52MS5Mb3NzEg4KBnJlc3luYxgFIAEoCCLJAQoMVGFyZ2V0VXBkYXRlEiEKBnRhcmdldBgBIAEoCzIRLnBzY29wZS52MS5UYXJnZXQSGwoCcHMYAiADKAsyDy5wc2NvcGUudjEuUE5vdxIvCgt0cmFuc2l0aW9ucxgDIAMoCzIaLnBzY29wZS52MS5UcmFuc2l0aW9uQmF0Y2gSHgoFc3RvcHMYBCADKAsyDy5wc2NvcGUudjEuU3RvcBIZChFnbG9iYWxfcnVucV9kZXB0aBgFIAEoBRINCgVlbmRlZBgGIAEoCCLYAQoEUE5vdxIJCgFwGAEgASgFEiAKBXN0YXRlGAIgASgOMhEucHNjb3BlLnYxLlBTdGF0ZRIsCgx0aHJlYWRfc3RhdGUYAyABKA4yFi5wc2NvcGUudjEuVGhyZWFkU3RhdGUSFwoPc2luY2VfdW5peF9uYW5vGAQgASgDEhIKCnJ1bnFfZGVwdGgYBSABKAUSEwoLc3RhdGVfbmFub3MYBiADKAQSFAoMdGhyZWFkX25hbm9zGAcgAygEEh0KFXVuaW50ZXJydXB0aWJsZV9uYW5vcxgIIAEoBCJ8Cg9UcmFuc2l0aW9uQmF0Y2gSCQoBcBgBIAEoBRIWCg5iYXNlX3VuaXhfbmFubxgCIAEoAxIMCgRjb2RlGAMgAygNEg0KBWNvdW50GAQgAygNEhEKCWdhcF9uYW5vcxgFIAMoBBIWCg5kdXJhdGlvbl9uYW5vcxgGIAMoBCJ9Cg9EaWFnbm9zZVJlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3ISFwoPc3RhcnRfdW5peF9uYW5vGAIgASgDEhUKDWVuZF91bml4X25hbm8YAyABKAMSEwoLdG9wX3RocmVhZHMYBCABKAUiYwoQRGlhZ25vc2VSZXNwb25zZRIkCghmaW5kaW5ncxgBIAMoCzISLnBzY29wZS52MS5GaW5kaW5nEikKB2Jsb2NrZWQYAiADKAsyGC5wc2NvcGUudjEuQmxvY2tlZFRocmVhZCKoAQoHRmluZGluZxIhCgNrZXkYASABKAsyFC5wc2NvcGUudjEuVGFyZ2V0S2V5Eg8KB3Byb2Nlc3MYAiABKAkSDAoEaG9zdBgDIAEoCRIKCgJwcxgEIAMoBRIMCgRraW5kGAUgASgJEhAKCHNldmVyaXR5GAYgASgJEhAKCGV2aWRlbmNlGAcgASgJEg4KBmFkdmljZRgIIAEoCRINCgV2YWx1ZRgJIAEoASKzAQoNQmxvY2tlZFRocmVhZBIhCgZ0YXJnZXQYASABKAsyES5wc2NvcGUudjEuVGFyZ2V0EgsKA3RpZBgCIAEoBRIMCgRjb21tGAMgASgJEg4KBmxhc3RfcBgEIAEoBRIlCgVzdGF0ZRgFIAEoDjIWLnBzY29wZS52MS5UaHJlYWRTdGF0ZRIXCg9zaW5jZV91bml4X25hbm8YBiABKAMSFAoMdGhyZWFkX25hbm9zGAcgAygEIk8KDkNhcHR1cmVSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yEhYKDmR1cmF0aW9uX25hbm9zGAIgASgDIpUBCg9DYXB0dXJlUmVzcG9uc2USFAoMYXRfdW5peF9uYW5vGAEgASgDEi0KCWludGVydmFscxgCIAMoCzIaLnBzY29wZS52MS5UYXJnZXRJbnRlcnZhbHMSHgoFc3RvcHMYAyADKAsyDy5wc2NvcGUudjEuU3RvcBIdCgRsb3N0GAQgAygLMg8ucHNjb3BlLnYxLkxvc3MqkwEKBlBTdGF0ZRIXChNQX1NUQVRFX1VOU1BFQ0lGSUVEEAASEAoMUF9TVEFURV9JRExFEAESEwoPUF9TVEFURV9SVU5OSU5HEAISEwoPUF9TVEFURV9TWVNDQUxMEAMSEgoOUF9TVEFURV9HQ1NUT1AQBBIQCgxQX1NUQVRFX0RFQUQQBRIOCgpQX1NUQVRFX0dDEAYqzgEKC1RocmVhZFN0YXRlEhwKGFRIUkVBRF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVRIUkVBRF9TVEFURV9OT05FEAESGAoUVEhSRUFEX1NUQVRFX1JVTk5JTkcQAhIZChVUSFJFQURfU1RBVEVfUlVOTkFCTEUQAxIZChVUSFJFQURfU1RBVEVfU0xFRVBJTkcQBBIgChxUSFJFQURfU1RBVEVfVU5JTlRFUlJVUFRJQkxFEAUSGAoUVEhSRUFEX1NUQVRFX1NUT1BQRUQQBjKnAwoMU2NvcGVTZXJ2aWNlEkwKC0xpc3RUYXJnZXRzEh0ucHNjb3BlLnYxLkxpc3RUYXJnZXRzUmVxdWVzdBoeLnBzY29wZS52MS5MaXN0VGFyZ2V0c1Jlc3BvbnNlEkYKCUludGVydmFscxIbLnBzY29wZS52MS5JbnRlcnZhbHNSZXF1ZXN0GhwucHNjb3BlLnYxLkludGVydmFsc1Jlc3BvbnNlEjoKBVN0b3BzEhcucHNjb3BlLnYxLlN0b3BzUmVxdWVzdBoYLnBzY29wZS52MS5TdG9wc1Jlc3BvbnNlEjwKBVdhdGNoEhcucHNjb3BlLnYxLldhdGNoUmVxdWVzdBoYLnBzY29wZS52MS5XYXRjaFJlc3BvbnNlMAESQwoIRGlhZ25vc2USGi5wc2NvcGUudjEuRGlhZ25vc2VSZXF1ZXN0GhsucHNjb3BlLnYxLkRpYWdub3NlUmVzcG9uc2USQgoHQ2FwdHVyZRIZLnBzY29wZS52MS5DYXB0dXJlUmVxdWVzdBoaLnBzY29wZS52MS5DYXB0dXJlUmVzcG9uc2UwAUI3WjVnaXRodWIuY29tL3Atc2NvcGUvcC1zY29wZS9wa2cvYXBpL3BzY29wZS92MTtwc2NvcGV2MWIGcHJvdG8z");
+  fileDesc("ChVwc2NvcGUvdjEvc2NvcGUucHJvdG8SCXBzY29wZS52MSIsCglUYXJnZXRLZXkSCwoDcGlkGAEgASgFEhIKCnN0YXJ0X3RpbWUYAiABKAQiigEKCFNlbGVjdG9yEgwKBGhvc3QYASABKAkSDwoHcHJvY2VzcxgCIAEoCRIRCgljb250YWluZXIYAyABKAkSCwoDcG9kGAQgASgJEgwKBHBpZHMYBSADKAUSCgoCcHMYBiADKAUSJQoHdGFyZ2V0cxgHIAMoCzIULnBzY29wZS52MS5UYXJnZXRLZXkixwIKBlRhcmdldBIhCgNrZXkYASABKAsyFC5wc2NvcGUudjEuVGFyZ2V0S2V5Eg8KB3Byb2Nlc3MYAiABKAkSCwoDZXhlGAMgASgJEg8KB2NtZGxpbmUYBCABKAkSEgoKZ29fdmVyc2lvbhgFIAEoCRIOCgZtb2R1bGUYBiABKAkSDgoGc291cmNlGAcgASgJEg4KBmxheW91dBgIIAEoCRIOCgZyZWFzb24YCSABKAkSGQoRc3RhcnRlZF91bml4X25hbm8YCiABKAMSEQoJY29udGFpbmVyGAsgASgJEgsKA3BvZBgMIAEoCRIRCgluYW1lc3BhY2UYDSABKAkSDgoGY2dyb3VwGA4gASgJEhIKCmdvbWF4cHJvY3MYDyABKAUSDAoEaG9zdBgQIAEoCRIXCg9lbmRlZF91bml4X25hbm8YESABKAMiswEKBUFnZW50Eg8KB3ZlcnNpb24YASABKAkSDAoEaG9zdBgCIAEoCRIOCgZrZXJuZWwYAyABKAkSDAoEYXJjaBgEIAEoCRIMCgRtb2RlGAUgASgJEh4KBWxhY2tzGAYgAygLMg8ucHNjb3BlLnYxLkxhY2sSGQoRc3RhcnRlZF91bml4X25hbm8YByABKAMSJAoIZ2l2ZW5fdXAYCCADKAsyEi5wc2NvcGUudjEuTWVhc3VyZSJECgdNZWFzdXJlEgwKBHBhcnQYASABKAkSDAoEbmFtZRgCIAEoCRINCgVob2xkcxgDIAEoCBIOCgZkZXRhaWwYBCABKAkiLgoETGFjaxIMCgR3aGF0GAEgASgJEgsKA3doeRgCIAEoCRILCgNmaXgYAyABKAkiOwoSTGlzdFRhcmdldHNSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yIloKE0xpc3RUYXJnZXRzUmVzcG9uc2USHwoFYWdlbnQYASABKAsyEC5wc2NvcGUudjEuQWdlbnQSIgoHdGFyZ2V0cxgCIAMoCzIRLnBzY29wZS52MS5UYXJnZXQifAoQSW50ZXJ2YWxzUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIXCg9zdGFydF91bml4X25hbm8YAiABKAMSFQoNZW5kX3VuaXhfbmFubxgDIAEoAxIRCgltYXhfcGVyX3AYBCABKAUiXwoRSW50ZXJ2YWxzUmVzcG9uc2USKwoHdGFyZ2V0cxgBIAMoCzIaLnBzY29wZS52MS5UYXJnZXRJbnRlcnZhbHMSHQoEbG9zdBgCIAMoCzIPLnBzY29wZS52MS5Mb3NzIlcKD1RhcmdldEludGVydmFscxIhCgZ0YXJnZXQYASABKAsyES5wc2NvcGUudjEuVGFyZ2V0EiEKAnBzGAIgAygLMhUucHNjb3BlLnYxLlBJbnRlcnZhbHMiaAoKUEludGVydmFscxIJCgFwGAEgASgFEhYKDmJhc2VfdW5peF9uYW5vGAIgASgDEhEKCWdhcF9uYW5vcxgDIAMoBBIWCg5kdXJhdGlvbl9uYW5vcxgEIAMoBBIMCgRjb2RlGAUgAygNIiUKBExvc3MSDgoGcmVhc29uGAEgASgJEg0KBWNvdW50GAIgASgEInQKDFN0b3BzUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIXCg9zdGFydF91bml4X25hbm8YAiABKAMSFQoNZW5kX3VuaXhfbmFubxgDIAEoAxINCgVsaW1pdBgEIAEoBSJACg1TdG9wc1Jlc3BvbnNlEh4KBXN0b3BzGAEgAygLMg8ucHNjb3BlLnYxLlN0b3ASDwoHb21pdHRlZBgCIAEoBCKyAQoEU3RvcBIhCgNrZXkYASABKAsyFC5wc2NvcGUudjEuVGFyZ2V0S2V5Eg8KB3Byb2Nlc3MYAiABKAkSDAoEaG9zdBgDIAEoCRIXCg9zdGFydF91bml4X25hbm8YBCABKAMSFQoNZW5kX3VuaXhfbmFubxgFIAEoAxIOCgZyZWFzb24YBiABKAkSKAoIYXJyaXZhbHMYByADKAsyFi5wc2NvcGUudjEuU3RvcEFycml2YWwiLQoLU3RvcEFycml2YWwSCQoBcBgBIAEoBRITCgthZnRlcl9uYW5vcxgCIAEoBCJ1CgxXYXRjaFJlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3ISDwoHcmF0ZV9oehgCIAEoARITCgt0cmFuc2l0aW9ucxgDIAEoCBIYChByZXN1bWVfYWZ0ZXJfc2VxGAQgASgEIosBCg1XYXRjaFJlc3BvbnNlEgsKA3NlcRgBIAEoBBIUCgxhdF91bml4X25hbm8YAiABKAMSKAoHdGFyZ2V0cxgDIAMoCzIXLnBzY29wZS52MS5UYXJnZXRVcGRhdGUSHQoEbG9zdBgEIAMoCzIPLnBzY29wZS52MS5Mb3NzEg4KBnJlc3luYxgFIAEoCCLJAQoMVGFyZ2V0VXBkYXRlEiEKBnRhcmdldBgBIAEoCzIRLnBzY29wZS52MS5UYXJnZXQSGwoCcHMYAiADKAsyDy5wc2NvcGUudjEuUE5vdxIvCgt0cmFuc2l0aW9ucxgDIAMoCzIaLnBzY29wZS52MS5UcmFuc2l0aW9uQmF0Y2gSHgoFc3RvcHMYBCADKAsyDy5wc2NvcGUudjEuU3RvcBIZChFnbG9iYWxfcnVucV9kZXB0aBgFIAEoBRINCgVlbmRlZBgGIAEoCCLYAQoEUE5vdxIJCgFwGAEgASgFEiAKBXN0YXRlGAIgASgOMhEucHNjb3BlLnYxLlBTdGF0ZRIsCgx0aHJlYWRfc3RhdGUYAyABKA4yFi5wc2NvcGUudjEuVGhyZWFkU3RhdGUSFwoPc2luY2VfdW5peF9uYW5vGAQgASgDEhIKCnJ1bnFfZGVwdGgYBSABKAUSEwoLc3RhdGVfbmFub3MYBiADKAQSFAoMdGhyZWFkX25hbm9zGAcgAygEEh0KFXVuaW50ZXJydXB0aWJsZV9uYW5vcxgIIAEoBCJ8Cg9UcmFuc2l0aW9uQmF0Y2gSCQoBcBgBIAEoBRIWCg5iYXNlX3VuaXhfbmFubxgCIAEoAxIMCgRjb2RlGAMgAygNEg0KBWNvdW50GAQgAygNEhEKCWdhcF9uYW5vcxgFIAMoBBIWCg5kdXJhdGlvbl9uYW5vcxgGIAMoBCJ9Cg9EaWFnbm9zZVJlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3ISFwoPc3RhcnRfdW5peF9uYW5vGAIgASgDEhUKDWVuZF91bml4X25hbm8YAyABKAMSEwoLdG9wX3RocmVhZHMYBCABKAUiYwoQRGlhZ25vc2VSZXNwb25zZRIkCghmaW5kaW5ncxgBIAMoCzISLnBzY29wZS52MS5GaW5kaW5nEikKB2Jsb2NrZWQYAiADKAsyGC5wc2NvcGUudjEuQmxvY2tlZFRocmVhZCKoAQoHRmluZGluZxIhCgNrZXkYASABKAsyFC5wc2NvcGUudjEuVGFyZ2V0S2V5Eg8KB3Byb2Nlc3MYAiABKAkSDAoEaG9zdBgDIAEoCRIKCgJwcxgEIAMoBRIMCgRraW5kGAUgASgJEhAKCHNldmVyaXR5GAYgASgJEhAKCGV2aWRlbmNlGAcgASgJEg4KBmFkdmljZRgIIAEoCRINCgV2YWx1ZRgJIAEoASKzAQoNQmxvY2tlZFRocmVhZBIhCgZ0YXJnZXQYASABKAsyES5wc2NvcGUudjEuVGFyZ2V0EgsKA3RpZBgCIAEoBRIMCgRjb21tGAMgASgJEg4KBmxhc3RfcBgEIAEoBRIlCgVzdGF0ZRgFIAEoDjIWLnBzY29wZS52MS5UaHJlYWRTdGF0ZRIXCg9zaW5jZV91bml4X25hbm8YBiABKAMSFAoMdGhyZWFkX25hbm9zGAcgAygEIk8KDkNhcHR1cmVSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yEhYKDmR1cmF0aW9uX25hbm9zGAIgASgDIpUBCg9DYXB0dXJlUmVzcG9uc2USFAoMYXRfdW5peF9uYW5vGAEgASgDEi0KCWludGVydmFscxgCIAMoCzIaLnBzY29wZS52MS5UYXJnZXRJbnRlcnZhbHMSHgoFc3RvcHMYAyADKAsyDy5wc2NvcGUudjEuU3RvcBIdCgRsb3N0GAQgAygLMg8ucHNjb3BlLnYxLkxvc3MqkwEKBlBTdGF0ZRIXChNQX1NUQVRFX1VOU1BFQ0lGSUVEEAASEAoMUF9TVEFURV9JRExFEAESEwoPUF9TVEFURV9SVU5OSU5HEAISEwoPUF9TVEFURV9TWVNDQUxMEAMSEgoOUF9TVEFURV9HQ1NUT1AQBBIQCgxQX1NUQVRFX0RFQUQQBRIOCgpQX1NUQVRFX0dDEAYqzgEKC1RocmVhZFN0YXRlEhwKGFRIUkVBRF9TVEFURV9VTlNQRUNJRklFRBAAEhUKEVRIUkVBRF9TVEFURV9OT05FEAESGAoUVEhSRUFEX1NUQVRFX1JVTk5JTkcQAhIZChVUSFJFQURfU1RBVEVfUlVOTkFCTEUQAxIZChVUSFJFQURfU1RBVEVfU0xFRVBJTkcQBBIgChxUSFJFQURfU1RBVEVfVU5JTlRFUlJVUFRJQkxFEAUSGAoUVEhSRUFEX1NUQVRFX1NUT1BQRUQQBjKnAwoMU2NvcGVTZXJ2aWNlEkwKC0xpc3RUYXJnZXRzEh0ucHNjb3BlLnYxLkxpc3RUYXJnZXRzUmVxdWVzdBoeLnBzY29wZS52MS5MaXN0VGFyZ2V0c1Jlc3BvbnNlEkYKCUludGVydmFscxIbLnBzY29wZS52MS5JbnRlcnZhbHNSZXF1ZXN0GhwucHNjb3BlLnYxLkludGVydmFsc1Jlc3BvbnNlEjoKBVN0b3BzEhcucHNjb3BlLnYxLlN0b3BzUmVxdWVzdBoYLnBzY29wZS52MS5TdG9wc1Jlc3BvbnNlEjwKBVdhdGNoEhcucHNjb3BlLnYxLldhdGNoUmVxdWVzdBoYLnBzY29wZS52MS5XYXRjaFJlc3BvbnNlMAESQwoIRGlhZ25vc2USGi5wc2NvcGUudjEuRGlhZ25vc2VSZXF1ZXN0GhsucHNjb3BlLnYxLkRpYWdub3NlUmVzcG9uc2USQgoHQ2FwdHVyZRIZLnBzY29wZS52MS5DYXB0dXJlUmVxdWVzdBoaLnBzY29wZS52MS5DYXB0dXJlUmVzcG9uc2UwAUI3WjVnaXRodWIuY29tL3Atc2NvcGUvcC1zY29wZS9wa2cvYXBpL3BzY29wZS92MTtwc2NvcGV2MWIGcHJvdG8z");
 
 /**
  * TargetKey identifies one Go process; a pid alone can be reused, with its start time it can't.
@@ -241,6 +241,13 @@ export type Agent = Message<"pscope.v1.Agent"> & {
    * @generated from field: int64 started_unix_nano = 7;
    */
   startedUnixNano: bigint;
+
+  /**
+   * What the agent's processes gave up after their start; empty: they were told not to, or the agent is of a version before.
+   *
+   * @generated from field: repeated pscope.v1.Measure given_up = 8;
+   */
+  givenUp: Measure[];
 };
 
 /**
@@ -249,6 +256,46 @@ export type Agent = Message<"pscope.v1.Agent"> & {
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
   messageDesc(file_pscope_v1_scope, 3);
+
+/**
+ * Measure is one thing that a process of the agent gave up after its start, or could not.
+ *
+ * @generated from message pscope.v1.Measure
+ */
+export type Measure = Message<"pscope.v1.Measure"> & {
+  /**
+   * agent or history.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * capabilities, no new privileges, system calls, or files and network.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bool holds = 3;
+   */
+  holds: boolean;
+
+  /**
+   * What is left, or why it could not be given up.
+   *
+   * @generated from field: string detail = 4;
+   */
+  detail: string;
+};
+
+/**
+ * Describes the message pscope.v1.Measure.
+ * Use `create(MeasureSchema)` to create a new message.
+ */
+export const MeasureSchema: GenMessage<Measure> = /*@__PURE__*/
+  messageDesc(file_pscope_v1_scope, 4);
 
 /**
  * Lack is one thing this host or these privileges don't allow, and its remedy.
@@ -277,7 +324,7 @@ export type Lack = Message<"pscope.v1.Lack"> & {
  * Use `create(LackSchema)` to create a new message.
  */
 export const LackSchema: GenMessage<Lack> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 4);
+  messageDesc(file_pscope_v1_scope, 5);
 
 /**
  * @generated from message pscope.v1.ListTargetsRequest
@@ -294,7 +341,7 @@ export type ListTargetsRequest = Message<"pscope.v1.ListTargetsRequest"> & {
  * Use `create(ListTargetsRequestSchema)` to create a new message.
  */
 export const ListTargetsRequestSchema: GenMessage<ListTargetsRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 5);
+  messageDesc(file_pscope_v1_scope, 6);
 
 /**
  * @generated from message pscope.v1.ListTargetsResponse
@@ -316,7 +363,7 @@ export type ListTargetsResponse = Message<"pscope.v1.ListTargetsResponse"> & {
  * Use `create(ListTargetsResponseSchema)` to create a new message.
  */
 export const ListTargetsResponseSchema: GenMessage<ListTargetsResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 6);
+  messageDesc(file_pscope_v1_scope, 7);
 
 /**
  * @generated from message pscope.v1.IntervalsRequest
@@ -351,7 +398,7 @@ export type IntervalsRequest = Message<"pscope.v1.IntervalsRequest"> & {
  * Use `create(IntervalsRequestSchema)` to create a new message.
  */
 export const IntervalsRequestSchema: GenMessage<IntervalsRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 7);
+  messageDesc(file_pscope_v1_scope, 8);
 
 /**
  * @generated from message pscope.v1.IntervalsResponse
@@ -375,7 +422,7 @@ export type IntervalsResponse = Message<"pscope.v1.IntervalsResponse"> & {
  * Use `create(IntervalsResponseSchema)` to create a new message.
  */
 export const IntervalsResponseSchema: GenMessage<IntervalsResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 8);
+  messageDesc(file_pscope_v1_scope, 9);
 
 /**
  * TargetIntervals are the intervals of the Ps of one target.
@@ -399,7 +446,7 @@ export type TargetIntervals = Message<"pscope.v1.TargetIntervals"> & {
  * Use `create(TargetIntervalsSchema)` to create a new message.
  */
 export const TargetIntervalsSchema: GenMessage<TargetIntervals> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 9);
+  messageDesc(file_pscope_v1_scope, 10);
 
 /**
  * PIntervals are the intervals of one P in columns, each of the same length, ordered by start.
@@ -444,7 +491,7 @@ export type PIntervals = Message<"pscope.v1.PIntervals"> & {
  * Use `create(PIntervalsSchema)` to create a new message.
  */
 export const PIntervalsSchema: GenMessage<PIntervals> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 10);
+  messageDesc(file_pscope_v1_scope, 11);
 
 /**
  * Loss counts records that are missing, by reason.
@@ -468,7 +515,7 @@ export type Loss = Message<"pscope.v1.Loss"> & {
  * Use `create(LossSchema)` to create a new message.
  */
 export const LossSchema: GenMessage<Loss> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 11);
+  messageDesc(file_pscope_v1_scope, 12);
 
 /**
  * @generated from message pscope.v1.StopsRequest
@@ -502,7 +549,7 @@ export type StopsRequest = Message<"pscope.v1.StopsRequest"> & {
  * Use `create(StopsRequestSchema)` to create a new message.
  */
 export const StopsRequestSchema: GenMessage<StopsRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 12);
+  messageDesc(file_pscope_v1_scope, 13);
 
 /**
  * @generated from message pscope.v1.StopsResponse
@@ -526,7 +573,7 @@ export type StopsResponse = Message<"pscope.v1.StopsResponse"> & {
  * Use `create(StopsResponseSchema)` to create a new message.
  */
 export const StopsResponseSchema: GenMessage<StopsResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 13);
+  messageDesc(file_pscope_v1_scope, 14);
 
 /**
  * Stop is one stop-the-world interval.
@@ -575,7 +622,7 @@ export type Stop = Message<"pscope.v1.Stop"> & {
  * Use `create(StopSchema)` to create a new message.
  */
 export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 14);
+  messageDesc(file_pscope_v1_scope, 15);
 
 /**
  * StopArrival says when one P came to rest in a stop.
@@ -601,7 +648,7 @@ export type StopArrival = Message<"pscope.v1.StopArrival"> & {
  * Use `create(StopArrivalSchema)` to create a new message.
  */
 export const StopArrivalSchema: GenMessage<StopArrival> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 15);
+  messageDesc(file_pscope_v1_scope, 16);
 
 /**
  * @generated from message pscope.v1.WatchRequest
@@ -639,7 +686,7 @@ export type WatchRequest = Message<"pscope.v1.WatchRequest"> & {
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 16);
+  messageDesc(file_pscope_v1_scope, 17);
 
 /**
  * @generated from message pscope.v1.WatchResponse
@@ -682,7 +729,7 @@ export type WatchResponse = Message<"pscope.v1.WatchResponse"> & {
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 17);
+  messageDesc(file_pscope_v1_scope, 18);
 
 /**
  * TargetUpdate is the news of one target.
@@ -730,7 +777,7 @@ export type TargetUpdate = Message<"pscope.v1.TargetUpdate"> & {
  * Use `create(TargetUpdateSchema)` to create a new message.
  */
 export const TargetUpdateSchema: GenMessage<TargetUpdate> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 18);
+  messageDesc(file_pscope_v1_scope, 19);
 
 /**
  * PNow is the present state of one P, with its totals so that a reader can take rates without a history.
@@ -790,7 +837,7 @@ export type PNow = Message<"pscope.v1.PNow"> & {
  * Use `create(PNowSchema)` to create a new message.
  */
 export const PNowSchema: GenMessage<PNow> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 19);
+  messageDesc(file_pscope_v1_scope, 20);
 
 /**
  * TransitionBatch holds up to 16 transitions of one P in columns of equal length, flushed when full or after 200 ms.
@@ -842,7 +889,7 @@ export type TransitionBatch = Message<"pscope.v1.TransitionBatch"> & {
  * Use `create(TransitionBatchSchema)` to create a new message.
  */
 export const TransitionBatchSchema: GenMessage<TransitionBatch> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 20);
+  messageDesc(file_pscope_v1_scope, 21);
 
 /**
  * @generated from message pscope.v1.DiagnoseRequest
@@ -876,7 +923,7 @@ export type DiagnoseRequest = Message<"pscope.v1.DiagnoseRequest"> & {
  * Use `create(DiagnoseRequestSchema)` to create a new message.
  */
 export const DiagnoseRequestSchema: GenMessage<DiagnoseRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 21);
+  messageDesc(file_pscope_v1_scope, 22);
 
 /**
  * @generated from message pscope.v1.DiagnoseResponse
@@ -898,7 +945,7 @@ export type DiagnoseResponse = Message<"pscope.v1.DiagnoseResponse"> & {
  * Use `create(DiagnoseResponseSchema)` to create a new message.
  */
 export const DiagnoseResponseSchema: GenMessage<DiagnoseResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 22);
+  messageDesc(file_pscope_v1_scope, 23);
 
 /**
  * Finding is one thing worth knowing about a target, with evidence and advice.
@@ -965,7 +1012,7 @@ export type Finding = Message<"pscope.v1.Finding"> & {
  * Use `create(FindingSchema)` to create a new message.
  */
 export const FindingSchema: GenMessage<Finding> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 23);
+  messageDesc(file_pscope_v1_scope, 24);
 
 /**
  * BlockedThread is one thread with the time it spent in each thread state within the range asked for.
@@ -1018,7 +1065,7 @@ export type BlockedThread = Message<"pscope.v1.BlockedThread"> & {
  * Use `create(BlockedThreadSchema)` to create a new message.
  */
 export const BlockedThreadSchema: GenMessage<BlockedThread> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 24);
+  messageDesc(file_pscope_v1_scope, 25);
 
 /**
  * @generated from message pscope.v1.CaptureRequest
@@ -1042,7 +1089,7 @@ export type CaptureRequest = Message<"pscope.v1.CaptureRequest"> & {
  * Use `create(CaptureRequestSchema)` to create a new message.
  */
 export const CaptureRequestSchema: GenMessage<CaptureRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 25);
+  messageDesc(file_pscope_v1_scope, 26);
 
 /**
  * @generated from message pscope.v1.CaptureResponse
@@ -1074,7 +1121,7 @@ export type CaptureResponse = Message<"pscope.v1.CaptureResponse"> & {
  * Use `create(CaptureResponseSchema)` to create a new message.
  */
 export const CaptureResponseSchema: GenMessage<CaptureResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 26);
+  messageDesc(file_pscope_v1_scope, 27);
 
 /**
  * PState is what a P is doing; exactly one at a time.
