@@ -392,6 +392,11 @@ func (o *observed) close() {
 	o.endMigrations()
 	o.probing.Wait()
 	if o.index != 0 {
+		// A program that was running when the target was left may send an event yet, or hold one back that others stand behind.
+		if o.c.indexed().at(o.index) == o {
+			time.Sleep(drainEvery)
+			o.c.drain()
+		}
 		o.c.unexpect(o)
 		o.c.kernel.giveBack(o.index, o.chunks)
 	}
