@@ -47,6 +47,7 @@ type collect struct {
 	renewed  map[uint32]renewed // by thread; only Run's loop touches it
 	untold   uint64             // events of no target that did not fit into the ring
 	orphans  atomic.Uint64      // events of targets that are no more
+	missed   atomic.Uint64      // Go processes that ended before they were observed
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
@@ -63,6 +64,7 @@ type collect struct {
 	closing   sync.WaitGroup // targets whose probes are being taken off
 	windows   chan struct{}  // of tier 2: an entry for each that is open
 	unprobing chan struct{}  // an entry for each probe that is being taken off
+	attaching chan struct{}  // an entry for each target to which the probes of tier 1 are being attached
 }
 
 // New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
@@ -108,6 +110,7 @@ func newCollect(o Options) *collect {
 		o: o, clock: newClock(), made: time.Now(),
 		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
 		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
+		attaching: make(chan struct{}, attachesAtOnce),
 	}
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	c.rosterChanged()
@@ -377,6 +380,9 @@ func (c *collect) Agent() AgentInfo {
 	out.GlobalLost = map[string]uint64{}
 	if n := c.heart.pauses.Load(); n > 0 {
 		out.GlobalLost["agent_paused"] = n
+	}
+	if n := c.missed.Load(); n > 0 {
+		out.GlobalLost["ended_before_observed"] = n
 	}
 	if c.kernel != nil {
 		if l, ok := c.kernel.samples.lack(); ok {

@@ -9,6 +9,7 @@ import (
 	"context"
 	"log/slog"
 	"regexp"
+	"runtime"
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/internal/confine"
@@ -78,8 +79,8 @@ type Options struct {
 
 	SnapshotEvery time.Duration // default 100 ms
 	SampleHz      int           // cpu-clock samples a second on each CPU, default 99
-	MaxPs         int           // P records over all targets, default 4096
-	MaxThreads    int           // threads over all targets, default 16384
+	MaxPs         int           // P records over all targets, default DefaultPs, at most MostPs
+	MaxThreads    int           // threads over all targets, default four for each of MaxPs, at most MostThreads
 	RingBytes     int           // ring buffer, a power of two, default 1 MiB
 	// IntervalBudget is how many raw intervals a second one target may send; above it only the totals go on, and the loss is counted.
 	// Default 5000.
@@ -110,6 +111,17 @@ type Options struct {
 	NoStops bool
 }
 
+// The bounds of the tables in the kernel. A P takes about 1.2 KiB of its memory, a thread about 400 bytes.
+const (
+	MostPs      = 65_520 // a P's place in the table has 16 bits in bpf/types.h
+	MostThreads = 4 * 65_536
+	leastPs     = 4096
+	psPerCPU    = 64 // so many processes may have a P for each CPU
+)
+
+// DefaultPs is the room for Ps on a machine with so many CPUs.
+func DefaultPs(cpus int) int { return min(max(leastPs, cpus*psPerCPU), MostPs) }
+
 func (o *Options) defaults() {
 	if o.Mode == "" {
 		o.Mode = ModeAuto
@@ -127,10 +139,10 @@ func (o *Options) defaults() {
 		o.SampleHz = 99
 	}
 	if o.MaxPs <= 0 {
-		o.MaxPs = 4096
+		o.MaxPs = DefaultPs(runtime.NumCPU())
 	}
 	if o.MaxThreads <= 0 {
-		o.MaxThreads = 16384
+		o.MaxThreads = min(4*max(o.MaxPs, leastPs), MostThreads)
 	}
 	if o.RingBytes <= 0 {
 		o.RingBytes = 1 << 20

@@ -72,13 +72,21 @@ func eventOf[T any](raw []byte) *T {
 	return (*T)(unsafe.Pointer(unsafe.SliceData(raw)))
 }
 
+// expected is the target in a place; one that came while the ring was being read is in the newer list only.
+func (c *collect) expected(byIndex indexed, index uint32) *observed {
+	if o := byIndex.at(index); o != nil {
+		return o
+	}
+	return c.indexed().at(index)
+}
+
 func (c *collect) interval(byIndex indexed, e *kern.ScopeIntervalEvent) {
 	if int(e.Slot) >= len(c.kernel.records) {
 		c.orphans.Add(1)
 		return
 	}
 	r := &c.kernel.records[e.Slot]
-	o := byIndex.at(r.Target)
+	o := c.expected(byIndex, r.Target)
 	if o == nil {
 		c.orphans.Add(1)
 		return
@@ -107,7 +115,7 @@ func stopped(e *kern.ScopeStopEvent, way uint64) (start, end uint64) {
 }
 
 func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
-	o := byIndex.at(e.Target)
+	o := c.expected(byIndex, e.Target)
 	if o == nil {
 		c.orphans.Add(1)
 		return

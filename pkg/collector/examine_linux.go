@@ -27,6 +27,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	c := newCollect(o)
 	c.info.AgentInfo = as
 	f := c.found
+	f.starts.inTurn = true
 	f.fixes = map[pstate.Key]string{}
 	pids, err := c.o.pids()
 	if err != nil {

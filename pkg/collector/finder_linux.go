@@ -27,6 +27,8 @@ type finder struct {
 	starting map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
 	binaries map[fileID]*inspected
 	fixes    map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
+
+	starts starts
 }
 
 // procID tells a process, and the program it runs, from the next one with the same pid.
@@ -47,8 +49,7 @@ type inspected struct {
 }
 
 const (
-	maxBinaries   = 512 // programs remembered
-	settleRetries = 8   // a Go process that has just started has no Ps yet
+	maxBinaries = 512 // programs remembered
 
 	scanEvery     = time.Second
 	scanEveryTold = 5 * time.Second  // where each exec is told of: what is left to find is what has ended
@@ -56,7 +57,7 @@ const (
 )
 
 func newFinder(c *collect) *finder {
-	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{}, starting: map[int32]procID{}, binaries: map[fileID]*inspected{}}
+	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{}, starting: map[int32]procID{}, binaries: map[fileID]*inspected{}, starts: newStarts()}
 }
 
 func (f *finder) run(ctx context.Context) {
@@ -67,12 +68,16 @@ func (f *finder) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			f.endStarts()
 			return
 		case pid := <-f.asked:
-			if !f.unchanged(pid) {
-				delete(f.known, pid)
+			f.checkAgain(ctx, pid)
+		case s := <-f.starts.done:
+			f.started(s)
+			if f.starts.again[s.target.PID] {
+				delete(f.starts.again, s.target.PID)
+				f.checkAgain(ctx, s.target.PID)
 			}
-			f.check(ctx, pid)
 		case <-f.behind:
 			all = true
 		case <-timer.C:
@@ -190,9 +195,21 @@ func (f *finder) drop(pid int32, startTime uint64) {
 	}
 }
 
+// checkAgain looks at a process of which something is new, an exec for example.
+func (f *finder) checkAgain(ctx context.Context, pid int32) {
+	if !f.unchanged(pid) {
+		delete(f.known, pid)
+	}
+	f.check(ctx, pid)
+}
+
 // check looks at one process and starts or ends its observation.
 func (f *finder) check(ctx context.Context, pid int32) {
 	if only := f.c.o.Only; only != 0 && pid != only {
+		return
+	}
+	if f.starts.going[pid] {
+		f.starts.again[pid] = true
 		return
 	}
 	stat, err := f.c.o.readStat(pid)
@@ -220,7 +237,7 @@ func (f *finder) check(ctx context.Context, pid int32) {
 		}
 		return
 	}
-	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime})
+	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime}, f.starting[pid] == id)
 	// Names first: a large program takes a while to read, and nobody should wait for those that are not asked for.
 	target := f.c.o.named(pid, stat)
 	if !f.wanted(&target) {
@@ -244,11 +261,14 @@ func (f *finder) check(ctx context.Context, pid int32) {
 }
 
 // leave ends the observation of a process that has become another program.
-func (f *finder) leave(key pstate.Key) {
+// If it is only tried again, what refuses it is said until that has succeeded.
+func (f *finder) leave(key pstate.Key, again bool) {
 	c := f.c
 	c.mu.Lock()
 	o := c.observed[key]
-	delete(c.refused, key)
+	if !again {
+		delete(c.refused, key)
+	}
 	c.mu.Unlock()
 	if o != nil {
 		c.forget(o)
@@ -258,68 +278,17 @@ func (f *finder) leave(key pstate.Key) {
 func (f *finder) refuse(t pstate.Target, err error) {
 	t.Source, t.Reason = pstate.SourceRefused, cleantext.Text(err.Error(), cleantext.MaxReason)
 	f.c.mu.Lock()
+	before := f.c.refused[t.Key].Reason
 	f.c.refused[t.Key] = t
 	f.c.mu.Unlock()
 	fix := fixForRefused(err)
 	if f.fixes != nil {
 		f.fixes[t.Key] = fix
 	}
+	if t.Reason == before {
+		return
+	}
 	f.c.o.Log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason, "fix", fix)
-}
-
-// start observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again for a moment.
-func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Binary) {
-	var o *observed
-	var err error
-	tries := settleRetries
-	if f.starting[t.PID] == f.known[t.PID] {
-		tries = 1
-	}
-	delete(f.starting, t.PID)
-	pauses := f.c.heart.pauses.Load()
-	for try := range tries {
-		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
-			break
-		}
-		if f.executes(t.PID) {
-			delete(f.known, t.PID)
-			return
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(time.Duration(1<<try) * 2 * time.Millisecond):
-		}
-	}
-	switch {
-	case err == nil:
-		f.c.mu.Lock()
-		f.c.observed[t.Key] = o
-		f.c.rosterChanged()
-		t = o.info // the governor and tier 2 may change it from now on
-		f.c.mu.Unlock()
-		if f.c.heart.pauses.Load() != pauses {
-			// The agent was not running for a while just now, and whoever brought everything up to date may not have known of this target.
-			f.c.forget(o)
-			f.c.changed(t.PID)
-			return
-		}
-		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
-	case errors.Is(err, goruntime.ErrExited):
-	default:
-		if errors.Is(err, goruntime.ErrNotStarted) || errors.Is(err, goruntime.ErrTorn) {
-			// It gets too little CPU to start, or is stopped: that may last.
-			f.starting[t.PID] = f.known[t.PID]
-			delete(f.known, t.PID)
-		}
-		f.refuse(t, err)
-	}
-}
-
-// executes says whether a process runs another program than the one it was found with.
-func (f *finder) executes(pid int32) bool {
-	info, err := os.Stat(f.c.o.procPath(pid, "exe"))
-	return err == nil && identify(info) != f.known[pid].exe
 }
 
 func (f *finder) wanted(t *pstate.Target) bool {

@@ -196,9 +196,9 @@ func (o *observed) step(to int) {
 	}
 	switch {
 	case to >= stepStops:
-		o.unprobeWorld()
+		o.wantStops(false)
 	case from >= stepStops && !o.c.o.NoStops:
-		err = o.probeWorld()
+		o.wantStops(true)
 	}
 	switch {
 	case to >= stepSnapshots && !o.blind:

@@ -196,6 +196,14 @@ func (k *kernelSide) takeTarget() (uint32, error) {
 	return i, nil
 }
 
+// hasChunks says whether so many chunks of records are unused.
+func (k *kernelSide) hasChunks(n int) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wake()
+	return len(k.freeChunks) >= n
+}
+
 // takeChunk gives an unused chunk of records.
 func (k *kernelSide) takeChunk() (uint16, error) {
 	k.mu.Lock()

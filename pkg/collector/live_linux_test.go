@@ -204,7 +204,10 @@ func seen(t *testing.T, c Collector, pid int) time.Duration {
 			t.Logf("process %d is not among %+v", pid, c.Targets())
 		}
 	}()
-	return waitFor(t, "the target is observed", func() bool { v := view(c, pid); return v != nil && len(v.Ps) > 0 })
+	return waitFor(t, "the target is observed", func() bool {
+		v := view(c, pid)
+		return v != nil && len(v.Ps) > 0 && !strings.Contains(v.Reason, lack.StopsComing)
+	})
 }
 
 // shares is the share of wall time by P and state over a while.

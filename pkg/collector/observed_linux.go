@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cilium/ebpf"
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
@@ -29,12 +26,16 @@ type observed struct {
 	index  uint32            // in the table of targets; 0 without eBPF
 	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
 	chunks []uint16
-	links  []io.Closer // tier 1
 
 	wanted   uint64      // raw intervals it had or would have had, when the budgets were refilled last; c.drainMu guards it
 	learning atomic.Bool // samples taken more often would teach something of it
 
+	probing sync.WaitGroup // while probes of tier 1 are attached or taken out
+	gone    chan struct{}  // closed when the observation ends
+
 	mu         sync.Mutex // guards what follows, and the snapshot
+	stopsState stopsState
+	links      []io.Closer // tier 1, all of it or nothing
 	ps         []*observedP
 	snap       goruntime.Snapshot
 	gomaxprocs int32
@@ -108,6 +109,7 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	o = &observed{
 		c: c, info: info, bin: bin, globalRunq: -1,
 		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
+		gone:  make(chan struct{}),
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: newLags(),
 	}
 	defer func() {
@@ -158,16 +160,11 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		o.fullReason = o.info.Reason
 		return o, nil
 	}
-	if err := o.probeWorld(); err != nil {
-		if gone := o.proc.Alive(); gone != nil {
-			return o, gone
-		}
-		// The totals are right without it: only stops are missing.
-		err = explainProbe(err)
-		o.info.Reason = lack.NoStops(err.Error())
-		o.fullReason = o.info.Reason
-		c.o.Log.Warn("no stop-the-world probes", "process", info.Process, "pid", info.PID, "err", err)
-	}
+	o.info.Reason = lack.NoStops(lack.StopsComing)
+	o.fullReason = o.info.Reason
+	o.mu.Lock()
+	o.wantStops(true)
+	o.mu.Unlock()
 	return o, nil
 }
 
@@ -210,11 +207,27 @@ func (o *observed) claim() (err error) {
 	return nil
 }
 
-// errNoRoom says that the P records are used up.
-var errNoRoom = errors.New("the table of Ps is full: exclude processes with --exclude")
+// What an observation that can't have the room it needs fails with. It is errRoom: to try again at once is of no use.
+var (
+	errRoom = errors.New("no room")
+	// errNoRoom says that the P records are used up; it may pass.
+	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; raise --max-ps, or exclude processes with --exclude")
+)
+
+// roomError is an errRoom with a sentence of its own.
+type roomError string
+
+func (e roomError) Error() string      { return string(e) }
+func (roomError) Is(target error) bool { return target == errRoom }
 
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *observed) grow() error {
+	if most := chunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
+		return roomError(fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed", len(o.snap.Ps), most))
+	}
+	if k := o.c.kernel; k != nil && len(o.ps) == 0 && !k.hasChunks((len(o.snap.Ps)+chunkPs-1)/chunkPs) {
+		return errNoRoom // it takes nothing from its neighbours
+	}
 	for i := len(o.ps); i < len(o.snap.Ps); i++ {
 		if i >= chunkPs*len(o.shared.Chunk) {
 			return fmt.Errorf("GOMAXPROCS is %d and %d Ps are observed at most", len(o.snap.Ps), i)
@@ -349,78 +362,6 @@ func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
 
 func (o *observed) slot(p int32) int { return int(o.chunks[int(p)/chunkPs])*chunkPs + int(p)%chunkPs }
 
-// probeWorld attaches the tier 1 probes.
-func (o *observed) probeWorld() error {
-	if err := worldProbesMissing(o.bin); err != nil {
-		return err
-	}
-	k := o.c.kernel
-	file, err := o.proc.OpenExecutable()
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	for _, probe := range []struct {
-		name string
-		prog *ebpf.Program
-	}{
-		{goruntime.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
-		{startProbe, k.objs.StartWorld},
-		{stopProbe, k.objs.StopWorld},
-	} {
-		site, ok := o.bin.Probe(probe.name)
-		if !ok {
-			continue // the first: not every release of Go has it
-		}
-		if probe.name == stopProbe {
-			o.expectStops()
-		}
-		l, err := k.probes.attach(o.site(file, site), probe.prog)
-		if err != nil {
-			return err
-		}
-		o.links = append(o.links, l)
-		if probe.name == goruntime.WorldStarted {
-			atomic.StoreUint32(&o.shared.EndsLate, 1)
-		}
-	}
-	return nil
-}
-
-// site is where a probe goes in the file that the process runs, which goruntime.Process.OpenExecutable gave.
-func (o *observed) site(file *os.File, at goruntime.ProbeSite) site {
-	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(o.info.PID)}
-}
-
-// unprobeWorld takes the tier 1 probes out of the target's code.
-func (o *observed) unprobeWorld() {
-	o.c.unprobe(o.links)
-	o.links = nil
-	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
-	o.expectNoStops()
-	atomic.StoreUint64(&o.shared.StopStart, 0)
-	atomic.StoreUint32(&o.shared.StopTid, 0)
-	atomic.StoreUint32(&o.shared.EndsLate, 0)
-}
-
-// unprobesAtOnce bounds how many threads of the agent wait for the kernel to let go of a probe.
-const unprobesAtOnce = 16
-
-// unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more: a grace period of Tasks Trace RCU
-// (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and half a second on a busy machine, in uninterruptible sleep. Those who
-// wait at the same time share it, and so the probes are not taken out one after the other.
-func (c *collect) unprobe(links []io.Closer) {
-	var wg sync.WaitGroup
-	for _, l := range links {
-		wg.Go(func() {
-			c.unprobing <- struct{}{}
-			_ = l.Close()
-			<-c.unprobing
-		})
-	}
-	wg.Wait()
-}
-
 // seen says whether the kernel side sees the target at the moment. The caller holds mu.
 func (o *observed) seen() bool { return o.index != 0 && !o.blind && !o.windows.between }
 
@@ -445,18 +386,23 @@ func (o *observed) silence() {
 
 // close ends the observation; silence comes first. The process may still live. It takes a while: the kernel waits until no CPU can be in a probe any more.
 func (o *observed) close() {
-	o.endMigrations()
 	o.mu.Lock()
 	o.closed = true
-	links := o.links
-	o.links = nil
+	o.wantStops(false) // tiers 1 and 2 leave at the same time
 	if o.proc != nil {
 		o.proc.Close()
 		o.proc = nil
 	}
 	o.mu.Unlock()
-	o.c.unprobe(links)
+	close(o.gone)
+	o.endMigrations()
+	o.probing.Wait()
 	if o.index != 0 {
+		// A program that was running when the target was left may send an event yet, or hold one back that others stand behind.
+		if o.c.indexed().at(o.index) == o {
+			time.Sleep(drainEvery)
+			o.c.drain()
+		}
 		o.c.unexpect(o)
 		o.c.kernel.giveBack(o.index, o.chunks)
 	}

@@ -86,14 +86,17 @@ func TestStopsByEveryWayOfProbes(t *testing.T) {
 			collections := func(pid int) uint64 {
 				v := view(c, pid)
 				if v == nil || v.Reason != "" {
-					t.Fatalf("process %d is observed as %+v", pid, v)
+					t.Fatalf("process %d is observed as %+v, and said is %q", pid, v, targetOf(c, pid).Reason)
 				}
 				return v.StopHist["GC mark termination"].Count
 			}
 			a, b := start(t, "GOMAXPROCS=2"), start(t, "GOMAXPROCS=2")
 			pids := []int{a.cmd.Process.Pid, b.cmd.Process.Pid}
 			for _, pid := range pids {
-				waitFor(t, "it is observed with its stops", func() bool { v := view(c, pid); return v != nil && v.Source == pstate.SourceEBPF })
+				seen(t, c, pid)
+				if source := view(c, pid).Source; source != pstate.SourceEBPF {
+					t.Fatalf("process %d is observed by %q", pid, source)
+				}
 			}
 			want := []uint64{collections(pids[0]) + 7, collections(pids[1]) + 3}
 			a.say("gc 7")

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // text is a log that may be read while it is written.
@@ -51,5 +53,68 @@ func TestPsWithoutRoomAreCountedAndLoggedOnce(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	if n := told(); n != 2 {
 		t.Errorf("logged %d times after another change of GOMAXPROCS", n)
+	}
+}
+
+// targetOf is what is said of a process.
+func targetOf(c Collector, pid int) (t pstate.Target) {
+	for _, t := range c.Targets() {
+		if t.PID == int32(pid) {
+			return t
+		}
+	}
+	return t
+}
+
+// TestRefusedForLackOfRoomIsTriedAgain: a process that finds no room takes none from its neighbour, says why, and is observed when the neighbour has ended.
+func TestRefusedForLackOfRoomIsTriedAgain(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs = 2 * chunkPs })
+	big := start(t, "GOMAXPROCS=9")
+	seen(t, c, big.cmd.Process.Pid)
+	late := start(t, "GOMAXPROCS=8")
+	pid := late.cmd.Process.Pid
+	waitFor(t, "the second process is refused", func() bool { return targetOf(c, pid).Source == pstate.SourceRefused })
+	if why := targetOf(c, pid).Reason; why != errNoRoom.Error() {
+		t.Errorf("it is refused because %q", why)
+	}
+	if view(c, big.cmd.Process.Pid) == nil {
+		t.Error("the first is no longer observed")
+	}
+	_ = big.cmd.Process.Kill()
+	seen(t, c, pid)
+	if target := targetOf(c, pid); target.Source != pstate.SourceEBPF || target.Reason != "" {
+		t.Errorf("it is observed by %q, and said is %q", target.Source, target.Reason)
+	}
+}
+
+// TestMorePsThanEverFit: a process with more Ps than a target may have is refused at once, with a reason of its own, and takes no room.
+func TestMorePsThanEverFit(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, nil)
+	huge := start(t, "GOMAXPROCS=1025")
+	pid := huge.cmd.Process.Pid
+	waitFor(t, "it is refused", func() bool { return targetOf(c, pid).Source == pstate.SourceRefused })
+	if why := targetOf(c, pid).Reason; !strings.Contains(why, "GOMAXPROCS is 1025") || !strings.Contains(why, "1024") {
+		t.Errorf("it is refused because %q", why)
+	}
+	k := c.(*collect).kernel
+	if free := len(k.records)/chunkPs - 1; !k.hasChunks(free) {
+		t.Errorf("it took some of the %d places for Ps", free)
+	}
+	for range 4 {
+		seen(t, c, start(t, "GOMAXPROCS=1024").cmd.Process.Pid)
+	}
+}
+
+// TestLargestTables: the kernel takes the largest tables that may be asked for, and a P is observed in them.
+func TestLargestTables(t *testing.T) {
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs, o.MaxThreads = MostPs, MostThreads })
+	if n := len(c.(*collect).kernel.records); n < MostPs || n > 1<<16 {
+		t.Errorf("there are %d records for %d Ps", n, MostPs)
+	}
+	seen(t, c, start(t, "GOMAXPROCS=2").cmd.Process.Pid)
+	for cpus, want := range map[int]int{1: 4096, 64: 4096, 128: 8192, 1 << 20: MostPs} {
+		if n := DefaultPs(cpus); n != want {
+			t.Errorf("room for %d Ps on %d CPUs, not %d", n, cpus, want)
+		}
 	}
 }

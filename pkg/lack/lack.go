@@ -65,6 +65,9 @@ func SnapshotsOnly(why string) string { return "snapshots only: " + why }
 // NoStops is the reason in a target's description when the probes of tier 1 can't be had.
 func NoStops(why string) string { return "stops are not seen: " + why }
 
+// StopsComing is why stops are not seen of a target that was found a moment ago.
+const StopsComing = "the probes are being attached"
+
 // NoMigrations is the reason in a target's description when tier 2 can't be had.
 func NoMigrations(why string) string { return "goroutine migrations are not counted: " + why }
 

@@ -80,7 +80,8 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	o.Timeline = timeline.New(timeline.Options{MaxBytes: c.IntervalMemory})
 	col, err := collector.New(collector.Options{
 		Mode: c.Mode, Include: c.Include, Exclude: c.Exclude, Sink: o.Timeline, Log: log,
-		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz, CostBudget: budget(c.CostBudget), Migrations: c.Migrations, ShowArguments: c.ShowArguments,
+		SnapshotEvery: c.SnapshotEvery, SampleHz: c.SampleHz, MaxPs: c.MaxPs, MaxThreads: c.MaxThreads,
+		CostBudget: budget(c.CostBudget), Migrations: c.Migrations, ShowArguments: c.ShowArguments,
 	})
 	if err != nil {
 		return err

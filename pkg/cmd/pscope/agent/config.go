@@ -43,6 +43,8 @@ type Config struct {
 	IntervalMemory int64         // bytes for raw intervals
 	SnapshotEvery  time.Duration
 	SampleHz       int
+	MaxPs          int     // 0: by the number of CPUs
+	MaxThreads     int     // 0: by MaxPs
 	CostBudget     float64 // percent of a target's CPU time; 0: no limit
 	Migrations     bool    // count goroutine migrations
 	ShowArguments  bool    // show command lines whole
@@ -157,6 +159,8 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	bytes(&c.RetentionSize, "retention-size", 2<<30, "size at which the oldest history is dropped; 0 for no limit")
 	bytes(&c.IntervalMemory, "interval-memory", 16<<20, "memory for raw intervals")
 	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "memory of the agent, five eighths of it for the history and its queries; 0 for no limit")
+	fs.IntVar(&c.MaxPs, "max-ps", 0, "room for Ps of all processes together; 0 for 64 for each CPU, at least 4096")
+	fs.IntVar(&c.MaxThreads, "max-threads", 0, "room for threads of all processes together; 0 for 4 for each P")
 	fs.IntVar(&c.SampleHz, "sample-hz", 99, "samples a second on each CPU")
 	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what would pass it is left out step by step; 0 for no limit")
 	fs.BoolVar(&c.Migrations, "migrations", false, "count goroutines that move from P to P: for short windows a probe is where goroutines start, as often as cost-budget allows")
@@ -259,6 +263,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("interval is %v; at least 100ms", c.Interval)
 	case c.SnapshotEvery < 10*time.Millisecond:
 		return fmt.Errorf("snapshot-every is %v; at least 10ms", c.SnapshotEvery)
+	case c.MaxPs < 0 || c.MaxPs > collector.MostPs:
+		return fmt.Errorf("max-ps is %d; from 1 to %d, or 0 for what fits the machine", c.MaxPs, collector.MostPs)
+	case c.MaxThreads < 0 || c.MaxThreads > collector.MostThreads:
+		return fmt.Errorf("max-threads is %d; from 1 to %d, or 0 for what fits the machine", c.MaxThreads, collector.MostThreads)
 	case c.SampleHz < 1 || c.SampleHz > 1000:
 		return fmt.Errorf("sample-hz is %d; from 1 to 1000", c.SampleHz)
 	case c.CostBudget < 0 || c.CostBudget > 100:

@@ -158,6 +158,9 @@ func (t *Trial) watch(ctx context.Context, col collector.Collector, c *child, sa
 			if t.Source == pstate.SourceRefused && refused.IsZero() {
 				refused = time.Now()
 			}
+			if strings.Contains(t.Reason, lack.StopsComing) {
+				return false
+			}
 			// What refuses a process that has only just started may pass.
 			return t.Source != pstate.SourceRefused || time.Since(refused) > refusedFor
 		}
