@@ -28,6 +28,8 @@ type image struct {
 	f    *elf.File
 	le   binary.ByteOrder
 	arch string
+
+	tlsSlotUsed uint64 // slot of the global offset table that tlsSlot was asked for last and that the loader fills
 }
 
 // openImage parses the headers. debug/elf guards its own allocations, but not the number of sections, which is checked first.
@@ -176,4 +178,14 @@ func (im *image) textRange() (text [2]uint64) {
 		text[1] = max(text[1], p.Vaddr+p.Memsz)
 	}
 	return text
+}
+
+// segments lists what of the file is mapped.
+func (im *image) segments() (list []elf.ProgHeader) {
+	for _, p := range im.f.Progs {
+		if p.Type == elf.PT_LOAD {
+			list = append(list, p.ProgHeader)
+		}
+	}
+	return list
 }

@@ -30,6 +30,9 @@ type Binary struct {
 	// TPIDR_EL0 on arm64. Valid only if TLSGKnown.
 	TLSG      int64
 	TLSGKnown bool
+	// TLSGSlot is the link-time address of the word in which the dynamic loader leaves that offset; 0 if there is none. It is what counts for a shared
+	// library, whose place in a thread's memory nobody knows before it is loaded: see [Process.TLSG].
+	TLSGSlot uint64
 	// GRegister says that G is kept in a register (x28) and nowhere else: arm64 programs without cgo never store it
 	// (runtime/tls_arm64.s, save_g returns early unless iscgo).
 	GRegister bool
@@ -40,10 +43,12 @@ type Binary struct {
 	// GCWorkers is the link-time range of code that starts the GC's mark workers; a goroutine whose gopc lies in it is one. Both are 0 if unknown.
 	GCWorkers [2]uint64
 
-	found  *search   // what the search for the layout found besides it, while the program is inspected
-	text   [2]uint64 // link-time range of executable code
-	entry  uint64    // link-time address of the entry point
-	checks []check   // what a process that runs this program has in its memory
+	found *search   // what the search for the layout found besides it, while the program is inspected
+	text  [2]uint64 // link-time range of executable code
+	entry uint64    // link-time address of the entry point
+
+	segments []elf.ProgHeader // what of the file is mapped
+	checks   []check          // what a process that runs this program has in its memory
 }
 
 // check is a piece of the file's read-only contents at a link-time address.
@@ -126,6 +131,7 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 		BuildID:   im.buildID(),
 		text:      im.textRange(),
 		entry:     im.f.Entry,
+		segments:  im.segments(),
 		checks:    im.checks(),
 	}
 	version, ok := parseGoVersion(b.GoVersion)
