@@ -27,6 +27,7 @@ type finder struct {
 	starting map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
 	binaries map[fileID]*inspected
 	fixes    map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
+	libs     libraries
 }
 
 // procID tells a process, and the program it runs, from the next one with the same pid.
@@ -73,6 +74,8 @@ func (f *finder) run(ctx context.Context) {
 				delete(f.known, pid)
 			}
 			f.check(ctx, pid)
+			f.libs.lookAgain(pid)
+			f.checkLibraries(ctx, pid)
 		case <-f.behind:
 			all = true
 		case <-timer.C:
@@ -134,6 +137,7 @@ func (f *finder) scan(ctx context.Context, all bool) {
 	for pid := range f.known {
 		if !alive[pid] {
 			delete(f.known, pid)
+			f.libs.forget(pid)
 			f.drop(pid, 0)
 		}
 	}
@@ -144,10 +148,10 @@ func (f *finder) scan(ctx context.Context, all bool) {
 		}
 	}
 	for _, pid := range pids {
-		if _, ok := f.known[pid]; ok && !all {
-			continue
+		if _, ok := f.known[pid]; !ok || all {
+			f.check(ctx, pid)
 		}
-		f.check(ctx, pid)
+		f.checkLibraries(ctx, pid)
 	}
 }
 
@@ -157,15 +161,16 @@ func (f *finder) unchanged(pid int32) bool {
 	if !ok {
 		return true
 	}
-	f.c.mu.Lock()
-	o := f.c.observed[pstate.Key{PID: pid, StartTime: id.startTime}]
-	f.c.mu.Unlock()
-	if o == nil {
-		return false
+	runtimes := f.c.runtimesOf(pid, id.startTime)
+	for _, o := range runtimes {
+		o.mu.Lock()
+		same := !o.closed && o.proc.Alive() == nil
+		o.mu.Unlock()
+		if !same {
+			return false
+		}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return !o.closed && o.proc.Alive() == nil
+	return len(runtimes) > 0
 }
 
 // drop forgets what was said of a pid by processes other than the one with this start time.
@@ -247,12 +252,16 @@ func (f *finder) check(ctx context.Context, pid int32) {
 func (f *finder) leave(key pstate.Key) {
 	c := f.c
 	c.mu.Lock()
-	o := c.observed[key]
-	delete(c.refused, key)
+	for k := range c.refused {
+		if k.PID == key.PID && k.StartTime == key.StartTime {
+			delete(c.refused, k)
+		}
+	}
 	c.mu.Unlock()
-	if o != nil {
+	for _, o := range c.runtimesOf(key.PID, key.StartTime) {
 		c.forget(o)
 	}
+	f.libs.forget(key.PID)
 }
 
 func (f *finder) refuse(t pstate.Target, err error) {
@@ -278,7 +287,7 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 	delete(f.starting, t.PID)
 	pauses := f.c.heart.pauses.Load()
 	for try := range tries {
-		if o, err = f.c.observe(t, bin); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
+		if o, err = f.c.observe(t, bin, nil); err == nil || errors.Is(err, goruntime.ErrExited) || errors.Is(err, goruntime.ErrNoPrivilege) {
 			break
 		}
 		if f.executes(t.PID) {

@@ -14,7 +14,7 @@ const (
 	ReasonMalformed   Reason = "malformed_elf" // not an ELF executable, or one that contradicts itself
 	ReasonNoVariables Reason = "no_variables"  // the runtime's variables could not be located
 	ReasonUnreadable  Reason = "unreadable"    // the file could not be read
-	ReasonObfuscated  Reason = "obfuscated"    // garble has scrambled what the runtime's structures are found by
+	ReasonObfuscated  Reason = "obfuscated"    // garble, or what does as it does, has scrambled what the runtime's structures are found by
 	ReasonPacked      Reason = "packed"        // UPX hides what is inside
 	ReasonOtherGo     Reason = "other_runtime" // Go, but built with gccgo or TinyGo, whose runtimes have no Ps, or others
 )

@@ -17,6 +17,7 @@ type Mapped struct {
 	Deleted bool
 	Inode   uint64 // of the file; its device number is left out, since overlayfs and btrfs name another in /proc than stat does
 	Start   uint64 // address of the mapping with the lowest offset in the file
+	End     uint64 // where that mapping ends
 	Offset  uint64 // that offset
 }
 
@@ -75,18 +76,19 @@ func parseMapping(line []byte) (m Mapped, executable, ok bool, err error) {
 			return m, false, false, bad
 		}
 	}
-	from, _, isRange := bytes.Cut(fields[0], []byte{'-'})
+	from, to, isRange := bytes.Cut(fields[0], []byte{'-'})
 	start, err1 := strconv.ParseUint(string(from), 16, 64)
 	offset, err2 := strconv.ParseUint(string(fields[2]), 16, 64)
 	inode, err3 := strconv.ParseUint(string(fields[4]), 10, 64)
-	if !isRange || len(fields[1]) != 4 || err1 != nil || err2 != nil || err3 != nil {
+	end, err4 := strconv.ParseUint(string(to), 16, 64)
+	if !isRange || err4 != nil || len(fields[1]) != 4 || err1 != nil || err2 != nil || err3 != nil {
 		return m, false, false, bad
 	}
 	path := string(bytes.TrimLeft(rest, " "))
 	if inode == 0 || !strings.HasPrefix(path, "/") {
 		return m, false, false, nil
 	}
-	m = Mapped{Path: strings.ReplaceAll(path, `\012`, "\n"), Inode: inode, Start: start, Offset: offset}
+	m = Mapped{Path: strings.ReplaceAll(path, `\012`, "\n"), Inode: inode, Start: start, End: end, Offset: offset}
 	m.Path, m.Deleted = strings.CutSuffix(m.Path, " (deleted)")
 	return m, fields[1][2] == 'x', true, nil
 }
@@ -94,6 +96,12 @@ func parseMapping(line []byte) (m Mapped, executable, ok bool, err error) {
 // PathFrom is where the file is opened by another process: through the root folder of the process that has mapped it.
 func (m *Mapped) PathFrom(procRoot string, pid int) string {
 	return filepath.Join(procRoot, strconv.Itoa(pid), "root", filepath.Clean(m.Path))
+}
+
+// KernelPath is how the kernel itself leads to the file, also when it has no name any more; it takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN
+// (proc_pid_map_files(5)).
+func (m *Mapped) KernelPath(procRoot string, pid int) string {
+	return filepath.Join(procRoot, strconv.Itoa(pid), "map_files", fmt.Sprintf("%x-%x", m.Start, m.End))
 }
 
 // bias is what to add to the link-time addresses of the file. That it is right is seen when the memory there is compared with the file.

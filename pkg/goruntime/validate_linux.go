@@ -141,7 +141,7 @@ func (p *Process) forked() bool {
 // validateVersion compares runtime.buildVersion with the file's build information.
 func (p *Process) validateVersion() error {
 	addr := p.Addr(p.bin.Vars.BuildVersion)
-	if addr == 0 {
+	if addr == 0 || p.bin.GoVersion == "" {
 		return nil
 	}
 	var header [16]byte
