@@ -170,6 +170,9 @@ func (s *service) agent() *pb.Agent {
 	for _, l := range info.Lacks {
 		out.Lacks = append(out.Lacks, &pb.Lack{What: l.What, Why: l.Why, Fix: l.Fix})
 	}
+	for _, m := range info.GivenUp {
+		out.GivenUp = append(out.GivenUp, &pb.Measure{Part: m.Part, Name: m.Name, Holds: m.Holds, Detail: m.Detail})
+	}
 	if _, err := s.frequency.read(time.Now()); errors.Is(err, cpufreq.ErrNone) {
 		out.Lacks = append(out.Lacks, &pb.Lack{What: lack.Frequencies, Why: err.Error(), Fix: cpufreq.FixNone})
 	}

@@ -73,6 +73,7 @@ func New(o Options) (Collector, error) {
 		case err == nil:
 			c.kernel, c.info.Mode = k, "ebpf"
 			c.heart.shared = k.objs.AgentAliveUntil
+			c.info.NeedsAdmin = k.probes.way == perfProbes || lack.ReadHost("/").PerfRestricted()
 			if why := k.probes.why; why != nil {
 				why = explainProbe(why)
 				c.info.lack(lackOf(lack.Stops, why))

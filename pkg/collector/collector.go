@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -48,6 +49,10 @@ type AgentInfo struct {
 	Lacks  []Lack
 	// GlobalLost counts losses that belong to no target, by reason.
 	GlobalLost map[string]uint64
+	// NeedsAdmin says that this kernel asks for CAP_SYS_ADMIN while processes are observed, not only for CAP_BPF and CAP_PERFMON.
+	NeedsAdmin bool
+	// GivenUp is what the processes of the agent gave up after their start; nil: they were told not to.
+	GivenUp []confine.Measure
 }
 
 // Lack is one thing that this host or these privileges don't allow.

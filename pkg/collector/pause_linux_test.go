@@ -18,6 +18,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
@@ -158,6 +159,12 @@ func kernelIDs(t *testing.T, pid int, kind string) (ids []uint32) {
 	return ids
 }
 
+// needsObjectsByID skips a test that opens an agent's maps, programs or links by their ids.
+func needsObjectsByID(t *testing.T) {
+	t.Helper()
+	needs(t, unix.CAP_SYS_ADMIN, "opening another process' BPF objects")
+}
+
 // kernelRecord is what the kernel side of an agent holds of a target, read past the agent.
 type kernelRecord struct {
 	events, probeNs, stops uint64
@@ -219,6 +226,9 @@ func TestAStoppedAgentCostsNothingAndSaysSo(t *testing.T) {
 
 // stopAgent stops an agent for longer than the kernel side waits for it.
 func stopAgent(t *testing.T, mode string) {
+	if mode != "snapshot" {
+		needsObjectsByID(t)
+	}
 	p := start(t, "GOMAXPROCS=2")
 	pid := p.cmd.Process.Pid
 	agent := startAnsweringAgent(t, mode)
@@ -333,6 +343,7 @@ func codeAt(t *testing.T, pid int, addr uint64) string {
 
 // An agent that is killed can't clean up. The kernel does: no program, map or link is left, and the target's code is what it was.
 func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
+	needsObjectsByID(t)
 	// Under a name that no other agent on this machine looks for: each has a probe at the same place.
 	built, err := targetBinary()
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/store"
 )
@@ -52,6 +53,11 @@ func RunChild(o ChildOptions) error {
 	go func() { _ = srv.Serve(listener{requests}) }()
 	defer srv.Close()
 
+	if set.Confine {
+		measures := confined(set.Dir)
+		_ = k.report(func(r *report) { r.Measures = measures })
+		k.last.Measures = nil
+	}
 	if !k.open() {
 		return nil
 	}
@@ -75,6 +81,16 @@ func RunChild(o ChildOptions) error {
 			return nil
 		}
 	}
+}
+
+// confined gives up what the child does not need. The directory must be there before; where it can't be made, opening the database says why, so files
+// and network are left as they are.
+func confined(dir string) []confine.Measure {
+	if err := os.MkdirAll(dir, store.DirMode); err != nil {
+		return confine.History()
+	}
+	// Where the directory can't be used the history goes into a temporary one.
+	return confine.History(dir, os.TempDir())
 }
 
 // keeper is the child's state.

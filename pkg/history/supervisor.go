@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/store"
 )
@@ -41,6 +42,8 @@ type Options struct {
 	MemoryLimit int64
 	// LogLevel is what the child logs, to the agent's standard error.
 	LogLevel slog.Level
+	// Confine makes the child give up what it does not need: see pkg/internal/confine.
+	Confine bool
 	// Command is the child's command line; nil: this program with the argument "history".
 	Command []string
 	Log     *slog.Logger
@@ -74,9 +77,10 @@ type child struct {
 	started time.Time
 
 	// Guarded by Supervisor.mu.
-	last    report
-	heard   time.Time // when the last report came
-	waiting time.Time // since when seconds wait for an answer; zero: none does
+	last     report
+	heard    time.Time // when the last report came
+	measures []confine.Measure
+	waiting  time.Time // since when seconds wait for an answer; zero: none does
 }
 
 // Start starts the child. Close ends it; Run does so too.
@@ -259,7 +263,7 @@ func (s *Supervisor) start() (*child, error) {
 func (s *Supervisor) send(c *child, over <-chan struct{}) {
 	o := s.opts.Store
 	out := gob.NewEncoder(c.stream)
-	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit, s.opts.LogLevel}) != nil {
+	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit, s.opts.LogLevel, s.opts.Confine}) != nil {
 		return // the child is gone, or will be killed
 	}
 	var sent uint64
@@ -312,12 +316,25 @@ func (s *Supervisor) receive(c *child) {
 			}
 		}
 		opened := r.Open != c.last.Open
+		if r.Measures != nil {
+			c.measures = r.Measures
+		}
 		c.last, c.heard = r, time.Now()
 		if opened {
 			s.signal()
 		}
 		s.mu.Unlock()
 	}
+}
+
+// Measures are what the present child gave up; nil: none runs, or it was not asked to.
+func (s *Supervisor) Measures() []confine.Measure {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.child == nil {
+		return nil
+	}
+	return s.child.measures
 }
 
 // note says which child runs now, and why none does.

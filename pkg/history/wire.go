@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/store"
 )
@@ -23,6 +24,7 @@ type setup struct {
 	MaxBytes            int64 // as in store.Options
 	MemoryLimit         int64 // bytes; 0: none
 	LogLevel            slog.Level
+	Confine             bool // give up what the child does not need
 }
 
 // second is one state of everything observed.
@@ -42,5 +44,7 @@ type report struct {
 	Conditions []store.Condition
 	CPU        float64 // seconds of CPU time used so far
 	Resident   float64 // bytes
-	Reopen     bool    // the child ends itself now and wants to be started again at once
+	// Measures are what the child gave up; only in its first report.
+	Measures []confine.Measure
+	Reopen   bool // the child ends itself now and wants to be started again at once
 }

@@ -60,8 +60,13 @@ func ReadHost(root string) Host {
 // PerfForAdminsOnly says whether this process may be refused perf events although it holds CAP_PERFMON: Debian and Ubuntu patch their kernels so that values of
 // kernel.perf_event_paranoid above 2 ask for CAP_SYS_ADMIN. Other kernels know no such values, but keep what is written there.
 func (h Host) PerfForAdminsOnly() bool {
+	return h.PerfRestricted() && h.Held.Has(CapPerfmon) && !h.Held.Has(CapSysAdmin)
+}
+
+// PerfRestricted says whether kernel.perf_event_paranoid is set to a value that, on kernels patched so, asks for CAP_SYS_ADMIN.
+func (h Host) PerfRestricted() bool {
 	level, err := strconv.Atoi(h.PerfParanoid)
-	return err == nil && level > 2 && h.Held.Has(CapPerfmon) && !h.Held.Has(CapSysAdmin)
+	return err == nil && level > 2
 }
 
 // The inode numbers of the host's own namespaces (include/linux/proc_ns.h, PROC_PID_INIT_INO and PROC_USER_INIT_INO).

@@ -96,7 +96,7 @@ func (s *Store) putAside(name string, db *tsdb.DB, o *tsdb.Options) error {
 
 // split writes the part of the log up to now as a block into dir, and moves the rest of the log and the blocks behind now into aside.
 func (s *Store) split(db *tsdb.DB, dir, aside string, now int64, o *tsdb.Options) error {
-	if err := os.MkdirAll(aside, 0o750); err != nil {
+	if err := os.MkdirAll(aside, DirMode); err != nil {
 		return err
 	}
 	c, err := tsdb.NewLeveledCompactorWithOptions(context.Background(), prometheus.NewRegistry(), quiet(s.opts.Log),
@@ -196,7 +196,7 @@ func (s *Store) takeBack(name string) error {
 		switch {
 		case asked && m.MaxTime <= now:
 			to := filepath.Join(s.opts.Dir, name)
-			if err := os.MkdirAll(to, 0o750); err != nil {
+			if err := os.MkdirAll(to, DirMode); err != nil {
 				return err
 			}
 			if err := os.Rename(from, filepath.Join(to, m.ULID.String())); err != nil {

@@ -23,6 +23,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
+// DirMode are the permissions of the directories that the store makes.
+const DirMode = 0o750
+
 // Options of a Store. The zero value of a field means its default.
 type Options struct {
 	// Dir holds the databases; it is made if need be.
@@ -187,7 +190,7 @@ func (s *Store) openLayers() (err error) {
 
 // claim makes the directory and locks it.
 func claim(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := os.MkdirAll(dir, DirMode); err != nil {
 		return nil, fmt.Errorf("can't make the data directory %s: %w; make it yourself (sudo install -d -o %s %s) or choose another with --data-dir", dir, cause(err), owner(), dir)
 	}
 	name := filepath.Join(dir, lockName)

@@ -493,8 +493,10 @@ type Agent struct {
 	// Why eBPF is not used, or which part of it is missing; empty when all is well.
 	Lacks           []*Lack `protobuf:"bytes,6,rep,name=lacks,proto3" json:"lacks,omitempty"`
 	StartedUnixNano int64   `protobuf:"varint,7,opt,name=started_unix_nano,json=startedUnixNano,proto3" json:"started_unix_nano,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What the agent's processes gave up after their start; empty: they were told not to, or the agent is of a version before.
+	GivenUp       []*Measure `protobuf:"bytes,8,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Agent) Reset() {
@@ -576,6 +578,85 @@ func (x *Agent) GetStartedUnixNano() int64 {
 	return 0
 }
 
+func (x *Agent) GetGivenUp() []*Measure {
+	if x != nil {
+		return x.GivenUp
+	}
+	return nil
+}
+
+// Measure is one thing that a process of the agent gave up after its start, or could not.
+type Measure struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// agent or history.
+	Part string `protobuf:"bytes,1,opt,name=part,proto3" json:"part,omitempty"`
+	// capabilities, no new privileges, system calls, or files and network.
+	Name  string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Holds bool   `protobuf:"varint,3,opt,name=holds,proto3" json:"holds,omitempty"`
+	// What is left, or why it could not be given up.
+	Detail        string `protobuf:"bytes,4,opt,name=detail,proto3" json:"detail,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Measure) Reset() {
+	*x = Measure{}
+	mi := &file_pscope_v1_scope_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Measure) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Measure) ProtoMessage() {}
+
+func (x *Measure) ProtoReflect() protoreflect.Message {
+	mi := &file_pscope_v1_scope_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Measure.ProtoReflect.Descriptor instead.
+func (*Measure) Descriptor() ([]byte, []int) {
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Measure) GetPart() string {
+	if x != nil {
+		return x.Part
+	}
+	return ""
+}
+
+func (x *Measure) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Measure) GetHolds() bool {
+	if x != nil {
+		return x.Holds
+	}
+	return false
+}
+
+func (x *Measure) GetDetail() string {
+	if x != nil {
+		return x.Detail
+	}
+	return ""
+}
+
 // Lack is one thing this host or these privileges don't allow, and its remedy.
 type Lack struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -588,7 +669,7 @@ type Lack struct {
 
 func (x *Lack) Reset() {
 	*x = Lack{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[4]
+	mi := &file_pscope_v1_scope_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +681,7 @@ func (x *Lack) String() string {
 func (*Lack) ProtoMessage() {}
 
 func (x *Lack) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[4]
+	mi := &file_pscope_v1_scope_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +694,7 @@ func (x *Lack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Lack.ProtoReflect.Descriptor instead.
 func (*Lack) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{4}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Lack) GetWhat() string {
@@ -646,7 +727,7 @@ type ListTargetsRequest struct {
 
 func (x *ListTargetsRequest) Reset() {
 	*x = ListTargetsRequest{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[5]
+	mi := &file_pscope_v1_scope_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -658,7 +739,7 @@ func (x *ListTargetsRequest) String() string {
 func (*ListTargetsRequest) ProtoMessage() {}
 
 func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[5]
+	mi := &file_pscope_v1_scope_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -671,7 +752,7 @@ func (x *ListTargetsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsRequest.ProtoReflect.Descriptor instead.
 func (*ListTargetsRequest) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{5}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListTargetsRequest) GetSelector() *Selector {
@@ -691,7 +772,7 @@ type ListTargetsResponse struct {
 
 func (x *ListTargetsResponse) Reset() {
 	*x = ListTargetsResponse{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[6]
+	mi := &file_pscope_v1_scope_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -703,7 +784,7 @@ func (x *ListTargetsResponse) String() string {
 func (*ListTargetsResponse) ProtoMessage() {}
 
 func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[6]
+	mi := &file_pscope_v1_scope_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -716,7 +797,7 @@ func (x *ListTargetsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTargetsResponse.ProtoReflect.Descriptor instead.
 func (*ListTargetsResponse) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{6}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListTargetsResponse) GetAgent() *Agent {
@@ -747,7 +828,7 @@ type IntervalsRequest struct {
 
 func (x *IntervalsRequest) Reset() {
 	*x = IntervalsRequest{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[7]
+	mi := &file_pscope_v1_scope_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -759,7 +840,7 @@ func (x *IntervalsRequest) String() string {
 func (*IntervalsRequest) ProtoMessage() {}
 
 func (x *IntervalsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[7]
+	mi := &file_pscope_v1_scope_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -772,7 +853,7 @@ func (x *IntervalsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntervalsRequest.ProtoReflect.Descriptor instead.
 func (*IntervalsRequest) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{7}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *IntervalsRequest) GetSelector() *Selector {
@@ -814,7 +895,7 @@ type IntervalsResponse struct {
 
 func (x *IntervalsResponse) Reset() {
 	*x = IntervalsResponse{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[8]
+	mi := &file_pscope_v1_scope_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +907,7 @@ func (x *IntervalsResponse) String() string {
 func (*IntervalsResponse) ProtoMessage() {}
 
 func (x *IntervalsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[8]
+	mi := &file_pscope_v1_scope_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +920,7 @@ func (x *IntervalsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use IntervalsResponse.ProtoReflect.Descriptor instead.
 func (*IntervalsResponse) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{8}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *IntervalsResponse) GetTargets() []*TargetIntervals {
@@ -867,7 +948,7 @@ type TargetIntervals struct {
 
 func (x *TargetIntervals) Reset() {
 	*x = TargetIntervals{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[9]
+	mi := &file_pscope_v1_scope_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +960,7 @@ func (x *TargetIntervals) String() string {
 func (*TargetIntervals) ProtoMessage() {}
 
 func (x *TargetIntervals) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[9]
+	mi := &file_pscope_v1_scope_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +973,7 @@ func (x *TargetIntervals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetIntervals.ProtoReflect.Descriptor instead.
 func (*TargetIntervals) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{9}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TargetIntervals) GetTarget() *Target {
@@ -926,7 +1007,7 @@ type PIntervals struct {
 
 func (x *PIntervals) Reset() {
 	*x = PIntervals{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[10]
+	mi := &file_pscope_v1_scope_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -938,7 +1019,7 @@ func (x *PIntervals) String() string {
 func (*PIntervals) ProtoMessage() {}
 
 func (x *PIntervals) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[10]
+	mi := &file_pscope_v1_scope_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -951,7 +1032,7 @@ func (x *PIntervals) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PIntervals.ProtoReflect.Descriptor instead.
 func (*PIntervals) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{10}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PIntervals) GetP() int32 {
@@ -1000,7 +1081,7 @@ type Loss struct {
 
 func (x *Loss) Reset() {
 	*x = Loss{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[11]
+	mi := &file_pscope_v1_scope_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1012,7 +1093,7 @@ func (x *Loss) String() string {
 func (*Loss) ProtoMessage() {}
 
 func (x *Loss) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[11]
+	mi := &file_pscope_v1_scope_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1025,7 +1106,7 @@ func (x *Loss) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Loss.ProtoReflect.Descriptor instead.
 func (*Loss) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{11}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Loss) GetReason() string {
@@ -1055,7 +1136,7 @@ type StopsRequest struct {
 
 func (x *StopsRequest) Reset() {
 	*x = StopsRequest{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[12]
+	mi := &file_pscope_v1_scope_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1067,7 +1148,7 @@ func (x *StopsRequest) String() string {
 func (*StopsRequest) ProtoMessage() {}
 
 func (x *StopsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[12]
+	mi := &file_pscope_v1_scope_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1080,7 +1161,7 @@ func (x *StopsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopsRequest.ProtoReflect.Descriptor instead.
 func (*StopsRequest) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{12}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StopsRequest) GetSelector() *Selector {
@@ -1122,7 +1203,7 @@ type StopsResponse struct {
 
 func (x *StopsResponse) Reset() {
 	*x = StopsResponse{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[13]
+	mi := &file_pscope_v1_scope_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1134,7 +1215,7 @@ func (x *StopsResponse) String() string {
 func (*StopsResponse) ProtoMessage() {}
 
 func (x *StopsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[13]
+	mi := &file_pscope_v1_scope_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1147,7 +1228,7 @@ func (x *StopsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopsResponse.ProtoReflect.Descriptor instead.
 func (*StopsResponse) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{13}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *StopsResponse) GetStops() []*Stop {
@@ -1180,7 +1261,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[14]
+	mi := &file_pscope_v1_scope_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1192,7 +1273,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[14]
+	mi := &file_pscope_v1_scope_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1205,7 +1286,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{14}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Stop) GetKey() *TargetKey {
@@ -1269,7 +1350,7 @@ type StopArrival struct {
 
 func (x *StopArrival) Reset() {
 	*x = StopArrival{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[15]
+	mi := &file_pscope_v1_scope_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1281,7 +1362,7 @@ func (x *StopArrival) String() string {
 func (*StopArrival) ProtoMessage() {}
 
 func (x *StopArrival) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[15]
+	mi := &file_pscope_v1_scope_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1294,7 +1375,7 @@ func (x *StopArrival) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopArrival.ProtoReflect.Descriptor instead.
 func (*StopArrival) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{15}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *StopArrival) GetP() int32 {
@@ -1326,7 +1407,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[16]
+	mi := &file_pscope_v1_scope_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1419,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[16]
+	mi := &file_pscope_v1_scope_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1432,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{16}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *WatchRequest) GetSelector() *Selector {
@@ -1398,7 +1479,7 @@ type WatchResponse struct {
 
 func (x *WatchResponse) Reset() {
 	*x = WatchResponse{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[17]
+	mi := &file_pscope_v1_scope_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1410,7 +1491,7 @@ func (x *WatchResponse) String() string {
 func (*WatchResponse) ProtoMessage() {}
 
 func (x *WatchResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[17]
+	mi := &file_pscope_v1_scope_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1423,7 +1504,7 @@ func (x *WatchResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchResponse.ProtoReflect.Descriptor instead.
 func (*WatchResponse) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{17}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WatchResponse) GetSeq() uint64 {
@@ -1478,7 +1559,7 @@ type TargetUpdate struct {
 
 func (x *TargetUpdate) Reset() {
 	*x = TargetUpdate{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[18]
+	mi := &file_pscope_v1_scope_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1490,7 +1571,7 @@ func (x *TargetUpdate) String() string {
 func (*TargetUpdate) ProtoMessage() {}
 
 func (x *TargetUpdate) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[18]
+	mi := &file_pscope_v1_scope_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1503,7 +1584,7 @@ func (x *TargetUpdate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TargetUpdate.ProtoReflect.Descriptor instead.
 func (*TargetUpdate) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{18}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *TargetUpdate) GetTarget() *Target {
@@ -1568,7 +1649,7 @@ type PNow struct {
 
 func (x *PNow) Reset() {
 	*x = PNow{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[19]
+	mi := &file_pscope_v1_scope_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1580,7 +1661,7 @@ func (x *PNow) String() string {
 func (*PNow) ProtoMessage() {}
 
 func (x *PNow) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[19]
+	mi := &file_pscope_v1_scope_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1593,7 +1674,7 @@ func (x *PNow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PNow.ProtoReflect.Descriptor instead.
 func (*PNow) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{19}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PNow) GetP() int32 {
@@ -1672,7 +1753,7 @@ type TransitionBatch struct {
 
 func (x *TransitionBatch) Reset() {
 	*x = TransitionBatch{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[20]
+	mi := &file_pscope_v1_scope_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1765,7 @@ func (x *TransitionBatch) String() string {
 func (*TransitionBatch) ProtoMessage() {}
 
 func (x *TransitionBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[20]
+	mi := &file_pscope_v1_scope_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1778,7 @@ func (x *TransitionBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TransitionBatch.ProtoReflect.Descriptor instead.
 func (*TransitionBatch) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{20}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *TransitionBatch) GetP() int32 {
@@ -1755,7 +1836,7 @@ type DiagnoseRequest struct {
 
 func (x *DiagnoseRequest) Reset() {
 	*x = DiagnoseRequest{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[21]
+	mi := &file_pscope_v1_scope_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1767,7 +1848,7 @@ func (x *DiagnoseRequest) String() string {
 func (*DiagnoseRequest) ProtoMessage() {}
 
 func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[21]
+	mi := &file_pscope_v1_scope_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1780,7 +1861,7 @@ func (x *DiagnoseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseRequest.ProtoReflect.Descriptor instead.
 func (*DiagnoseRequest) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{21}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DiagnoseRequest) GetSelector() *Selector {
@@ -1821,7 +1902,7 @@ type DiagnoseResponse struct {
 
 func (x *DiagnoseResponse) Reset() {
 	*x = DiagnoseResponse{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[22]
+	mi := &file_pscope_v1_scope_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1914,7 @@ func (x *DiagnoseResponse) String() string {
 func (*DiagnoseResponse) ProtoMessage() {}
 
 func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[22]
+	mi := &file_pscope_v1_scope_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1927,7 @@ func (x *DiagnoseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DiagnoseResponse.ProtoReflect.Descriptor instead.
 func (*DiagnoseResponse) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{22}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DiagnoseResponse) GetFindings() []*Finding {
@@ -1885,7 +1966,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[23]
+	mi := &file_pscope_v1_scope_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1897,7 +1978,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[23]
+	mi := &file_pscope_v1_scope_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1910,7 +1991,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{23}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Finding) GetKey() *TargetKey {
@@ -1994,7 +2075,7 @@ type BlockedThread struct {
 
 func (x *BlockedThread) Reset() {
 	*x = BlockedThread{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[24]
+	mi := &file_pscope_v1_scope_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2006,7 +2087,7 @@ func (x *BlockedThread) String() string {
 func (*BlockedThread) ProtoMessage() {}
 
 func (x *BlockedThread) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[24]
+	mi := &file_pscope_v1_scope_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2019,7 +2100,7 @@ func (x *BlockedThread) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockedThread.ProtoReflect.Descriptor instead.
 func (*BlockedThread) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{24}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *BlockedThread) GetTarget() *Target {
@@ -2082,7 +2163,7 @@ type CaptureRequest struct {
 
 func (x *CaptureRequest) Reset() {
 	*x = CaptureRequest{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[25]
+	mi := &file_pscope_v1_scope_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2094,7 +2175,7 @@ func (x *CaptureRequest) String() string {
 func (*CaptureRequest) ProtoMessage() {}
 
 func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[25]
+	mi := &file_pscope_v1_scope_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2107,7 +2188,7 @@ func (x *CaptureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureRequest.ProtoReflect.Descriptor instead.
 func (*CaptureRequest) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{25}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *CaptureRequest) GetSelector() *Selector {
@@ -2136,7 +2217,7 @@ type CaptureResponse struct {
 
 func (x *CaptureResponse) Reset() {
 	*x = CaptureResponse{}
-	mi := &file_pscope_v1_scope_proto_msgTypes[26]
+	mi := &file_pscope_v1_scope_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2148,7 +2229,7 @@ func (x *CaptureResponse) String() string {
 func (*CaptureResponse) ProtoMessage() {}
 
 func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_pscope_v1_scope_proto_msgTypes[26]
+	mi := &file_pscope_v1_scope_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2161,7 +2242,7 @@ func (x *CaptureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CaptureResponse.ProtoReflect.Descriptor instead.
 func (*CaptureResponse) Descriptor() ([]byte, []int) {
-	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{26}
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CaptureResponse) GetAtUnixNano() int64 {
@@ -2231,7 +2312,7 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"gomaxprocs\x18\x0f \x01(\x05R\n" +
 	"gomaxprocs\x12\x12\n" +
 	"\x04host\x18\x10 \x01(\tR\x04host\x12&\n" +
-	"\x0fended_unix_nano\x18\x11 \x01(\x03R\rendedUnixNano\"\xc8\x01\n" +
+	"\x0fended_unix_nano\x18\x11 \x01(\x03R\rendedUnixNano\"\xf7\x01\n" +
 	"\x05Agent\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x16\n" +
@@ -2239,7 +2320,13 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\x04arch\x18\x04 \x01(\tR\x04arch\x12\x12\n" +
 	"\x04mode\x18\x05 \x01(\tR\x04mode\x12%\n" +
 	"\x05lacks\x18\x06 \x03(\v2\x0f.pscope.v1.LackR\x05lacks\x12*\n" +
-	"\x11started_unix_nano\x18\a \x01(\x03R\x0fstartedUnixNano\">\n" +
+	"\x11started_unix_nano\x18\a \x01(\x03R\x0fstartedUnixNano\x12-\n" +
+	"\bgiven_up\x18\b \x03(\v2\x12.pscope.v1.MeasureR\agivenUp\"_\n" +
+	"\aMeasure\x12\x12\n" +
+	"\x04part\x18\x01 \x01(\tR\x04part\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
+	"\x05holds\x18\x03 \x01(\bR\x05holds\x12\x16\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\">\n" +
 	"\x04Lack\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x10\n" +
@@ -2401,7 +2488,7 @@ func file_pscope_v1_scope_proto_rawDescGZIP() []byte {
 }
 
 var file_pscope_v1_scope_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_pscope_v1_scope_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_pscope_v1_scope_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_pscope_v1_scope_proto_goTypes = []any{
 	(PState)(0),                 // 0: pscope.v1.PState
 	(ThreadState)(0),            // 1: pscope.v1.ThreadState
@@ -2409,82 +2496,84 @@ var file_pscope_v1_scope_proto_goTypes = []any{
 	(*Selector)(nil),            // 3: pscope.v1.Selector
 	(*Target)(nil),              // 4: pscope.v1.Target
 	(*Agent)(nil),               // 5: pscope.v1.Agent
-	(*Lack)(nil),                // 6: pscope.v1.Lack
-	(*ListTargetsRequest)(nil),  // 7: pscope.v1.ListTargetsRequest
-	(*ListTargetsResponse)(nil), // 8: pscope.v1.ListTargetsResponse
-	(*IntervalsRequest)(nil),    // 9: pscope.v1.IntervalsRequest
-	(*IntervalsResponse)(nil),   // 10: pscope.v1.IntervalsResponse
-	(*TargetIntervals)(nil),     // 11: pscope.v1.TargetIntervals
-	(*PIntervals)(nil),          // 12: pscope.v1.PIntervals
-	(*Loss)(nil),                // 13: pscope.v1.Loss
-	(*StopsRequest)(nil),        // 14: pscope.v1.StopsRequest
-	(*StopsResponse)(nil),       // 15: pscope.v1.StopsResponse
-	(*Stop)(nil),                // 16: pscope.v1.Stop
-	(*StopArrival)(nil),         // 17: pscope.v1.StopArrival
-	(*WatchRequest)(nil),        // 18: pscope.v1.WatchRequest
-	(*WatchResponse)(nil),       // 19: pscope.v1.WatchResponse
-	(*TargetUpdate)(nil),        // 20: pscope.v1.TargetUpdate
-	(*PNow)(nil),                // 21: pscope.v1.PNow
-	(*TransitionBatch)(nil),     // 22: pscope.v1.TransitionBatch
-	(*DiagnoseRequest)(nil),     // 23: pscope.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),    // 24: pscope.v1.DiagnoseResponse
-	(*Finding)(nil),             // 25: pscope.v1.Finding
-	(*BlockedThread)(nil),       // 26: pscope.v1.BlockedThread
-	(*CaptureRequest)(nil),      // 27: pscope.v1.CaptureRequest
-	(*CaptureResponse)(nil),     // 28: pscope.v1.CaptureResponse
+	(*Measure)(nil),             // 6: pscope.v1.Measure
+	(*Lack)(nil),                // 7: pscope.v1.Lack
+	(*ListTargetsRequest)(nil),  // 8: pscope.v1.ListTargetsRequest
+	(*ListTargetsResponse)(nil), // 9: pscope.v1.ListTargetsResponse
+	(*IntervalsRequest)(nil),    // 10: pscope.v1.IntervalsRequest
+	(*IntervalsResponse)(nil),   // 11: pscope.v1.IntervalsResponse
+	(*TargetIntervals)(nil),     // 12: pscope.v1.TargetIntervals
+	(*PIntervals)(nil),          // 13: pscope.v1.PIntervals
+	(*Loss)(nil),                // 14: pscope.v1.Loss
+	(*StopsRequest)(nil),        // 15: pscope.v1.StopsRequest
+	(*StopsResponse)(nil),       // 16: pscope.v1.StopsResponse
+	(*Stop)(nil),                // 17: pscope.v1.Stop
+	(*StopArrival)(nil),         // 18: pscope.v1.StopArrival
+	(*WatchRequest)(nil),        // 19: pscope.v1.WatchRequest
+	(*WatchResponse)(nil),       // 20: pscope.v1.WatchResponse
+	(*TargetUpdate)(nil),        // 21: pscope.v1.TargetUpdate
+	(*PNow)(nil),                // 22: pscope.v1.PNow
+	(*TransitionBatch)(nil),     // 23: pscope.v1.TransitionBatch
+	(*DiagnoseRequest)(nil),     // 24: pscope.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),    // 25: pscope.v1.DiagnoseResponse
+	(*Finding)(nil),             // 26: pscope.v1.Finding
+	(*BlockedThread)(nil),       // 27: pscope.v1.BlockedThread
+	(*CaptureRequest)(nil),      // 28: pscope.v1.CaptureRequest
+	(*CaptureResponse)(nil),     // 29: pscope.v1.CaptureResponse
 }
 var file_pscope_v1_scope_proto_depIdxs = []int32{
 	2,  // 0: pscope.v1.Selector.targets:type_name -> pscope.v1.TargetKey
 	2,  // 1: pscope.v1.Target.key:type_name -> pscope.v1.TargetKey
-	6,  // 2: pscope.v1.Agent.lacks:type_name -> pscope.v1.Lack
-	3,  // 3: pscope.v1.ListTargetsRequest.selector:type_name -> pscope.v1.Selector
-	5,  // 4: pscope.v1.ListTargetsResponse.agent:type_name -> pscope.v1.Agent
-	4,  // 5: pscope.v1.ListTargetsResponse.targets:type_name -> pscope.v1.Target
-	3,  // 6: pscope.v1.IntervalsRequest.selector:type_name -> pscope.v1.Selector
-	11, // 7: pscope.v1.IntervalsResponse.targets:type_name -> pscope.v1.TargetIntervals
-	13, // 8: pscope.v1.IntervalsResponse.lost:type_name -> pscope.v1.Loss
-	4,  // 9: pscope.v1.TargetIntervals.target:type_name -> pscope.v1.Target
-	12, // 10: pscope.v1.TargetIntervals.ps:type_name -> pscope.v1.PIntervals
-	3,  // 11: pscope.v1.StopsRequest.selector:type_name -> pscope.v1.Selector
-	16, // 12: pscope.v1.StopsResponse.stops:type_name -> pscope.v1.Stop
-	2,  // 13: pscope.v1.Stop.key:type_name -> pscope.v1.TargetKey
-	17, // 14: pscope.v1.Stop.arrivals:type_name -> pscope.v1.StopArrival
-	3,  // 15: pscope.v1.WatchRequest.selector:type_name -> pscope.v1.Selector
-	20, // 16: pscope.v1.WatchResponse.targets:type_name -> pscope.v1.TargetUpdate
-	13, // 17: pscope.v1.WatchResponse.lost:type_name -> pscope.v1.Loss
-	4,  // 18: pscope.v1.TargetUpdate.target:type_name -> pscope.v1.Target
-	21, // 19: pscope.v1.TargetUpdate.ps:type_name -> pscope.v1.PNow
-	22, // 20: pscope.v1.TargetUpdate.transitions:type_name -> pscope.v1.TransitionBatch
-	16, // 21: pscope.v1.TargetUpdate.stops:type_name -> pscope.v1.Stop
-	0,  // 22: pscope.v1.PNow.state:type_name -> pscope.v1.PState
-	1,  // 23: pscope.v1.PNow.thread_state:type_name -> pscope.v1.ThreadState
-	3,  // 24: pscope.v1.DiagnoseRequest.selector:type_name -> pscope.v1.Selector
-	25, // 25: pscope.v1.DiagnoseResponse.findings:type_name -> pscope.v1.Finding
-	26, // 26: pscope.v1.DiagnoseResponse.blocked:type_name -> pscope.v1.BlockedThread
-	2,  // 27: pscope.v1.Finding.key:type_name -> pscope.v1.TargetKey
-	4,  // 28: pscope.v1.BlockedThread.target:type_name -> pscope.v1.Target
-	1,  // 29: pscope.v1.BlockedThread.state:type_name -> pscope.v1.ThreadState
-	3,  // 30: pscope.v1.CaptureRequest.selector:type_name -> pscope.v1.Selector
-	11, // 31: pscope.v1.CaptureResponse.intervals:type_name -> pscope.v1.TargetIntervals
-	16, // 32: pscope.v1.CaptureResponse.stops:type_name -> pscope.v1.Stop
-	13, // 33: pscope.v1.CaptureResponse.lost:type_name -> pscope.v1.Loss
-	7,  // 34: pscope.v1.ScopeService.ListTargets:input_type -> pscope.v1.ListTargetsRequest
-	9,  // 35: pscope.v1.ScopeService.Intervals:input_type -> pscope.v1.IntervalsRequest
-	14, // 36: pscope.v1.ScopeService.Stops:input_type -> pscope.v1.StopsRequest
-	18, // 37: pscope.v1.ScopeService.Watch:input_type -> pscope.v1.WatchRequest
-	23, // 38: pscope.v1.ScopeService.Diagnose:input_type -> pscope.v1.DiagnoseRequest
-	27, // 39: pscope.v1.ScopeService.Capture:input_type -> pscope.v1.CaptureRequest
-	8,  // 40: pscope.v1.ScopeService.ListTargets:output_type -> pscope.v1.ListTargetsResponse
-	10, // 41: pscope.v1.ScopeService.Intervals:output_type -> pscope.v1.IntervalsResponse
-	15, // 42: pscope.v1.ScopeService.Stops:output_type -> pscope.v1.StopsResponse
-	19, // 43: pscope.v1.ScopeService.Watch:output_type -> pscope.v1.WatchResponse
-	24, // 44: pscope.v1.ScopeService.Diagnose:output_type -> pscope.v1.DiagnoseResponse
-	28, // 45: pscope.v1.ScopeService.Capture:output_type -> pscope.v1.CaptureResponse
-	40, // [40:46] is the sub-list for method output_type
-	34, // [34:40] is the sub-list for method input_type
-	34, // [34:34] is the sub-list for extension type_name
-	34, // [34:34] is the sub-list for extension extendee
-	0,  // [0:34] is the sub-list for field type_name
+	7,  // 2: pscope.v1.Agent.lacks:type_name -> pscope.v1.Lack
+	6,  // 3: pscope.v1.Agent.given_up:type_name -> pscope.v1.Measure
+	3,  // 4: pscope.v1.ListTargetsRequest.selector:type_name -> pscope.v1.Selector
+	5,  // 5: pscope.v1.ListTargetsResponse.agent:type_name -> pscope.v1.Agent
+	4,  // 6: pscope.v1.ListTargetsResponse.targets:type_name -> pscope.v1.Target
+	3,  // 7: pscope.v1.IntervalsRequest.selector:type_name -> pscope.v1.Selector
+	12, // 8: pscope.v1.IntervalsResponse.targets:type_name -> pscope.v1.TargetIntervals
+	14, // 9: pscope.v1.IntervalsResponse.lost:type_name -> pscope.v1.Loss
+	4,  // 10: pscope.v1.TargetIntervals.target:type_name -> pscope.v1.Target
+	13, // 11: pscope.v1.TargetIntervals.ps:type_name -> pscope.v1.PIntervals
+	3,  // 12: pscope.v1.StopsRequest.selector:type_name -> pscope.v1.Selector
+	17, // 13: pscope.v1.StopsResponse.stops:type_name -> pscope.v1.Stop
+	2,  // 14: pscope.v1.Stop.key:type_name -> pscope.v1.TargetKey
+	18, // 15: pscope.v1.Stop.arrivals:type_name -> pscope.v1.StopArrival
+	3,  // 16: pscope.v1.WatchRequest.selector:type_name -> pscope.v1.Selector
+	21, // 17: pscope.v1.WatchResponse.targets:type_name -> pscope.v1.TargetUpdate
+	14, // 18: pscope.v1.WatchResponse.lost:type_name -> pscope.v1.Loss
+	4,  // 19: pscope.v1.TargetUpdate.target:type_name -> pscope.v1.Target
+	22, // 20: pscope.v1.TargetUpdate.ps:type_name -> pscope.v1.PNow
+	23, // 21: pscope.v1.TargetUpdate.transitions:type_name -> pscope.v1.TransitionBatch
+	17, // 22: pscope.v1.TargetUpdate.stops:type_name -> pscope.v1.Stop
+	0,  // 23: pscope.v1.PNow.state:type_name -> pscope.v1.PState
+	1,  // 24: pscope.v1.PNow.thread_state:type_name -> pscope.v1.ThreadState
+	3,  // 25: pscope.v1.DiagnoseRequest.selector:type_name -> pscope.v1.Selector
+	26, // 26: pscope.v1.DiagnoseResponse.findings:type_name -> pscope.v1.Finding
+	27, // 27: pscope.v1.DiagnoseResponse.blocked:type_name -> pscope.v1.BlockedThread
+	2,  // 28: pscope.v1.Finding.key:type_name -> pscope.v1.TargetKey
+	4,  // 29: pscope.v1.BlockedThread.target:type_name -> pscope.v1.Target
+	1,  // 30: pscope.v1.BlockedThread.state:type_name -> pscope.v1.ThreadState
+	3,  // 31: pscope.v1.CaptureRequest.selector:type_name -> pscope.v1.Selector
+	12, // 32: pscope.v1.CaptureResponse.intervals:type_name -> pscope.v1.TargetIntervals
+	17, // 33: pscope.v1.CaptureResponse.stops:type_name -> pscope.v1.Stop
+	14, // 34: pscope.v1.CaptureResponse.lost:type_name -> pscope.v1.Loss
+	8,  // 35: pscope.v1.ScopeService.ListTargets:input_type -> pscope.v1.ListTargetsRequest
+	10, // 36: pscope.v1.ScopeService.Intervals:input_type -> pscope.v1.IntervalsRequest
+	15, // 37: pscope.v1.ScopeService.Stops:input_type -> pscope.v1.StopsRequest
+	19, // 38: pscope.v1.ScopeService.Watch:input_type -> pscope.v1.WatchRequest
+	24, // 39: pscope.v1.ScopeService.Diagnose:input_type -> pscope.v1.DiagnoseRequest
+	28, // 40: pscope.v1.ScopeService.Capture:input_type -> pscope.v1.CaptureRequest
+	9,  // 41: pscope.v1.ScopeService.ListTargets:output_type -> pscope.v1.ListTargetsResponse
+	11, // 42: pscope.v1.ScopeService.Intervals:output_type -> pscope.v1.IntervalsResponse
+	16, // 43: pscope.v1.ScopeService.Stops:output_type -> pscope.v1.StopsResponse
+	20, // 44: pscope.v1.ScopeService.Watch:output_type -> pscope.v1.WatchResponse
+	25, // 45: pscope.v1.ScopeService.Diagnose:output_type -> pscope.v1.DiagnoseResponse
+	29, // 46: pscope.v1.ScopeService.Capture:output_type -> pscope.v1.CaptureResponse
+	41, // [41:47] is the sub-list for method output_type
+	35, // [35:41] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_pscope_v1_scope_proto_init() }
@@ -2498,7 +2587,7 @@ func file_pscope_v1_scope_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pscope_v1_scope_proto_rawDesc), len(file_pscope_v1_scope_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -10,7 +10,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/p-scope/p-scope/pkg/api"
@@ -18,9 +20,11 @@ import (
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	freqkern "github.com/p-scope/p-scope/pkg/cpufreq/kern"
 	"github.com/p-scope/p-scope/pkg/history"
+	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
+	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
 // Run gives the subcommand "agent" of the given version. It serves until its context ends.
@@ -95,6 +99,10 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	server, err := bindWithHistory(&o, c, version, log, own)
 	if err != nil {
 		return err
+	}
+
+	if !c.KeepPrivileges {
+		own.giveUp(c, log)
 	}
 
 	// The collector goes on until the server has answered its last request and the store has written its last sample.
@@ -180,7 +188,7 @@ func bindWithHistory(o *api.Options, c *Config, version string, log *slog.Logger
 		}
 		so.Host = host
 	}
-	keeper := history.Start(history.Options{Store: so, MemoryLimit: historyMemory(c.MemoryLimit), LogLevel: c.LogLevel, Log: log})
+	keeper := history.Start(history.Options{Store: so, MemoryLimit: historyMemory(c.MemoryLimit), LogLevel: c.LogLevel, Log: log, Confine: !c.KeepPrivileges})
 	o.Store = keeper
 	own.history = keeper
 	server, err := bind(o, log, own)
@@ -218,7 +226,11 @@ func bind(o *api.Options, log *slog.Logger, own *withLacks) (*api.Server, error)
 // withLacks adds to what the collector lacks what the agent around it lacks.
 type withLacks struct {
 	collector.Collector
-	history interface{ Conditions() []store.Condition }
+	history interface {
+		Conditions() []store.Condition
+		Measures() []confine.Measure
+	}
+	givenUp []confine.Measure // set before anything asks
 	mu      sync.Mutex
 	lacks   []collector.Lack
 }
@@ -239,6 +251,27 @@ func (w *withLacks) Agent() collector.AgentInfo {
 		for _, c := range w.history.Conditions() {
 			info.Lacks = append(info.Lacks, collector.Lack(c))
 		}
+		info.GivenUp = append(slices.Clip(w.givenUp), w.history.Measures()...)
 	}
 	return info
+}
+
+// giveUp drops what only the start needed. What was loaded, bound and opened by then stays.
+func (w *withLacks) giveUp(c *Config, log *slog.Logger) {
+	keep := []cap.Value{cap.BPF, cap.PERFMON, cap.SYS_PTRACE, cap.DAC_READ_SEARCH}
+	if w.Collector.Agent().NeedsAdmin {
+		keep = append(keep, cap.SYS_ADMIN)
+	}
+	// The socket is removed at the end. Where its directory is another user's, root needs this for it.
+	if c.Socket != "" && confine.Foreign(filepath.Dir(c.Socket)) {
+		keep = append(keep, cap.DAC_OVERRIDE)
+	}
+	w.givenUp = confine.Agent(keep...)
+	for _, m := range w.givenUp {
+		level := slog.LevelDebug
+		if !m.Holds {
+			level = slog.LevelWarn
+		}
+		log.Log(context.Background(), level, "given up after the start", "what", m.Name, "holds", m.Holds, "detail", m.Detail)
+	}
 }

@@ -9,8 +9,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -23,7 +25,7 @@ import (
 // start runs a whole agent in snapshot mode, which needs no privileges, and gives what it logs and a function that ends it.
 func start(t *testing.T, args ...string) (log *lines, stop func() error) {
 	t.Helper()
-	c, err := ParseConfig(append([]string{"--mode", "snapshot", "--include", "^no such process$"}, args...), os.Stderr)
+	c, err := ParseConfig(append([]string{"--keep-privileges", "--mode", "snapshot", "--include", "^no such process$"}, args...), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +114,15 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
+	if os.Getenv(asAgent) != "" {
+		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+		defer stop()
+		code, err := Run("test")(ctx, os.Args[1:])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+		os.Exit(code)
+	}
 	os.Exit(m.Run())
 }
 
@@ -196,7 +207,7 @@ func TestNeverFallsBackToLessProtection(t *testing.T) {
 		{"--listen", ":0"},
 		{"--tls-cert", filepath.Join(dir, "absent"), "--tls-key", filepath.Join(dir, "absent")},
 	} {
-		c, err := ParseConfig(append([]string{"--mode", "snapshot", "--socket", "", "--listen", "127.0.0.1:0", "--data-dir", dir}, args...), os.Stderr)
+		c, err := ParseConfig(append([]string{"--keep-privileges", "--mode", "snapshot", "--socket", "", "--listen", "127.0.0.1:0", "--data-dir", dir}, args...), os.Stderr)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,6 +54,8 @@ type Config struct {
 	TLSClientCA  string
 	AllowOrigins []string // web origins that may call from a browser directly
 
+	KeepPrivileges bool // give up nothing after the start
+
 	UntilStdinCloses bool // end when standard input does
 
 	MemoryLimit int64 // of the agent and the process that keeps its history together; 0: none
@@ -165,6 +167,7 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
 	fs.StringVar(&c.TLSClientCA, "tls-client-ca", "", "authority whose clients alone are let in (mTLS), PEM")
 	origins := fs.String("allow-origins", "", "origins of web pages that may call the agent directly, separated by commas; Grafana needs none")
+	fs.BoolVar(&c.KeepPrivileges, "keep-privileges", false, "give up nothing after the start: neither capabilities nor system calls that the agent does not need")
 	fs.BoolVar(&c.UntilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, for a program that starts the agent for itself")
 	fs.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.Usage = func() {

@@ -23,6 +23,7 @@ import (
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 	"github.com/p-scope/p-scope/pkg/collector"
+	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -84,6 +85,8 @@ type Agent struct {
 	Mode    string  `json:"mode,omitempty"`
 	Targets int     `json:"targets"`
 	Lacks   []Check `json:"lacks,omitempty"`
+	// GivenUp is what its processes gave up after their start.
+	GivenUp []confine.Measure `json:"given_up,omitempty"`
 	// Losses is what is missing from its picture since it first saw the processes it observes now.
 	Losses []client.Loss `json:"losses,omitempty"`
 	Error  string        `json:"error,omitempty"`
@@ -211,6 +214,9 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 					a.Lacks = append(a.Lacks, Check{Name: fmt.Sprintf("%s (pid %d)", t.GetProcess(), t.GetKey().GetPid()), Result: Limited, Detail: t.GetReason()})
 				}
 			}
+			for _, m := range info.GetGivenUp() {
+				a.GivenUp = append(a.GivenUp, confine.Measure{Part: m.GetPart(), Name: m.GetName(), Holds: m.GetHolds(), Detail: m.GetDetail()})
+			}
 			a.Losses, err = o.Losses(ctx)
 			if err == nil {
 				return a
@@ -279,6 +285,16 @@ func (r *Report) print(w io.Writer) {
 		}
 		for _, l := range a.Lacks {
 			l.print(w)
+		}
+		for _, m := range a.GivenUp {
+			c := Check{Name: m.Name, Result: OK, Detail: m.Part + ": " + m.Detail}
+			if !m.Holds {
+				c.Result = Info
+			}
+			c.print(w)
+		}
+		if a.Error == "" && len(a.GivenUp) == 0 {
+			fmt.Fprintln(w, "  its processes keep all privileges they were started with (--keep-privileges, or a version before)")
 		}
 		for _, l := range a.Losses {
 			whose := "the agent itself"

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file pscope/v1/scope.proto.
  */
 export const file_pscope_v1_scope: GenFile = /*@__PURE__*/
-  fileDesc("ChVwc2NvcGUvdjEvc2NvcGUucHJvdG8SCXBzY29wZS52MSI9CglUYXJnZXRLZXkSCwoDcGlkGAEgASgFEhIKCnN0YXJ0X3RpbWUYAiABKAQSDwoHcnVudGltZRgDIAEoCSKKAQoIU2VsZWN0b3ISDAoEaG9zdBgBIAEoCRIPCgdwcm9jZXNzGAIgASgJEhEKCWNvbnRhaW5lchgDIAEoCRILCgNwb2QYBCABKAkSDAoEcGlkcxgFIAMoBRIKCgJwcxgGIAMoBRIlCgd0YXJnZXRzGAcgAygLMhQucHNjb3BlLnYxLlRhcmdldEtleSLHAgoGVGFyZ2V0EiEKA2tleRgBIAEoCzIULnBzY29wZS52MS5UYXJnZXRLZXkSDwoHcHJvY2VzcxgCIAEoCRILCgNleGUYAyABKAkSDwoHY21kbGluZRgEIAEoCRISCgpnb192ZXJzaW9uGAUgASgJEg4KBm1vZHVsZRgGIAEoCRIOCgZzb3VyY2UYByABKAkSDgoGbGF5b3V0GAggASgJEg4KBnJlYXNvbhgJIAEoCRIZChFzdGFydGVkX3VuaXhfbmFubxgKIAEoAxIRCgljb250YWluZXIYCyABKAkSCwoDcG9kGAwgASgJEhEKCW5hbWVzcGFjZRgNIAEoCRIOCgZjZ3JvdXAYDiABKAkSEgoKZ29tYXhwcm9jcxgPIAEoBRIMCgRob3N0GBAgASgJEhcKD2VuZGVkX3VuaXhfbmFubxgRIAEoAyKNAQoFQWdlbnQSDwoHdmVyc2lvbhgBIAEoCRIMCgRob3N0GAIgASgJEg4KBmtlcm5lbBgDIAEoCRIMCgRhcmNoGAQgASgJEgwKBG1vZGUYBSABKAkSHgoFbGFja3MYBiADKAsyDy5wc2NvcGUudjEuTGFjaxIZChFzdGFydGVkX3VuaXhfbmFubxgHIAEoAyIuCgRMYWNrEgwKBHdoYXQYASABKAkSCwoDd2h5GAIgASgJEgsKA2ZpeBgDIAEoCSI7ChJMaXN0VGFyZ2V0c1JlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3IiWgoTTGlzdFRhcmdldHNSZXNwb25zZRIfCgVhZ2VudBgBIAEoCzIQLnBzY29wZS52MS5BZ2VudBIiCgd0YXJnZXRzGAIgAygLMhEucHNjb3BlLnYxLlRhcmdldCJ8ChBJbnRlcnZhbHNSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yEhcKD3N0YXJ0X3VuaXhfbmFubxgCIAEoAxIVCg1lbmRfdW5peF9uYW5vGAMgASgDEhEKCW1heF9wZXJfcBgEIAEoBSJfChFJbnRlcnZhbHNSZXNwb25zZRIrCgd0YXJnZXRzGAEgAygLMhoucHNjb3BlLnYxLlRhcmdldEludGVydmFscxIdCgRsb3N0GAIgAygLMg8ucHNjb3BlLnYxLkxvc3MiVwoPVGFyZ2V0SW50ZXJ2YWxzEiEKBnRhcmdldBgBIAEoCzIRLnBzY29wZS52MS5UYXJnZXQSIQoCcHMYAiADKAsyFS5wc2NvcGUudjEuUEludGVydmFscyJoCgpQSW50ZXJ2YWxzEgkKAXAYASABKAUSFgoOYmFzZV91bml4X25hbm8YAiABKAMSEQoJZ2FwX25hbm9zGAMgAygEEhYKDmR1cmF0aW9uX25hbm9zGAQgAygEEgwKBGNvZGUYBSADKA0iJQoETG9zcxIOCgZyZWFzb24YASABKAkSDQoFY291bnQYAiABKAQidAoMU3RvcHNSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yEhcKD3N0YXJ0X3VuaXhfbmFubxgCIAEoAxIVCg1lbmRfdW5peF9uYW5vGAMgASgDEg0KBWxpbWl0GAQgASgFIkAKDVN0b3BzUmVzcG9uc2USHgoFc3RvcHMYASADKAsyDy5wc2NvcGUudjEuU3RvcBIPCgdvbWl0dGVkGAIgASgEIrIBCgRTdG9wEiEKA2tleRgBIAEoCzIULnBzY29wZS52MS5UYXJnZXRLZXkSDwoHcHJvY2VzcxgCIAEoCRIMCgRob3N0GAMgASgJEhcKD3N0YXJ0X3VuaXhfbmFubxgEIAEoAxIVCg1lbmRfdW5peF9uYW5vGAUgASgDEg4KBnJlYXNvbhgGIAEoCRIoCghhcnJpdmFscxgHIAMoCzIWLnBzY29wZS52MS5TdG9wQXJyaXZhbCItCgtTdG9wQXJyaXZhbBIJCgFwGAEgASgFEhMKC2FmdGVyX25hbm9zGAIgASgEInUKDFdhdGNoUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIPCgdyYXRlX2h6GAIgASgBEhMKC3RyYW5zaXRpb25zGAMgASgIEhgKEHJlc3VtZV9hZnRlcl9zZXEYBCABKAQiiwEKDVdhdGNoUmVzcG9uc2USCwoDc2VxGAEgASgEEhQKDGF0X3VuaXhfbmFubxgCIAEoAxIoCgd0YXJnZXRzGAMgAygLMhcucHNjb3BlLnYxLlRhcmdldFVwZGF0ZRIdCgRsb3N0GAQgAygLMg8ucHNjb3BlLnYxLkxvc3MSDgoGcmVzeW5jGAUgASgIIskBCgxUYXJnZXRVcGRhdGUSIQoGdGFyZ2V0GAEgASgLMhEucHNjb3BlLnYxLlRhcmdldBIbCgJwcxgCIAMoCzIPLnBzY29wZS52MS5QTm93Ei8KC3RyYW5zaXRpb25zGAMgAygLMhoucHNjb3BlLnYxLlRyYW5zaXRpb25CYXRjaBIeCgVzdG9wcxgEIAMoCzIPLnBzY29wZS52MS5TdG9wEhkKEWdsb2JhbF9ydW5xX2RlcHRoGAUgASgFEg0KBWVuZGVkGAYgASgIItgBCgRQTm93EgkKAXAYASABKAUSIAoFc3RhdGUYAiABKA4yES5wc2NvcGUudjEuUFN0YXRlEiwKDHRocmVhZF9zdGF0ZRgDIAEoDjIWLnBzY29wZS52MS5UaHJlYWRTdGF0ZRIXCg9zaW5jZV91bml4X25hbm8YBCABKAMSEgoKcnVucV9kZXB0aBgFIAEoBRITCgtzdGF0ZV9uYW5vcxgGIAMoBBIUCgx0aHJlYWRfbmFub3MYByADKAQSHQoVdW5pbnRlcnJ1cHRpYmxlX25hbm9zGAggASgEInwKD1RyYW5zaXRpb25CYXRjaBIJCgFwGAEgASgFEhYKDmJhc2VfdW5peF9uYW5vGAIgASgDEgwKBGNvZGUYAyADKA0SDQoFY291bnQYBCADKA0SEQoJZ2FwX25hbm9zGAUgAygEEhYKDmR1cmF0aW9uX25hbm9zGAYgAygEIn0KD0RpYWdub3NlUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIXCg9zdGFydF91bml4X25hbm8YAiABKAMSFQoNZW5kX3VuaXhfbmFubxgDIAEoAxITCgt0b3BfdGhyZWFkcxgEIAEoBSJjChBEaWFnbm9zZVJlc3BvbnNlEiQKCGZpbmRpbmdzGAEgAygLMhIucHNjb3BlLnYxLkZpbmRpbmcSKQoHYmxvY2tlZBgCIAMoCzIYLnBzY29wZS52MS5CbG9ja2VkVGhyZWFkIqgBCgdGaW5kaW5nEiEKA2tleRgBIAEoCzIULnBzY29wZS52MS5UYXJnZXRLZXkSDwoHcHJvY2VzcxgCIAEoCRIMCgRob3N0GAMgASgJEgoKAnBzGAQgAygFEgwKBGtpbmQYBSABKAkSEAoIc2V2ZXJpdHkYBiABKAkSEAoIZXZpZGVuY2UYByABKAkSDgoGYWR2aWNlGAggASgJEg0KBXZhbHVlGAkgASgBIrMBCg1CbG9ja2VkVGhyZWFkEiEKBnRhcmdldBgBIAEoCzIRLnBzY29wZS52MS5UYXJnZXQSCwoDdGlkGAIgASgFEgwKBGNvbW0YAyABKAkSDgoGbGFzdF9wGAQgASgFEiUKBXN0YXRlGAUgASgOMhYucHNjb3BlLnYxLlRocmVhZFN0YXRlEhcKD3NpbmNlX3VuaXhfbmFubxgGIAEoAxIUCgx0aHJlYWRfbmFub3MYByADKAQiTwoOQ2FwdHVyZVJlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3ISFgoOZHVyYXRpb25fbmFub3MYAiABKAMilQEKD0NhcHR1cmVSZXNwb25zZRIUCgxhdF91bml4X25hbm8YASABKAMSLQoJaW50ZXJ2YWxzGAIgAygLMhoucHNjb3BlLnYxLlRhcmdldEludGVydmFscxIeCgVzdG9wcxgDIAMoCzIPLnBzY29wZS52MS5TdG9wEh0KBGxvc3QYBCADKAsyDy5wc2NvcGUudjEuTG9zcyqTAQoGUFN0YXRlEhcKE1BfU1RBVEVfVU5TUEVDSUZJRUQQABIQCgxQX1NUQVRFX0lETEUQARITCg9QX1NUQVRFX1JVTk5JTkcQAhITCg9QX1NUQVRFX1NZU0NBTEwQAxISCg5QX1NUQVRFX0dDU1RPUBAEEhAKDFBfU1RBVEVfREVBRBAFEg4KClBfU1RBVEVfR0MQBirOAQoLVGhyZWFkU3RhdGUSHAoYVEhSRUFEX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRVEhSRUFEX1NUQVRFX05PTkUQARIYChRUSFJFQURfU1RBVEVfUlVOTklORxACEhkKFVRIUkVBRF9TVEFURV9SVU5OQUJMRRADEhkKFVRIUkVBRF9TVEFURV9TTEVFUElORxAEEiAKHFRIUkVBRF9TVEFURV9VTklOVEVSUlVQVElCTEUQBRIYChRUSFJFQURfU1RBVEVfU1RPUFBFRBAGMqcDCgxTY29wZVNlcnZpY2USTAoLTGlzdFRhcmdldHMSHS5wc2NvcGUudjEuTGlzdFRhcmdldHNSZXF1ZXN0Gh4ucHNjb3BlLnYxLkxpc3RUYXJnZXRzUmVzcG9uc2USRgoJSW50ZXJ2YWxzEhsucHNjb3BlLnYxLkludGVydmFsc1JlcXVlc3QaHC5wc2NvcGUudjEuSW50ZXJ2YWxzUmVzcG9uc2USOgoFU3RvcHMSFy5wc2NvcGUudjEuU3RvcHNSZXF1ZXN0GhgucHNjb3BlLnYxLlN0b3BzUmVzcG9uc2USPAoFV2F0Y2gSFy5wc2NvcGUudjEuV2F0Y2hSZXF1ZXN0GhgucHNjb3BlLnYxLldhdGNoUmVzcG9uc2UwARJDCghEaWFnbm9zZRIaLnBzY29wZS52MS5EaWFnbm9zZVJlcXVlc3QaGy5wc2NvcGUudjEuRGlhZ25vc2VSZXNwb25zZRJCCgdDYXB0dXJlEhkucHNjb3BlLnYxLkNhcHR1cmVSZXF1ZXN0GhoucHNjb3BlLnYxLkNhcHR1cmVSZXNwb25zZTABQjdaNWdpdGh1Yi5jb20vcC1zY29wZS9wLXNjb3BlL3BrZy9hcGkvcHNjb3BlL3YxO3BzY29wZXYxYgZwcm90bzM");
+  fileDesc("ChVwc2NvcGUvdjEvc2NvcGUucHJvdG8SCXBzY29wZS52MSI9CglUYXJnZXRLZXkSCwoDcGlkGAEgASgFEhIKCnN0YXJ0X3RpbWUYAiABKAQSDwoHcnVudGltZRgDIAEoCSKKAQoIU2VsZWN0b3ISDAoEaG9zdBgBIAEoCRIPCgdwcm9jZXNzGAIgASgJEhEKCWNvbnRhaW5lchgDIAEoCRILCgNwb2QYBCABKAkSDAoEcGlkcxgFIAMoBRIKCgJwcxgGIAMoBRIlCgd0YXJnZXRzGAcgAygLMhQucHNjb3BlLnYxLlRhcmdldEtleSLHAgoGVGFyZ2V0EiEKA2tleRgBIAEoCzIULnBzY29wZS52MS5UYXJnZXRLZXkSDwoHcHJvY2VzcxgCIAEoCRILCgNleGUYAyABKAkSDwoHY21kbGluZRgEIAEoCRISCgpnb192ZXJzaW9uGAUgASgJEg4KBm1vZHVsZRgGIAEoCRIOCgZzb3VyY2UYByABKAkSDgoGbGF5b3V0GAggASgJEg4KBnJlYXNvbhgJIAEoCRIZChFzdGFydGVkX3VuaXhfbmFubxgKIAEoAxIRCgljb250YWluZXIYCyABKAkSCwoDcG9kGAwgASgJEhEKCW5hbWVzcGFjZRgNIAEoCRIOCgZjZ3JvdXAYDiABKAkSEgoKZ29tYXhwcm9jcxgPIAEoBRIMCgRob3N0GBAgASgJEhcKD2VuZGVkX3VuaXhfbmFubxgRIAEoAyKzAQoFQWdlbnQSDwoHdmVyc2lvbhgBIAEoCRIMCgRob3N0GAIgASgJEg4KBmtlcm5lbBgDIAEoCRIMCgRhcmNoGAQgASgJEgwKBG1vZGUYBSABKAkSHgoFbGFja3MYBiADKAsyDy5wc2NvcGUudjEuTGFjaxIZChFzdGFydGVkX3VuaXhfbmFubxgHIAEoAxIkCghnaXZlbl91cBgIIAMoCzISLnBzY29wZS52MS5NZWFzdXJlIkQKB01lYXN1cmUSDAoEcGFydBgBIAEoCRIMCgRuYW1lGAIgASgJEg0KBWhvbGRzGAMgASgIEg4KBmRldGFpbBgEIAEoCSIuCgRMYWNrEgwKBHdoYXQYASABKAkSCwoDd2h5GAIgASgJEgsKA2ZpeBgDIAEoCSI7ChJMaXN0VGFyZ2V0c1JlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3IiWgoTTGlzdFRhcmdldHNSZXNwb25zZRIfCgVhZ2VudBgBIAEoCzIQLnBzY29wZS52MS5BZ2VudBIiCgd0YXJnZXRzGAIgAygLMhEucHNjb3BlLnYxLlRhcmdldCJ8ChBJbnRlcnZhbHNSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yEhcKD3N0YXJ0X3VuaXhfbmFubxgCIAEoAxIVCg1lbmRfdW5peF9uYW5vGAMgASgDEhEKCW1heF9wZXJfcBgEIAEoBSJfChFJbnRlcnZhbHNSZXNwb25zZRIrCgd0YXJnZXRzGAEgAygLMhoucHNjb3BlLnYxLlRhcmdldEludGVydmFscxIdCgRsb3N0GAIgAygLMg8ucHNjb3BlLnYxLkxvc3MiVwoPVGFyZ2V0SW50ZXJ2YWxzEiEKBnRhcmdldBgBIAEoCzIRLnBzY29wZS52MS5UYXJnZXQSIQoCcHMYAiADKAsyFS5wc2NvcGUudjEuUEludGVydmFscyJoCgpQSW50ZXJ2YWxzEgkKAXAYASABKAUSFgoOYmFzZV91bml4X25hbm8YAiABKAMSEQoJZ2FwX25hbm9zGAMgAygEEhYKDmR1cmF0aW9uX25hbm9zGAQgAygEEgwKBGNvZGUYBSADKA0iJQoETG9zcxIOCgZyZWFzb24YASABKAkSDQoFY291bnQYAiABKAQidAoMU3RvcHNSZXF1ZXN0EiUKCHNlbGVjdG9yGAEgASgLMhMucHNjb3BlLnYxLlNlbGVjdG9yEhcKD3N0YXJ0X3VuaXhfbmFubxgCIAEoAxIVCg1lbmRfdW5peF9uYW5vGAMgASgDEg0KBWxpbWl0GAQgASgFIkAKDVN0b3BzUmVzcG9uc2USHgoFc3RvcHMYASADKAsyDy5wc2NvcGUudjEuU3RvcBIPCgdvbWl0dGVkGAIgASgEIrIBCgRTdG9wEiEKA2tleRgBIAEoCzIULnBzY29wZS52MS5UYXJnZXRLZXkSDwoHcHJvY2VzcxgCIAEoCRIMCgRob3N0GAMgASgJEhcKD3N0YXJ0X3VuaXhfbmFubxgEIAEoAxIVCg1lbmRfdW5peF9uYW5vGAUgASgDEg4KBnJlYXNvbhgGIAEoCRIoCghhcnJpdmFscxgHIAMoCzIWLnBzY29wZS52MS5TdG9wQXJyaXZhbCItCgtTdG9wQXJyaXZhbBIJCgFwGAEgASgFEhMKC2FmdGVyX25hbm9zGAIgASgEInUKDFdhdGNoUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIPCgdyYXRlX2h6GAIgASgBEhMKC3RyYW5zaXRpb25zGAMgASgIEhgKEHJlc3VtZV9hZnRlcl9zZXEYBCABKAQiiwEKDVdhdGNoUmVzcG9uc2USCwoDc2VxGAEgASgEEhQKDGF0X3VuaXhfbmFubxgCIAEoAxIoCgd0YXJnZXRzGAMgAygLMhcucHNjb3BlLnYxLlRhcmdldFVwZGF0ZRIdCgRsb3N0GAQgAygLMg8ucHNjb3BlLnYxLkxvc3MSDgoGcmVzeW5jGAUgASgIIskBCgxUYXJnZXRVcGRhdGUSIQoGdGFyZ2V0GAEgASgLMhEucHNjb3BlLnYxLlRhcmdldBIbCgJwcxgCIAMoCzIPLnBzY29wZS52MS5QTm93Ei8KC3RyYW5zaXRpb25zGAMgAygLMhoucHNjb3BlLnYxLlRyYW5zaXRpb25CYXRjaBIeCgVzdG9wcxgEIAMoCzIPLnBzY29wZS52MS5TdG9wEhkKEWdsb2JhbF9ydW5xX2RlcHRoGAUgASgFEg0KBWVuZGVkGAYgASgIItgBCgRQTm93EgkKAXAYASABKAUSIAoFc3RhdGUYAiABKA4yES5wc2NvcGUudjEuUFN0YXRlEiwKDHRocmVhZF9zdGF0ZRgDIAEoDjIWLnBzY29wZS52MS5UaHJlYWRTdGF0ZRIXCg9zaW5jZV91bml4X25hbm8YBCABKAMSEgoKcnVucV9kZXB0aBgFIAEoBRITCgtzdGF0ZV9uYW5vcxgGIAMoBBIUCgx0aHJlYWRfbmFub3MYByADKAQSHQoVdW5pbnRlcnJ1cHRpYmxlX25hbm9zGAggASgEInwKD1RyYW5zaXRpb25CYXRjaBIJCgFwGAEgASgFEhYKDmJhc2VfdW5peF9uYW5vGAIgASgDEgwKBGNvZGUYAyADKA0SDQoFY291bnQYBCADKA0SEQoJZ2FwX25hbm9zGAUgAygEEhYKDmR1cmF0aW9uX25hbm9zGAYgAygEIn0KD0RpYWdub3NlUmVxdWVzdBIlCghzZWxlY3RvchgBIAEoCzITLnBzY29wZS52MS5TZWxlY3RvchIXCg9zdGFydF91bml4X25hbm8YAiABKAMSFQoNZW5kX3VuaXhfbmFubxgDIAEoAxITCgt0b3BfdGhyZWFkcxgEIAEoBSJjChBEaWFnbm9zZVJlc3BvbnNlEiQKCGZpbmRpbmdzGAEgAygLMhIucHNjb3BlLnYxLkZpbmRpbmcSKQoHYmxvY2tlZBgCIAMoCzIYLnBzY29wZS52MS5CbG9ja2VkVGhyZWFkIqgBCgdGaW5kaW5nEiEKA2tleRgBIAEoCzIULnBzY29wZS52MS5UYXJnZXRLZXkSDwoHcHJvY2VzcxgCIAEoCRIMCgRob3N0GAMgASgJEgoKAnBzGAQgAygFEgwKBGtpbmQYBSABKAkSEAoIc2V2ZXJpdHkYBiABKAkSEAoIZXZpZGVuY2UYByABKAkSDgoGYWR2aWNlGAggASgJEg0KBXZhbHVlGAkgASgBIrMBCg1CbG9ja2VkVGhyZWFkEiEKBnRhcmdldBgBIAEoCzIRLnBzY29wZS52MS5UYXJnZXQSCwoDdGlkGAIgASgFEgwKBGNvbW0YAyABKAkSDgoGbGFzdF9wGAQgASgFEiUKBXN0YXRlGAUgASgOMhYucHNjb3BlLnYxLlRocmVhZFN0YXRlEhcKD3NpbmNlX3VuaXhfbmFubxgGIAEoAxIUCgx0aHJlYWRfbmFub3MYByADKAQiTwoOQ2FwdHVyZVJlcXVlc3QSJQoIc2VsZWN0b3IYASABKAsyEy5wc2NvcGUudjEuU2VsZWN0b3ISFgoOZHVyYXRpb25fbmFub3MYAiABKAMilQEKD0NhcHR1cmVSZXNwb25zZRIUCgxhdF91bml4X25hbm8YASABKAMSLQoJaW50ZXJ2YWxzGAIgAygLMhoucHNjb3BlLnYxLlRhcmdldEludGVydmFscxIeCgVzdG9wcxgDIAMoCzIPLnBzY29wZS52MS5TdG9wEh0KBGxvc3QYBCADKAsyDy5wc2NvcGUudjEuTG9zcyqTAQoGUFN0YXRlEhcKE1BfU1RBVEVfVU5TUEVDSUZJRUQQABIQCgxQX1NUQVRFX0lETEUQARITCg9QX1NUQVRFX1JVTk5JTkcQAhITCg9QX1NUQVRFX1NZU0NBTEwQAxISCg5QX1NUQVRFX0dDU1RPUBAEEhAKDFBfU1RBVEVfREVBRBAFEg4KClBfU1RBVEVfR0MQBirOAQoLVGhyZWFkU3RhdGUSHAoYVEhSRUFEX1NUQVRFX1VOU1BFQ0lGSUVEEAASFQoRVEhSRUFEX1NUQVRFX05PTkUQARIYChRUSFJFQURfU1RBVEVfUlVOTklORxACEhkKFVRIUkVBRF9TVEFURV9SVU5OQUJMRRADEhkKFVRIUkVBRF9TVEFURV9TTEVFUElORxAEEiAKHFRIUkVBRF9TVEFURV9VTklOVEVSUlVQVElCTEUQBRIYChRUSFJFQURfU1RBVEVfU1RPUFBFRBAGMqcDCgxTY29wZVNlcnZpY2USTAoLTGlzdFRhcmdldHMSHS5wc2NvcGUudjEuTGlzdFRhcmdldHNSZXF1ZXN0Gh4ucHNjb3BlLnYxLkxpc3RUYXJnZXRzUmVzcG9uc2USRgoJSW50ZXJ2YWxzEhsucHNjb3BlLnYxLkludGVydmFsc1JlcXVlc3QaHC5wc2NvcGUudjEuSW50ZXJ2YWxzUmVzcG9uc2USOgoFU3RvcHMSFy5wc2NvcGUudjEuU3RvcHNSZXF1ZXN0GhgucHNjb3BlLnYxLlN0b3BzUmVzcG9uc2USPAoFV2F0Y2gSFy5wc2NvcGUudjEuV2F0Y2hSZXF1ZXN0GhgucHNjb3BlLnYxLldhdGNoUmVzcG9uc2UwARJDCghEaWFnbm9zZRIaLnBzY29wZS52MS5EaWFnbm9zZVJlcXVlc3QaGy5wc2NvcGUudjEuRGlhZ25vc2VSZXNwb25zZRJCCgdDYXB0dXJlEhkucHNjb3BlLnYxLkNhcHR1cmVSZXF1ZXN0GhoucHNjb3BlLnYxLkNhcHR1cmVSZXNwb25zZTABQjdaNWdpdGh1Yi5jb20vcC1zY29wZS9wLXNjb3BlL3BrZy9hcGkvcHNjb3BlL3YxO3BzY29wZXYxYgZwcm90bzM");
 
 /**
  * TargetKey identifies one Go runtime in one process; a pid alone can be reused, with its start time it can't.
@@ -248,6 +248,13 @@ export type Agent = Message<"pscope.v1.Agent"> & {
    * @generated from field: int64 started_unix_nano = 7;
    */
   startedUnixNano: bigint;
+
+  /**
+   * What the agent's processes gave up after their start; empty: they were told not to, or the agent is of a version before.
+   *
+   * @generated from field: repeated pscope.v1.Measure given_up = 8;
+   */
+  givenUp: Measure[];
 };
 
 /**
@@ -256,6 +263,46 @@ export type Agent = Message<"pscope.v1.Agent"> & {
  */
 export const AgentSchema: GenMessage<Agent> = /*@__PURE__*/
   messageDesc(file_pscope_v1_scope, 3);
+
+/**
+ * Measure is one thing that a process of the agent gave up after its start, or could not.
+ *
+ * @generated from message pscope.v1.Measure
+ */
+export type Measure = Message<"pscope.v1.Measure"> & {
+  /**
+   * agent or history.
+   *
+   * @generated from field: string part = 1;
+   */
+  part: string;
+
+  /**
+   * capabilities, no new privileges, system calls, or files and network.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: bool holds = 3;
+   */
+  holds: boolean;
+
+  /**
+   * What is left, or why it could not be given up.
+   *
+   * @generated from field: string detail = 4;
+   */
+  detail: string;
+};
+
+/**
+ * Describes the message pscope.v1.Measure.
+ * Use `create(MeasureSchema)` to create a new message.
+ */
+export const MeasureSchema: GenMessage<Measure> = /*@__PURE__*/
+  messageDesc(file_pscope_v1_scope, 4);
 
 /**
  * Lack is one thing this host or these privileges don't allow, and its remedy.
@@ -284,7 +331,7 @@ export type Lack = Message<"pscope.v1.Lack"> & {
  * Use `create(LackSchema)` to create a new message.
  */
 export const LackSchema: GenMessage<Lack> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 4);
+  messageDesc(file_pscope_v1_scope, 5);
 
 /**
  * @generated from message pscope.v1.ListTargetsRequest
@@ -301,7 +348,7 @@ export type ListTargetsRequest = Message<"pscope.v1.ListTargetsRequest"> & {
  * Use `create(ListTargetsRequestSchema)` to create a new message.
  */
 export const ListTargetsRequestSchema: GenMessage<ListTargetsRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 5);
+  messageDesc(file_pscope_v1_scope, 6);
 
 /**
  * @generated from message pscope.v1.ListTargetsResponse
@@ -323,7 +370,7 @@ export type ListTargetsResponse = Message<"pscope.v1.ListTargetsResponse"> & {
  * Use `create(ListTargetsResponseSchema)` to create a new message.
  */
 export const ListTargetsResponseSchema: GenMessage<ListTargetsResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 6);
+  messageDesc(file_pscope_v1_scope, 7);
 
 /**
  * @generated from message pscope.v1.IntervalsRequest
@@ -358,7 +405,7 @@ export type IntervalsRequest = Message<"pscope.v1.IntervalsRequest"> & {
  * Use `create(IntervalsRequestSchema)` to create a new message.
  */
 export const IntervalsRequestSchema: GenMessage<IntervalsRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 7);
+  messageDesc(file_pscope_v1_scope, 8);
 
 /**
  * @generated from message pscope.v1.IntervalsResponse
@@ -382,7 +429,7 @@ export type IntervalsResponse = Message<"pscope.v1.IntervalsResponse"> & {
  * Use `create(IntervalsResponseSchema)` to create a new message.
  */
 export const IntervalsResponseSchema: GenMessage<IntervalsResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 8);
+  messageDesc(file_pscope_v1_scope, 9);
 
 /**
  * TargetIntervals are the intervals of the Ps of one target.
@@ -406,7 +453,7 @@ export type TargetIntervals = Message<"pscope.v1.TargetIntervals"> & {
  * Use `create(TargetIntervalsSchema)` to create a new message.
  */
 export const TargetIntervalsSchema: GenMessage<TargetIntervals> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 9);
+  messageDesc(file_pscope_v1_scope, 10);
 
 /**
  * PIntervals are the intervals of one P in columns, each of the same length, ordered by start.
@@ -451,7 +498,7 @@ export type PIntervals = Message<"pscope.v1.PIntervals"> & {
  * Use `create(PIntervalsSchema)` to create a new message.
  */
 export const PIntervalsSchema: GenMessage<PIntervals> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 10);
+  messageDesc(file_pscope_v1_scope, 11);
 
 /**
  * Loss counts records that are missing, by reason.
@@ -475,7 +522,7 @@ export type Loss = Message<"pscope.v1.Loss"> & {
  * Use `create(LossSchema)` to create a new message.
  */
 export const LossSchema: GenMessage<Loss> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 11);
+  messageDesc(file_pscope_v1_scope, 12);
 
 /**
  * @generated from message pscope.v1.StopsRequest
@@ -509,7 +556,7 @@ export type StopsRequest = Message<"pscope.v1.StopsRequest"> & {
  * Use `create(StopsRequestSchema)` to create a new message.
  */
 export const StopsRequestSchema: GenMessage<StopsRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 12);
+  messageDesc(file_pscope_v1_scope, 13);
 
 /**
  * @generated from message pscope.v1.StopsResponse
@@ -533,7 +580,7 @@ export type StopsResponse = Message<"pscope.v1.StopsResponse"> & {
  * Use `create(StopsResponseSchema)` to create a new message.
  */
 export const StopsResponseSchema: GenMessage<StopsResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 13);
+  messageDesc(file_pscope_v1_scope, 14);
 
 /**
  * Stop is one stop-the-world interval.
@@ -582,7 +629,7 @@ export type Stop = Message<"pscope.v1.Stop"> & {
  * Use `create(StopSchema)` to create a new message.
  */
 export const StopSchema: GenMessage<Stop> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 14);
+  messageDesc(file_pscope_v1_scope, 15);
 
 /**
  * StopArrival says when one P came to rest in a stop.
@@ -608,7 +655,7 @@ export type StopArrival = Message<"pscope.v1.StopArrival"> & {
  * Use `create(StopArrivalSchema)` to create a new message.
  */
 export const StopArrivalSchema: GenMessage<StopArrival> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 15);
+  messageDesc(file_pscope_v1_scope, 16);
 
 /**
  * @generated from message pscope.v1.WatchRequest
@@ -646,7 +693,7 @@ export type WatchRequest = Message<"pscope.v1.WatchRequest"> & {
  * Use `create(WatchRequestSchema)` to create a new message.
  */
 export const WatchRequestSchema: GenMessage<WatchRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 16);
+  messageDesc(file_pscope_v1_scope, 17);
 
 /**
  * @generated from message pscope.v1.WatchResponse
@@ -689,7 +736,7 @@ export type WatchResponse = Message<"pscope.v1.WatchResponse"> & {
  * Use `create(WatchResponseSchema)` to create a new message.
  */
 export const WatchResponseSchema: GenMessage<WatchResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 17);
+  messageDesc(file_pscope_v1_scope, 18);
 
 /**
  * TargetUpdate is the news of one target.
@@ -737,7 +784,7 @@ export type TargetUpdate = Message<"pscope.v1.TargetUpdate"> & {
  * Use `create(TargetUpdateSchema)` to create a new message.
  */
 export const TargetUpdateSchema: GenMessage<TargetUpdate> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 18);
+  messageDesc(file_pscope_v1_scope, 19);
 
 /**
  * PNow is the present state of one P, with its totals so that a reader can take rates without a history.
@@ -797,7 +844,7 @@ export type PNow = Message<"pscope.v1.PNow"> & {
  * Use `create(PNowSchema)` to create a new message.
  */
 export const PNowSchema: GenMessage<PNow> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 19);
+  messageDesc(file_pscope_v1_scope, 20);
 
 /**
  * TransitionBatch holds up to 16 transitions of one P in columns of equal length, flushed when full or after 200 ms.
@@ -849,7 +896,7 @@ export type TransitionBatch = Message<"pscope.v1.TransitionBatch"> & {
  * Use `create(TransitionBatchSchema)` to create a new message.
  */
 export const TransitionBatchSchema: GenMessage<TransitionBatch> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 20);
+  messageDesc(file_pscope_v1_scope, 21);
 
 /**
  * @generated from message pscope.v1.DiagnoseRequest
@@ -883,7 +930,7 @@ export type DiagnoseRequest = Message<"pscope.v1.DiagnoseRequest"> & {
  * Use `create(DiagnoseRequestSchema)` to create a new message.
  */
 export const DiagnoseRequestSchema: GenMessage<DiagnoseRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 21);
+  messageDesc(file_pscope_v1_scope, 22);
 
 /**
  * @generated from message pscope.v1.DiagnoseResponse
@@ -905,7 +952,7 @@ export type DiagnoseResponse = Message<"pscope.v1.DiagnoseResponse"> & {
  * Use `create(DiagnoseResponseSchema)` to create a new message.
  */
 export const DiagnoseResponseSchema: GenMessage<DiagnoseResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 22);
+  messageDesc(file_pscope_v1_scope, 23);
 
 /**
  * Finding is one thing worth knowing about a target, with evidence and advice.
@@ -972,7 +1019,7 @@ export type Finding = Message<"pscope.v1.Finding"> & {
  * Use `create(FindingSchema)` to create a new message.
  */
 export const FindingSchema: GenMessage<Finding> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 23);
+  messageDesc(file_pscope_v1_scope, 24);
 
 /**
  * BlockedThread is one thread with the time it spent in each thread state within the range asked for.
@@ -1025,7 +1072,7 @@ export type BlockedThread = Message<"pscope.v1.BlockedThread"> & {
  * Use `create(BlockedThreadSchema)` to create a new message.
  */
 export const BlockedThreadSchema: GenMessage<BlockedThread> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 24);
+  messageDesc(file_pscope_v1_scope, 25);
 
 /**
  * @generated from message pscope.v1.CaptureRequest
@@ -1049,7 +1096,7 @@ export type CaptureRequest = Message<"pscope.v1.CaptureRequest"> & {
  * Use `create(CaptureRequestSchema)` to create a new message.
  */
 export const CaptureRequestSchema: GenMessage<CaptureRequest> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 25);
+  messageDesc(file_pscope_v1_scope, 26);
 
 /**
  * @generated from message pscope.v1.CaptureResponse
@@ -1081,7 +1128,7 @@ export type CaptureResponse = Message<"pscope.v1.CaptureResponse"> & {
  * Use `create(CaptureResponseSchema)` to create a new message.
  */
 export const CaptureResponseSchema: GenMessage<CaptureResponse> = /*@__PURE__*/
-  messageDesc(file_pscope_v1_scope, 26);
+  messageDesc(file_pscope_v1_scope, 27);
 
 /**
  * PState is what a P is doing; exactly one at a time.
