@@ -12,9 +12,11 @@ import (
 
 func pbState(s pstate.State) pb.PState             { return pb.PState(s) + 1 }
 func pbThread(s pstate.ThreadState) pb.ThreadState { return pb.ThreadState(s) + 1 }
-func pbKey(k pstate.Key) *pb.TargetKey             { return &pb.TargetKey{Pid: k.PID, StartTime: k.StartTime} }
-func isClear(t *pstate.Target) bool                { return t.Started.IsZero() }
-func nanos[D ~int64](d D) uint64                   { return uint64(max(0, d)) }
+func pbKey(k pstate.Key) *pb.TargetKey {
+	return &pb.TargetKey{Pid: k.PID, StartTime: k.StartTime, Runtime: k.Runtime}
+}
+func isClear(t *pstate.Target) bool { return t.Started.IsZero() }
+func nanos[D ~int64](d D) uint64    { return uint64(max(0, d)) }
 
 const mergedInterval, mergedTransition = 1 << 8, 1 << 12
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"time"
@@ -58,13 +59,7 @@ func (r *registry) refresh(now time.Time) []known {
 		all = append(all, t)
 	}
 	slices.SortFunc(all, func(a, b known) int {
-		if a.PID != b.PID {
-			return int(a.PID) - int(b.PID)
-		}
-		if a.StartTime < b.StartTime {
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.StartTime, b.StartTime), cmp.Compare(a.Runtime, b.Runtime))
 	})
 	return all
 }

@@ -24,7 +24,7 @@ type Matcher struct {
 func NewMatcher(sel *pb.Selector) (*Matcher, error) {
 	m := &Matcher{pids: sel.GetPids(), ps: sel.GetPs()}
 	for _, k := range sel.GetTargets() {
-		m.keys = append(m.keys, pstate.Key{PID: k.GetPid(), StartTime: k.GetStartTime()})
+		m.keys = append(m.keys, pstate.Key{PID: k.GetPid(), StartTime: k.GetStartTime(), Runtime: k.GetRuntime()})
 	}
 	for _, f := range []struct {
 		name, expr string

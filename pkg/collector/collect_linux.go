@@ -361,7 +361,9 @@ func (c *collect) Targets() []pstate.Target {
 	for _, t := range c.refused {
 		out = append(out, t)
 	}
-	slices.SortFunc(out, func(a, b pstate.Target) int { return cmp.Compare(a.PID, b.PID) })
+	slices.SortFunc(out, func(a, b pstate.Target) int {
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.Runtime, b.Runtime))
+	})
 	return out
 }
 

@@ -38,15 +38,21 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 			continue
 		}
 		f.check(ctx, pid)
+		f.checkLibraries(ctx, pid)
 		// Each is let go at once: many at a time would take as many descriptors.
 		c.mu.Lock()
-		observed := make([]*observed, 0, 1)
+		var runtimes []*observed
 		for _, seen := range c.observed {
-			observed = append(observed, seen)
+			runtimes = append(runtimes, seen)
 		}
 		c.mu.Unlock()
-		for _, seen := range observed {
-			found = append(found, prospect(seen, as))
+		slices.SortFunc(runtimes, func(a, b *observed) int { return cmp.Compare(a.libraryStart(), b.libraryStart()) })
+		for i, seen := range runtimes {
+			p := prospect(seen, as)
+			if i > 0 && p.Source == pstate.SourceEBPF {
+				p.Source, p.Reason = pstate.SourceSnapshot, severalRuntimes(runtimes[0].info.Runtime)
+			}
+			found = append(found, p)
 			c.forget(seen)
 		}
 	}
@@ -56,13 +62,21 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		found = append(found, Prospect{Target: t, Fix: f.fixes[key]})
 	}
 	c.mu.Unlock()
-	slices.SortFunc(found, func(a, b Prospect) int { return cmp.Compare(a.PID, b.PID) })
+	slices.SortFunc(found, func(a, b Prospect) int { return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.Runtime, b.Runtime)) })
 	c.info.mu.Lock()
 	defer c.info.mu.Unlock()
 	if l, ok := c.info.hidden.lack(mayTrace()); ok {
 		lacks = append(lacks, l)
 	}
 	return found, lacks, len(c.info.hidden)
+}
+
+// libraryStart puts the runtimes of a process in the order in which the finder meets them: its program's own first.
+func (o *observed) libraryStart() uint64 {
+	if o.library == nil {
+		return 0
+	}
+	return o.library.Start
 }
 
 // prospect is what an agent like as would make of a process of which a snapshot can be taken.

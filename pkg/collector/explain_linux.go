@@ -328,6 +328,14 @@ func fixForRefused(err error) string {
 		return "build the program with its symbol table (without -ldflags=-s)"
 	case goruntime.ReasonArch:
 		return "only amd64 and arm64 programs can be observed"
+	case goruntime.ReasonObfuscated:
+		return "build the program without garble"
+	case goruntime.ReasonPacked:
+		return "if it is a Go program, run it unpacked (upx -d FILE), or strip it instead of packing it (-ldflags='-s -w')"
+	case goruntime.ReasonForked:
+		return "nothing needs to be done: a program that it executes is observed"
+	case goruntime.ReasonOtherGo:
+		return "build the program with 'go build' of a Go release"
 	case goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege:
 		return lack.GivePrivileges()
 	}

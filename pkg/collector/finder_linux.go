@@ -27,6 +27,7 @@ type finder struct {
 	starting map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
 	binaries map[fileID]*inspected
 	fixes    map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
+	libs     libraries
 
 	starts starts
 }
@@ -77,6 +78,8 @@ func (f *finder) run(ctx context.Context) {
 			if f.starts.again[s.target.PID] {
 				delete(f.starts.again, s.target.PID)
 				f.checkAgain(ctx, s.target.PID)
+			} else {
+				f.checkLibraries(ctx, s.target.PID)
 			}
 		case <-f.behind:
 			all = true
@@ -139,6 +142,7 @@ func (f *finder) scan(ctx context.Context, all bool) {
 	for pid := range f.known {
 		if !alive[pid] {
 			delete(f.known, pid)
+			f.libs.forget(pid)
 			f.drop(pid, 0)
 		}
 	}
@@ -149,10 +153,10 @@ func (f *finder) scan(ctx context.Context, all bool) {
 		}
 	}
 	for _, pid := range pids {
-		if _, ok := f.known[pid]; ok && !all {
-			continue
+		if _, ok := f.known[pid]; !ok || all {
+			f.check(ctx, pid)
 		}
-		f.check(ctx, pid)
+		f.checkLibraries(ctx, pid)
 	}
 }
 
@@ -162,15 +166,16 @@ func (f *finder) unchanged(pid int32) bool {
 	if !ok {
 		return true
 	}
-	f.c.mu.Lock()
-	o := f.c.observed[pstate.Key{PID: pid, StartTime: id.startTime}]
-	f.c.mu.Unlock()
-	if o == nil {
-		return false
+	runtimes := f.c.runtimesOf(pid, id.startTime)
+	for _, o := range runtimes {
+		o.mu.Lock()
+		same := !o.closed && o.proc.Alive() == nil
+		o.mu.Unlock()
+		if !same {
+			return false
+		}
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return !o.closed && o.proc.Alive() == nil
+	return len(runtimes) > 0
 }
 
 // drop forgets what was said of a pid by processes other than the one with this start time.
@@ -201,6 +206,8 @@ func (f *finder) checkAgain(ctx context.Context, pid int32) {
 		delete(f.known, pid)
 	}
 	f.check(ctx, pid)
+	f.libs.lookAgain(pid)
+	f.checkLibraries(ctx, pid)
 }
 
 // check looks at one process and starts or ends its observation.
@@ -266,13 +273,22 @@ func (f *finder) leave(key pstate.Key, again bool) {
 	c := f.c
 	c.mu.Lock()
 	o := c.observed[key]
-	if !again {
-		delete(c.refused, key)
+	for k := range c.refused {
+		if !again && k.PID == key.PID && k.StartTime == key.StartTime {
+			delete(c.refused, k)
+		}
 	}
 	c.mu.Unlock()
-	if o != nil {
+	if again {
+		if o != nil {
+			c.forget(o)
+		}
+		return
+	}
+	for _, o := range c.runtimesOf(key.PID, key.StartTime) {
 		c.forget(o)
 	}
+	f.libs.forget(key.PID)
 }
 
 func (f *finder) refuse(t pstate.Target, err error) {

@@ -225,7 +225,7 @@ const migrationGaps = len(kern.ScopeP_startCounts{}.Gaps)
 
 // watchMigrations begins tier 2, if it is asked for and can be.
 func (o *observed) watchMigrations() {
-	if o.c.kernel != nil && o.c.o.Migrations {
+	if o.kernel() != nil && o.c.o.Migrations {
 		o.watchMigrationsAt(o.bin.StartedProbe())
 	}
 }

@@ -22,6 +22,10 @@ type observed struct {
 	info pstate.Target
 	bin  *goruntime.Binary
 	proc *goruntime.Process
+	// library is what the runtime came in; nil: it is the program's own.
+	library *goruntime.Mapped
+	// only says why the target is observed by snapshots alone although there is a kernel side; empty: it is not.
+	only string
 
 	index  uint32            // in the table of targets; 0 without eBPF
 	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
@@ -104,10 +108,10 @@ func (w *wide) see(v uint32) {
 	w.low = v
 }
 
-// observe starts the observation of a process whose binary is understood.
-func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observed, err error) {
+// observe starts the observation of a process whose binary is understood: of the runtime in its program or, where one is named, in a library it has loaded.
+func (c *collect) observe(info pstate.Target, bin *goruntime.Binary, library *goruntime.Mapped) (o *observed, err error) {
 	o = &observed{
-		c: c, info: info, bin: bin, globalRunq: -1,
+		c: c, info: info, bin: bin, library: library, only: c.onlySnapshots(info.Key), globalRunq: -1,
 		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
 		gone:  make(chan struct{}),
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: newLags(),
@@ -121,14 +125,14 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 		}
 		o.watchMigrations()
 	}()
-	if o.proc, err = goruntime.OpenProcess(int(info.PID), bin); err != nil {
+	if o.proc, err = o.open(); err != nil {
 		return o, err
 	}
 	if err = o.proc.Validate(); err != nil {
 		return o, err
 	}
 	o.info.Source, o.info.Layout = pstate.SourceSnapshot, bin.LayoutSource
-	if c.kernel == nil {
+	if o.kernel() == nil {
 		o.shared = &kern.ScopeTarget{Tgid: uint32(info.PID)}
 	} else if err = o.claim(); err != nil {
 		return o, err
@@ -139,8 +143,10 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	if err = o.grow(); err != nil {
 		return o, err
 	}
-	if c.kernel == nil {
-		o.info.Reason = c.info.snapshotReason()
+	if o.kernel() == nil {
+		if o.info.Reason = o.only; o.only == "" {
+			o.info.Reason = c.info.snapshotReason()
+		}
 		return o, nil
 	}
 	o.info.Source = pstate.SourceEBPF
@@ -168,6 +174,22 @@ func (c *collect) observe(info pstate.Target, bin *goruntime.Binary) (o *observe
 	return o, nil
 }
 
+// open opens the process.
+func (o *observed) open() (*goruntime.Process, error) {
+	if o.library != nil {
+		return goruntime.OpenLibrary(int(o.info.PID), o.bin, *o.library)
+	}
+	return goruntime.OpenProcess(int(o.info.PID), o.bin)
+}
+
+// kernel is the kernel side that observes the target; nil where there is none, or not for this target.
+func (o *observed) kernel() *kernelSide {
+	if o.only != "" {
+		return nil
+	}
+	return o.c.kernel
+}
+
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
 	k := o.c.kernel
@@ -182,8 +204,8 @@ func (o *observed) claim() (err error) {
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless, because an m found
 	// this way must name the thread.
 	tlsG := int32(-8)
-	if o.bin.TLSGKnown {
-		tlsG = int32(o.bin.TLSG)
+	if off, ok := o.proc.TLSG(); ok {
+		tlsG = int32(off)
 	}
 	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
 	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*int32(kern.ScopeReachM_SCHED_WORDS)))
@@ -234,7 +256,7 @@ func (o *observed) grow() error {
 		}
 		p := &observedP{id: int32(i), runqDepth: -1}
 		slot := 0
-		if k := o.c.kernel; k != nil {
+		if k := o.kernel(); k != nil {
 			if i%chunkPs == 0 {
 				chunk, err := k.takeChunk()
 				if err != nil {
@@ -256,7 +278,7 @@ func (o *observed) grow() error {
 		}
 		p.lastEnd, p.firstSeen = now, o.c.clock.unix(now)
 		o.ps = append(o.ps, p)
-		if o.c.kernel == nil {
+		if o.kernel() == nil {
 			continue
 		}
 		if i%chunkPs == 0 {

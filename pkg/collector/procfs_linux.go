@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -24,6 +23,7 @@ type procStat struct {
 	flags     uint64
 	startTime uint64        // clock ticks since boot
 	cpu       time.Duration // user and system time of all threads, in steps of 10 ms
+	size      uint64        // of its address space, in bytes
 }
 
 // userHz is the unit of times in /proc: USER_HZ, 100 on every architecture that Go runs on.
@@ -56,11 +56,13 @@ func parseStat(b []byte) (procStat, error) {
 			system, ok = parseUint(f)
 		case 19:
 			s.startTime, ok = parseUint(f)
+		case 20:
+			s.size, ok = parseUint(f)
 		}
 		if !ok {
 			return procStat{}, errStat
 		}
-		if n++; n == 20 {
+		if n++; n == 21 {
 			s.cpu = time.Duration(user+system) * (time.Second / userHz)
 			return s, nil
 		}
@@ -236,39 +238,4 @@ func startedAt(startTime uint64) time.Time {
 		return time.Time{}
 	}
 	return time.Now().Add(-time.Duration(up * float64(time.Second))).Add(time.Duration(startTime) * clockTick).Truncate(clockTick)
-}
-
-var (
-	// A container id is 64 hexadecimal digits, alone or as runtime-<id>.scope (the systemd cgroup driver).
-	containerID = regexp.MustCompile(`(?:^|[/-])([0-9a-f]{64})(?:\.scope)?(?:/|$)`)
-	// A pod's uid stands after "pod" with dashes or, under the systemd driver, underscores.
-	podUID = regexp.MustCompile(`pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12})`)
-)
-
-// parseCgroup takes the cgroup path from /proc/<pid>/cgroup (cgroup v2's line, else the longest of v1), and from it the container's id, cut
-// to the twelve digits that tools show, and the pod's uid.
-func parseCgroup(file string) (path, container, pod string) {
-	for line := range strings.Lines(file) {
-		parts := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		if parts[0] == "0" && parts[2] != "/" {
-			path = parts[2]
-			break
-		}
-		if len(parts[2]) > len(path) {
-			path = parts[2]
-		}
-	}
-	if path == "/" {
-		path = ""
-	}
-	if m := containerID.FindStringSubmatch(path); m != nil {
-		container = m[1][:12]
-	}
-	if m := podUID.FindStringSubmatch(path); m != nil {
-		pod = strings.ReplaceAll(m[1], "_", "-")
-	}
-	return cleantext.Name(path, cleantext.MaxPath), container, pod
 }

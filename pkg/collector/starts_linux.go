@@ -74,7 +74,7 @@ func (c *collect) begin(ctx context.Context, s *beginning) {
 			s.err = ctx.Err()
 			return
 		}
-		s.observed, s.err = c.observe(s.target, s.bin)
+		s.observed, s.err = c.observe(s.target, s.bin, nil)
 		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) || errors.Is(s.err, errRoom) {
 			return
 		}

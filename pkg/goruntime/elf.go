@@ -28,9 +28,58 @@ type image struct {
 	f    *elf.File
 	le   binary.ByteOrder
 	arch string
+
+	tlsSlotUsed uint64 // slot of the global offset table that tlsSlot was asked for last and that the loader fills
 }
 
-// openImage parses the headers. debug/elf guards its own allocations, but not the number of sections, which is checked first.
+// openELF parses the headers of a file of any class and architecture. debug/elf guards its own allocations, but not the number of sections, which is checked
+// first. Sections are a linker's: the kernel runs a program without. Where they are broken, they are left out, also of what is then to be read in place of r.
+func openELF(r io.ReaderAt) (*elf.File, io.ReaderAt, error) {
+	var h [64]byte
+	if n, _ := r.ReadAt(h[:], 0); n < 52 || string(h[:4]) != elf.ELFMAG {
+		return nil, nil, errors.New("no ELF file")
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if elf.Data(h[elf.EI_DATA]) == elf.ELFDATA2MSB {
+		order = binary.BigEndian
+	}
+	// Where the header of each class has the place of the sections, the number of segments, and that of sections with the one of their names.
+	shoff, shoffSize, phnum, shnum := 40, 8, 56, 60
+	if elf.Class(h[elf.EI_CLASS]) == elf.ELFCLASS32 {
+		shoff, shoffSize, phnum, shnum = 32, 4, 44, 48
+	}
+	if n := order.Uint16(h[phnum:]); n > maxSegments {
+		return nil, nil, fmt.Errorf("it has %d segments", n)
+	}
+	// No sections, but a place for them: the true number is the size of section 0 then (ELF's escape for more than 65279), which no Go linker needs.
+	if n := order.Uint16(h[shnum:]); n > 0 && n <= maxSections {
+		if f, err := elf.NewFile(r); err == nil {
+			return f, r, nil
+		}
+	}
+	clear(h[shoff : shoff+shoffSize])
+	clear(h[shnum : shnum+4])
+	r = &overlaid{r, h[:shnum+4]}
+	f, err := elf.NewFile(r)
+	return f, r, err
+}
+
+// overlaid is a file with another beginning.
+type overlaid struct {
+	io.ReaderAt
+	head []byte
+}
+
+// ReadAt implements io.ReaderAt.
+func (o *overlaid) ReadAt(b []byte, off int64) (int, error) {
+	n, err := o.ReaderAt.ReadAt(b, off)
+	if off >= 0 && off < int64(len(o.head)) {
+		copy(b[:n], o.head[off:])
+	}
+	return n, err
+}
+
+// openImage parses the headers of a program that may be observed.
 func openImage(r io.ReaderAt) (*image, error) {
 	var h [64]byte
 	if n, err := r.ReadAt(h[:], 0); n < len(h) {
@@ -55,16 +104,7 @@ func openImage(r io.ReaderAt) (*image, error) {
 	default:
 		return nil, refuse(ReasonArch, nil, "only amd64 and arm64 programs can be observed, this one is for %s", m)
 	}
-	if shnum := le.Uint16(h[60:]); shnum > maxSections {
-		return nil, refuse(ReasonMalformed, nil, "the program has %d sections", shnum)
-	} else if shoff := le.Uint64(h[40:]); shnum == 0 && shoff != 0 {
-		// The true number is the size of section 0 then (ELF's escape for more than 65279 sections), which no Go linker needs.
-		return nil, refuse(ReasonMalformed, nil, "the program hides its number of sections")
-	}
-	if phnum := le.Uint16(h[56:]); phnum > maxSegments {
-		return nil, refuse(ReasonMalformed, nil, "the program has %d segments", phnum)
-	}
-	f, err := elf.NewFile(r)
+	f, r, err := openELF(r)
 	if err != nil {
 		return nil, refuse(ReasonMalformed, err, "the program's ELF headers are broken")
 	}
@@ -176,4 +216,14 @@ func (im *image) textRange() (text [2]uint64) {
 		text[1] = max(text[1], p.Vaddr+p.Memsz)
 	}
 	return text
+}
+
+// segments lists what of the file is mapped.
+func (im *image) segments() (list []elf.ProgHeader) {
+	for _, p := range im.f.Progs {
+		if p.Type == elf.PT_LOAD {
+			list = append(list, p.ProgHeader)
+		}
+	}
+	return list
 }

@@ -7,17 +7,21 @@ type Reason string
 
 // The reasons for which a binary is refused.
 const (
-	ReasonNotGo       Reason = "not_go"        // no Go build information: not Go, or packed
+	ReasonNotGo       Reason = "not_go"        // nothing in the file is of Go
 	ReasonGoTooOld    Reason = "go_too_old"    // before Go 1.21
 	ReasonGoUnknown   Reason = "go_unknown"    // newer than the table (or a modified runtime), without DWARF to tell the layout, and the search of its code failed
 	ReasonArch        Reason = "arch"          // neither amd64 nor arm64
 	ReasonMalformed   Reason = "malformed_elf" // not an ELF executable, or one that contradicts itself
 	ReasonNoVariables Reason = "no_variables"  // the runtime's variables could not be located
 	ReasonUnreadable  Reason = "unreadable"    // the file could not be read
+	ReasonObfuscated  Reason = "obfuscated"    // garble, or what does as it does, has scrambled what the runtime's structures are found by
+	ReasonPacked      Reason = "packed"        // UPX hides what is inside
+	ReasonOtherGo     Reason = "other_runtime" // Go, but built with gccgo or TinyGo, whose runtimes have no Ps, or others
 )
 
 // The reasons for which a process is refused, or a reading of it failed.
 const (
+	ReasonForked      Reason = "forked"       // a copy of a Go process by fork without exec, to which the runtime's threads did not come along
 	ReasonExited      Reason = "exited"       // the process is gone, or its pid belongs to another one by now
 	ReasonExeced      Reason = "execed"       // the process runs another program image than the one inspected
 	ReasonNoPrivilege Reason = "no_privilege" // the kernel does not let us read the target

@@ -1,12 +1,10 @@
 package goruntime
 
 import (
-	"debug/buildinfo"
 	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -30,6 +28,9 @@ type Binary struct {
 	// TPIDR_EL0 on arm64. Valid only if TLSGKnown.
 	TLSG      int64
 	TLSGKnown bool
+	// TLSGSlot is the link-time address of the word in which the dynamic loader leaves that offset; 0 if there is none. It is what counts for a shared
+	// library, whose place in a thread's memory nobody knows before it is loaded: see [Process.TLSG].
+	TLSGSlot uint64
 	// GRegister says that G is kept in a register (x28) and nowhere else: arm64 programs without cgo never store it
 	// (runtime/tls_arm64.s, save_g returns early unless iscgo).
 	GRegister bool
@@ -40,10 +41,12 @@ type Binary struct {
 	// GCWorkers is the link-time range of code that starts the GC's mark workers; a goroutine whose gopc lies in it is one. Both are 0 if unknown.
 	GCWorkers [2]uint64
 
-	found  *search   // what the search for the layout found besides it, while the program is inspected
-	text   [2]uint64 // link-time range of executable code
-	entry  uint64    // link-time address of the entry point
-	checks []check   // what a process that runs this program has in its memory
+	found *search   // what the search for the layout found besides it, while the program is inspected
+	text  [2]uint64 // link-time range of executable code
+	entry uint64    // link-time address of the entry point
+
+	segments []elf.ProgHeader // what of the file is mapped
+	checks   []check          // what a process that runs this program has in its memory
 }
 
 // check is a piece of the file's read-only contents at a link-time address.
@@ -112,9 +115,9 @@ func Inspect(r io.ReaderAt) (b *Binary, err error) {
 func inspect(r io.ReaderAt) (*Binary, error) {
 	im, err := openImage(r)
 	if err != nil {
-		return nil, err
+		return nil, notGoAfterAll(r, err)
 	}
-	info, err := readBuildInfo(r)
+	info, err := readVersion(im)
 	if err != nil {
 		return nil, err
 	}
@@ -126,13 +129,16 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 		BuildID:   im.buildID(),
 		text:      im.textRange(),
 		entry:     im.f.Entry,
+		segments:  im.segments(),
 		checks:    im.checks(),
 	}
 	version, ok := parseGoVersion(b.GoVersion)
 	switch {
-	case !ok:
+	case !ok && im.scrambled():
+		return nil, refuse(ReasonObfuscated, nil, "the program was obfuscated, as garble does it: its Go version is removed and its table of functions scrambled, by which the runtime's structures are found")
+	case !ok && info.GoVersion != "":
 		return nil, refuse(ReasonGoUnknown, nil, "the program names an unknown Go version, %.40q", b.GoVersion)
-	case version.minor < OldestMinor:
+	case ok && version.minor < OldestMinor:
 		return nil, refuse(ReasonGoTooOld, nil, "the program was built with %.40s; Go 1.%d or later is needed", b.GoVersion, OldestMinor)
 	}
 
@@ -155,19 +161,6 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 // gcWorkerStarter has the go statement that starts the GC's mark workers (runtime/mgc.go). The goroutine is told by it rather than by the function it
 // runs, which has been a closure since Go 1.23.
 const gcWorkerStarter = "runtime.gcBgMarkStartWorkers"
-
-// readBuildInfo reads the version and module information every Go linker since 1.18 leaves in a program, stripped or not.
-func readBuildInfo(r io.ReaderAt) (*buildinfo.BuildInfo, error) {
-	info, err := buildinfo.Read(r)
-	if err == nil {
-		return info, nil
-	}
-	var head [4096]byte
-	if n, _ := r.ReadAt(head[:], 0); strings.Contains(string(head[:n]), "UPX!") {
-		return nil, refuse(ReasonNotGo, nil, "the program is packed with UPX, which hides what is inside")
-	}
-	return nil, refuse(ReasonNotGo, err, "the program carries no Go build information")
-}
 
 // locate finds variables and functions: by the symbol table, or in a stripped program by the table of functions and by what they refer to.
 func (b *Binary) locate(im *image) (map[string]symbol, error) {
@@ -268,7 +261,10 @@ func (b *Binary) findLayout(im *image, version goVersion) error {
 		b.Layout, b.LayoutSource = *l, pstate.LayoutDWARF
 		return nil
 	}
-	l, problem := tableLayout(version, im.arch)
+	l, problem := (*Layout)(nil), "the program does not say which Go it was built with"
+	if b.GoVersion != "" {
+		l, problem = tableLayout(version, im.arch)
+	}
 	if l != nil {
 		b.Layout, b.LayoutSource = *l, pstate.LayoutTable
 		return nil

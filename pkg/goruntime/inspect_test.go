@@ -274,10 +274,10 @@ func TestRefusals(t *testing.T) {
 		data   []byte
 		reason Reason
 	}{
-		"empty":        {nil, ReasonMalformed},
-		"text":         {[]byte(strings.Repeat("not a program ", 20)), ReasonMalformed},
-		"truncated":    {data[:4096], ReasonMalformed},
-		"headers only": {data[:64], ReasonMalformed},
+		"empty":        {nil, ReasonNotGo},
+		"text":         {[]byte(strings.Repeat("not a program ", 20)), ReasonNotGo},
+		"truncated":    {data[:4096], ReasonGoUnknown},
+		"headers only": {data[:64], ReasonNotGo},
 		"C":            {self, ReasonNotGo},
 		"old":          {with("go1.18"), ReasonGoTooOld},
 		"arm":          {setMachine(elf.EM_ARM), ReasonArch},

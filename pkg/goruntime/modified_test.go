@@ -2,6 +2,7 @@ package goruntime
 
 import (
 	"bytes"
+	"debug/buildinfo"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -163,7 +164,7 @@ func buildVersionOf(t testing.TB, exe string) string {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	info, err := readBuildInfo(f)
+	info, err := buildinfo.Read(f)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ const (
 	pcMagic    = 0xfffffff1 // internal/abi, Go120PCLnTabMagic; Go 1.27 has it still
 	maxFuncs   = 1 << 24
 	maxPcTable = 1 << 32
+	maxTables  = 8 // what looks like a table is tried so many times: for each, all of the program's data is looked through
 )
 
 // openFuncTable finds the table, and the module data that points at it.
@@ -39,15 +40,19 @@ func openFuncTable(im *image) (*funcTable, error) {
 		}
 	}
 	var found *funcTable
+	tried := 0
 	im.scan(func(p *elf.Prog) bool { return true }, func(addr uint64, word uint64) bool {
 		if uint32(word) != pcMagic {
 			return true
 		}
-		if t := im.funcTableAt(addr); t != nil && t.findText() == nil {
-			found = t
-			return false
+		if t := im.funcTableAt(addr); t != nil {
+			if t.findText() == nil {
+				found = t
+				return false
+			}
+			tried++
 		}
-		return true
+		return tried < maxTables
 	})
 	if found == nil {
 		return nil, errors.New("there is none in the format of Go 1.20 to 1.27")
@@ -326,8 +331,12 @@ func (t *funcTable) hasFuncName(name string) bool {
 	if !ok {
 		return false
 	}
+	return containsName(io.NewSectionReader(t.im.r, int64(off), int64(t.cutab-t.funcnames)), name)
+}
+
+// containsName reports whether a table of names, which end with a zero each, has one.
+func containsName(r io.Reader, name string) bool {
 	pattern := append([]byte{0}, append([]byte(name), 0)...)
-	r := io.NewSectionReader(t.im.r, int64(off), int64(t.cutab-t.funcnames))
 	buf := make([]byte, 256<<10)
 	for keep := 0; ; {
 		n, err := io.ReadFull(r, buf[keep:])

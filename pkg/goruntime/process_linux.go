@@ -21,8 +21,10 @@ type Process struct {
 	bias      uint64
 	startTime uint64
 	exe       fileID
-	pidfd     int    // -1 on kernels before 5.3, where the start time is compared instead
-	canary    uint64 // address of bytes on the initial stack, which an exec replaces
+	entry     uint64  // run-time address of the executable's entry point
+	library   *Mapped // the shared library of which bin is the file; nil: it is the executable
+	pidfd     int     // -1 on kernels before 5.3, where the start time is compared instead
+	canary    uint64  // address of bytes on the initial stack, which an exec replaces
 
 	reader
 	tids tidMap
@@ -37,7 +39,16 @@ type fileID struct {
 // runs it. The caller needs ptrace access (the same user, or CAP_SYS_PTRACE). Close it after use. Errors are [*RefusedError]; a process in the middle
 // of an exec gives [ErrNotStarted]: try again.
 func OpenProcess(pid int, b *Binary) (*Process, error) {
-	p := &Process{pid: pid, bin: b, pidfd: -1}
+	return openProcess(&Process{pid: pid, bin: b, pidfd: -1})
+}
+
+// OpenLibrary opens a process that has loaded a Go shared library of which b is the file, as MappedFiles found it. What it returns is about the runtime in that
+// library alone; it is otherwise like that of [OpenProcess].
+func OpenLibrary(pid int, b *Binary, library Mapped) (*Process, error) {
+	return openProcess(&Process{pid: pid, bin: b, pidfd: -1, library: &library})
+}
+
+func openProcess(p *Process) (*Process, error) {
 	if err := p.open(); err != nil {
 		p.Close()
 		return nil, err
@@ -64,13 +75,24 @@ func (p *Process) open() error {
 	if err != nil {
 		return p.explain(err)
 	}
+	p.entry, p.canary = entry, random
+	if p.library != nil {
+		if p.bias, err = p.library.bias(p.bin); err != nil {
+			return err
+		}
+		return p.openImage()
+	}
 	// The kernel passes the run-time address of the entry point (fs/binfmt_elf.c, create_elf_tables); /proc/<pid>/maps would say the same but names
 	// files by device numbers that overlayfs and btrfs do not keep to.
 	p.bias = entry - p.bin.entry
-	p.canary = random
 	if !p.bin.PIE && p.bias != 0 || p.bias%4096 != 0 {
 		return refuse(ReasonExeced, nil, "process %d runs another program than the one inspected", p.pid)
 	}
+	return p.openImage()
+}
+
+// openImage makes sure that the program lies where it is taken to lie.
+func (p *Process) openImage() error {
 	if err := p.verifyImage(); err != nil {
 		return err
 	}
@@ -138,7 +160,7 @@ func (p *Process) Alive() error {
 	if err != nil {
 		return p.explain(err)
 	}
-	if id != p.exe || entry-p.bin.entry != p.bias || random != p.canary {
+	if id != p.exe || entry != p.entry || random != p.canary {
 		return ErrExeced
 	}
 	return nil
@@ -180,12 +202,19 @@ func (p *Process) ReadMemory(addr uint64, b []byte) error {
 	return p.explain(err)
 }
 
-// OpenExecutable opens the file the process runs, for probes: a uprobe belongs to a file and an offset in it, and in any other file than the one
+// OpenExecutable opens the file in which the runtime's code lies, for probes: the program that the process runs, or the library it has loaded: a uprobe belongs to a file and an offset in it, and in any other file than the one
 // inspected that offset may lie in the middle of an instruction, where a breakpoint breaks the program. The path /proc/<pid>/exe is no such
 // promise, because the process may execute another program between any two steps; the file that is returned has been checked, the path must not be
 // used again. The caller closes it.
 func (p *Process) OpenExecutable() (*os.File, error) {
-	f, err := os.Open("/proc/" + strconv.Itoa(p.pid) + "/exe")
+	path := "/proc/" + strconv.Itoa(p.pid) + "/exe"
+	if p.library != nil {
+		path = p.library.PathFrom("/proc", p.pid)
+	}
+	f, err := os.Open(path)
+	if err != nil && p.library != nil {
+		return nil, refuse(ReasonUnreadable, err, "the library %s of process %d cannot be opened by its path", p.library.Path, p.pid)
+	}
 	if err != nil {
 		return nil, p.explain(err)
 	}
@@ -201,8 +230,11 @@ func (p *Process) checkExecutable(f *os.File) error {
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return p.explain(err)
 	}
-	if (fileID{uint64(st.Dev), st.Ino}) != p.exe {
+	if p.library == nil && (fileID{uint64(st.Dev), st.Ino}) != p.exe {
 		return ErrExeced
+	}
+	if p.library != nil && st.Ino != p.library.Inode {
+		return refuse(ReasonExeced, nil, "the file %s is another one than process %d has loaded", p.library.Path, p.pid)
 	}
 	for _, sites := range [][]ProbeSite{p.bin.Probes, p.bin.HotProbes} {
 		for _, s := range sites {
@@ -254,18 +286,27 @@ func (p *Process) auxv() (entry, random uint64, err error) {
 
 func startTime(pid int) (uint64, error) { return startTimeIn("/proc", pid) }
 
-// startTimeIn reads field 22 of /proc/<pid>/stat. The command name before it may contain anything, blanks and brackets included.
+// startTimeIn reads field 22 of /proc/<pid>/stat.
 func startTimeIn(procRoot string, pid int) (uint64, error) {
-	b, err := os.ReadFile(procRoot + "/" + strconv.Itoa(pid) + "/stat")
+	fields, err := statFields(procRoot, pid)
 	if err != nil {
 		return 0, err
+	}
+	return strconv.ParseUint(fields[19], 10, 64)
+}
+
+// statFields gives the fields of /proc/<pid>/stat from the third on. The command name before them may contain anything, blanks and brackets included.
+func statFields(procRoot string, pid int) ([]string, error) {
+	b, err := os.ReadFile(procRoot + "/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return nil, err
 	}
 	s := string(b)
 	f := strings.Fields(s[strings.LastIndexByte(s, ')')+1:])
 	if len(f) < 20 {
-		return 0, fmt.Errorf("/proc/%d/stat has too few fields", pid)
+		return nil, fmt.Errorf("/proc/%d/stat has too few fields", pid)
 	}
-	return strconv.ParseUint(f[19], 10, 64)
+	return f, nil
 }
 
 // explain turns the error of a system call or of procfs into a RefusedError.

@@ -39,8 +39,10 @@ func (b *Binary) findTLS(im *image, syms map[string]symbol) {
 	}
 	if slot, ok := syms[name]; ok && slot.typ == elf.STT_TLS {
 		b.TLSG, b.TLSGKnown = tlsOffset(b.Arch, block, slot.value)
+		b.TLSGSlot = im.tlsSlotOf(slot.value)
 		return
 	}
+	defer func() { b.TLSGSlot = im.tlsSlotUsed }()
 	for _, fn := range tlsFuncs {
 		s, ok := syms["runtime."+fn]
 		if !ok {
@@ -91,6 +93,7 @@ func (im *image) tlsSlot(block *elf.Prog, got uint64) (off int64, ok bool) {
 		if r.offset == got && r.threadLocal(im.arch) {
 			// The slot is the program's own: the relocation names no symbol, and the addend is the place in the block.
 			relocated = true
+			im.tlsSlotUsed = got
 			if r.info>>32 == 0 && r.addend >= 0 {
 				off, ok = tlsOffset(im.arch, block, uint64(r.addend))
 			}
@@ -106,6 +109,18 @@ func (im *image) tlsSlot(block *elf.Prog, got uint64) (off int64, ok bool) {
 	}
 	off = int64(im.le.Uint64(b[:]))
 	return off, plausibleTLS(off)
+}
+
+// tlsSlotOf finds the slot of the global offset table into which the loader puts the offset of a variable from the thread pointer, by the
+// variable's place in the TLS block; 0 if there is none.
+func (im *image) tlsSlotOf(inBlock uint64) (slot uint64) {
+	im.relocations(func(r relocation) bool {
+		if r.threadLocal(im.arch) && r.info>>32 == 0 && uint64(r.addend) == inBlock {
+			slot = r.offset
+		}
+		return slot == 0
+	})
+	return slot
 }
 
 // plausibleTLS keeps a decoding error from being taken for an offset.

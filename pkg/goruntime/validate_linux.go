@@ -2,6 +2,7 @@ package goruntime
 
 import (
 	"errors"
+	"strconv"
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -87,13 +88,8 @@ func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) err
 	if !started && len(s.Ms) <= 1 {
 		return ErrNotStarted // the first M learns its thread id after schedinit (runtime/proc.go, mstart1 and minit)
 	}
-	// The first thread is never taken off the list (runtime/proc.go, mexit), and its id is the process's.
-	first := false
-	for i := range s.Ms {
-		first = first || int(s.Ms[i].TID) == p.pid
-	}
-	if !first || len(p.known) == 0 {
-		return wrong("the list of its threads lacks the first")
+	if len(p.known) == 0 {
+		return wrong("its list of threads is empty")
 	}
 	threads, strangers := 0, 0
 	for i := range s.Ms {
@@ -106,6 +102,12 @@ func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) err
 			strangers++
 		}
 	}
+	if threads > 0 && strangers == threads && p.forked() {
+		return refuse(ReasonForked, nil, "process %d was forked from a process that runs Go, and has not executed a program since: the runtime's threads stayed behind in its parent", p.pid)
+	}
+	if !p.hasFirst(s) {
+		return wrong("the list of its threads lacks the first")
+	}
 	// A thread may end between the two looks.
 	if threads == 0 || strangers > threads/2 {
 		return wrong("%d of its %d Ms name a thread it does not have", strangers, threads)
@@ -113,10 +115,33 @@ func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) err
 	return nil
 }
 
+// hasFirst says whether the runtime's first M is in its list, from which it is never taken (runtime/proc.go, mexit). It is the process's first thread; where C code
+// started the process, and Go came in a library or an archive, it is a thread that this started (runtime/asm_amd64.s, _rt0_amd64_lib).
+func (p *Process) hasFirst(s *Snapshot) bool {
+	for i := range s.Ms {
+		m := &s.Ms[i]
+		if int(m.TID) == p.pid && p.library == nil || m.ID == 0 && p.bin.Cgo && m.TID != 0 && p.hasThread(m.TID) {
+			return true
+		}
+	}
+	return false
+}
+
+// forked says whether the process has executed nothing since it was forked (PF_FORKNOEXEC in include/linux/sched.h).
+func (p *Process) forked() bool {
+	const forkedNoExec = 0x40
+	fields, err := statFields("/proc", p.pid)
+	if err != nil {
+		return false
+	}
+	flags, err := strconv.ParseUint(fields[6], 10, 64)
+	return err == nil && flags&forkedNoExec != 0
+}
+
 // validateVersion compares runtime.buildVersion with the file's build information.
 func (p *Process) validateVersion() error {
 	addr := p.Addr(p.bin.Vars.BuildVersion)
-	if addr == 0 {
+	if addr == 0 || p.bin.GoVersion == "" {
 		return nil
 	}
 	var header [16]byte

@@ -271,7 +271,11 @@ func sampledShade(q *query.Query, palette frames.Palette, m model.Metric, part i
 
 // laneLabels are the labels of a P's lane; the store's series have the same.
 func laneLabels(t *pscopev1.Target, p int32) data.Labels {
-	return data.Labels{
+	l := data.Labels{
 		"host": t.GetHost(), "process": t.GetProcess(), "process_pid": strconv.Itoa(int(t.GetKey().GetPid())), "p": strconv.Itoa(int(p)),
 	}
+	if name := t.GetKey().GetRuntime(); name != "" {
+		l["runtime"] = name
+	}
+	return l
 }

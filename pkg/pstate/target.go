@@ -5,15 +5,23 @@ import (
 	"time"
 )
 
-// Key identifies a target for as long as it lives and never again: a pid alone is reused by the kernel,
+// Key identifies a target, one Go runtime in one process, for as long as it lives and never again: a pid alone is reused by the kernel,
 // a pid together with its start time is not.
 type Key struct {
 	PID       int32  // thread group id in the agent's PID namespace
 	StartTime uint64 // field 22 of /proc/<pid>/stat, clock ticks since boot
+	// Runtime is empty for the runtime of the process's own program, else the base name of the shared library that the runtime is in; "#2" and so on
+	// follows where a process has loaded several of one name.
+	Runtime string
 }
 
-// String renders the key as "pid@start", the form used in URLs and in the API.
-func (k Key) String() string { return fmt.Sprintf("%d@%d", k.PID, k.StartTime) }
+// String renders the key as "pid@start", that of a runtime in a library as "pid@start/library".
+func (k Key) String() string {
+	if k.Runtime != "" {
+		return fmt.Sprintf("%d@%d/%s", k.PID, k.StartTime, k.Runtime)
+	}
+	return fmt.Sprintf("%d@%d", k.PID, k.StartTime)
+}
 
 // Source says how a target is observed.
 type Source string
@@ -36,7 +44,7 @@ const (
 	LayoutSearch Layout = "search"
 )
 
-// Target describes one Go process as far as it does not change from moment to moment. What the process says of itself (names, paths, arguments,
+// Target describes one Go runtime in one process as far as it does not change from moment to moment. What the process says of itself (names, paths, arguments,
 // versions) is cleaned by pkg/internal/cleantext: UTF-8 of printable characters, bounded in length.
 type Target struct {
 	Key
@@ -55,10 +63,11 @@ type Target struct {
 	Cgroup    string // cgroup path
 }
 
-// Labels gives the labels every series of the target carries, without the host. Unknown ones are left out.
+// Labels gives the labels every series of the target carries, without the host. Unknown ones are left out. A runtime in a library carries its name from the start,
+// also while it is the only one of its process: a label that came later would make other series of the same runtime.
 func (t *Target) Labels() map[string]string {
 	l := map[string]string{"process": t.Process, "process_pid": fmt.Sprint(t.PID)}
-	for k, v := range map[string]string{"container": t.Container, "pod": t.Pod, "namespace": t.Namespace, "cgroup": t.Cgroup} {
+	for k, v := range map[string]string{"container": t.Container, "pod": t.Pod, "namespace": t.Namespace, "cgroup": t.Cgroup, "runtime": t.Runtime} {
 		if v != "" {
 			l[k] = v
 		}

@@ -1,6 +1,7 @@
 package timeline
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -205,13 +206,7 @@ func (s *Store) keys(asked []pstate.Key) []pstate.Key {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b pstate.Key) int {
-		if a.PID != b.PID {
-			return int(a.PID) - int(b.PID)
-		}
-		if a.StartTime < b.StartTime {
-			return -1
-		}
-		return 1
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.StartTime, b.StartTime), cmp.Compare(a.Runtime, b.Runtime))
 	})
 	return keys
 }

@@ -188,5 +188,5 @@ export class LiveHub {
 
 /** What tells targets apart: those of two agents may have the same key. */
 function idOf(agent: number, key: TargetKey | undefined): string {
-  return `${agent}/${key?.pid}@${key?.startTime}`;
+  return `${agent}/${key?.pid}@${key?.startTime}/${key?.runtime}`;
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // specific are the labels that name a series within its process, in the order in which names have them.
-var specific = []string{"p", "cpu", "from", "to", "state", "thread_state", "reason", "band"}
+var specific = []string{"runtime", "p", "cpu", "from", "to", "state", "thread_state", "reason", "band"}
 
 // prefixes are what a name may start with, the shortest first.
 var prefixes = [][]string{nil, {"process"}, {"process", "process_pid"}, {"host", "process"}, {"host", "process", "process_pid"}}

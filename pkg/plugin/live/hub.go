@@ -170,8 +170,13 @@ func (h *Hub) run(ctx context.Context, fd *feed, a *agent.Agent, s *pscopev1.Sel
 }
 
 type targetKey struct {
-	pid   int32
-	start uint64
+	pid     int32
+	start   uint64
+	runtime string
+}
+
+func keyOf(t *pscopev1.Target) targetKey {
+	return targetKey{t.GetKey().GetPid(), t.GetKey().GetStartTime(), t.GetKey().GetRuntime()}
 }
 
 // world puts together what Watch says piece by piece: targets are described in full only when they are new or change.
@@ -183,7 +188,7 @@ func (w *world) take(m *pscopev1.WatchResponse) *Snapshot {
 	}
 	for _, u := range m.GetTargets() {
 		t := u.GetTarget()
-		key := targetKey{t.GetKey().GetPid(), t.GetKey().GetStartTime()}
+		key := keyOf(t)
 		if u.GetEnded() {
 			delete(w.targets, key)
 			continue

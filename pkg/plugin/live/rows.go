@@ -128,7 +128,7 @@ func (r *Rows) each(snapshots []*Snapshot, on func(t *TargetNow, p *pscopev1.PNo
 		}
 		for j := range s.Targets {
 			t := &s.Targets[j]
-			id := targetKey{t.Target.GetKey().GetPid(), t.Target.GetKey().GetStartTime()}
+			id := keyOf(t.Target)
 			for _, p := range t.Ps {
 				if r.q.PList != nil && !slices.Contains(r.q.PList, p.GetP()) {
 					continue
@@ -314,7 +314,7 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 // targetLabels are the labels that the target's series have in the store.
 func targetLabels(t *pscopev1.Target) data.Labels {
 	l := data.Labels{"host": t.GetHost(), "process": t.GetProcess(), "process_pid": strconv.Itoa(int(t.GetKey().GetPid()))}
-	for k, v := range map[string]string{"container": t.GetContainer(), "pod": t.GetPod()} {
+	for k, v := range map[string]string{"container": t.GetContainer(), "pod": t.GetPod(), "runtime": t.GetKey().GetRuntime()} {
 		if v != "" {
 			l[k] = v
 		}

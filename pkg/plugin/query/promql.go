@@ -55,7 +55,7 @@ func (q *Query) Plan(d Dialect) Plan {
 	}
 	aggregate := q.Aggregate()
 	window := "[" + seconds(q.Window(d)) + "]"
-	target := []string{"host", "process", "process_pid"}
+	target := []string{"host", "process", "process_pid", "runtime"}
 	eachP := append(slices.Clone(target), "p")
 	rate := func(metric string, more ...string) string {
 		return "rate(" + metric + q.selector(more...) + window + ")"

@@ -151,12 +151,14 @@ func (ThreadState) EnumDescriptor() ([]byte, []int) {
 	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{1}
 }
 
-// TargetKey identifies one Go process; a pid alone can be reused, with its start time it can't.
+// TargetKey identifies one Go runtime in one process; a pid alone can be reused, with its start time it can't.
 type TargetKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Pid   int32                  `protobuf:"varint,1,opt,name=pid,proto3" json:"pid,omitempty"`
 	// Field 22 of /proc/<pid>/stat, clock ticks since boot.
-	StartTime     uint64 `protobuf:"varint,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	StartTime uint64 `protobuf:"varint,2,opt,name=start_time,json=startTime,proto3" json:"start_time,omitempty"`
+	// Name of the shared library that the runtime is in; empty for the runtime of the process's own program.
+	Runtime       string `protobuf:"bytes,3,opt,name=runtime,proto3" json:"runtime,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -203,6 +205,13 @@ func (x *TargetKey) GetStartTime() uint64 {
 		return x.StartTime
 	}
 	return 0
+}
+
+func (x *TargetKey) GetRuntime() string {
+	if x != nil {
+		return x.Runtime
+	}
+	return ""
 }
 
 // Selector chooses targets and Ps. Empty fields choose everything; all that are set must match.
@@ -2272,11 +2281,12 @@ var File_pscope_v1_scope_proto protoreflect.FileDescriptor
 
 const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\n" +
-	"\x15pscope/v1/scope.proto\x12\tpscope.v1\"<\n" +
+	"\x15pscope/v1/scope.proto\x12\tpscope.v1\"V\n" +
 	"\tTargetKey\x12\x10\n" +
 	"\x03pid\x18\x01 \x01(\x05R\x03pid\x12\x1d\n" +
 	"\n" +
-	"start_time\x18\x02 \x01(\x04R\tstartTime\"\xbc\x01\n" +
+	"start_time\x18\x02 \x01(\x04R\tstartTime\x12\x18\n" +
+	"\aruntime\x18\x03 \x01(\tR\aruntime\"\xbc\x01\n" +
 	"\bSelector\x12\x12\n" +
 	"\x04host\x18\x01 \x01(\tR\x04host\x12\x18\n" +
 	"\aprocess\x18\x02 \x01(\tR\aprocess\x12\x1c\n" +

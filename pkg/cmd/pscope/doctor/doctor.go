@@ -256,6 +256,9 @@ func (r *Report) print(w io.Writer) {
 			how = "refused"
 		}
 		fmt.Fprintf(w, "  %-8s pid %-7d %-20s %-10s", how, p.PID, p.Process, p.GoVersion)
+		if p.Runtime != "" {
+			fmt.Fprintf(w, " in %s", p.Runtime)
+		}
 		if p.Layout != pstate.LayoutNone {
 			fmt.Fprintf(w, " layout: %s", p.Layout)
 		}

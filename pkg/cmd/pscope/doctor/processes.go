@@ -16,6 +16,7 @@ type Process struct {
 	PID       int           `json:"pid"`
 	Process   string        `json:"process"` // base name of the executable
 	Exe       string        `json:"exe"`
+	Runtime   string        `json:"runtime,omitempty"` // the library that the runtime is in; empty: the program itself
 	GoVersion string        `json:"go_version,omitempty"`
 	Layout    pstate.Layout `json:"layout,omitempty"`
 	// Observable is how an agent started the same way would observe it: ebpf, snapshot, or empty when it can't.
@@ -32,7 +33,7 @@ func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lac
 	for i := range found {
 		f := &found[i]
 		p := Process{
-			PID: int(f.PID), Process: f.Process, Exe: f.Exe, GoVersion: f.GoVersion, Layout: f.Layout,
+			PID: int(f.PID), Process: f.Process, Exe: f.Exe, Runtime: f.Runtime, GoVersion: f.GoVersion, Layout: f.Layout,
 			Reason: f.Reason, Migrations: f.NoMigrations, Fix: f.Fix,
 		}
 		if f.Source != pstate.SourceRefused {
@@ -43,6 +44,8 @@ func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lac
 		}
 		ps = append(ps, p)
 	}
-	slices.SortFunc(ps, func(a, b Process) int { return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.PID, b.PID)) })
+	slices.SortFunc(ps, func(a, b Process) int {
+		return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Runtime, b.Runtime))
+	})
 	return ps, lacks, hidden
 }

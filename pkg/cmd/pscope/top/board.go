@@ -18,6 +18,8 @@ const window = 2 * time.Second
 type key struct {
 	pid   int32
 	start uint64
+	// runtime names the library it is in; empty: the program itself
+	runtime string
 }
 
 // board is the state of all targets as the agent's stream has told it so far.
@@ -100,7 +102,7 @@ func (b *board) apply(m *pscopev1.WatchResponse) {
 		b.lost[l.GetReason()] += l.GetCount()
 	}
 	for _, u := range m.GetTargets() {
-		k := key{u.GetTarget().GetKey().GetPid(), u.GetTarget().GetKey().GetStartTime()}
+		k := key{u.GetTarget().GetKey().GetPid(), u.GetTarget().GetKey().GetStartTime(), u.GetTarget().GetKey().GetRuntime()}
 		if u.GetEnded() {
 			delete(b.targets, k)
 			continue

@@ -48,7 +48,7 @@ func TestSharesAreThoseOfTheWindow(t *testing.T) {
 	for at := int64(100); at <= 110; at++ {
 		b.apply(message(at, update(1, "a", pnow(0, pscopev1.PState_P_STATE_IDLE, pscopev1.ThreadState_THREAD_STATE_NONE, 10, uint64(at), 0))))
 	}
-	p := b.targets[key{1, 7}].ps[0]
+	p := b.targets[key{pid: 1, start: 7}].ps[0]
 	if s := p.shares(); !s.known || s.busy() != 0 || s.state[pstate.Idle] != 1 {
 		t.Errorf("shares are %+v, want all idle", s)
 	}
@@ -85,7 +85,7 @@ func TestEndedAndResyncedTargetsLeave(t *testing.T) {
 	m := message(3, update(3, "c"))
 	m.Resync = true
 	b.apply(m)
-	if len(b.targets) != 1 || b.targets[key{3, 7}] == nil {
+	if len(b.targets) != 1 || b.targets[key{pid: 3, start: 7}] == nil {
 		t.Errorf("after a resync the board holds %v", b.targets)
 	}
 }
@@ -94,7 +94,7 @@ func TestLaterMentionsKeepWhatIsKnown(t *testing.T) {
 	b := newBoard()
 	b.apply(message(1, update(1, "a")))
 	b.apply(message(2, update(1, ""))) // only the key is set
-	if got := b.targets[key{1, 7}].info.GetProcess(); got != "a" {
+	if got := b.targets[key{pid: 1, start: 7}].info.GetProcess(); got != "a" {
 		t.Errorf("the name is %q after a message without it", got)
 	}
 }
@@ -111,7 +111,7 @@ func TestOrders(t *testing.T) {
 		stopping.Stops = []*pscopev1.Stop{{StartUnixNano: at*int64(second) - 1e6, EndUnixNano: at * int64(second), Reason: "x"}}
 		b.apply(message(at, busy, blocked, queued, stopping))
 	}
-	b.targets[key{4, 7}].stops[0].length = time.Second
+	b.targets[key{pid: 4, start: 7}].stops[0].length = time.Second
 	for o, want := range map[order]string{byBusy: "busy", byD: "blocked", byRunq: "abc", byStops: "stopping", byName: "abc"} {
 		if got := b.sorted(o)[0].info.GetProcess(); got != want {
 			t.Errorf("by %s the first is %s, want %s", o, got, want)
