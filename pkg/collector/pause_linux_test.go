@@ -22,6 +22,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -64,7 +65,7 @@ func runAnsweringAgent(mode string) {
 		var a agentAnswer
 		_, _ = fmt.Sscan(in.Text(), &pid, &from, &to)
 		if v := view(c, int(pid)); v != nil {
-			a.Observed, a.At, a.Threads = true, v.At, len(v.Threads)
+			a.Observed, a.At, a.Threads = !strings.Contains(v.Reason, lack.StopsComing), v.At, len(v.Threads)
 			for _, p := range v.Ps {
 				a.FirstSeen = append(a.FirstSeen, p.FirstSeen)
 				a.State = append(a.State, p.State)
