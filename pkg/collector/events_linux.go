@@ -146,6 +146,9 @@ func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
 	h := o.stops[s.Reason]
 	h.Observe(s.Duration())
 	o.stops[s.Reason] = h
+	closed := o.closed
 	o.mu.Unlock()
-	c.o.Sink.AppendStop(o.info.Key, s)
+	if !closed { // the sink has been told of its end
+		c.o.Sink.AppendStop(o.info.Key, s)
+	}
 }

@@ -167,13 +167,18 @@ func (f *finder) unchanged(pid int32) bool {
 		return true
 	}
 	runtimes := f.c.runtimesOf(pid, id.startTime)
+	own := false
 	for _, o := range runtimes {
+		own = own || o.library == nil
 		o.mu.Lock()
 		same := !o.closed && o.proc.Alive() == nil
 		o.mu.Unlock()
 		if !same {
 			return false
 		}
+	}
+	if found := f.binaries[id.exe]; found != nil && found.bin != nil && !own {
+		return false // the runtimes in its libraries are observed, that of the program is not, or not any more
 	}
 	return len(runtimes) > 0
 }
@@ -202,6 +207,10 @@ func (f *finder) drop(pid int32, startTime uint64) {
 
 // checkAgain looks at a process of which something is new, an exec for example.
 func (f *finder) checkAgain(ctx context.Context, pid int32) {
+	if f.starts.going[pid] {
+		f.starts.again[pid] = true
+		return
+	}
 	if !f.unchanged(pid) {
 		delete(f.known, pid)
 	}
@@ -215,11 +224,11 @@ func (f *finder) check(ctx context.Context, pid int32) {
 	if only := f.c.o.Only; only != 0 && pid != only {
 		return
 	}
-	if f.starts.going[pid] {
-		f.starts.again[pid] = true
-		return
-	}
 	stat, err := f.c.o.readStat(pid)
+	if errors.Is(err, fs.ErrNotExist) {
+		f.drop(pid, 0) // what was said of it, too
+		f.libs.forget(pid)
+	}
 	if err != nil || stat.state == 'Z' {
 		return
 	}
@@ -234,6 +243,10 @@ func (f *finder) check(ctx context.Context, pid int32) {
 		id.exe = identify(info)
 	}
 	if old, ok := f.known[pid]; ok && old == id {
+		return
+	}
+	if f.starts.going[pid] {
+		f.starts.again[pid] = true
 		return
 	}
 	f.drop(pid, stat.startTime)

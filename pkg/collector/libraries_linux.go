@@ -120,7 +120,15 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 		f.c.o.Log.Debug("not every library could be looked at", "process", base.Process, "pid", pid, "err", err)
 	}
 	f.libs.note(pid, lookedAt{id: id, lowest: stat.size})
-	described, names := false, map[string]int{}
+	// Libraries with one base name are told apart by numbers. Those that are observed keep theirs, wherever others are loaded.
+	described, names := false, map[string]bool{}
+	observed := map[uint64]bool{}
+	for _, o := range f.c.runtimesOf(pid, id.startTime) {
+		names[o.info.Runtime] = true
+		if o.library != nil {
+			observed[o.library.Start] = true
+		}
+	}
 	opened := 0
 	for i := range mapped {
 		m := &mapped[i]
@@ -137,15 +145,20 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 		if found == nil || found.bin == nil && found.err == nil {
 			continue
 		}
+		if observed[m.Start] {
+			continue
+		}
 		if !described {
 			f.c.o.describe(&base)
 			described = true
 		}
 		t := base
-		t.Runtime = cleantext.Name(path.Base(m.Path), cleantext.MaxName)
-		if names[t.Runtime]++; names[t.Runtime] > 1 {
-			t.Runtime += fmt.Sprintf("#%d", names[t.Runtime])
+		name := cleantext.Name(path.Base(m.Path), cleantext.MaxName)
+		t.Runtime = name
+		for n := 2; names[t.Runtime]; n++ {
+			t.Runtime = fmt.Sprintf("%s#%d", name, n)
 		}
+		names[t.Runtime] = true
 		f.startLibrary(ctx, t, found, m)
 	}
 }
@@ -176,7 +189,7 @@ func (f *finder) inspectLibrary(pid int32, m *goruntime.Mapped) (found *inspecte
 	if found, ok := f.libs.files[id]; ok {
 		return found, false
 	}
-	file, err := os.Open(name)
+	file, err := goruntime.OpenRegular(name)
 	if err != nil {
 		return nil, true
 	}
@@ -222,7 +235,7 @@ func (f *finder) startLibrary(ctx context.Context, t pstate.Target, found *inspe
 	switch {
 	case errors.Is(err, goruntime.ErrExited), errors.Is(err, goruntime.ErrExeced):
 	case err != nil:
-		if errors.Is(err, goruntime.ErrNotStarted) || errors.Is(err, goruntime.ErrTorn) || errors.Is(err, errNoRoom) {
+		if errors.Is(err, goruntime.ErrNotStarted) || errors.Is(err, goruntime.ErrTorn) || waitsForRoom(err) {
 			f.libs.lookAgain(t.PID)
 		}
 		f.refuseLibrary(t, err)

@@ -193,8 +193,12 @@ func (o *observed) kernel() *kernelSide {
 // claim takes a place in the kernel's table and fills in where things are.
 func (o *observed) claim() (err error) {
 	k := o.c.kernel
+	// A place rests for two seconds after its use. Those that wait for room for their Ps don't use them up.
+	if !k.hasChunks(1) {
+		return errNoRoom
+	}
 	if o.index, err = k.takeTarget(); err != nil {
-		return fmt.Errorf("all %d places for targets are taken: exclude processes with --exclude", len(k.targets)-1)
+		return errNoPlace
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
@@ -236,6 +240,12 @@ var (
 	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; raise --max-ps, or exclude processes with --exclude")
 )
 
+// errNoPlace says that the table of targets is full; it may pass.
+const errNoPlace = roomError("the table of targets is full: it is tried again when there is room; exclude processes with --exclude")
+
+// waitsForRoom says whether an error may pass when other processes end.
+func waitsForRoom(err error) bool { return errors.Is(err, errNoRoom) || errors.Is(err, errNoPlace) }
+
 // roomError is an errRoom with a sentence of its own.
 type roomError string
 
@@ -247,7 +257,7 @@ func (o *observed) grow() error {
 	if most := chunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
 		return roomError(fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed", len(o.snap.Ps), most))
 	}
-	if k := o.c.kernel; k != nil && len(o.ps) == 0 && !k.hasChunks((len(o.snap.Ps)+chunkPs-1)/chunkPs) {
+	if k := o.kernel(); k != nil && len(o.ps) == 0 && !k.hasChunks((len(o.snap.Ps)+chunkPs-1)/chunkPs) {
 		return errNoRoom // it takes nothing from its neighbours
 	}
 	for i := len(o.ps); i < len(o.snap.Ps); i++ {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -213,15 +214,28 @@ func (o *Options) named(pid int32, stat procStat) pstate.Target {
 	return t
 }
 
+// maxProcFile is how much of a file in /proc is read whose length a process decides: two arguments of the kernel's largest size.
+const maxProcFile = 256 << 10
+
+// readAtMost reads a file, no more than most bytes of it.
+func readAtMost(name string, most int64) ([]byte, error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, most))
+}
+
 // describe fills what else /proc says of a process.
 func (o *Options) describe(t *pstate.Target) {
-	if b, err := os.ReadFile(o.procPath(t.PID, "cmdline")); err == nil {
+	if b, err := readAtMost(o.procPath(t.PID, "cmdline"), maxProcFile); err == nil {
 		if !o.ShowArguments {
 			b, _, _ = bytes.Cut(b, []byte{0})
 		}
 		t.Cmdline = cleantext.Text(strings.TrimSpace(string(bytes.ReplaceAll(b, []byte{0}, []byte{' '}))), cleantext.MaxCmdline)
 	}
-	if b, err := os.ReadFile(o.procPath(t.PID, "cgroup")); err == nil {
+	if b, err := readAtMost(o.procPath(t.PID, "cgroup"), maxProcFile); err == nil {
 		t.Cgroup, t.Container, t.Pod = parseCgroup(string(b))
 	}
 	t.Started = startedAt(t.StartTime)

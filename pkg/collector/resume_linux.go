@@ -160,7 +160,7 @@ func (o *observed) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
 	for tid, th := range known {
 		state, _, err := o.threadState(int32(tid))
 		if err != nil {
-			_ = o.c.kernel.objs.Threads.Delete(tid) // it has ended
+			o.c.kernel.threads.remove(tid) // it has ended
 			delete(known, tid)
 			continue
 		}

@@ -82,7 +82,9 @@ func (c *collect) begin(ctx context.Context, s *beginning) {
 			s.changed = true
 			return
 		}
-		sleep(ctx, time.Duration(1<<try)*2*time.Millisecond)
+		if try+1 < s.tries {
+			sleep(ctx, time.Duration(1<<try)*2*time.Millisecond)
+		}
 	}
 }
 
@@ -107,7 +109,7 @@ func (f *finder) started(s beginning) {
 		if c.heart.pauses.Load() != s.pauses {
 			// The agent was not running for a while just now, and whoever brought everything up to date may not have known of this target.
 			c.forget(s.observed)
-			c.changed(t.PID)
+			f.starts.again[t.PID] = true
 			return
 		}
 		c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
@@ -116,7 +118,7 @@ func (f *finder) started(s beginning) {
 		c.missed.Add(1)
 		c.o.Log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
 	default:
-		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || errors.Is(s.err, errNoRoom) {
+		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || waitsForRoom(s.err) {
 			// It gets too little CPU to start, or is stopped, or others have the room: that may last.
 			f.starting[t.PID] = f.known[t.PID]
 			delete(f.known, t.PID)

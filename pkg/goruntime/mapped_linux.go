@@ -6,9 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Mapped is a file of which a process has mapped code: its executable, or a shared library.
@@ -19,6 +23,24 @@ type Mapped struct {
 	Start   uint64 // address of the mapping with the lowest offset in the file
 	End     uint64 // where that mapping ends
 	Offset  uint64 // that offset
+}
+
+// OpenRegular opens a file for reading whose path others may change at any moment. What is no regular file is refused without being opened: opening a FIFO waits for
+// a writer, and opening a device may do anything.
+func OpenRegular(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, &fs.PathError{Op: "fstat", Path: path, Err: err}
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
+	}
+	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
 // Bounds of what is read of /proc/<pid>/maps. A JVM or a browser has some thousand mappings; the kernel's limit is 65530 by default.

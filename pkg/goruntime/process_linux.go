@@ -211,7 +211,11 @@ func (p *Process) OpenExecutable() (*os.File, error) {
 	if p.library != nil {
 		path = p.library.PathFrom("/proc", p.pid)
 	}
-	f, err := os.Open(path)
+	open := os.Open
+	if p.library != nil {
+		open = OpenRegular
+	}
+	f, err := open(path)
 	if err != nil && p.library != nil {
 		return nil, refuse(ReasonUnreadable, err, "the library %s of process %d cannot be opened by its path", p.library.Path, p.pid)
 	}

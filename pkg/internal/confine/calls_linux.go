@@ -3,11 +3,13 @@ package confine
 // The system calls that stay, by what they are for. They are chosen wide: a call that Go's runtime or a library begins to use must not end the
 // agent. What is left out changes the host, other processes or the kernel: mounts, modules, clocks, tracing, namespaces, keys, io_uring, users.
 
+// Names are those of the library, which calls the same call fstatat on arm64 and newfstatat on amd64.
+
 // ordinaryCalls are what every Go program may use for files, memory, threads, time and open sockets.
 var ordinaryCalls = []string{
 	// Files.
 	"access", "chdir", "chmod", "chown", "close", "close_range", "copy_file_range", "creat", "dup", "dup2", "dup3", "faccessat", "faccessat2", "fadvise64",
-	"fallocate", "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fcntl", "fdatasync", "fgetxattr", "flock", "fstat", "fstatfs", "fsync",
+	"fallocate", "fchdir", "fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "fcntl", "fdatasync", "fgetxattr", "flock", "fstat", "fstatat", "fstatfs", "fsync",
 	"ftruncate", "getcwd", "getdents", "getdents64", "getxattr", "inotify_add_watch", "inotify_init1", "inotify_rm_watch", "ioctl", "lchown", "lgetxattr",
 	"link", "linkat", "lseek", "lstat", "memfd_create", "mkdir", "mkdirat", "newfstatat", "open", "openat", "openat2", "pipe", "pipe2", "pread64", "preadv",
 	"preadv2", "pwrite64", "pwritev", "pwritev2", "read", "readahead", "readlink", "readlinkat", "readv", "rename", "renameat", "renameat2", "rmdir",

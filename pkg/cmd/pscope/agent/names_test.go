@@ -58,7 +58,7 @@ func startHostile(t *testing.T, dir string) (pid int, cgroup bool) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/pids"} {
+	for _, root := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu,cpuacct"} {
 		if _, err := os.Stat(filepath.Join(root, "cgroup.procs")); err != nil {
 			continue // not the root of a hierarchy
 		}
