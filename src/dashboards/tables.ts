@@ -68,6 +68,7 @@ export function blockedColumns(): Column[] {
     share('running', 'On a CPU', THREAD_STATE_COLORS.running),
     share('sleeping', 'Asleep', THREAD_STATE_COLORS.sleeping),
     HIDDEN('stopped'),
+    HIDDEN('frozen'),
     HIDDEN('since'),
     { name: 'container', title: 'Container', width: 120 },
     { name: 'pod', title: 'Pod', width: 140 },
