@@ -34,6 +34,7 @@ const asAnsweringAgent = "PSCOPE_TEST_AS_ANSWERING_AGENT"
 // agentAnswer is what it answers.
 type agentAnswer struct {
 	Observed  bool
+	Reason    string // what is not seen of it, and why
 	At        int64
 	FirstSeen []int64
 	Time      [][pstate.NumStates]time.Duration // by P
@@ -66,6 +67,7 @@ func runAnsweringAgent(mode string) {
 		_, _ = fmt.Sscan(in.Text(), &pid, &from, &to)
 		if v := view(c, int(pid)); v != nil {
 			a.Observed, a.At, a.Threads = !strings.Contains(v.Reason, lack.StopsComing), v.At, len(v.Threads)
+			a.Reason = v.Reason
 			for _, p := range v.Ps {
 				a.FirstSeen = append(a.FirstSeen, p.FirstSeen)
 				a.State = append(a.State, p.State)
@@ -379,6 +381,11 @@ func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 	untouched := codeAt(t, pid, site.Addr)
 	agent := startAnsweringAgent(t, "ebpf")
 	waitFor(t, "the agent observes", func() bool { return agent.ask(pid, 0, 0).Observed })
+	t.Cleanup(func() {
+		if t.Failed() && agent.cmd.ProcessState == nil {
+			t.Logf("the agent says of its target: %q", agent.ask(pid, 0, 0).Reason)
+		}
+	})
 	waitFor(t, "the probe is there", func() bool { return codeAt(t, pid, site.Addr) != untouched })
 	maps, progs, links := kernelIDs(t, agent.cmd.Process.Pid, "map"), kernelIDs(t, agent.cmd.Process.Pid, "prog"), kernelIDs(t, agent.cmd.Process.Pid, "link")
 	if len(maps) < 5 || len(progs) < 5 || len(links) < 4 {
