@@ -260,7 +260,10 @@ func noDescriptors(dir string) (*outcome, error) {
 			return "", err
 		}
 		var old unix.Rlimit
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(len(open) + 8), Max: 1 << 20}, &old); err != nil {
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
+			return "", err
+		}
+		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(len(open) + 8), Max: old.Max}, nil); err != nil {
 			return "", err
 		}
 		var conns []net.Conn

@@ -115,6 +115,10 @@ func (s *Supervisor) Run(ctx context.Context, gather func(now time.Time) metrics
 			return
 		case <-timer.C:
 		}
+		// Where the agent was stopped or starved since, the state is that of now and not of when it was due.
+		if late := time.Now().Truncate(s.opts.Store.Interval); late.After(next) {
+			next = late
+		}
 		snap := gather(time.Now())
 		for i := range snap.Views {
 			snap.Views[i].Threads = nil // no metric is made of them
