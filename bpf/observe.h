@@ -398,7 +398,8 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 		if (m.nextp && (r = handed_over(t, m.nextp, tid, &slot))) {
 			struct move mv = {.now = now, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
 
-			// Stopped or frozen on the way to it, the thread does not wait for a CPU, however long that lasts. When it goes on it takes the P silently.
+			// Stopped or frozen on the way to it, the thread does not wait for a CPU, however long that lasts. When it goes on
+			// it takes the P silently.
 			bool suspended = thread == T_STOPPED || thread == T_FROZEN;
 			if (suspended) {
 				mv.owner = 0;

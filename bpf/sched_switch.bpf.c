@@ -11,8 +11,8 @@
 #define TASK_NOLOAD 0x400
 #define TASK_FROZEN 0x8000 // since 6.1: in the freezer of cgroup v1 (kernel/freezer.c)
 
-// In task->jobctl, since 5.2: the thread is to stay in the freezer of cgroup v2, which is an interruptible sleep (kernel/signal.c, do_freezer_trap).
-// include/linux/sched/jobctl.h has the number.
+// In task->jobctl, since 5.2: the thread is to stay in the freezer of cgroup v2, which is an interruptible sleep
+// (kernel/signal.c, do_freezer_trap). include/linux/sched/jobctl.h has the number.
 #define JOBCTL_TRAP_FREEZE (1UL << 23)
 
 static __always_inline bool trapped_by_freezer(struct task_struct *task)

@@ -1,4 +1,5 @@
-// npm run bench: truth, cost, the agent and what befalls it, measured on this machine against runtime/trace and others; results go to bench/results. As root.
+// npm run bench: truth, cost, the agent and what befalls it, measured on this machine against runtime/trace and others;
+// results go to bench/results. As root.
 import { run, say } from './lib/shell.mjs';
 import { ensureGo } from './lib/prepare.mjs';
 

@@ -1,7 +1,8 @@
 import type { PState, ThreadState } from './query/model';
 
 /**
- * The colours of the states: Okabe and Ito's palette, and wine of Paul Tol's, which stay readable with every kind of colour blindness, on grey for the
+ * The colours of the states: Okabe and Ito's palette, and wine of Paul Tol's, which stay readable with every kind of
+ * colour blindness, on grey for the
  * states in which nothing happens. The backend's frames and the dashboards have the same.
  */
 export const P_STATE_COLORS: Record<PState, string> = {

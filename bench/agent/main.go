@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/p-scope/p-scope/bench/internal/processes"
 	"github.com/p-scope/p-scope/bench/internal/report"
 )
 
@@ -89,9 +90,9 @@ func (r *results) all(run time.Duration, only, log string) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for name, pkg := range map[string]string{"workload": "bench/truth/workload", "pscope": "pkg/cmd/pscope"} {
-		if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), "github.com/p-scope/p-scope/"+pkg).CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	for name, pkg := range map[string]string{"workload": processes.Workload, "pscope": processes.Pscope} {
+		if err := processes.Build(filepath.Join(dir, name), pkg); err != nil {
+			return err
 		}
 	}
 	for _, s := range scenarios {
@@ -195,7 +196,8 @@ func (r *results) markdown() string {
 	var t strings.Builder
 	fmt.Fprintf(&t, "# What the agent itself needs\n\n%s. Each watched for %s, once all processes are observed.\n", r.Machine, r.Run)
 	fmt.Fprintf(&t, "Made by `go run ./bench/agent -out bench/results`, as root.\n\n")
-	fmt.Fprintf(&t, "CPU time as a share of one core: over the whole run, and median (quartiles) by second, agent and the process that keeps its history together. Busy: 64 sleepers in each process; observing that many switches\n")
+	fmt.Fprintf(&t, "CPU time as a share of one core: over the whole run, and median (quartiles) by second, agent and "+
+		"the process that keeps its history together. Busy: 64 sleepers in each process; observing that many switches\n")
 	fmt.Fprintf(&t, "of threads would pass the governor's budget, so that it leaves out much, unless it has none (all of it observed). Churn: ten further processes\n")
 	fmt.Fprintf(&t, "a second that live 0.5 s. The curves are in `agent.json`.\n\n")
 	fmt.Fprintf(&t, "| processes | CPU, mean | by second | RSS at first | RSS, most | PSS at the end | anonymous | bar |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")

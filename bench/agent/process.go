@@ -18,6 +18,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/p-scope/p-scope/bench/internal/processes"
 )
 
 // agent is a running `pscope agent`.
@@ -97,32 +99,25 @@ func (a *agent) waitFor(n int) error {
 // look reads /proc of the agent and of the process that keeps its history.
 func (a *agent) look() (u use, err error) {
 	pid := a.cmd.Process.Pid
-	if u, err = usedBy(strconv.Itoa(pid)); err != nil {
+	if u, err = usedBy(pid); err != nil {
 		return u, err
 	}
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
-	if err != nil {
-		return u, err
-	}
-	for _, file := range tasks {
-		children, _ := os.ReadFile(file) // the thread may have ended
-		for _, child := range strings.Fields(string(children)) {
-			c, err := usedBy(child)
-			if err != nil {
-				return u, err
-			}
-			u.cpu += c.cpu
-			u.rss += c.rss
-			u.pss += c.pss
-			u.anon += c.anon
+	for _, child := range processes.Children(pid) {
+		c, err := usedBy(child)
+		if err != nil {
+			return u, err
 		}
+		u.cpu += c.cpu
+		u.rss += c.rss
+		u.pss += c.pss
+		u.anon += c.anon
 	}
 	return u, nil
 }
 
 // usedBy reads /proc of one process: CPU time comes in steps of 10 ms.
-func usedBy(pid string) (u use, err error) {
-	dir := "/proc/" + pid + "/"
+func usedBy(pid int) (u use, err error) {
+	dir := fmt.Sprintf("/proc/%d/", pid)
 	stat, err := os.ReadFile(dir + "stat")
 	if err != nil {
 		return u, err

@@ -26,6 +26,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/p-scope/p-scope/bench/internal/processes"
 	"github.com/p-scope/p-scope/bench/internal/report"
 )
 
@@ -117,10 +118,9 @@ func buildWorkload() (bin string, cleanup func(), err error) {
 	}
 	cleanup = func() { _ = os.RemoveAll(dir) }
 	bin = filepath.Join(dir, targetName)
-	build := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload")
-	if out, err := build.CombinedOutput(); err != nil {
+	if err := processes.Build(bin, processes.Workload); err != nil {
 		cleanup()
-		return "", nil, fmt.Errorf("build the workload: %w\n%s", err, out)
+		return "", nil, err
 	}
 	return bin, cleanup, nil
 }

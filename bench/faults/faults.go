@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/bench/internal/processes"
 )
 
 // kind is one fault.
@@ -31,20 +33,36 @@ type kind struct {
 
 func faults(churn time.Duration) []kind {
 	return []kind{
-		{name: "agent killed (SIGKILL)", happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGKILL, nil) }},
-		{name: "agent told to end (SIGTERM)", happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGTERM, nil) }},
+		{
+			name:   "agent killed (SIGKILL)",
+			happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGKILL, nil) },
+		},
+		{
+			name:   "agent told to end (SIGTERM)",
+			happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGTERM, nil) },
+		},
 		{name: "history process killed", happen: historyKilled},
 		{name: "another observed program killed", happen: neighbourKilled},
 		{name: "agent stopped for 10 s", happen: agentStopped},
 		{name: "disk full for 20 s", happen: diskFull},
-		{name: "log torn: 100 bytes cut off its end", happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGKILL, cutLog) }},
-		{name: "log damaged: a byte flipped in its last tenth", happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGKILL, flipLog) }},
+		{
+			name:   "log torn: 100 bytes cut off its end",
+			happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGKILL, cutLog) },
+		},
+		{
+			name:   "log damaged: a byte flipped in its last tenth",
+			happen: func(dir string) (*outcome, error) { return agentEnds(dir, syscall.SIGKILL, flipLog) },
+		},
 		{name: "queries dearer than the memory limit", happen: dearQueries},
 		{name: "50 busy processes for 20 s", happen: starved},
 		{name: "no descriptors left for 10 s", happen: noDescriptors},
 		{name: "50 clients that read a byte a second", happen: slowReaders},
 		{name: "1,000 processes a second for 10 s, 20 of them Go", happen: execStorm},
-		{name: "churn for " + churn.String(), once: true, happen: func(dir string) (*outcome, error) { return comeAndGo(dir, churn) }},
+		{
+			name:   "churn for " + churn.String(),
+			once:   true,
+			happen: func(dir string) (*outcome, error) { return comeAndGo(dir, churn) },
+		},
 	}
 }
 
@@ -202,7 +220,8 @@ func dearQueries(dir string) (*outcome, error) {
 		answers := map[int]int{}
 		for i := range 20 {
 			wg.Go(func() {
-				q := []string{`max_over_time(vector(1)[100y:1ms])`, `max_over_time(pscope_p_seconds_total[7d:1ms])`, `{__name__=~".+"}[7d]`, strings.Repeat("(", 150_000)}[i%4]
+				q := []string{`max_over_time(vector(1)[100y:1ms])`, `max_over_time(pscope_p_seconds_total[7d:1ms])`,
+					`{__name__=~".+"}[7d]`, strings.Repeat("(", 150_000)}[i%4]
 				_, status, _ := r.get(60*time.Second, "/api/v1/query?query="+url.QueryEscape(q))
 				mu.Lock()
 				answers[status]++
@@ -220,7 +239,11 @@ func dearQueries(dir string) (*outcome, error) {
 					all = append(all, fmt.Sprintf("%d: %d", status, n))
 				}
 				slices.Sort(all)
-				return fmt.Sprintf("20 queries, answers %s; anonymous memory at most %.0f %% of the limit", strings.Join(all, ", "), float64(most)/limit*100), nil
+				return fmt.Sprintf(
+					"20 queries, answers %s; anonymous memory at most %.0f %% of the limit",
+					strings.Join(all, ", "),
+					float64(most)/limit*100,
+				), nil
 			case <-time.After(20 * time.Millisecond):
 				most = max(most, anonymous(r.agent.Process.Pid)+anonymous(r.history()))
 			}
@@ -242,7 +265,7 @@ func anonymous(pid int) int64 {
 
 func starved(dir string) (*outcome, error) {
 	return during(dir, 0, func(*rig) (string, error) {
-		stop, err := burn(50)
+		stop, err := processes.Burn(50)
 		if err != nil {
 			return "", err
 		}
@@ -263,7 +286,12 @@ func noDescriptors(dir string) (*outcome, error) {
 		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, nil, &old); err != nil {
 			return "", err
 		}
-		if err := unix.Prlimit(pid, unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(len(open) + 8), Max: old.Max}, nil); err != nil {
+		if err := unix.Prlimit(
+			pid,
+			unix.RLIMIT_NOFILE,
+			&unix.Rlimit{Cur: uint64(len(open) + 8), Max: old.Max},
+			nil,
+		); err != nil {
 			return "", err
 		}
 		var conns []net.Conn
@@ -292,7 +320,11 @@ func slowReaders(dir string) (*outcome, error) {
 					return
 				}
 				defer c.Close()
-				fmt.Fprintf(c, "GET /api/v1/query?query=%s HTTP/1.1\r\nHost: agent\r\n\r\n", url.QueryEscape(`{__name__=~".+"}[5m]`))
+				fmt.Fprintf(
+					c,
+					"GET /api/v1/query?query=%s HTTP/1.1\r\nHost: agent\r\n\r\n",
+					url.QueryEscape(`{__name__=~".+"}[5m]`),
+				)
 				var b [1]byte
 				for ctx.Err() == nil {
 					if _, err := c.Read(b[:]); err != nil {
@@ -335,7 +367,12 @@ func comeAndGo(dir string, long time.Duration) (*outcome, error) {
 		level := func() string {
 			fds, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", r.agent.Process.Pid))
 			maps, _ := os.ReadFile(fmt.Sprintf("/proc/%d/maps", r.agent.Process.Pid))
-			return fmt.Sprintf("%.0f MB anonymous, %d descriptors, %d mappings", float64(anonymous(r.agent.Process.Pid)+anonymous(r.history()))/1e6, len(fds), strings.Count(string(maps), "\n"))
+			return fmt.Sprintf(
+				"%.0f MB anonymous, %d descriptors, %d mappings",
+				float64(anonymous(r.agent.Process.Pid)+anonymous(r.history()))/1e6,
+				len(fds),
+				strings.Count(string(maps), "\n"),
+			)
 		}
 		comes := func(until time.Time) {
 			for time.Now().Before(until) {

@@ -29,7 +29,12 @@ func (r *rig) verdict(f fault, healed time.Time) (*outcome, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &outcome{Lost: lost(f, after).Seconds(), Untrue: untrue(after, 2), Ended: f.down.IsZero() && !r.runs(), Counted: map[string]float64{}}
+	o := &outcome{
+		Lost:    lost(f, after).Seconds(),
+		Untrue:  untrue(after, 2),
+		Ended:   f.down.IsZero() && !r.runs(),
+		Counted: map[string]float64{},
+	}
 	from := f.at
 	if !f.up.IsZero() {
 		from = f.up
@@ -44,7 +49,8 @@ func (r *rig) verdict(f fault, healed time.Time) (*outcome, error) {
 	return o, nil
 }
 
-// lost is the time without samples: those that were there before and are not any more, and gaps since, less the time in which no agent ran.
+// lost is the time without samples: those that were there before and are not any more, and gaps since, less the time in
+// which no agent ran.
 func lost(f fault, after []sample) (sum time.Duration) {
 	kept := map[int64]bool{}
 	for _, s := range after {
@@ -73,7 +79,8 @@ func lost(f fault, after []sample) (sum time.Duration) {
 	return sum
 }
 
-// late is by how much a state may be younger than the time of its sample, in seconds: on a busy machine it is taken late.
+// late is by how much a state may be younger than the time of its sample, in seconds: on a busy machine it is taken
+// late.
 const late = 0.5
 
 // untrue counts neighbouring samples between which the states of all Ps sum to more than wall time.

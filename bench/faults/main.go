@@ -1,29 +1,31 @@
 //go:build linux
 
-// Command faults lets happen to a running agent what happens to agents, and measures how much history was lost, how long nothing was shown, and whether
-// anything was said that is not so. Run it as root.
+// Command faults lets happen to a running agent what happens to agents, and measures how much history was lost, how
+// long nothing was shown, and whether anything was said that is not so. Run it as root.
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/p-scope/p-scope/bench/internal/processes"
 	"github.com/p-scope/p-scope/bench/internal/report"
 )
 
 // outcome is one time that a fault happened.
 type outcome struct {
-	Lost    float64            `json:"history_lost_s"` // seconds of history that are missing though an agent ran, or had been there before
-	Blind   float64            `json:"blind_s"`        // longest time without a live view; where the agent ends, from the start of the next one on
-	Untrue  int                `json:"untrue"`         // pairs of neighbouring samples that say more than wall time
-	Ended   bool               `json:"ended"`          // the agent ended by itself
-	Counted map[string]float64 `json:"counted"`        // what the agent says it lost, by reason
+	// seconds of history that are missing though an agent ran, or had been there before
+	Lost float64 `json:"history_lost_s"`
+	// longest time without a live view; where the agent ends, from the start of the next one on
+	Blind   float64            `json:"blind_s"`
+	Untrue  int                `json:"untrue"`  // pairs of neighbouring samples that say more than wall time
+	Ended   bool               `json:"ended"`   // the agent ended by itself
+	Counted map[string]float64 `json:"counted"` // what the agent says it lost, by reason
 	Note    string             `json:"note,omitempty"`
 }
 
@@ -66,14 +68,12 @@ func (r *results) all(times int, only string, churn time.Duration) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for name, pkg := range map[string]string{"workload": "bench/truth/workload", "pscope": "pkg/cmd/pscope"} {
-		build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(dir, name), "github.com/p-scope/p-scope/"+pkg)
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := build.CombinedOutput(); err != nil {
-			return fmt.Errorf("build %s: %w\n%s", pkg, err, out)
+	for name, pkg := range map[string]string{"workload": processes.Workload, "pscope": processes.Pscope} {
+		if err := processes.Build(filepath.Join(dir, name), pkg); err != nil {
+			return err
 		}
 	}
-	stop, err := burn(r.Load)
+	stop, err := processes.Burn(r.Load)
 	if err != nil {
 		return err
 	}
@@ -97,26 +97,6 @@ func (r *results) all(times int, only string, churn time.Duration) error {
 		fmt.Fprintln(os.Stderr, x)
 	}
 	return nil
-}
-
-// burn starts n processes that do nothing but take CPU time.
-func burn(n int) (stop func(), err error) {
-	var all []*exec.Cmd
-	stop = func() {
-		for _, c := range all {
-			_ = c.Process.Kill()
-			_ = c.Wait()
-		}
-	}
-	for range n {
-		c := exec.Command("sh", "-c", "while :; do :; done")
-		if err := c.Start(); err != nil {
-			stop()
-			return nil, err
-		}
-		all = append(all, c)
-	}
-	return stop, nil
 }
 
 func (x *row) String() string {
@@ -152,18 +132,51 @@ func (x *row) String() string {
 		counted = append(counted, "`"+reason+"`")
 	}
 	slices.Sort(counted)
-	return fmt.Sprintf("| %s | %d | %s | %s | %d | %d | %s | %s |", x.Fault, len(x.Times), spread(func(o outcome) float64 { return o.Lost }),
-		spread(func(o outcome) float64 { return o.Blind }), ended, untrue, strings.Join(counted, " "), strings.Join(notes, "; "))
+	return fmt.Sprintf(
+		"| %s | %d | %s | %s | %d | %d | %s | %s |",
+		x.Fault,
+		len(x.Times),
+		spread(func(o outcome) float64 { return o.Lost }),
+		spread(
+			func(o outcome) float64 { return o.Blind },
+		),
+		ended,
+		untrue,
+		strings.Join(counted, " "),
+		strings.Join(notes, "; "),
+	)
 }
 
 func (r *results) markdown() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "# What happens to the agent, and what it costs\n\n%s. Beside the agent and one observed program, %d processes that only burn CPU time.\n", r.Machine, r.Load)
+	fmt.Fprintf(
+		&t,
+		"# What happens to the agent, and what it costs\n\n%s. Beside the agent and one observed program, %d processes "+
+			"that only burn CPU time.\n",
+		r.Machine,
+		r.Load,
+	)
 	fmt.Fprintf(&t, "Made by `go run ./bench/faults -out bench/results`, as root.\n\n")
-	fmt.Fprintf(&t, "*History lost*: seconds that were kept before, or that passed while an agent ran, and have no sample; median, worst. The agent takes a sample a second. *Blind*: the longest time without\n")
-	fmt.Fprintf(&t, "an answer that shows the program (asked ten times a second); where the agent ends, from the start of its successor on. *Ended*: how often the agent ended by itself. *Untrue*: pairs of\n")
-	fmt.Fprintf(&t, "neighbouring samples between which the states of all Ps sum to more than wall time by 1 %% and half a second a P. *Counted*: reasons of `pscope_lost_events_total` that grew.\n\n")
-	fmt.Fprintf(&t, "| fault | times | history lost, s | blind, s | ended | untrue | counted | note |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(
+		&t,
+		"*History lost*: seconds that were kept before, or that passed while an agent ran, and have no sample; median, "+
+			"worst. The agent takes a sample a second. *Blind*: the longest time without\n",
+	)
+	fmt.Fprintf(
+		&t,
+		"an answer that shows the program (asked ten times a second); where the agent ends, from the start of its "+
+			"successor on. *Ended*: how often the agent ended by itself. *Untrue*: pairs of\n",
+	)
+	fmt.Fprintf(
+		&t,
+		"neighbouring samples between which the states of all Ps sum to more than wall time by 1 %% and half a second a "+
+			"P. *Counted*: reasons of `pscope_lost_events_total` that grew.\n\n",
+	)
+	fmt.Fprintf(
+		&t,
+		"| fault | times | history lost, s | blind, s | ended | untrue | counted | note |\n| --- | --- | --- | --- | --- "+
+			"| --- | --- | --- |\n",
+	)
 	for _, x := range r.Rows {
 		fmt.Fprintln(&t, x)
 	}

@@ -4,24 +4,27 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/prometheus/client_golang/api"
+	promv1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/bench/internal/processes"
+	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 )
 
 // rig is one observed program and the agent that a fault happens to.
@@ -99,7 +102,19 @@ func (r *rig) close() {
 func (r *rig) socket() string { return filepath.Join(r.dir, "agent.sock") }
 
 func (r *rig) startAgent() error {
-	args := append([]string{"agent", "--socket", r.socket(), "--listen", "", "--data-dir", filepath.Join(r.data, "history"), "--include", "^workload$"}, r.args...)
+	args := append(
+		[]string{
+			"agent",
+			"--socket",
+			r.socket(),
+			"--listen",
+			"",
+			"--data-dir",
+			filepath.Join(r.data, "history"),
+			"--include",
+			"^workload$",
+		},
+		r.args...)
 	r.agent = exec.Command(filepath.Join(r.dir, "pscope"), args...)
 	r.agent.Stderr = r.log
 	r.started = time.Now()
@@ -136,14 +151,8 @@ func (r *rig) runs() bool {
 
 // history gives the id of the process that keeps the history, 0 if none runs.
 func (r *rig) history() int {
-	tasks, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", r.agent.Process.Pid))
-	for _, file := range tasks {
-		text, _ := os.ReadFile(file)
-		for _, word := range strings.Fields(string(text)) {
-			if n, err := strconv.Atoi(word); err == nil {
-				return n
-			}
-		}
+	for _, child := range processes.Children(r.agent.Process.Pid) {
+		return child
 	}
 	return 0
 }
@@ -159,9 +168,15 @@ func (r *rig) waitFor(most time.Duration, is func() bool) error {
 
 // client asks the agent over its socket.
 func (r *rig) client(timeout time.Duration) *http.Client {
-	return &http.Client{Timeout: timeout, Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", r.socket())
-	}}}
+	return &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, "unix", r.socket())
+			},
+		},
+	}
 }
 
 // get gives the answer to a path, at most 64 MiB of it.
@@ -183,54 +198,43 @@ type sample struct {
 
 // samples gives the history of the program, of the last half hour, oldest first; nil if it can't be had now.
 func (r *rig) samples() []sample {
+	c, err := api.NewClient(api.Config{Address: "http://agent", RoundTripper: r.client(20 * time.Second).Transport})
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
 	query := fmt.Sprintf(`pscope_p_seconds_total{process_pid="%d"}[30m]`, r.target.Process.Pid)
-	text, status, err := r.get(20*time.Second, "/api/v1/query?query="+url.QueryEscape(query))
-	if err != nil || status != http.StatusOK {
+	answer, _, _, err := promv1.NewAPI(c).Query(ctx, query, time.Now())
+	series, ok := answer.(model.Matrix)
+	if err != nil || !ok {
 		return nil
 	}
-	var answer struct {
-		Data struct {
-			Result []struct {
-				Values [][2]any `json:"values"`
-			} `json:"result"`
-		} `json:"data"`
-	}
-	if json.Unmarshal([]byte(text), &answer) != nil {
-		return nil
-	}
-	sums := map[float64]float64{}
-	for _, series := range answer.Data.Result {
-		for _, v := range series.Values {
-			at, _ := v[0].(float64)
-			text, _ := v[1].(string)
-			f, _ := strconv.ParseFloat(text, 64)
-			sums[at] += f
+	sums := map[model.Time]float64{}
+	for _, s := range series {
+		for _, v := range s.Values {
+			sums[v.Timestamp] += float64(v.Value)
 		}
 	}
 	var all []sample
 	for at, sum := range sums {
-		all = append(all, sample{time.UnixMilli(int64(at * 1000)), sum})
+		all = append(all, sample{at.Time(), sum})
 	}
 	slices.SortFunc(all, func(a, b sample) int { return a.at.Compare(b.at) })
 	return all
 }
 
-// losses are the agent's own counts of what is missing, by reason.
+// losses are the agent's own counts of what is missing, by reason; nil if it does not say.
 func (r *rig) losses() map[string]float64 {
-	text, _, err := r.get(5*time.Second, "/metrics")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	all, err := (&client.Options{Socket: r.socket()}).Losses(ctx)
 	if err != nil {
 		return nil
 	}
 	found := map[string]float64{}
-	for line := range strings.Lines(text) {
-		name, value, _ := strings.Cut(strings.TrimSpace(line), "} ")
-		if !strings.HasPrefix(name, "pscope_lost_events_total{") {
-			continue
-		}
-		_, reason, _ := strings.Cut(name, `reason="`)
-		reason, _, _ = strings.Cut(reason, `"`)
-		n, _ := strconv.ParseFloat(strings.Fields(value)[0], 64)
-		found[reason] += n
+	for _, l := range all {
+		found[l.Reason] += l.Count
 	}
 	return found
 }
@@ -251,7 +255,8 @@ func watch(r *rig) *watcher {
 		want := fmt.Sprintf(`process_pid="%d"`, r.target.Process.Pid)
 		for ctx.Err() == nil {
 			text, status, err := r.get(2*time.Second, "/metrics")
-			if err == nil && status == http.StatusOK && strings.Contains(text, "pscope_p_seconds_total{") && strings.Contains(text, want) {
+			if err == nil && status == http.StatusOK && strings.Contains(text, "pscope_p_seconds_total{") &&
+				strings.Contains(text, want) {
 				w.mu.Lock()
 				w.seen = append(w.seen, time.Now())
 				w.mu.Unlock()

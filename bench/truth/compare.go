@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/bench/internal/processes"
 	"github.com/p-scope/p-scope/pkg/collector"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -86,26 +87,6 @@ func wallMinusMono() int64 {
 		}
 	}
 	return offset
-}
-
-// hogs are busy processes that are no Go programs: more runnable threads than CPUs.
-func hogs(n int) (end func(), err error) {
-	var all []*exec.Cmd
-	end = func() {
-		for _, c := range all {
-			_ = c.Process.Kill()
-			_ = c.Wait()
-		}
-	}
-	for range n {
-		c := exec.Command("sh", "-c", "while :; do :; done")
-		if err := c.Start(); err != nil {
-			end()
-			return nil, err
-		}
-		all = append(all, c)
-	}
-	return end, nil
 }
 
 // observation is what P-Scope and the kernel said of one run of the workload, and what the run left behind.
@@ -189,7 +170,7 @@ func (s *setup) observe(load, procs string, traced bool) (*observation, error) {
 func (s *setup) compare(load, procs string) (*result, error) {
 	name := load
 	if rest, ok := strings.CutPrefix(load, "oversubscribed"); ok {
-		end, err := hogs(2 * runtime.NumCPU())
+		end, err := processes.Burn(2 * runtime.NumCPU())
 		if err != nil {
 			return nil, err
 		}

@@ -11,7 +11,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// host makes files of a host below a directory, and gives a Reader of them. In contents, MOUNT stands for the directory.
+// host makes files of a host below a directory, and gives a Reader of them. In contents, MOUNT stands for the
+// directory.
 func host(t *testing.T, files map[string]string) *Reader {
 	t.Helper()
 	dir := t.TempDir()
@@ -30,13 +31,14 @@ func host(t *testing.T, files map[string]string) *Reader {
 }
 
 const (
-	mountV2   = "30 23 0:26 / MOUNT/v2 rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
-	mountCPU  = "31 23 0:27 / MOUNT/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
-	mountIce  = "32 23 0:28 / MOUNT/freezer rw - cgroup cgroup rw,freezer\n"
-	noise     = "1 2 3:4 / / rw - ext4 /dev/vda rw\nnonsense\n"
-	statV2    = "usage_usec 9\nnr_periods 10\nnr_throttled 4\nthrottled_usec 2500000\n"
-	statV1    = "nr_periods 10\nnr_throttled 4\nthrottled_time 2500000000\n"
-	pressure  = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=500000\n"
+	mountV2  = "30 23 0:26 / MOUNT/v2 rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
+	mountCPU = "31 23 0:27 / MOUNT/cpu rw - cgroup cgroup rw,cpu,cpuacct\n"
+	mountIce = "32 23 0:28 / MOUNT/freezer rw - cgroup cgroup rw,freezer\n"
+	noise    = "1 2 3:4 / / rw - ext4 /dev/vda rw\nnonsense\n"
+	statV2   = "usage_usec 9\nnr_periods 10\nnr_throttled 4\nthrottled_usec 2500000\n"
+	statV1   = "nr_periods 10\nnr_throttled 4\nthrottled_time 2500000000\n"
+	pressure = "some avg10=0.00 avg60=0.00 avg300=0.00 total=1500000\nfull avg10=0.00 avg60=0.00 avg300=0.00 " +
+		"total=500000\n"
 	throttled = 2500 * time.Millisecond
 )
 
@@ -74,7 +76,8 @@ func TestLook(t *testing.T) {
 		},
 		"only a part is mounted": {
 			files: map[string]string{
-				"mountinfo": strings.Replace(mountV2, "0:26 /", `0:26 /my\040pod`, 1), "proc/7/cgroup": "0::/my pod/c\n", "v2/c/cpu.max": "50000 100000\n", "v2/c/cpu.stat": statV2,
+				"mountinfo": strings.Replace(mountV2, "0:26 /", `0:26 /my\040pod`,
+					1), "proc/7/cgroup": "0::/my pod/c\n", "v2/c/cpu.max": "50000 100000\n", "v2/c/cpu.stat": statV2,
 			},
 			limits: []pstate.CPULimit{limit("/my pod/c", .5)}, unreadable: map[string]string{"cpu": "above", "pressure": "PSI"},
 		},
@@ -87,15 +90,18 @@ func TestLook(t *testing.T) {
 			unreadable: map[string]string{"cpu": "removed", "pressure": "removed", "freezer": "removed"},
 		},
 		"nonsense in a file": {
-			files:      map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n", "v2/a/cpu.max": "1 0\n", "v2/a/cpu.pressure": "some total=x\n"},
+			files: map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n", "v2/a/cpu.max": "1 0\n",
+				"v2/a/cpu.pressure": "some total=x\n"},
 			unreadable: map[string]string{"cpu": "form", "pressure": "form"},
 		},
 		"too long a file": {
-			files:      map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n", "v2/a/cpu.max": strings.Repeat("1", mostOfFile+1)},
+			files: map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n",
+				"v2/a/cpu.max": strings.Repeat("1", mostOfFile+1)},
 			unreadable: map[string]string{"cpu": "more than", "pressure": "PSI"},
 		},
 		"too deep": {
-			files:      map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::" + strings.Repeat("/a", mostDeep+1) + "\n"},
+			files: map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::" + strings.Repeat("/a", mostDeep+1) +
+				"\n"},
 			unreadable: map[string]string{"cpu": "deep", "pressure": "deep", "freezer": "deep"},
 		},
 	} {
@@ -117,7 +123,9 @@ func TestLook(t *testing.T) {
 				t.Errorf("%s: the reason for %s is %q, which does not say %q", name, what, got.Unreadable[what], part)
 			}
 		}
-		if c.pressure > 0 && (got.Pressure[0] != pstate.Pressure{Resource: "cpu", Some: 1500 * time.Millisecond, Full: 500 * time.Millisecond, HasSome: true, HasFull: true}) {
+		if c.pressure > 0 &&
+			(got.Pressure[0] != pstate.Pressure{Resource: "cpu", Some: 1500 * time.Millisecond, Full: 500 * time.Millisecond,
+				HasSome: true, HasFull: true}) {
 			t.Errorf("%s: %+v", name, got.Pressure[0])
 		}
 	}
@@ -129,11 +137,16 @@ func TestFreezer(t *testing.T) {
 		state Freezer
 		path  string
 	}{
-		"v2, by an ancestor": {map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a/b\n", "v2/a/b/cgroup.events": "populated 1\nfrozen 1\n", "v2/a/b/cgroup.freeze": "0\n", "v2/a/cgroup.freeze": "1\n"}, Frozen, "/a"},
-		"v2, not yet all":    {map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n", "v2/a/cgroup.events": "populated 1\nfrozen 0\n", "v2/a/cgroup.freeze": "1\n"}, Freezing, "/a"},
-		"v1 beside v2":       {map[string]string{"mountinfo": mountV2 + mountIce, "proc/7/cgroup": "3:freezer:/x\n0::/\n", "freezer/x/freezer.state": "FROZEN\n", "freezer/x/freezer.self_freezing": "1\n"}, Frozen, "/x"},
-		"v2 beside v1":       {map[string]string{"mountinfo": mountV2 + mountIce, "proc/7/cgroup": "3:freezer:/\n0::/a\n", "v2/a/cgroup.events": "frozen 1\n"}, Frozen, ""},
-		"v1, thawed":         {map[string]string{"mountinfo": mountIce, "proc/7/cgroup": "3:freezer:/x\n", "freezer/x/freezer.state": "THAWED\n", "freezer/x/freezer.self_freezing": "0\n"}, Thawed, ""},
+		"v2, by an ancestor": {map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a/b\n",
+			"v2/a/b/cgroup.events": "populated 1\nfrozen 1\n", "v2/a/b/cgroup.freeze": "0\n", "v2/a/cgroup.freeze": "1\n"}, Frozen, "/a"},
+		"v2, not yet all": {map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n",
+			"v2/a/cgroup.events": "populated 1\nfrozen 0\n", "v2/a/cgroup.freeze": "1\n"}, Freezing, "/a"},
+		"v1 beside v2": {map[string]string{"mountinfo": mountV2 + mountIce, "proc/7/cgroup": "3:freezer:/x\n0::/\n",
+			"freezer/x/freezer.state": "FROZEN\n", "freezer/x/freezer.self_freezing": "1\n"}, Frozen, "/x"},
+		"v2 beside v1": {map[string]string{"mountinfo": mountV2 + mountIce, "proc/7/cgroup": "3:freezer:/\n0::/a\n",
+			"v2/a/cgroup.events": "frozen 1\n"}, Frozen, ""},
+		"v1, thawed": {map[string]string{"mountinfo": mountIce, "proc/7/cgroup": "3:freezer:/x\n",
+			"freezer/x/freezer.state": "THAWED\n", "freezer/x/freezer.self_freezing": "0\n"}, Thawed, ""},
 	} {
 		r := host(t, c.files)
 		g, err := r.GroupOf(7)
@@ -152,7 +165,16 @@ func TestFreezer(t *testing.T) {
 
 // TestFilesAreReadOnceForAll: processes of one group share what was read.
 func TestFilesAreReadOnceForAll(t *testing.T) {
-	r := host(t, map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n", "proc/8/cgroup": "0::/a\n", "v2/a/cpu.max": "50000 100000\n", "v2/a/cpu.stat": statV2})
+	r := host(
+		t,
+		map[string]string{
+			"mountinfo":     mountV2,
+			"proc/7/cgroup": "0::/a\n",
+			"proc/8/cgroup": "0::/a\n",
+			"v2/a/cpu.max":  "50000 100000\n",
+			"v2/a/cpu.stat": statV2,
+		},
+	)
 	now := time.Now()
 	look := func(pid int32, at time.Time) float64 {
 		g, err := r.GroupOf(pid)
@@ -163,7 +185,11 @@ func TestFilesAreReadOnceForAll(t *testing.T) {
 		return l.Cores
 	}
 	first := look(7, now)
-	if err := os.WriteFile(filepath.Join(filepath.Dir(r.proc), "v2/a/cpu.max"), []byte("200000 100000"), 0o644); err != nil {
+	if err := os.WriteFile(
+		filepath.Join(filepath.Dir(r.proc), "v2/a/cpu.max"),
+		[]byte("200000 100000"),
+		0o644,
+	); err != nil {
 		t.Fatal(err)
 	}
 	if got := look(8, now); first != .5 || got != .5 {
@@ -178,15 +204,18 @@ func TestFilesAreReadOnceForAll(t *testing.T) {
 }
 
 func FuzzFiles(f *testing.F) {
-	for _, s := range []string{"0::/a/b\n", "4:cpu,cpuacct:/..\n", mountV2, mountCPU, `1 2 3:4 /\040\999 /x rw - cgroup2 x rw`, "150000 100000", statV1, pressure, "frozen 1"} {
+	for _, s := range []string{"0::/a/b\n", "4:cpu,cpuacct:/..\n", mountV2, mountCPU,
+		`1 2 3:4 /\040\999 /x rw - cgroup2 x rw`, "150000 100000", statV1, pressure, "frozen 1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		m := parseMembership(s)
+		m := ParseMembership(s)
 		mounts := append(parseMounts(s), mount{v2: true, root: "/", point: "/mnt"})
-		for _, at := range append([]string{m.v2}, m.v1["cpu"]) {
+		for _, at := range append([]string{m.V2}, m.V1["cpu"]) {
 			p, err := locate(mounts[len(mounts)-1:], func(*mount) bool { return true }, at)
-			if err == nil && (p.dir != "/mnt" && !strings.HasPrefix(p.dir, "/mnt/") || len(p.up) > mostDeep+1 || p.dirOf(len(p.up)-1) != "/mnt") {
+			if err == nil &&
+				(p.dir != "/mnt" && !strings.HasPrefix(p.dir, "/mnt/") || len(p.up) > mostDeep+1 ||
+					p.dirOf(len(p.up)-1) != "/mnt") {
 				t.Errorf("%q lies in %q", at, p.dir)
 			}
 		}

@@ -12,7 +12,8 @@ import (
 
 var errForm = errors.New("a file of the control group is not in the form that Linux documents")
 
-// parseMax reads cpu.max of version 2, "QUOTA PERIOD" in microseconds: how many cores that is; limited is false for "max".
+// parseMax reads cpu.max of version 2, "QUOTA PERIOD" in microseconds: how many cores that is; limited is false for
+// "max".
 func parseMax(file string) (cores float64, limited bool, err error) {
 	f := strings.Fields(file)
 	if len(f) != 2 {

@@ -46,8 +46,8 @@ func (r *Reader) holds(f *freezer, now time.Time, age time.Duration) bool {
 	return err == nil && ok && frozen == 1
 }
 
-// FreezerOf is Frozen in detail, for a group of which threads are known to be frozen: it looks at the ancestors as well, and gives the path of the nearest one that
-// is to be frozen; none if that is not visible here.
+// FreezerOf is Frozen in detail, for a group of which threads are known to be frozen: it looks at the ancestors as
+// well, and gives the path of the nearest one that is to be frozen; none if that is not visible here.
 func (r *Reader) FreezerOf(g *Group, now time.Time, age time.Duration) (state Freezer, path string) {
 	for i := range g.freezers {
 		f := &g.freezers[i]

@@ -8,18 +8,19 @@ import (
 	"strings"
 )
 
-// membership is where a process is: the content of /proc/<pid>/cgroup.
-type membership struct {
-	v2 string            // path in version 2; empty if the process has none
-	v1 map[string]string // path by controller of version 1
+// Membership is where a process is: the content of /proc/<pid>/cgroup.
+type Membership struct {
+	V2 string            // path in version 2; empty if the process has none
+	V1 map[string]string // path by controller of version 1
 }
 
-// deleted stands behind the path of a group of version 2 that has been removed (cgroups(7)).
-const deleted = " (deleted)"
+// Deleted stands behind the path of a group of version 2 that has been removed (cgroups(7)).
+const Deleted = " (deleted)"
 
-// parseMembership reads lines "id:controllers:path". A path may hold any character but a line break, which the kernel refuses in names.
-func parseMembership(file string) membership {
-	m := membership{v1: make(map[string]string)}
+// ParseMembership reads lines "id:controllers:path". A path may hold any character but a line break, which the kernel
+// refuses in names.
+func ParseMembership(file string) Membership {
+	m := Membership{V1: make(map[string]string)}
 	for line := range strings.Lines(file) {
 		id, rest, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ":")
 		controllers, at, ok2 := strings.Cut(rest, ":")
@@ -27,11 +28,11 @@ func parseMembership(file string) membership {
 			continue
 		}
 		if id == "0" && controllers == "" {
-			m.v2 = at
+			m.V2 = at
 			continue
 		}
 		for c := range strings.SplitSeq(controllers, ",") {
-			m.v1[c] = at
+			m.V1[c] = at
 		}
 	}
 	return m
@@ -64,7 +65,8 @@ func parseMounts(file string) (out []mount) {
 	return out
 }
 
-// unescape undoes what mountinfo does to blanks, tabs, line breaks and backslashes: three octal digits behind a backslash.
+// unescape undoes what mountinfo does to blanks, tabs, line breaks and backslashes: three octal digits behind a
+// backslash.
 func unescape(s string) string {
 	if !strings.Contains(s, `\`) {
 		return s
@@ -85,9 +87,12 @@ func unescape(s string) string {
 
 // The reasons for which a group can't be found.
 var (
-	errNotMounted = errors.New("no hierarchy of control groups that shows it is mounted where the agent runs: mount /sys/fs/cgroup of the host there")
-	errRemoved    = errors.New("the control group has been removed, though the process lives")
-	errTooDeep    = errors.New("the control group lies too deep")
+	errNotMounted = errors.New(
+		"no hierarchy of control groups that shows it is mounted where the agent runs: mount /sys/fs/cgroup of the host " +
+			"there",
+	)
+	errRemoved = errors.New("the control group has been removed, though the process lives")
+	errTooDeep = errors.New("the control group lies too deep")
 )
 
 // mostDeep bounds the ancestors that are looked at. systemd and Kubernetes nest some ten.
@@ -101,10 +106,11 @@ type place struct {
 	up    []string // the paths of the group and its ancestors, up to the one that is mounted
 }
 
-// locate finds the directory of a group among the mounts that fit. The path and a mount's root are both as seen from the agent's own namespace of control groups: what is
-// outside of it begins with "..", and is visible only if the mount shows it.
+// locate finds the directory of a group among the mounts that fit. The path and a mount's root are both as seen from
+// the agent's own namespace of control groups: what is outside of it begins with "..", and is visible only if the mount
+// shows it.
 func locate(mounts []mount, fits func(*mount) bool, at string) (place, error) {
-	if strings.HasSuffix(at, deleted) {
+	if strings.HasSuffix(at, Deleted) {
 		return place{}, errRemoved
 	}
 	parts := split(at)

@@ -27,7 +27,8 @@ const (
 	forgetAfter    = time.Minute
 )
 
-// Reader reads groups, each file at most once within the age that the caller accepts, whoever asks. Its methods may be called concurrently.
+// Reader reads groups, each file at most once within the age that the caller accepts, whoever asks. Its methods may be
+// called concurrently.
 type Reader struct {
 	proc   string // /proc
 	mounts string // the file of the agent's own mounts
@@ -46,12 +47,14 @@ type file struct {
 	at      time.Time
 }
 
-// NewReader gives a Reader of the processes below a proc file system. Where control groups are mounted it asks the agent's own one.
+// NewReader gives a Reader of the processes below a proc file system. Where control groups are mounted it asks the
+// agent's own one.
 func NewReader(proc string) *Reader {
 	return &Reader{proc: proc, mounts: "/proc/self/mountinfo", files: make(map[string]*file)}
 }
 
-// Group is where the files of a process's groups are. A process may be moved to other groups: ask for it anew now and then.
+// Group is where the files of a process's groups are. A process may be moved to other groups: ask for it anew now and
+// then.
 type Group struct {
 	cpu, v2                      place
 	cpuV1                        bool
@@ -65,7 +68,7 @@ func (r *Reader) GroupOf(pid int32) (*Group, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := parseMembership(content)
+	m := ParseMembership(content)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := time.Now()
@@ -93,13 +96,13 @@ func (r *Reader) readMounts(now time.Time) error {
 	return nil
 }
 
-func (r *Reader) find(m *membership) *Group {
+func (r *Reader) find(m *Membership) *Group {
 	g := &Group{errForV2: errNotMounted}
-	if m.v2 != "" {
-		g.v2, g.errForV2 = locate(r.known, func(m *mount) bool { return m.v2 }, m.v2)
+	if m.V2 != "" {
+		g.v2, g.errForV2 = locate(r.known, func(m *mount) bool { return m.v2 }, m.V2)
 	}
 	inV1 := func(controller string) (p place, ok bool, err error) {
-		at, ok := m.v1[controller]
+		at, ok := m.V1[controller]
 		if ok {
 			p, err = locate(r.known, func(m *mount) bool { return slices.Contains(m.controllers, controller) }, at)
 		}
@@ -197,7 +200,9 @@ func why(err error) string {
 	return cleantext.Name(err.Error(), cleantext.MaxPath)
 }
 
-var errAbove = errors.New("limits of control groups above the one that is mounted where the agent runs are not visible there")
+var errAbove = errors.New(
+	"limits of control groups above the one that is mounted where the agent runs are not visible there",
+)
 
 // limits reads the quotas of the group and its ancestors.
 func (r *Reader) limits(g *Group, c *pstate.Cgroup, now time.Time, age time.Duration) error {
@@ -238,7 +243,12 @@ func (r *Reader) limits(g *Group, c *pstate.Cgroup, now time.Time, age time.Dura
 	return nil
 }
 
-func (r *Reader) quota(g *Group, dir string, now time.Time, age time.Duration) (cores float64, limited bool, err error) {
+func (r *Reader) quota(
+	g *Group,
+	dir string,
+	now time.Time,
+	age time.Duration,
+) (cores float64, limited bool, err error) {
 	if !g.cpuV1 {
 		content, err := r.read(dir, "cpu.max", now, age)
 		if err != nil {
@@ -258,8 +268,12 @@ func (r *Reader) quota(g *Group, dir string, now time.Time, age time.Duration) (
 }
 
 var (
-	errNoV2       = errors.New("the process is in the root of cgroup v2, whose pressure is that of the whole host; v1 keeps none by control group")
-	errNoPressure = errors.New("this kernel keeps no pressure by control group: it needs CONFIG_PSI, not psi=0, and cgroup.pressure switched on")
+	errNoV2 = errors.New(
+		"the process is in the root of cgroup v2, whose pressure is that of the whole host; v1 keeps none by control group",
+	)
+	errNoPressure = errors.New(
+		"this kernel keeps no pressure by control group: it needs CONFIG_PSI, not psi=0, and cgroup.pressure switched on",
+	)
 )
 
 // pressure reads the pressure files of the group in version 2; version 1 has none.

@@ -13,9 +13,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// What a target's control groups say is read once in a while for all processes of a group together. The freezer's state is needed because since Linux 6.1 a thread
-// that sleeps where it may be frozen is frozen in its sleep, without an event (kernel/freezer.c, __freeze_task), and because /proc calls frozen threads
-// D (version 1) or S (version 2).
+// What a target's control groups say is read once in a while for all processes of a group together. The freezer's state
+// is needed because since Linux 6.1 a thread that sleeps where it may be frozen is frozen in its sleep, without an
+// event (kernel/freezer.c, __freeze_task), and because /proc calls frozen threads D (version 1) or S (version 2).
 const (
 	groupEvery   = 10 * time.Second // how often the groups of a process are looked up: it may be moved
 	limitsEvery  = 2 * time.Second
@@ -97,7 +97,8 @@ func (o *observed) threadIn(state pstate.ThreadState) (tid int32, found bool) {
 	return 0, false
 }
 
-// applyFreezer makes threads, and the Ps they carry, say what the freezer did to them without an event. The caller holds mu.
+// applyFreezer makes threads, and the Ps they carry, say what the freezer did to them without an event. The caller
+// holds mu.
 func (o *observed) applyFreezer(now time.Time) {
 	if o.c.cgroups.Frozen(o.group, now, freezerEvery) {
 		o.correctThreads(func(s pstate.ThreadState) bool { return s == pstate.Sleeping || s == pstate.Uninterruptible },
@@ -110,14 +111,18 @@ func (o *observed) applyFreezer(now time.Time) {
 	if state, _ := o.c.cgroups.FreezerOf(o.group, now, 0); state != cgroup.Thawed {
 		return
 	}
-	o.correctThreads(func(s pstate.ThreadState) bool { return s == pstate.Frozen }, func(tid int32) (pstate.ThreadState, bool) {
-		s, _, err := o.threadState(tid)
-		// One that runs has woken, or will: an event says so.
-		return s, err == nil && (s == pstate.Sleeping || s == pstate.Uninterruptible)
-	})
+	o.correctThreads(
+		func(s pstate.ThreadState) bool { return s == pstate.Frozen },
+		func(tid int32) (pstate.ThreadState, bool) {
+			s, _, err := o.threadState(tid)
+			// One that runs has woken, or will: an event says so.
+			return s, err == nil && (s == pstate.Sleeping || s == pstate.Uninterruptible)
+		},
+	)
 }
 
-// correctThreads moves threads that have been in such a state for a while to the one that is given. The caller holds mu.
+// correctThreads moves threads that have been in such a state for a while to the one that is given. The caller holds
+// mu.
 func (o *observed) correctThreads(is func(pstate.ThreadState) bool, to func(tid int32) (pstate.ThreadState, bool)) {
 	for i := range o.threads {
 		view := &o.threads[i]
@@ -160,7 +165,8 @@ func (o *observed) correctP(tid uint32, is func(pstate.ThreadState) bool, next p
 	}
 }
 
-// leaveD takes a thread out of its P's count of those in uninterruptible sleep, if it is in it (d_leave in bpf/observe.h).
+// leaveD takes a thread out of its P's count of those in uninterruptible sleep, if it is in it (d_leave in
+// bpf/observe.h).
 func (o *observed) leaveD(th *kern.ScopeThread, now uint64) {
 	slot := atomic.LoadUint32(&th.D_slot)
 	if slot == 0 || int(slot)-1 >= len(o.c.kernel.records) || !atomic.CompareAndSwapUint32(&th.D_slot, slot, 0) {

@@ -50,7 +50,8 @@ type AgentInfo struct {
 	Lacks  []Lack
 	// GlobalLost counts losses that belong to no target, by reason.
 	GlobalLost map[string]uint64
-	// NeedsAdmin says that this kernel asks for CAP_SYS_ADMIN while processes are observed, not only for CAP_BPF and CAP_PERFMON.
+	// NeedsAdmin says that this kernel asks for CAP_SYS_ADMIN while processes are observed, not only for CAP_BPF and
+	// CAP_PERFMON.
 	NeedsAdmin bool
 	// GivenUp is what the processes of the agent gave up after their start; nil: they were told not to.
 	GivenUp []confine.Measure

@@ -5,13 +5,16 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 )
 
-// Container runtimes give the cgroup of a container a name with the container's id or name in it. Containers are nested (kind, Docker in Docker, LXC with Docker
-// inside), and systemd may run in one, so that the innermost part of a path that names a container is the one that counts.
+// Container runtimes give the cgroup of a container a name with the container's id or name in it. Containers are nested
+// (kind, Docker in Docker, LXC with Docker inside), and systemd may run in one, so that the innermost part of a path
+// that names a container is the one that counts.
 
-// containerNames are how runtimes name the cgroup of a container; each matches one part of a path, and its group is the id or name.
+// containerNames are how runtimes name the cgroup of a container; each matches one part of a path, and its group is the
+// id or name.
 //
 //	<id>                            Docker, containerd (CRI) with the driver cgroupfs: 64 hexadecimal digits
 //	RUNTIME-<id>.scope              the driver systemd: docker-, cri-containerd-, crio-, libpod- (podman), nerdctl-
@@ -29,9 +32,12 @@ var containerNames = []*regexp.Regexp{
 	regexp.MustCompile(`^systemd-nspawn@(.+)\.service$`),
 }
 
-// podPart is the cgroup of a pod, whatever its class: pod<uid> by the driver cgroupfs, …kubepods-burstable-pod<uid>.slice by the driver systemd, which writes
-// underscores for dashes. The uid of a static pod is a hash without dashes.
-var podPart = regexp.MustCompile(`^(?:pod|(?:[a-z0-9_-]+-)?kubepods-(?:besteffort-|burstable-)?pod)([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?::.*)?$`)
+// podPart is the cgroup of a pod, whatever its class: pod<uid> by the driver cgroupfs,
+// …kubepods-burstable-pod<uid>.slice by the driver systemd, which writes underscores for dashes. The uid of a static
+// pod is a hash without dashes.
+var podPart = regexp.MustCompile(
+	`^(?:pod|(?:[a-z0-9_-]+-)?kubepods-(?:besteffort-|burstable-)?pod)([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?(?::.*)?$`,
+)
 
 const (
 	shownOfID   = 12  // digits of a container's id, as tools show it
@@ -41,9 +47,10 @@ const (
 // controllers are those of cgroup v1 by which a process is placed, first those whose limits matter most here.
 var controllers = []string{"cpu", "cpuacct", "memory", "pids", "blkio", "cpuset", "freezer", "devices", "name=systemd"}
 
-// parseCgroup takes a process's cgroup, container and pod from /proc/<pid>/cgroup (cgroups(7)). Where hierarchies of version 1 have the controllers, the path is
-// that of the CPU controller, as far as it is in a group of its own: the line of version 2 then is only systemd's. The container is its id, cut to the twelve digits
-// that tools show, or its name.
+// parseCgroup takes a process's cgroup, container and pod from /proc/<pid>/cgroup (cgroups(7)). Where hierarchies of
+// version 1 have the controllers, the path is that of the CPU controller, as far as it is in a group of its own: the
+// line of version 2 then is only systemd's. The container is its id, cut to the twelve digits that tools show, or its
+// name.
 func parseCgroup(file string) (path, container, pod string) {
 	paths := cgroupPaths(file)
 	for _, p := range paths {
@@ -59,33 +66,29 @@ func parseCgroup(file string) (path, container, pod string) {
 
 // cgroupPaths lists the paths of a process that are more than the root, the one that matters most first.
 func cgroupPaths(file string) []string {
-	byController := map[string]string{}
-	for line := range strings.Lines(file) {
-		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
-		if len(parts) != 3 {
-			continue
-		}
-		for name := range strings.SplitSeq(parts[1], ",") {
-			byController[name] = parts[2]
-		}
-	}
+	in := cgroup.ParseMembership(file)
 	var paths []string
-	for _, name := range append(slices.Clone(controllers), "") { // version 2 has no name
-		if p := seenFromOutside(byController[name]); p != "" && !slices.Contains(paths, p) {
+	add := func(path string) {
+		if p := seenFromOutside(path); p != "" && !slices.Contains(paths, p) {
 			paths = append(paths, p)
 		}
 	}
+	for _, name := range controllers {
+		add(in.V1[name])
+	}
+	add(in.V2)
 	return paths
 }
 
-// seenFromOutside is a path without what it has because of the agent's own cgroup namespace, in which groups beside and above its own are "/../…"
-// (cgroup_namespaces(7)). What is left is the end of the path that the host sees. It is empty for the root.
+// seenFromOutside is a path without what it has because of the agent's own cgroup namespace, in which groups beside and
+// above its own are "/../…" (cgroup_namespaces(7)). What is left is the end of the path that the host sees. It is empty
+// for the root.
 func seenFromOutside(path string) string {
 	for path == "/.." || strings.HasPrefix(path, "/../") {
 		path = path[len("/.."):]
 	}
 	// The kernel says so of a group that has been removed while the process was in it.
-	path = strings.TrimSuffix(path, " (deleted)")
+	path = strings.TrimSuffix(path, cgroup.Deleted)
 	if path == "/" {
 		return ""
 	}

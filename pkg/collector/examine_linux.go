@@ -62,7 +62,10 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		found = append(found, Prospect{Target: t, Fix: f.fixes[key]})
 	}
 	c.mu.Unlock()
-	slices.SortFunc(found, func(a, b Prospect) int { return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.Runtime, b.Runtime)) })
+	slices.SortFunc(found, func(a, b Prospect) int {
+		return cmp.Or(cmp.Compare(a.PID, b.PID),
+			cmp.Compare(a.Runtime, b.Runtime))
+	})
 	c.info.mu.Lock()
 	defer c.info.mu.Unlock()
 	if l, ok := c.info.hidden.lack(mayTrace()); ok {

@@ -25,8 +25,8 @@ func crowd(t *testing.T, n int, env ...string) map[int32]bool {
 	return pids
 }
 
-// TestManyTargetsAtOnce: each of many processes is listed soon after the start, comes to be probed, and the agent's exit waits for none of them in turn.
-// PSCOPE_TEST_TARGETS is how many.
+// TestManyTargetsAtOnce: each of many processes is listed soon after the start, comes to be probed, and the agent's
+// exit waits for none of them in turn. PSCOPE_TEST_TARGETS is how many.
 func TestManyTargetsAtOnce(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("PSCOPE_TEST_TARGETS"))
 	if err != nil {
@@ -69,14 +69,21 @@ func TestManyTargetsAtOnce(t *testing.T) {
 	cancel()
 	run.Wait()
 	exit := time.Since(stopped)
-	t.Logf("%d targets: the first seen after %v, all after %v, probed after %v; exit took %v", n, first, listed, probed, exit)
+	t.Logf(
+		"%d targets: the first seen after %v, all after %v, probed after %v; exit took %v",
+		n,
+		first,
+		listed,
+		probed,
+		exit,
+	)
 	if exit > 5*time.Second {
 		t.Errorf("the exit took %v with %d targets", exit, n)
 	}
 }
 
-// TestShortLivedProgramsAreObserved: of programs that live for less than half a second, thirty started a second, each is observed.
-// PSCOPE_TEST_SHORT_LIVED is how many, PSCOPE_TEST_LIFE how long each lives.
+// TestShortLivedProgramsAreObserved: of programs that live for less than half a second, thirty started a second, each
+// is observed. PSCOPE_TEST_SHORT_LIVED is how many, PSCOPE_TEST_LIFE how long each lives.
 func TestShortLivedProgramsAreObserved(t *testing.T) {
 	n, err := strconv.Atoi(os.Getenv("PSCOPE_TEST_SHORT_LIVED"))
 	if err != nil {

@@ -58,7 +58,8 @@ const (
 )
 
 func newFinder(c *collect) *finder {
-	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{}, starting: map[int32]procID{}, binaries: map[fileID]*inspected{}, starts: newStarts()}
+	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{},
+		starting: map[int32]procID{}, binaries: map[fileID]*inspected{}, starts: newStarts()}
 }
 
 func (f *finder) run(ctx context.Context) {

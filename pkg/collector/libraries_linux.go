@@ -12,15 +12,17 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// Go also comes into processes in shared libraries (-buildmode=c-shared): those that a program is linked with, and those that it loads while it runs, as Python
-// does. They are found among the files of which a process has mapped code. Nothing tells when a library is loaded, but a Go runtime reserves address space when it
-// starts, 64 MiB and more, and how much of that a process has stands in a file that costs microseconds to read.
+// Go also comes into processes in shared libraries (-buildmode=c-shared): those that a program is linked with, and
+// those that it loads while it runs, as Python does. They are found among the files of which a process has mapped code.
+// Nothing tells when a library is loaded, but a Go runtime reserves address space when it starts, 64 MiB and more, and
+// how much of that a process has stands in a file that costs microseconds to read.
 
 const (
 	growthOfLibrary = 1 << 20 // bytes of address space; without at least so many more, no runtime has been loaded
-	lookAtLeast     = 12      // scans, after which a process is looked at again whatever its size: it may have given back what a library took
-	maxLibraries    = 4096    // files remembered
-	newFilesALook   = 256     // files opened for one look at one process; the next look goes on
+	// scans, after which a process is looked at again whatever its size: it may have given back what a library took
+	lookAtLeast   = 12
+	maxLibraries  = 4096 // files remembered
+	newFilesALook = 256  // files opened for one look at one process; the next look goes on
 )
 
 // libraries remembers what was seen of libraries. Only the finder's goroutine touches it.
@@ -73,7 +75,8 @@ func (c *collect) runtimesOf(pid int32, startTime uint64) (list []*observed) {
 	return list
 }
 
-// onlySnapshots says why a runtime is not observed by eBPF although others are: BPF programs know one runtime in each process.
+// onlySnapshots says why a runtime is not observed by eBPF although others are: BPF programs know one runtime in each
+// process.
 func (c *collect) onlySnapshots(key pstate.Key) string {
 	if c.kernel == nil {
 		return ""
@@ -99,7 +102,9 @@ func severalRuntimes(first string) string {
 func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 	id, ok := f.known[pid]
 	if !ok || id.exe == (fileID{}) || f.starts.going[pid] {
-		return // it is being started, which comes first; it is not settled what it runs, it is a thread of the kernel, or it may not be looked at
+		// it is being started, which comes first; it is not settled what it runs, it is a thread of the kernel, or it may not
+		// be looked at
+		return
 	}
 	stat, err := f.c.o.readStat(pid)
 	if err != nil || stat.state == 'Z' || stat.startTime != id.startTime || !f.libs.due(pid, id, stat.size) {
@@ -120,7 +125,8 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 		f.c.o.Log.Debug("not every library could be looked at", "process", base.Process, "pid", pid, "err", err)
 	}
 	f.libs.note(pid, lookedAt{id: id, lowest: stat.size})
-	// Libraries with one base name are told apart by numbers. Those that are observed keep theirs, wherever others are loaded.
+	// Libraries with one base name are told apart by numbers. Those that are observed keep theirs, wherever others are
+	// loaded.
 	described, names := false, map[string]bool{}
 	observed := map[uint64]bool{}
 	for _, o := range f.c.runtimesOf(pid, id.startTime) {
@@ -207,29 +213,23 @@ func (f *finder) inspectLibrary(pid int32, m *goruntime.Mapped) (found *inspecte
 	return found, true
 }
 
-// refuseLibrary says once why the runtime in a library is not observed: it is looked at again and again.
-func (f *finder) refuseLibrary(t pstate.Target, err error) {
-	f.c.mu.Lock()
-	said := f.c.refused[t.Key].Reason
-	f.c.mu.Unlock()
-	if said != cleantext.Text(err.Error(), cleantext.MaxReason) {
-		f.refuse(t, err)
-	}
-}
-
-// startLibrary observes the runtime in a library, if it is not observed yet. One that has not started is looked at again with the next scan.
+// startLibrary observes the runtime in a library that is not observed yet. One that has not started is looked at
+// again with the next scan.
 func (f *finder) startLibrary(ctx context.Context, t pstate.Target, found *inspected, m *goruntime.Mapped) {
-	f.c.mu.Lock()
-	known := f.c.observed[t.Key] != nil
-	f.c.mu.Unlock()
-	if known || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return
 	}
 	if found.err != nil {
-		f.refuseLibrary(t, found.err)
+		f.refuse(t, found.err)
 		return
 	}
-	t.GoVersion, t.Module = cleantext.Name(found.bin.GoVersion, cleantext.MaxName), cleantext.Name(found.bin.Module, cleantext.MaxPath)
+	t.GoVersion, t.Module = cleantext.Name(
+		found.bin.GoVersion,
+		cleantext.MaxName,
+	), cleantext.Name(
+		found.bin.Module,
+		cleantext.MaxPath,
+	)
 	pauses := f.c.heart.pauses.Load()
 	o, err := f.c.observe(t, found.bin, m)
 	switch {
@@ -238,19 +238,10 @@ func (f *finder) startLibrary(ctx context.Context, t pstate.Target, found *inspe
 		if errors.Is(err, goruntime.ErrNotStarted) || errors.Is(err, goruntime.ErrTorn) || waitsForRoom(err) {
 			f.libs.lookAgain(t.PID)
 		}
-		f.refuseLibrary(t, err)
+		f.refuse(t, err)
 	default:
-		f.c.mu.Lock()
-		f.c.observed[t.Key] = o
-		delete(f.c.refused, t.Key)
-		f.c.rosterChanged()
-		t = o.info
-		f.c.mu.Unlock()
-		if f.c.heart.pauses.Load() != pauses {
-			f.c.forget(o) // as in start
+		if !f.list(o, pauses) {
 			f.c.changed(t.PID)
-			return
 		}
-		f.c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "runtime", t.Runtime, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
 	}
 }

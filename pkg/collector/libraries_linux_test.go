@@ -29,7 +29,8 @@ func goLibrary(t *testing.T, name string) string {
 	return out
 }
 
-// runPython runs lines of Python until they print "ready", and gives the pid. Each line that is written to the input afterwards goes to them.
+// runPython runs lines of Python until they print "ready", and gives the pid. Each line that is written to the input
+// afterwards goes to them.
 func runPython(t *testing.T, script string, args ...string) (pid int, say func(string)) {
 	t.Helper()
 	cmd := exec.Command("python3", append([]string{"-c", script}, args...)...)
@@ -87,7 +88,8 @@ func runtimesIn(c Collector, pid int) map[string]pstate.Target {
 	return found
 }
 
-// TestLibrariesInPython: a process that is not Go becomes a target when it loads a Go library, and has two when it loads another one.
+// TestLibrariesInPython: a process that is not Go becomes a target when it loads a Go library, and has two when it
+// loads another one.
 func TestLibrariesInPython(t *testing.T) {
 	first, second := goLibrary(t, "libfirst.so"), goLibrary(t, "libsecond.so")
 	inBothModes(t, func(t *testing.T, mode Mode) {
@@ -98,13 +100,15 @@ func TestLibrariesInPython(t *testing.T) {
 		}
 		say(first + " 0")
 		waitFor(t, "the first library", func() bool { return len(runtimesIn(c, pid)) == 1 })
-		if got := runtimesIn(c, pid)["libfirst.so"]; string(got.Source) != string(mode) || got.Labels()["runtime"] != "libfirst.so" {
+		if got := runtimesIn(c, pid)["libfirst.so"]; string(got.Source) != string(mode) ||
+			got.Labels()["runtime"] != "libfirst.so" {
 			t.Errorf("the first library: %+v", got)
 		}
 		say(second + " 1")
 		waitFor(t, "the second library", func() bool { return len(runtimesIn(c, pid)) == 2 })
 		got := runtimesIn(c, pid)["libsecond.so"]
-		if got.Source != pstate.SourceSnapshot || mode == ModeEBPF && !strings.Contains(got.Reason, "the one in libfirst.so") {
+		if got.Source != pstate.SourceSnapshot ||
+			mode == ModeEBPF && !strings.Contains(got.Reason, "the one in libfirst.so") {
 			t.Errorf("the second library: %+v", got)
 		}
 		busy := func(name string) (share float64) {

@@ -108,8 +108,10 @@ func (w *wide) see(v uint32) {
 	w.low = v
 }
 
-// observe starts the observation of a process whose binary is understood: of the runtime in its program or, where one is named, in a library it has loaded.
-func (c *collect) observe(info pstate.Target, bin *goruntime.Binary, library *goruntime.Mapped) (o *observed, err error) {
+// observe starts the observation of a process whose binary is understood: of the runtime in its program or, where one
+// is named, in a library it has loaded.
+func (c *collect) observe(info pstate.Target, bin *goruntime.Binary, library *goruntime.Mapped) (o *observed,
+	err error) {
 	o = &observed{
 		c: c, info: info, bin: bin, library: library, only: c.onlySnapshots(info.Key), globalRunq: -1,
 		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
@@ -237,11 +239,13 @@ func (o *observed) claim() (err error) {
 var (
 	errRoom = errors.New("no room")
 	// errNoRoom says that the P records are used up; it may pass.
-	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; raise --max-ps, or exclude processes with --exclude")
+	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; raise --max-ps, or exclude " +
+		"processes with --exclude")
 )
 
 // errNoPlace says that the table of targets is full; it may pass.
-const errNoPlace = roomError("the table of targets is full: it is tried again when there is room; exclude processes with --exclude")
+const errNoPlace = roomError("the table of targets is full: it is tried again when there is room; exclude " +
+	"processes with --exclude")
 
 // waitsForRoom says whether an error may pass when other processes end.
 func waitsForRoom(err error) bool { return errors.Is(err, errNoRoom) || errors.Is(err, errNoPlace) }
@@ -255,7 +259,8 @@ func (roomError) Is(target error) bool { return target == errRoom }
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *observed) grow() error {
 	if most := chunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
-		return roomError(fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed", len(o.snap.Ps), most))
+		return roomError(fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
+			len(o.snap.Ps), most))
 	}
 	if k := o.kernel(); k != nil && len(o.ps) == 0 && !k.hasChunks((len(o.snap.Ps)+chunkPs-1)/chunkPs) {
 		return errNoRoom // it takes nothing from its neighbours
@@ -430,7 +435,8 @@ func (o *observed) close() {
 	o.endMigrations()
 	o.probing.Wait()
 	if o.index != 0 {
-		// A program that was running when the target was left may send an event yet, or hold one back that others stand behind.
+		// A program that was running when the target was left may send an event yet, or hold one back that others stand
+		// behind.
 		if o.c.indexed().at(o.index) == o {
 			time.Sleep(drainEvery)
 			o.c.drain()

@@ -378,7 +378,15 @@ func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 	if !ok {
 		t.Fatal("the target has no place for the probe")
 	}
+	asBuilt := make([]byte, 4)
+	if _, err := file.ReadAt(asBuilt, int64(site.FileOffset)); err != nil {
+		t.Fatal(err)
+	}
 	untouched := codeAt(t, pid, site.Addr)
+	if untouched != string(asBuilt) {
+		t.Fatal("another agent on this machine, which observes every program, has a probe there: end it, or run the " +
+			"packages one after the other (-p 1)")
+	}
 	agent := startAnsweringAgent(t, "ebpf")
 	waitFor(t, "the agent observes", func() bool { return agent.ask(pid, 0, 0).Observed })
 	t.Cleanup(func() {

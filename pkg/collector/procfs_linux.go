@@ -169,7 +169,7 @@ func (o *Options) threadUse(pid, tid int32) (u threadUse) {
 
 // nestedPID says whether a process has another number in a PID namespace of its own (NSpid in proc_pid_status(5)).
 func (o *Options) nestedPID(pid int32) bool {
-	b, err := os.ReadFile(filepath.Join(o.ProcRoot, strconv.Itoa(int(pid)), "status"))
+	b, err := readAtMost(o.procPath(pid, "status"), maxProcFile)
 	if err != nil {
 		return false
 	}
@@ -214,7 +214,8 @@ func (o *Options) named(pid int32, stat procStat) pstate.Target {
 	return t
 }
 
-// maxProcFile is how much of a file in /proc is read whose length a process decides: two arguments of the kernel's largest size.
+// maxProcFile is how much of a file in /proc is read whose length a process decides: two arguments of the kernel's
+// largest size.
 const maxProcFile = 256 << 10
 
 // readAtMost reads a file, no more than most bytes of it.

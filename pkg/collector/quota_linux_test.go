@@ -14,7 +14,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// limited puts a process into a group below one that has a CPU quota, in hundredths of a core, and gives the path of the one that has it.
+// limited puts a process into a group below one that has a CPU quota, in hundredths of a core, and gives the path of
+// the one that has it.
 func limited(t *testing.T, pid, hundredths int) (upper string) {
 	t.Helper()
 	mounted := hierarchy(t, "cgroup2", "")
@@ -36,7 +37,8 @@ func limited(t *testing.T, pid, hundredths int) (upper string) {
 	return upper
 }
 
-// A quota of a group above the process throttles it; one that is never used up only looks like it, where threads wait for other reasons.
+// A quota of a group above the process throttles it; one that is never used up only looks like it, where threads wait
+// for other reasons.
 func TestCPUQuota(t *testing.T) {
 	needs(t, unix.CAP_SYS_ADMIN, "limiting a control group")
 	// A tenth of a core is used up on a busy machine, too.
@@ -56,7 +58,11 @@ func TestCPUQuota(t *testing.T) {
 			c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget = -1 })
 			seen(t, c, pid)
 			var a *pstate.TargetView
-			waitFor(t, "the quota is read", func() bool { a = view(c, pid); return a != nil && a.Cgroup != nil && len(a.Cgroup.Limits) > 0 })
+			waitFor(
+				t,
+				"the quota is read",
+				func() bool { a = view(c, pid); return a != nil && a.Cgroup != nil && len(a.Cgroup.Limits) > 0 },
+			)
 			l, ok := a.Cgroup.Tightest()
 			if !ok || l.Path != upper || l.Cores != float64(tc.hundredths)/100 {
 				t.Errorf("the quota is %+v, want one of %d/100 cores by %s", a.Cgroup, tc.hundredths, upper)

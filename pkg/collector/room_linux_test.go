@@ -66,7 +66,8 @@ func targetOf(c Collector, pid int) (t pstate.Target) {
 	return t
 }
 
-// TestRefusedForLackOfRoomIsTriedAgain: a process that finds no room takes none from its neighbour, says why, and is observed when the neighbour has ended.
+// TestRefusedForLackOfRoomIsTriedAgain: a process that finds no room takes none from its neighbour, says why, and is
+// observed when the neighbour has ended.
 func TestRefusedForLackOfRoomIsTriedAgain(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs = 2 * chunkPs })
 	big := start(t, "GOMAXPROCS=9")
@@ -87,7 +88,8 @@ func TestRefusedForLackOfRoomIsTriedAgain(t *testing.T) {
 	}
 }
 
-// TestMorePsThanEverFit: a process with more Ps than a target may have is refused at once, with a reason of its own, and takes no room.
+// TestMorePsThanEverFit: a process with more Ps than a target may have is refused at once, with a reason of its own,
+// and takes no room.
 func TestMorePsThanEverFit(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, nil)
 	huge := start(t, "GOMAXPROCS=1025")

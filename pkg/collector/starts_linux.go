@@ -11,8 +11,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// The observation of processes is started aside, several at once: a process whose runtime has not started yet, or whose memory takes long to read, holds up no
-// other.
+// The observation of processes is started aside, several at once: a process whose runtime has not started yet, or whose
+// memory takes long to read, holds up no other.
 
 const (
 	startsAtOnce  = 16 // processes whose observation is being started at the same time
@@ -30,7 +30,12 @@ type starts struct {
 }
 
 func newStarts() starts {
-	return starts{going: map[int32]bool{}, again: map[int32]bool{}, room: make(chan struct{}, startsAtOnce), done: make(chan beginning)}
+	return starts{
+		going: map[int32]bool{},
+		again: map[int32]bool{},
+		room:  make(chan struct{}, startsAtOnce),
+		done:  make(chan beginning),
+	}
 }
 
 // beginning is one of them, and what became of it.
@@ -67,7 +72,8 @@ func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Bina
 	})
 }
 
-// begin observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again for a moment.
+// begin observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again
+// for a moment.
 func (c *collect) begin(ctx context.Context, s *beginning) {
 	for try := range s.tries {
 		if ctx.Err() != nil {
@@ -75,7 +81,8 @@ func (c *collect) begin(ctx context.Context, s *beginning) {
 			return
 		}
 		s.observed, s.err = c.observe(s.target, s.bin, nil)
-		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) || errors.Is(s.err, errRoom) {
+		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) ||
+			errors.Is(s.err, errRoom) {
 			return
 		}
 		if info, err := os.Stat(c.o.procPath(s.target.PID, "exe")); err == nil && identify(info) != s.id.exe {
@@ -100,19 +107,9 @@ func (f *finder) started(s beginning) {
 	case s.changed:
 		delete(f.known, t.PID)
 	case s.err == nil:
-		c.mu.Lock()
-		c.observed[t.Key] = s.observed
-		delete(c.refused, t.Key)
-		c.rosterChanged()
-		t = s.observed.info // the governor, the probes and tier 2 may change it from now on
-		c.mu.Unlock()
-		if c.heart.pauses.Load() != s.pauses {
-			// The agent was not running for a while just now, and whoever brought everything up to date may not have known of this target.
-			c.forget(s.observed)
+		if !f.list(s.observed, s.pauses) {
 			f.starts.again[t.PID] = true
-			return
 		}
-		c.o.Log.Info("observing", "process", t.Process, "pid", t.PID, "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
 	case errors.Is(s.err, context.Canceled):
 	case errors.Is(s.err, goruntime.ErrExited):
 		c.missed.Add(1)
@@ -125,6 +122,28 @@ func (f *finder) started(s beginning) {
 		}
 		f.refuse(t, s.err)
 	}
+}
+
+// list adds an observation that has been started. It is false, and the observation ended, if the agent was not running
+// for a while since it had that many pauses: whoever brought everything up to date may not have known of this target.
+func (f *finder) list(o *observed, pauses uint64) bool {
+	c := f.c
+	c.mu.Lock()
+	c.observed[o.info.Key] = o
+	delete(c.refused, o.info.Key)
+	c.rosterChanged()
+	t := o.info // the governor, the probes and tier 2 may change it from now on
+	c.mu.Unlock()
+	if c.heart.pauses.Load() != pauses {
+		c.forget(o)
+		return false
+	}
+	log := c.o.Log.With("process", t.Process, "pid", t.PID)
+	if t.Runtime != "" {
+		log = log.With("runtime", t.Runtime)
+	}
+	log.Info("observing", "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
+	return true
 }
 
 // endStarts waits for those that are at work, and discards what they made.

@@ -13,8 +13,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// The probes of tier 1 are attached and taken out aside: each takes the kernel a grace period at least, seconds on a busy machine. Until they are in, a target is
-// observed without stops, and its reason says so.
+// The probes of tier 1 are attached and taken out aside: each takes the kernel a grace period at least, seconds on a
+// busy machine. Until they are in, a target is observed without stops, and its reason says so.
 
 const (
 	attachesAtOnce = 16  // targets to which probes are attached at the same time
@@ -81,7 +81,8 @@ func (o *observed) takeOutStops() {
 	atomic.StoreUint32(&o.shared.EndsLate, 0)
 }
 
-// bringInStops attaches the probes and says in the target's description what became of it. The caller holds mu, which is free meanwhile.
+// bringInStops attaches the probes and says in the target's description what became of it. The caller holds mu, which
+// is free meanwhile.
 func (o *observed) bringInStops() {
 	file, err := o.proc.OpenExecutable()
 	pauses := o.c.heart.pauses.Load()
@@ -169,9 +170,10 @@ func (o *observed) site(file *os.File, at goruntime.ProbeSite) site {
 	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(o.info.PID)}
 }
 
-// unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more: a grace period of Tasks Trace RCU
-// (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and half a second on a busy machine, in uninterruptible sleep. Those who
-// wait at the same time share it, and so the probes are not taken out one after the other.
+// unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more:
+// a grace period of Tasks Trace RCU (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and
+// half a second on a busy machine, in uninterruptible sleep. Those who wait at the same time share it, and so the
+// probes are not taken out one after the other.
 func (c *collect) unprobe(links []io.Closer) {
 	var wg sync.WaitGroup
 	for _, l := range links {

@@ -114,7 +114,8 @@ func byTracer(t *testing.T, pid int) suspender {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if s := v.StoppedBy; s.By != pstate.SuspendedByTracer || int(s.Tracer) != os.Getpid() || s.TracerName != strings.TrimSpace(string(comm)) {
+			if s := v.StoppedBy; s.By != pstate.SuspendedByTracer || int(s.Tracer) != os.Getpid() ||
+				s.TracerName != strings.TrimSpace(string(comm)) {
 				return fmt.Sprintf("%+v", s)
 			}
 			return ""
@@ -143,7 +144,8 @@ func hierarchy(t *testing.T, kind, options string) string {
 	return dir
 }
 
-// inGroup makes a group with a group below it and puts a process into the latter. It gives the upper one's directory and both paths.
+// inGroup makes a group with a group below it and puts a process into the latter. It gives the upper one's directory
+// and both paths.
 func inGroup(t *testing.T, mounted string, pid int) (dir, upper string) {
 	t.Helper()
 	upper = fmt.Sprintf("/pscope test %d-%d", os.Getpid(), pid)
@@ -183,16 +185,29 @@ func freezer(t *testing.T, mounted, upper string, freeze, thaw func()) suspender
 func byFreezerV1(t *testing.T, pid int) suspender {
 	mounted := hierarchy(t, "cgroup", "freezer")
 	dir, upper := inGroup(t, mounted, pid)
-	return freezer(t, mounted, upper, func() { put(t, dir+"/freezer.state", "FROZEN") }, func() { put(t, dir+"/freezer.state", "THAWED") })
+	return freezer(
+		t,
+		mounted,
+		upper,
+		func() { put(t, dir+"/freezer.state", "FROZEN") },
+		func() { put(t, dir+"/freezer.state", "THAWED") },
+	)
 }
 
 func byFreezerV2(t *testing.T, pid int) suspender {
 	mounted := hierarchy(t, "cgroup2", "")
 	dir, upper := inGroup(t, mounted, pid)
-	return freezer(t, mounted, upper, func() { put(t, dir+"/cgroup.freeze", "1") }, func() { put(t, dir+"/cgroup.freeze", "0") })
+	return freezer(
+		t,
+		mounted,
+		upper,
+		func() { put(t, dir+"/cgroup.freeze", "1") },
+		func() { put(t, dir+"/cgroup.freeze", "0") },
+	)
 }
 
-// A process that is stopped, traced or frozen has Ps that the runtime calls running, and /proc calls its threads T, D or S.
+// A process that is stopped, traced or frozen has Ps that the runtime calls running, and /proc calls its threads T, D
+// or S.
 func TestSuspended(t *testing.T) {
 	needs(t, unix.CAP_SYS_ADMIN, "freezing a control group")
 	for _, how := range []struct {
@@ -262,7 +277,12 @@ func suspended(t *testing.T, a, b *pstate.TargetView, s suspender) {
 	}
 	for i := range b.Ps {
 		x, y := &a.Ps[i], &b.Ps[i]
-		near("running", i, y.StateTime(pstate.Running)-x.StateTime(pstate.Running)+y.StateTime(pstate.GC)-x.StateTime(pstate.GC), 1)
+		near(
+			"running",
+			i,
+			y.StateTime(pstate.Running)-x.StateTime(pstate.Running)+y.StateTime(pstate.GC)-x.StateTime(pstate.GC),
+			1,
+		)
 		near("thread "+s.state.String(), i, y.ThreadTime(s.state)-x.ThreadTime(s.state), 1)
 		near("busy", i, y.BusyTime()-x.BusyTime(), 0)
 		near("the D share", i, y.Uninterruptible-x.Uninterruptible, 0)

@@ -56,8 +56,8 @@ func (c *collect) readThreads() {
 	}
 }
 
-// addThreadTime adds to the ticks that a thread has spent in a state. An entry that is just being made is in none, and no time counts for that
-// (thread_move in bpf/account.h).
+// addThreadTime adds to the ticks that a thread has spent in a state. An entry that is just being made is in none, and
+// no time counts for that (thread_move in bpf/account.h).
 func addThreadTime(th *kern.ScopeThread, s pstate.ThreadState, ticks uint64) {
 	if s != pstate.NoThread {
 		atomic.AddUint64(&th.Time[s-1], ticks)

@@ -43,8 +43,8 @@ type Finding struct {
 	Ps       []int32 // empty: the whole process
 	Evidence string  // a sentence with the numbers
 	Advice   string  // what to do
-	// Value is the number behind the evidence: a share of 1 for imbalance (busiest minus idlest P), idle, uninterruptible, cpu_wait,
-	// suspended and stops, of the quota's periods for quota; goroutines for overloaded.
+	// Value is the number behind the evidence: a share of 1 for imbalance (busiest minus idlest P), idle, uninterruptible,
+	// cpu_wait, suspended and stops, of the quota's periods for quota; goroutines for overloaded.
 	Value float64
 }
 
@@ -77,7 +77,8 @@ func Find(w *Window) []Finding {
 		return nil
 	}
 	var fs []Finding
-	for _, rule := range []func(*Window, []PWindow) (Finding, bool){suspended, uninterruptible, overloaded, idle, quota, cpuWait, stops, imbalance} {
+	for _, rule := range []func(*Window, []PWindow) (Finding, bool){suspended, uninterruptible, overloaded, idle, quota,
+		cpuWait, stops, imbalance} {
 		if f, ok := rule(w, alive); ok {
 			fs = append(fs, f)
 		}
@@ -151,14 +152,15 @@ func threads(n int) string {
 
 func overloaded(w *Window, ps []PWindow) (Finding, bool) {
 	hot := where(ps, func(p PWindow) bool {
-		return p.QueueKnown && p.Busy() >= overloadedBusy && p.Queue >= overloadedQueue
+		return p.QueueKnown && p.Busy >= overloadedBusy && p.Queue >= overloadedQueue
 	})
 	if len(hot) == 0 {
 		return Finding{}, false
 	}
 	worst := most(hot, func(p PWindow) float64 { return p.Queue })
 	f := Finding{Kind: Overloaded, Severity: Warning, Ps: indexes(hot), Value: worst.Queue,
-		Evidence: fmt.Sprintf("P%d was busy %s of %s with %.1f goroutines queued on it on average%s.", worst.P, percent(worst.Busy()), span(w), worst.Queue, others(len(hot)))}
+		Evidence: fmt.Sprintf("P%d was busy %s of %s with %.1f goroutines queued on it on average%s.", worst.P,
+			percent(worst.Busy), span(w), worst.Queue, others(len(hot)))}
 	if worst.Queue >= overloadedBad {
 		f.Severity = Critical
 	}
@@ -202,7 +204,8 @@ func cpuWait(w *Window, ps []PWindow) (Finding, bool) {
 	f := Finding{Kind: CPUWait, Severity: Warning, Ps: indexes(waiting), Value: waits(worst),
 		Evidence: fmt.Sprintf("P%d had a thread ready but no CPU for %s of %s (%s runnable with the P, %s from being handed over until it ran)%s.",
 			worst.P, percent(waits(worst)), span(w), percent(worst.Thread[pstate.Runnable]), percent(worst.WakeWait), others(len(waiting))),
-		Advice: fmt.Sprintf("More threads want to run than there are CPUs for them: GOMAXPROCS is %d; compare it with the CPUs%s, look for other busy processes on the host, and lower GOMAXPROCS or give it more CPUs.", w.GOMAXPROCS, besideQuota(w))}
+		Advice: fmt.Sprintf("More threads want to run than there are CPUs for them: GOMAXPROCS is %d; compare it with "+
+			"the CPUs%s, look for other busy processes on the host, and lower GOMAXPROCS or give it more CPUs.", w.GOMAXPROCS, besideQuota(w))}
 	if f.Value >= waitCritical {
 		f.Severity = Critical
 	}
@@ -267,16 +270,17 @@ func imbalance(w *Window, ps []PWindow) (Finding, bool) {
 	if len(where(ps, func(p PWindow) bool { return p.Stuck >= dNotable })) > 0 {
 		return Finding{}, false
 	}
-	busiest := most(ps, func(p PWindow) float64 { return p.Busy() })
-	idlest := most(ps, func(p PWindow) float64 { return -p.Busy() })
-	spread := busiest.Busy() - idlest.Busy()
+	busiest := most(ps, func(p PWindow) float64 { return p.Busy })
+	idlest := most(ps, func(p PWindow) float64 { return -p.Busy })
+	spread := busiest.Busy - idlest.Busy
 	if spread < imbalanceSpread {
 		return Finding{}, false
 	}
 	queued := where(ps, func(p PWindow) bool { return p.QueueKnown && p.QueueIdle >= idleShare })
 	f := Finding{Kind: Imbalance, Severity: Info, Ps: []int32{busiest.P, idlest.P}, Value: spread,
-		Evidence: fmt.Sprintf("P%d was busy %s of %s, P%d %s; the coefficient of variation over %d Ps is %.2f.", busiest.P, percent(busiest.Busy()), span(w), idlest.P, percent(idlest.Busy()), len(ps), variation(ps)),
-		Advice:   "Hardly anything queues while Ps are idle, so there is simply less parallel work than Ps: a lower GOMAXPROCS would do as well, or split the work into more goroutines."}
+		Evidence: fmt.Sprintf("P%d was busy %s of %s, P%d %s; the coefficient of variation over %d Ps is %.2f.", busiest.P,
+			percent(busiest.Busy), span(w), idlest.P, percent(idlest.Busy), len(ps), variation(ps)),
+		Advice: "Hardly anything queues while Ps are idle, so there is simply less parallel work than Ps: a lower GOMAXPROCS would do as well, or split the work into more goroutines."}
 	if len(where(ps, func(p PWindow) bool { return !p.QueueKnown })) > 0 {
 		f.Advice = "How many goroutines queue is not known: if none do, there is less parallel work than Ps."
 	}
@@ -291,7 +295,7 @@ func imbalance(w *Window, ps []PWindow) (Finding, bool) {
 func variation(ps []PWindow) float64 {
 	var sum, squares float64
 	for i := range ps {
-		b := ps[i].Busy()
+		b := ps[i].Busy
 		sum += b
 		squares += b * b
 	}

@@ -12,7 +12,7 @@ const second = int64(time.Second)
 
 // p makes a P that was busy the given share of the time and idle for the rest.
 func p(id int32, busy float64, edit ...func(*PWindow)) PWindow {
-	w := PWindow{P: id, QueueKnown: true, Working: busy}
+	w := PWindow{P: id, QueueKnown: true, Busy: busy}
 	w.State[pstate.Running], w.State[pstate.Idle] = busy, 1-busy
 	w.Thread[pstate.OnCPU], w.Thread[pstate.NoThread] = busy, 1-busy
 	for _, e := range edit {

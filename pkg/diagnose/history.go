@@ -138,7 +138,8 @@ func pointOf(v *pstate.TargetView) point {
 	}
 	for i := range v.Ps {
 		p := &v.Ps[i]
-		t := pTotals{p: p.P, busy: p.BusyTime(), uninterruptible: p.Uninterruptible, stopTime: p.StopTime, wakeWait: p.WakeWait.Sum, firstSeen: p.FirstSeen}
+		t := pTotals{p: p.P, busy: p.BusyTime(), uninterruptible: p.Uninterruptible, stopTime: p.StopTime,
+			wakeWait: p.WakeWait.Sum, firstSeen: p.FirstSeen}
 		for s := range pstate.State(pstate.NumStates) {
 			t.state[s] = p.StateTime(s)
 		}

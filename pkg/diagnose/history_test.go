@@ -48,8 +48,8 @@ func TestWindowsFitTheRange(t *testing.T) {
 			t.Errorf("%s: [%d, %d] s, ok %v", c.name, (w.Start-sec(0))/1e9, (w.End-sec(0))/1e9, ok)
 			continue
 		}
-		if ok && (math.Abs(w.Ps[1].Busy()-0.5) > 1e-6 || math.Abs(w.Ps[0].Thread[pstate.Runnable]-0.05) > 1e-6) {
-			t.Errorf("%s: P1 busy %v, want 0.5", c.name, w.Ps[1].Busy())
+		if ok && (math.Abs(w.Ps[1].Busy-0.5) > 1e-6 || math.Abs(w.Ps[0].Thread[pstate.Runnable]-0.05) > 1e-6) {
+			t.Errorf("%s: P1 busy %v, want 0.5", c.name, w.Ps[1].Busy)
 		}
 	}
 }

@@ -30,8 +30,8 @@ func worstQuota(w *Window) (worst QuotaWindow, share float64) {
 	return worst, share
 }
 
-// throttledEnough says whether a quota, and not a lack of CPUs, is what the Ps waited for. What a quota counts is summed over CPUs, the waits over Ps, of which there
-// may be several for a CPU.
+// throttledEnough says whether a quota, and not a lack of CPUs, is what the Ps waited for. What a quota counts is
+// summed over CPUs, the waits over Ps, of which there may be several for a CPU.
 func throttledEnough(w *Window, ps []PWindow) bool {
 	q, share := worstQuota(w)
 	if share < quotaThrottled {
@@ -50,11 +50,26 @@ func quota(w *Window, ps []PWindow) (Finding, bool) {
 		return Finding{}, false
 	}
 	worst := most(ps, waits)
-	f := Finding{Kind: Quota, Severity: Warning, Value: share,
-		Evidence: fmt.Sprintf("The CPU quota of the control group %s, %s cores, was used up in %s of %d periods, which kept threads from running for %s, summed over CPUs. "+
-			"P%d had a thread ready but no CPU for %s of %s; GOMAXPROCS is %d.",
-			q.Path, cores(q.Cores), percent(share), q.Periods, short(q.Throttled.Round(time.Millisecond)), worst.P, percent(waits(worst)), span(w), w.GOMAXPROCS),
-		Advice: quotaAdvice(w, q)}
+	f := Finding{
+		Kind:     Quota,
+		Severity: Warning,
+		Value:    share,
+		Evidence: fmt.Sprintf(
+			"The CPU quota of the control group %s, %s cores, was used up in %s of %d periods, which kept threads from "+
+				"running for %s, summed over CPUs. "+
+				"P%d had a thread ready but no CPU for %s of %s; GOMAXPROCS is %d.",
+			q.Path,
+			cores(q.Cores),
+			percent(share),
+			q.Periods,
+			short(q.Throttled.Round(time.Millisecond)),
+			worst.P,
+			percent(waits(worst)),
+			span(w),
+			w.GOMAXPROCS,
+		),
+		Advice: quotaAdvice(w, q),
+	}
 	if waits(worst) >= waitCritical {
 		f.Severity = Critical
 	}
@@ -62,18 +77,31 @@ func quota(w *Window, ps []PWindow) (Finding, bool) {
 }
 
 func quotaAdvice(w *Window, q QuotaWindow) string {
-	// What Go 1.25 and later make of a quota: it is rounded up, and 2 at least (runtime/cgroup_linux.go, adjustCgroupGOMAXPROCS).
+	// What Go 1.25 and later make of a quota: it is rounded up, and 2 at least (runtime/cgroup_linux.go,
+	// adjustCgroupGOMAXPROCS).
 	fits := int32(max(2, math.Ceil(q.Cores)))
 	const raise = "Raise the quota, or let the process and whatever else runs in that group do less."
 	switch {
 	case w.GOMAXPROCS <= fits:
 		return "GOMAXPROCS fits the quota, and more work is there than it allows. " + raise
 	case takesQuota(w.Target.GoVersion):
-		return fmt.Sprintf("GOMAXPROCS %d is more than the %d that fit the quota. Go 1.25 and later take it from the quota unless GOMAXPROCS is set, in the environment or by the program, "+
-			"or go.mod names an older Go: remove that, or set %d. ", w.GOMAXPROCS, fits, fits) + raise
+		return fmt.Sprintf(
+			"GOMAXPROCS %d is more than the %d that fit the quota. Go 1.25 and later take it from the quota unless "+
+				"GOMAXPROCS is set, in the environment or by the program, "+
+				"or go.mod names an older Go: remove that, or set %d. ",
+			w.GOMAXPROCS,
+			fits,
+			fits,
+		) + raise
 	}
-	return fmt.Sprintf("GOMAXPROCS %d is more than the %d that fit the quota, so the Ps use it up early in each period and then stand still together. Go before 1.25 does not look at quotas: "+
-		"set GOMAXPROCS to %d, or build with a newer Go. ", w.GOMAXPROCS, fits, fits) + raise
+	return fmt.Sprintf(
+		"GOMAXPROCS %d is more than the %d that fit the quota, so the Ps use it up early in each period and then stand "+
+			"still together. Go before 1.25 does not look at quotas: "+
+			"set GOMAXPROCS to %d, or build with a newer Go. ",
+		w.GOMAXPROCS,
+		fits,
+		fits,
+	) + raise
 }
 
 // takesQuota says whether a release of Go sets GOMAXPROCS by the quota.
@@ -90,7 +118,12 @@ func takesQuota(version string) bool {
 func besideQuota(w *Window) string {
 	switch q, share := worstQuota(w); {
 	case share > 0:
-		return fmt.Sprintf(" (the CPU quota of %s, %s cores, was used up in %s of its periods, which does not explain it)", q.Path, cores(q.Cores), percent(share))
+		return fmt.Sprintf(
+			" (the CPU quota of %s, %s cores, was used up in %s of its periods, which does not explain it)",
+			q.Path,
+			cores(q.Cores),
+			percent(share),
+		)
 	case len(w.Quotas) > 0:
 		return " (no CPU quota throttled it in that time)"
 	case w.QuotaKnown:
@@ -117,7 +150,12 @@ func suspended(w *Window, ps []PWindow) (Finding, bool) {
 			f.Advice = strings.TrimSpace(f.Advice + " " + advice)
 		}
 	}
-	f.Evidence = fmt.Sprintf("P%d had work in hand, and its thread was %s%s.", worst.P, strings.Join(how, ", and "), others(len(held)))
+	f.Evidence = fmt.Sprintf(
+		"P%d had work in hand, and its thread was %s%s.",
+		worst.P,
+		strings.Join(how, ", and "),
+		others(len(held)),
+	)
 	return f, true
 }
 
@@ -140,8 +178,19 @@ func allSuspended(w *Window) (Finding, bool) {
 		return Finding{}, false
 	}
 	by, advice := cause(w, state)
-	return Finding{Kind: Suspended, Severity: Warning, Value: min(1, float64(lasted)/float64(w.Duration())), Advice: advice,
-		Evidence: fmt.Sprintf("All %d threads of the process have been %v for %s%s. No P had work in hand.", len(w.Threads), state, short(lasted.Round(time.Millisecond)), by)}, true
+	return Finding{
+		Kind:     Suspended,
+		Severity: Warning,
+		Value:    min(1, float64(lasted)/float64(w.Duration())),
+		Advice:   advice,
+		Evidence: fmt.Sprintf(
+			"All %d threads of the process have been %v for %s%s. No P had work in hand.",
+			len(w.Threads),
+			state,
+			short(lasted.Round(time.Millisecond)),
+			by,
+		),
+	}, true
 }
 
 // cause says by what threads were brought into a state, and what to do.
@@ -152,21 +201,29 @@ func cause(w *Window, state pstate.ThreadState) (by, advice string) {
 	}
 	switch s.By {
 	case pstate.SuspendedBySignal:
-		return " by a signal (SIGSTOP, or job control of a terminal)", fmt.Sprintf("kill -CONT %d lets it go on; in the shell that started it, fg or bg.", w.Target.PID)
+		return " by a signal (SIGSTOP, or job control of a terminal)",
+			fmt.Sprintf("kill -CONT %d lets it go on; in the shell that started it, fg or bg.", w.Target.PID)
 	case pstate.SuspendedByTracer:
 		name := s.TracerName
 		if name == "" {
 			name = "a process"
 		}
-		return fmt.Sprintf(" by %s (process %d), which traces it", name, s.Tracer), fmt.Sprintf("It goes on when %s continues it, detaches, or ends.", name)
+		return fmt.Sprintf(" by %s (process %d), which traces it", name, s.Tracer),
+			fmt.Sprintf("It goes on when %s continues it, detaches, or ends.", name)
 	case pstate.SuspendedByFreezer:
 		if s.Cgroup == "" {
-			return " by the freezer of a control group that is not visible from the agent's place", "Whoever froze the group has to thaw it, as docker unpause does."
+			return " by the freezer of a control group that is not visible from the agent's place",
+				"Whoever froze the group has to thaw it, as docker unpause does."
 		}
-		return " by the freezer of the control group " + s.Cgroup, "Whoever froze the group has to thaw it: docker unpause, systemctl thaw, 0 in cgroup.freeze, or THAWED in freezer.state."
+		return " by the freezer of the control group " + s.Cgroup,
+			"Whoever froze the group has to thaw it: docker unpause, systemctl thaw, 0 in cgroup.freeze, or THAWED in freezer.state."
 	}
 	if state == pstate.Frozen {
 		return ", by the freezer of a control group", "Whoever froze the group has to thaw it."
 	}
-	return ", by a signal or a tracer", fmt.Sprintf("If it still is: TracerPid in /proc/%d/status names a tracer; without one, kill -CONT %d lets it go on.", w.Target.PID, w.Target.PID)
+	return ", by a signal or a tracer", fmt.Sprintf(
+		"If it still is: TracerPid in /proc/%d/status names a tracer; without one, kill -CONT %d lets it go on.",
+		w.Target.PID,
+		w.Target.PID,
+	)
 }

@@ -35,10 +35,12 @@ func (w *Window) Duration() time.Duration { return time.Duration(w.End - w.Start
 
 // PWindow is what one P did in a window. Shares are of the time in which the P was observed, 0 to 1.
 type PWindow struct {
-	P               int32
-	State           [pstate.NumStates]float64
-	Thread          [pstate.NumThreadStates]float64
-	Working         float64 // see Busy
+	P      int32
+	State  [pstate.NumStates]float64
+	Thread [pstate.NumThreadStates]float64
+	// Busy is the share in which the P had work in hand, in running, gc and syscall, and its thread was neither stopped
+	// nor frozen.
+	Busy            float64
 	Uninterruptible float64 // the D share
 	// Stuck is the share in which a thread in uninterruptible sleep held the P: nothing else could run on it. In the rest of the D share the P's last
 	// thread slept, and the P was free.
@@ -59,9 +61,6 @@ func ratio(part, whole uint64) float64 {
 	return float64(part) / float64(whole)
 }
 
-// Busy is the share in which the P had work in hand, in running, gc and syscall, and its thread was neither stopped nor frozen.
-func (p *PWindow) Busy() float64 { return p.Working }
-
 // Suspended is the share in which its thread was stopped or frozen.
 func (p *PWindow) Suspended() float64 { return p.Thread[pstate.Stopped] + p.Thread[pstate.Frozen] }
 
@@ -74,8 +73,9 @@ type ThreadWindow struct {
 	AtEnd    bool // State is that at the end of the window
 }
 
-// Blocked is the time in which the thread could not go on though it was not resting: in uninterruptible sleep, stopped, frozen, or
-// waiting for a CPU. Ordinary sleep is left out: the threads of idle Ps sleep all the time, and nothing waits for them.
+// Blocked is the time in which the thread could not go on though it was not resting: in uninterruptible sleep, stopped,
+// frozen, or waiting for a CPU. Ordinary sleep is left out: the threads of idle Ps sleep all the time, and nothing
+// waits for them.
 func (t *ThreadWindow) Blocked() time.Duration { return blocked(&t.In) }
 
 func blocked(in *[pstate.NumThreadStates]time.Duration) time.Duration {
@@ -105,7 +105,7 @@ func window(v *pstate.TargetView, from, to *point) Window {
 		for s := range t.thread {
 			p.Thread[s] = share(t.thread[s] - f.thread[s])
 		}
-		p.Working = share(t.busy - f.busy)
+		p.Busy = share(t.busy - f.busy)
 		p.Uninterruptible = share(t.uninterruptible - f.uninterruptible)
 		p.Stuck = share(t.stuck - f.stuck)
 		p.WakeWait = share(t.wakeWait - f.wakeWait)
@@ -153,7 +153,8 @@ func window(v *pstate.TargetView, from, to *point) Window {
 	return w
 }
 
-// quotas gives what each quota did between two moments. One that was not there at the first is left out: what it counts may be older.
+// quotas gives what each quota did between two moments. One that was not there at the first is left out: what it counts
+// may be older.
 func quotas(from, to []pstate.CPULimit) (out []QuotaWindow) {
 	for _, l := range to {
 		i := slices.IndexFunc(from, func(f pstate.CPULimit) bool { return f.Path == l.Path })
@@ -162,7 +163,8 @@ func quotas(from, to []pstate.CPULimit) (out []QuotaWindow) {
 		}
 		f := &from[i]
 		out = append(out, QuotaWindow{Path: l.Path, Cores: l.Cores, Periods: l.Periods - f.Periods,
-			ThrottledPeriods: l.ThrottledPeriods - min(f.ThrottledPeriods, l.ThrottledPeriods), Throttled: max(0, l.Throttled-f.Throttled)})
+			ThrottledPeriods: l.ThrottledPeriods - min(f.ThrottledPeriods, l.ThrottledPeriods), Throttled: max(0,
+				l.Throttled-f.Throttled)})
 	}
 	return out
 }

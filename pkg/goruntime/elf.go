@@ -32,8 +32,9 @@ type image struct {
 	tlsSlotUsed uint64 // slot of the global offset table that tlsSlot was asked for last and that the loader fills
 }
 
-// openELF parses the headers of a file of any class and architecture. debug/elf guards its own allocations, but not the number of sections, which is checked
-// first. Sections are a linker's: the kernel runs a program without. Where they are broken, they are left out, also of what is then to be read in place of r.
+// openELF parses the headers of a file of any class and architecture. debug/elf guards its own allocations, but not the
+// number of sections, which is checked first. Sections are a linker's: the kernel runs a program without. Where they
+// are broken, they are left out, also of what is then to be read in place of r.
 func openELF(r io.ReaderAt) (*elf.File, io.ReaderAt, error) {
 	var h [64]byte
 	if n, _ := r.ReadAt(h[:], 0); n < 52 || string(h[:4]) != elf.ELFMAG {
@@ -43,7 +44,8 @@ func openELF(r io.ReaderAt) (*elf.File, io.ReaderAt, error) {
 	if elf.Data(h[elf.EI_DATA]) == elf.ELFDATA2MSB {
 		order = binary.BigEndian
 	}
-	// Where the header of each class has the place of the sections, the number of segments, and that of sections with the one of their names.
+	// Where the header of each class has the place of the sections, the number of segments, and that of sections with the
+	// one of their names.
 	shoff, shoffSize, phnum, shnum := 40, 8, 56, 60
 	if elf.Class(h[elf.EI_CLASS]) == elf.ELFCLASS32 {
 		shoff, shoffSize, phnum, shnum = 32, 4, 44, 48
@@ -51,7 +53,8 @@ func openELF(r io.ReaderAt) (*elf.File, io.ReaderAt, error) {
 	if n := order.Uint16(h[phnum:]); n > maxSegments {
 		return nil, nil, fmt.Errorf("it has %d segments", n)
 	}
-	// No sections, but a place for them: the true number is the size of section 0 then (ELF's escape for more than 65279), which no Go linker needs.
+	// No sections, but a place for them: the true number is the size of section 0 then (ELF's escape for more than 65279),
+	// which no Go linker needs.
 	if n := order.Uint16(h[shnum:]); n > 0 && n <= maxSections {
 		if f, err := elf.NewFile(r); err == nil {
 			return f, r, nil

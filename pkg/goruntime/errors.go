@@ -14,14 +14,16 @@ const (
 	ReasonMalformed   Reason = "malformed_elf" // not an ELF executable, or one that contradicts itself
 	ReasonNoVariables Reason = "no_variables"  // the runtime's variables could not be located
 	ReasonUnreadable  Reason = "unreadable"    // the file could not be read
-	ReasonObfuscated  Reason = "obfuscated"    // garble, or what does as it does, has scrambled what the runtime's structures are found by
-	ReasonPacked      Reason = "packed"        // UPX hides what is inside
-	ReasonOtherGo     Reason = "other_runtime" // Go, but built with gccgo or TinyGo, whose runtimes have no Ps, or others
+	// garble, or what does as it does, has scrambled what the runtime's structures are found by
+	ReasonObfuscated Reason = "obfuscated"
+	ReasonPacked     Reason = "packed"        // UPX hides what is inside
+	ReasonOtherGo    Reason = "other_runtime" // Go, but built with gccgo or TinyGo, whose runtimes have no Ps, or others
 )
 
 // The reasons for which a process is refused, or a reading of it failed.
 const (
-	ReasonForked      Reason = "forked"       // a copy of a Go process by fork without exec, to which the runtime's threads did not come along
+	// a copy of a Go process by fork without exec, to which the runtime's threads did not come along
+	ReasonForked      Reason = "forked"
 	ReasonExited      Reason = "exited"       // the process is gone, or its pid belongs to another one by now
 	ReasonExeced      Reason = "execed"       // the process runs another program image than the one inspected
 	ReasonNoPrivilege Reason = "no_privilege" // the kernel does not let us read the target

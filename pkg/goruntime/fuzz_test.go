@@ -278,7 +278,8 @@ func TestHostileFiles(t *testing.T) {
 	}
 	shnum := bytes.Clone(exe)
 	le.PutUint16(shnum[60:], 0xfeff)
-	// The sections are left out then, as they are for the kernel: the program is one without symbols and debugging information.
+	// The sections are left out then, as they are for the kernel: the program is one without symbols and debugging
+	// information.
 	if b, err := Inspect(bytes.NewReader(shnum)); err != nil || b.LayoutSource != pstate.LayoutTable || !b.Stripped {
 		t.Errorf("a program that says that it has 65279 sections: %+v, %v", b, err)
 	}

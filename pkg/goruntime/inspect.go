@@ -28,8 +28,9 @@ type Binary struct {
 	// TPIDR_EL0 on arm64. Valid only if TLSGKnown.
 	TLSG      int64
 	TLSGKnown bool
-	// TLSGSlot is the link-time address of the word in which the dynamic loader leaves that offset; 0 if there is none. It is what counts for a shared
-	// library, whose place in a thread's memory nobody knows before it is loaded: see [Process.TLSG].
+	// TLSGSlot is the link-time address of the word in which the dynamic loader leaves that offset; 0 if there is none. It
+	// is what counts for a shared library, whose place in a thread's memory nobody knows before it is loaded: see
+	// [Process.TLSG].
 	TLSGSlot uint64
 	// GRegister says that G is kept in a register (x28) and nowhere else: arm64 programs without cgo never store it
 	// (runtime/tls_arm64.s, save_g returns early unless iscgo).
@@ -135,7 +136,8 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 	version, ok := parseGoVersion(b.GoVersion)
 	switch {
 	case !ok && im.scrambled():
-		return nil, refuse(ReasonObfuscated, nil, "the program was obfuscated, as garble does it: its Go version is removed and its table of functions scrambled, by which the runtime's structures are found")
+		return nil, refuse(ReasonObfuscated, nil, "the program was obfuscated, as garble does it: its Go version is "+
+			"removed and its table of functions scrambled, by which the runtime's structures are found")
 	case !ok && info.GoVersion != "":
 		return nil, refuse(ReasonGoUnknown, nil, "the program names an unknown Go version, %.40q", b.GoVersion)
 	case ok && version.minor < OldestMinor:

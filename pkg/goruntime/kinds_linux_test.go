@@ -13,7 +13,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// TestKinds: programs that lack what ordinary Go programs have, built for real, and what is made of each. A reason of "" is one that can be observed.
+// TestKinds: programs that lack what ordinary Go programs have, built for real, and what is made of each. A reason of
+// "" is one that can be observed.
 func TestKinds(t *testing.T) {
 	plain, stripped := program(t, build{}), program(t, build{flags: []string{"-ldflags=-s -w"}})
 	made := func(name string, change func(elf []byte)) func(*testing.T) string {
@@ -63,17 +64,23 @@ func TestKinds(t *testing.T) {
 		layout pstate.Layout
 		says   string
 	}{
-		"no sections":                    {made("nosections", noSections), "", pstate.LayoutTable, ""},
-		"no build information":           {tool("objcopy", "--remove-section", ".go.buildinfo", plain, "OUT"), "", pstate.LayoutDWARF, ""},
+		"no sections": {made("nosections", noSections), "", pstate.LayoutTable, ""},
+		"no build information": {tool("objcopy", "--remove-section", ".go.buildinfo", plain, "OUT"), "",
+			pstate.LayoutDWARF, ""},
 		"no build information, stripped": {made("noinfo", noInformation), "", pstate.LayoutSearch, ""},
-		"neither":                        {made("neither", func(b []byte) { noSections(b); noInformation(b) }), "", pstate.LayoutSearch, ""},
-		"packed":                         {tool("upx-ucl", "-q", "-1", "-o", "OUT", plain), ReasonPacked, "", "UPX"},
-		"gccgo":                          {tool("gccgo-12", "-o", "OUT", "main.go"), ReasonOtherGo, "", "gccgo"},
-		"gccgo, in one file, stripped":   {tool("gccgo-12", "-static-libgo", "-s", "-o", "OUT", "main.go"), ReasonOtherGo, "", "gccgo"},
-		"garble":                         {tool("garble", "build", "-o", "OUT", "."), ReasonObfuscated, "", "garble"},
-		"C":                              {tool("gcc", "-o", "OUT", "../host/host.c", "-ldl", "-lpthread"), ReasonNotGo, "", ""},
-		"C, 32 bits":                     {tool("gcc", "-m32", "-nostdlib", "-static", "-Wl,-emain", "-x", "c", "../host/empty.c", "-o", "OUT"), ReasonNotGo, "", ""},
-		"Go, 32 bits":                    {func(t *testing.T) string { return program(t, build{arch: "386"}) }, ReasonArch, "", "64-bit"},
+		"neither": {made("neither", func(b []byte) { noSections(b); noInformation(b) }), "",
+			pstate.LayoutSearch, ""},
+		"packed": {tool("upx-ucl", "-q", "-1", "-o", "OUT", plain), ReasonPacked, "", "UPX"},
+		"gccgo":  {tool("gccgo-12", "-o", "OUT", "main.go"), ReasonOtherGo, "", "gccgo"},
+		"gccgo, in one file, stripped": {tool("gccgo-12", "-static-libgo", "-s", "-o", "OUT", "main.go"), ReasonOtherGo,
+			"", "gccgo"},
+		"garble": {tool("garble", "build", "-o", "OUT", "."), ReasonObfuscated, "", "garble"},
+		"C": {tool("gcc", "-o", "OUT", "../host/host.c", "-ldl", "-lpthread"), ReasonNotGo, "",
+			""},
+		"C, 32 bits": {tool("gcc", "-m32", "-nostdlib", "-static", "-Wl,-emain", "-x", "c",
+			"../host/empty.c", "-o", "OUT"), ReasonNotGo, "", ""},
+		"Go, 32 bits": {func(t *testing.T) string { return program(t, build{arch: "386"}) }, ReasonArch,
+			"", "64-bit"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f, err := os.Open(c.file(t))
@@ -100,7 +107,8 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// A program that calls itself TinyGo's by its symbols is one: TinyGo itself cannot be installed from where the tests' tools come from.
+// A program that calls itself TinyGo's by its symbols is one: TinyGo itself cannot be installed from where the tests'
+// tools come from.
 func TestTinyGoByItsSymbols(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "tiny")
 	cmd := exec.Command("gcc", "-o", out, "-x", "c", "-")
@@ -113,7 +121,10 @@ func TestTinyGoByItsSymbols(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if _, err := Inspect(f); !errors.Is(err, &RefusedError{Reason: ReasonOtherGo}) || !strings.Contains(err.Error(), "TinyGo") {
+	if _, err := Inspect(
+		f,
+	); !errors.Is(err, &RefusedError{Reason: ReasonOtherGo}) ||
+		!strings.Contains(err.Error(), "TinyGo") {
 		t.Errorf("%v", err)
 	}
 }

@@ -32,7 +32,8 @@ func cHost(t *testing.T, archive string) string {
 	return exe
 }
 
-// startHost runs a program of another language until it says that it is ready, and gives its pid and what it said before.
+// startHost runs a program of another language until it says that it is ready, and gives its pid and what it said
+// before.
 func startHost(t *testing.T, command string, args ...string) (pid int, said []string) {
 	t.Helper()
 	cmd := exec.Command(command, args...)
@@ -127,7 +128,8 @@ func busyPs(t *testing.T, p *Process) (most int) {
 	return most
 }
 
-// TestLibraries: Go in a shared library is read like a program, in C and in Python, with one runtime and with two, with symbols and without.
+// TestLibraries: Go in a shared library is read like a program, in C and in Python, with one runtime and with two, with
+// symbols and without.
 func TestLibraries(t *testing.T) {
 	plain := program(t, build{source: "library", cgo: true, flags: []string{"-buildmode=c-shared"}})
 	stripped := program(t, build{source: "library", cgo: true, flags: []string{"-buildmode=c-shared", "-ldflags=-s -w"}})
@@ -172,7 +174,8 @@ func TestLibraries(t *testing.T) {
 		if err != nil {
 			t.Skip("python3 is missing")
 		}
-		script := "import ctypes, sys, time\nctypes.CDLL(sys.argv[1]).Work(1, 1)\nprint('ready', flush=True)\ntime.sleep(3600)\n"
+		script := "import ctypes, sys, time\nctypes.CDLL(sys.argv[1]).Work(1, 1)\nprint('ready', " +
+			"flush=True)\ntime.sleep(3600)\n"
 		pid, _ := startHost(t, python, "-c", script, plain)
 		if busyPs(t, openLibrary(t, pid, plain)) == 0 {
 			t.Error("no P runs, though a goroutine keeps one busy")
@@ -180,7 +183,8 @@ func TestLibraries(t *testing.T) {
 	})
 }
 
-// checkThreadPointer checks that the offset of G's slot in a library is the one the loader chose: it leads from each of the runtime's threads to its M.
+// checkThreadPointer checks that the offset of G's slot in a library is the one the loader chose: it leads from each of
+// the runtime's threads to its M.
 func checkThreadPointer(t *testing.T, p *Process) {
 	t.Helper()
 	if runtime.GOARCH != "amd64" {

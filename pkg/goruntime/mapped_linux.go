@@ -19,14 +19,15 @@ import (
 type Mapped struct {
 	Path    string // as the process sees it, without " (deleted)"
 	Deleted bool
-	Inode   uint64 // of the file; its device number is left out, since overlayfs and btrfs name another in /proc than stat does
-	Start   uint64 // address of the mapping with the lowest offset in the file
-	End     uint64 // where that mapping ends
-	Offset  uint64 // that offset
+	// of the file; its device number is left out, since overlayfs and btrfs name another in /proc than stat does
+	Inode  uint64
+	Start  uint64 // address of the mapping with the lowest offset in the file
+	End    uint64 // where that mapping ends
+	Offset uint64 // that offset
 }
 
-// OpenRegular opens a file for reading whose path others may change at any moment. What is no regular file is refused without being opened: opening a FIFO waits for
-// a writer, and opening a device may do anything.
+// OpenRegular opens a file for reading whose path others may change at any moment. What is no regular file is refused
+// without being opened: opening a FIFO waits for a writer, and opening a device may do anything.
 func OpenRegular(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -43,7 +44,8 @@ func OpenRegular(path string) (*os.File, error) {
 	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
 }
 
-// Bounds of what is read of /proc/<pid>/maps. A JVM or a browser has some thousand mappings; the kernel's limit is 65530 by default.
+// Bounds of what is read of /proc/<pid>/maps. A JVM or a browser has some thousand mappings; the kernel's limit is
+// 65530 by default.
 const (
 	maxMaps     = 8 << 20 // bytes
 	maxMapped   = 4096    // files
@@ -53,9 +55,9 @@ const (
 // ErrManyMappings says that a process has more mappings than are looked at.
 var ErrManyMappings = errors.New("the process has more mappings than are looked at")
 
-// MappedFiles lists the files of which a process has mapped code, in the order of their addresses, from the contents of /proc/<pid>/maps
-// (proc_pid_maps(5)). A library that is loaded twice is listed twice. The error is that of r, [ErrManyMappings] besides what was found so far, or of a line
-// that cannot be understood.
+// MappedFiles lists the files of which a process has mapped code, in the order of their addresses, from the contents of
+// /proc/<pid>/maps (proc_pid_maps(5)). A library that is loaded twice is listed twice. The error is that of r,
+// [ErrManyMappings] besides what was found so far, or of a line that cannot be understood.
 func MappedFiles(r io.Reader) (files []Mapped, err error) {
 	limited := &io.LimitedReader{R: r, N: maxMaps + 1}
 	lines := bufio.NewScanner(limited)
@@ -86,7 +88,8 @@ func MappedFiles(r io.Reader) (files []Mapped, err error) {
 	return files, lines.Err()
 }
 
-// parseMapping reads a line of /proc/<pid>/maps: "start-end perms offset dev inode   path". ok is false for a mapping of no file.
+// parseMapping reads a line of /proc/<pid>/maps: "start-end perms offset dev inode   path". ok is false for a mapping
+// of no file.
 func parseMapping(line []byte) (m Mapped, executable, ok bool, err error) {
 	bad := fmt.Errorf("/proc/<pid>/maps has a line that is not as proc_pid_maps(5) has it: %.80q", line)
 	var fields [5][]byte
@@ -120,27 +123,34 @@ func (m *Mapped) PathFrom(procRoot string, pid int) string {
 	return filepath.Join(procRoot, strconv.Itoa(pid), "root", filepath.Clean(m.Path))
 }
 
-// KernelPath is how the kernel itself leads to the file, also when it has no name any more; it takes CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN
-// (proc_pid_map_files(5)).
+// KernelPath is how the kernel itself leads to the file, also when it has no name any more; it takes
+// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN (proc_pid_map_files(5)).
 func (m *Mapped) KernelPath(procRoot string, pid int) string {
 	return filepath.Join(procRoot, strconv.Itoa(pid), "map_files", fmt.Sprintf("%x-%x", m.Start, m.End))
 }
 
-// bias is what to add to the link-time addresses of the file. That it is right is seen when the memory there is compared with the file.
+// bias is what to add to the link-time addresses of the file. That it is right is seen when the memory there is
+// compared with the file.
 func (m *Mapped) bias(b *Binary) (uint64, error) {
 	for _, s := range b.segments {
 		if s.Off&^(pageSize-1) == m.Offset {
 			return m.Start - s.Vaddr&^(pageSize-1), nil
 		}
 	}
-	return 0, refuse(ReasonExeced, nil, "the library %s is mapped from offset %#x, where the file inspected has no segment", m.Path, m.Offset)
+	return 0, refuse(
+		ReasonExeced,
+		nil,
+		"the library %s is mapped from offset %#x, where the file inspected has no segment",
+		m.Path,
+		m.Offset,
+	)
 }
 
 // pageSize is the smallest page size of amd64 and arm64; linkers align segments to it or to more.
 const pageSize = 4096
 
-// TLSG is the offset of the thread's slot for its current G from the thread pointer, in this process. For a library it is what the dynamic loader left in the
-// library's memory. ok is false if it is not known.
+// TLSG is the offset of the thread's slot for its current G from the thread pointer, in this process. For a library it
+// is what the dynamic loader left in the library's memory. ok is false if it is not known.
 func (p *Process) TLSG() (off int64, ok bool) {
 	if p.library == nil {
 		return p.bin.TLSG, p.bin.TLSGKnown

@@ -42,8 +42,8 @@ func OpenProcess(pid int, b *Binary) (*Process, error) {
 	return openProcess(&Process{pid: pid, bin: b, pidfd: -1})
 }
 
-// OpenLibrary opens a process that has loaded a Go shared library of which b is the file, as MappedFiles found it. What it returns is about the runtime in that
-// library alone; it is otherwise like that of [OpenProcess].
+// OpenLibrary opens a process that has loaded a Go shared library of which b is the file, as MappedFiles found it. What
+// it returns is about the runtime in that library alone; it is otherwise like that of [OpenProcess].
 func OpenLibrary(pid int, b *Binary, library Mapped) (*Process, error) {
 	return openProcess(&Process{pid: pid, bin: b, pidfd: -1, library: &library})
 }
@@ -202,10 +202,11 @@ func (p *Process) ReadMemory(addr uint64, b []byte) error {
 	return p.explain(err)
 }
 
-// OpenExecutable opens the file in which the runtime's code lies, for probes: the program that the process runs, or the library it has loaded: a uprobe belongs to a file and an offset in it, and in any other file than the one
-// inspected that offset may lie in the middle of an instruction, where a breakpoint breaks the program. The path /proc/<pid>/exe is no such
-// promise, because the process may execute another program between any two steps; the file that is returned has been checked, the path must not be
-// used again. The caller closes it.
+// OpenExecutable opens the file in which the runtime's code lies, for probes: the program that the process runs, or the
+// library it has loaded: a uprobe belongs to a file and an offset in it, and in any other file than the one inspected
+// that offset may lie in the middle of an instruction, where a breakpoint breaks the program. The path /proc/<pid>/exe
+// is no such promise, because the process may execute another program between any two steps; the file that is returned
+// has been checked, the path must not be used again. The caller closes it.
 func (p *Process) OpenExecutable() (*os.File, error) {
 	path := "/proc/" + strconv.Itoa(p.pid) + "/exe"
 	if p.library != nil {
@@ -217,7 +218,8 @@ func (p *Process) OpenExecutable() (*os.File, error) {
 	}
 	f, err := open(path)
 	if err != nil && p.library != nil {
-		return nil, refuse(ReasonUnreadable, err, "the library %s of process %d cannot be opened by its path", p.library.Path, p.pid)
+		return nil, refuse(ReasonUnreadable, err, "the library %s of process %d cannot be opened by its path",
+			p.library.Path, p.pid)
 	}
 	if err != nil {
 		return nil, p.explain(err)
@@ -299,7 +301,8 @@ func startTimeIn(procRoot string, pid int) (uint64, error) {
 	return strconv.ParseUint(fields[19], 10, 64)
 }
 
-// statFields gives the fields of /proc/<pid>/stat from the third on. The command name before them may contain anything, blanks and brackets included.
+// statFields gives the fields of /proc/<pid>/stat from the third on. The command name before them may contain anything,
+// blanks and brackets included.
 func statFields(procRoot string, pid int) ([]string, error) {
 	b, err := os.ReadFile(procRoot + "/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {

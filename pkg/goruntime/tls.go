@@ -111,8 +111,8 @@ func (im *image) tlsSlot(block *elf.Prog, got uint64) (off int64, ok bool) {
 	return off, plausibleTLS(off)
 }
 
-// tlsSlotOf finds the slot of the global offset table into which the loader puts the offset of a variable from the thread pointer, by the
-// variable's place in the TLS block; 0 if there is none.
+// tlsSlotOf finds the slot of the global offset table into which the loader puts the offset of a variable from the
+// thread pointer, by the variable's place in the TLS block; 0 if there is none.
 func (im *image) tlsSlotOf(inBlock uint64) (slot uint64) {
 	im.relocations(func(r relocation) bool {
 		if r.threadLocal(im.arch) && r.info>>32 == 0 && uint64(r.addend) == inBlock {

@@ -103,7 +103,8 @@ func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) err
 		}
 	}
 	if threads > 0 && strangers == threads && p.forked() {
-		return refuse(ReasonForked, nil, "process %d was forked from a process that runs Go, and has not executed a program since: the runtime's threads stayed behind in its parent", p.pid)
+		return refuse(ReasonForked, nil, "process %d was forked from a process that runs Go, and has not executed a "+
+			"program since: the runtime's threads stayed behind in its parent", p.pid)
 	}
 	if !p.hasFirst(s) {
 		return wrong("the list of its threads lacks the first")
@@ -115,8 +116,9 @@ func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) err
 	return nil
 }
 
-// hasFirst says whether the runtime's first M is in its list, from which it is never taken (runtime/proc.go, mexit). It is the process's first thread; where C code
-// started the process, and Go came in a library or an archive, it is a thread that this started (runtime/asm_amd64.s, _rt0_amd64_lib).
+// hasFirst says whether the runtime's first M is in its list, from which it is never taken (runtime/proc.go, mexit). It
+// is the process's first thread; where C code started the process, and Go came in a library or an archive, it is a
+// thread that this started (runtime/asm_amd64.s, _rt0_amd64_lib).
 func (p *Process) hasFirst(s *Snapshot) bool {
 	for i := range s.Ms {
 		m := &s.Ms[i]

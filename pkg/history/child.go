@@ -83,8 +83,8 @@ func RunChild(o ChildOptions) error {
 	}
 }
 
-// confined gives up what the child does not need. The directory must be there before; where it can't be made, opening the database says why, so files
-// and network are left as they are.
+// confined gives up what the child does not need. The directory must be there before; where it can't be made, opening
+// the database says why, so files and network are left as they are.
 func confined(dir string) []confine.Measure {
 	if err := os.MkdirAll(dir, store.DirMode); err != nil {
 		return confine.History()

@@ -46,7 +46,8 @@ type kept struct {
 
 func keep(t testing.TB, change func(o *Options)) *kept {
 	t.Helper()
-	o := Options{Store: store.Options{Dir: t.TempDir(), Host: "h", Retention: 7 * 24 * time.Hour, MaxBytes: -1}, MemoryLimit: 160 << 20, Confine: true,
+	o := Options{Store: store.Options{Dir: t.TempDir(), Host: "h", Retention: 7 * 24 * time.Hour, MaxBytes: -1},
+		MemoryLimit: 160 << 20, Confine: true,
 		LogLevel: slog.LevelError, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	if change != nil {
 		change(&o)

@@ -267,7 +267,8 @@ func (s *Supervisor) start() (*child, error) {
 func (s *Supervisor) send(c *child, over <-chan struct{}) {
 	o := s.opts.Store
 	out := gob.NewEncoder(c.stream)
-	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit, s.opts.LogLevel, s.opts.Confine}) != nil {
+	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit,
+		s.opts.LogLevel, s.opts.Confine}) != nil {
 		return // the child is gone, or will be killed
 	}
 	var sent uint64

@@ -63,7 +63,8 @@ func (h Host) PerfForAdminsOnly() bool {
 	return h.PerfRestricted() && h.Held.Has(CapPerfmon) && !h.Held.Has(CapSysAdmin)
 }
 
-// PerfRestricted says whether kernel.perf_event_paranoid is set to a value that, on kernels patched so, asks for CAP_SYS_ADMIN.
+// PerfRestricted says whether kernel.perf_event_paranoid is set to a value that, on kernels patched so, asks for
+// CAP_SYS_ADMIN.
 func (h Host) PerfRestricted() bool {
 	level, err := strconv.Atoi(h.PerfParanoid)
 	return err == nil && level > 2

@@ -142,19 +142,24 @@ var families = []family{
 				w.float(&t.knownStarts, t, v.Migrations.Known, "", nil)
 			}
 		}},
-	{Family: Family{"pscope_cgroup_cpu_limit_cores", "The tightest CPU quota of the process's control group and those above it, in cores; set_by: the group that sets it. Absent where there is none.", "", Gauge},
+	{Family: Family{"pscope_cgroup_cpu_limit_cores", "The tightest CPU quota of the process's control group and those " +
+		"above it, in cores; set_by: the group that sets it. Absent where there is none.", "", Gauge},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if l, ok := v.Cgroup.Tightest(); ok {
 				w.float(keyed(&t.limit, l.Path), t, l.Cores, "set_by", word(l.Path))
 			}
 		}},
-	throttling(Family{"pscope_cgroup_throttled_seconds_total", "Seconds in which a CPU quota of the process's control group, or of one above it, kept threads from running, summed over CPUs.", "seconds", Counter},
+	throttling(Family{"pscope_cgroup_throttled_seconds_total", "Seconds in which a CPU quota of the process's control " +
+		"group, or of one above it, kept threads from running, summed over CPUs.", "seconds", Counter},
 		func(t *targetSlots) *map[string]*slot { return &t.throttled }, func(l *pstate.CPULimit) float64 { return seconds(l.Throttled) }),
-	throttling(Family{"pscope_cgroup_throttled_periods_total", "Periods of a CPU quota in which it was used up.", "", Counter},
+	throttling(Family{"pscope_cgroup_throttled_periods_total", "Periods of a CPU quota in which it was used up.", "",
+		Counter},
 		func(t *targetSlots) *map[string]*slot { return &t.throttledPeriods }, func(l *pstate.CPULimit) float64 { return float64(l.ThrottledPeriods) }),
-	throttling(Family{"pscope_cgroup_periods_total", "Periods of a CPU quota in which its control group had something to run.", "", Counter},
+	throttling(Family{"pscope_cgroup_periods_total", "Periods of a CPU quota in which its control group had something " +
+		"to run.", "", Counter},
 		func(t *targetSlots) *map[string]*slot { return &t.periods }, func(l *pstate.CPULimit) float64 { return float64(l.Periods) }),
-	{Family: Family{"pscope_cgroup_pressure_seconds_total", "Seconds in which threads of the process's control group waited for a resource; kind: some, at least one did; full, all that had something to do did.", "seconds", Counter},
+	{Family: Family{"pscope_cgroup_pressure_seconds_total", "Seconds in which threads of the process's control group " +
+		"waited for a resource; kind: some, at least one did; full, all that had something to do did.", "seconds", Counter},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.Cgroup == nil {
 				return
@@ -169,7 +174,8 @@ var families = []family{
 				}
 			}
 		}},
-	{Family: Family{"pscope_cgroup_unreadable", "1 for what can't be read of the process's control groups (cpu, pressure, freezer), with the reason.", "", Gauge},
+	{Family: Family{"pscope_cgroup_unreadable", "1 for what can't be read of the process's control groups (cpu, " +
+		"pressure, freezer), with the reason.", "", Gauge},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.Cgroup == nil {
 				return

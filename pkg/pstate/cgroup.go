@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Cgroup is what the control groups of a target say at one instant (pkg/cgroup). Nothing in it is changed once it has been made.
+// Cgroup is what the control groups of a target say at one instant (pkg/cgroup). Nothing in it is changed once it has
+// been made.
 type Cgroup struct {
 	Limits   []CPULimit // the quotas that hold for the target: its own group's first, then those of its ancestors
 	Pressure []Pressure // of its group in cgroup v2; empty where there is none
@@ -18,7 +19,8 @@ type Cgroup struct {
 type CPULimit struct {
 	Path  string // of the group that sets it
 	Cores float64
-	// Since the group was made: periods in which it wanted to run, those in which it was throttled, and for how long, summed over CPUs.
+	// Since the group was made: periods in which it wanted to run, those in which it was throttled, and for how long,
+	// summed over CPUs.
 	Periods, ThrottledPeriods uint64
 	Throttled                 time.Duration
 }

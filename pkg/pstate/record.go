@@ -185,8 +185,9 @@ type Suspension struct {
 	By         SuspendedBy
 	Tracer     int32  // its pid; 0 unless By is SuspendedByTracer
 	TracerName string // as it calls itself, cleaned
-	Cgroup     string // that is frozen; empty unless By is SuspendedByFreezer, or if it can't be seen from the agent's place
-	At         int64  // Unix nanoseconds: when that was last seen
+	// that is frozen; empty unless By is SuspendedByFreezer, or if it can't be seen from the agent's place
+	Cgroup string
+	At     int64 // Unix nanoseconds: when that was last seen
 }
 
 // SuspendedBy is a kind of Suspension.

@@ -72,7 +72,8 @@ const (
 // NumThreadStates is the number of thread states; a ThreadState is always smaller.
 const NumThreadStates = 7
 
-var threadStateNames = [NumThreadStates]string{"none", "running", "runnable", "sleeping", "uninterruptible", "stopped", "frozen"}
+var threadStateNames = [NumThreadStates]string{"none", "running", "runnable", "sleeping", "uninterruptible",
+	"stopped", "frozen"}
 
 // String gives the word used for the thread state in metrics, frames and the user interface.
 func (s ThreadState) String() string {
@@ -97,8 +98,8 @@ func ThreadStates() []ThreadState {
 	return []ThreadState{OnCPU, Runnable, Sleeping, Uninterruptible, Stopped, Frozen, NoThread}
 }
 
-// Suspended says whether somebody outside of the program keeps the thread from running: a signal, a tracer or a freezer. A P that such a thread
-// carries is not busy, whatever the runtime says of it.
+// Suspended says whether somebody outside of the program keeps the thread from running: a signal, a tracer or a
+// freezer. A P that such a thread carries is not busy, whatever the runtime says of it.
 func (s ThreadState) Suspended() bool { return s == Stopped || s == Frozen }
 
 // Busy says whether a P in this state has work in hand.

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Key identifies a target, one Go runtime in one process, for as long as it lives and never again: a pid alone is reused by the kernel,
-// a pid together with its start time is not.
+// Key identifies a target, one Go runtime in one process, for as long as it lives and never again: a pid alone is
+// reused by the kernel, a pid together with its start time is not.
 type Key struct {
 	PID       int32  // thread group id in the agent's PID namespace
 	StartTime uint64 // field 22 of /proc/<pid>/stat, clock ticks since boot
-	// Runtime is empty for the runtime of the process's own program, else the base name of the shared library that the runtime is in; "#2" and so on
-	// follows where a process has loaded several of one name.
+	// Runtime is empty for the runtime of the process's own program, else the base name of the shared library that the
+	// runtime is in; "#2" and so on follows where a process has loaded several of one name.
 	Runtime string
 }
 
@@ -44,8 +44,9 @@ const (
 	LayoutSearch Layout = "search"
 )
 
-// Target describes one Go runtime in one process as far as it does not change from moment to moment. What the process says of itself (names, paths, arguments,
-// versions) is cleaned by pkg/internal/cleantext: UTF-8 of printable characters, bounded in length.
+// Target describes one Go runtime in one process as far as it does not change from moment to moment. What the process
+// says of itself (names, paths, arguments, versions) is cleaned by pkg/internal/cleantext: UTF-8 of printable
+// characters, bounded in length.
 type Target struct {
 	Key
 	Process   string // base name of the executable
@@ -63,11 +64,13 @@ type Target struct {
 	Cgroup    string // cgroup path
 }
 
-// Labels gives the labels every series of the target carries, without the host. Unknown ones are left out. A runtime in a library carries its name from the start,
-// also while it is the only one of its process: a label that came later would make other series of the same runtime.
+// Labels gives the labels every series of the target carries, without the host. Unknown ones are left out. A runtime in
+// a library carries its name from the start, also while it is the only one of its process: a label that came later
+// would make other series of the same runtime.
 func (t *Target) Labels() map[string]string {
 	l := map[string]string{"process": t.Process, "process_pid": fmt.Sprint(t.PID)}
-	for k, v := range map[string]string{"container": t.Container, "pod": t.Pod, "namespace": t.Namespace, "cgroup": t.Cgroup, "runtime": t.Runtime} {
+	for k, v := range map[string]string{"container": t.Container, "pod": t.Pod, "namespace": t.Namespace,
+		"cgroup": t.Cgroup, "runtime": t.Runtime} {
 		if v != "" {
 			l[k] = v
 		}

@@ -123,8 +123,9 @@ func (s *Store) admit(snap metrics.Snapshot) metrics.Snapshot {
 	return snap
 }
 
-// olderThan gives what the snapshot has of targets that are at least as old as age. By their process's start, not by when this agent found them: one that
-// takes the place of a killed agent has nothing to wait for. Where the start is not known, or lies ahead because the clock was set, it is since when they are observed.
+// olderThan gives what the snapshot has of targets that are at least as old as age. By their process's start, not by
+// when this agent found them: one that takes the place of a killed agent has nothing to wait for. Where the start is
+// not known, or lies ahead because the clock was set, it is since when they are observed.
 func olderThan(snap *metrics.Snapshot, age time.Duration) metrics.Snapshot {
 	out := *snap
 	out.Views, out.Targets = make([]pstate.TargetView, 0, len(snap.Views)), make([]pstate.Target, 0, len(snap.Targets))

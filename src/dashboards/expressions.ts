@@ -4,8 +4,10 @@ const PER_P = 'by (host, process, process_pid, p)';
 const PER_PROCESS = 'by (host, process, process_pid)';
 
 /**
- * Upper bound in seconds of the longest stop of the last minute, by reason. A reason's first stop creates its series, and a rate needs
- * two samples: so a series that did not exist a minute ago counts from zero. The second half reads classic histograms, which an
+ * Upper bound in seconds of the longest stop of the last minute, by reason. A reason's first stop creates its series,
+ * and a rate needs
+ * two samples: so a series that did not exist a minute ago counts from zero. The second half reads classic histograms,
+ * which an
  * engine has that scraped text.
  */
 export const LONGEST_STOP = ((): string => {
@@ -19,7 +21,10 @@ export const LONGEST_STOP = ((): string => {
 const WORKING = 'state=~"running|gc|syscall"';
 const SUSPENDED = 'thread_state=~"stopped|frozen"';
 
-/** The share of time in which each P of a selector is busy: it has work in hand, and its thread is neither stopped nor frozen. */
+/**
+ * The share of time in which each P of a selector is busy: it has work in hand, and its thread is neither stopped nor
+ * frozen.
+ */
 function busy(selector: string, window: string): string {
   const rate = (metric: string, states: string): string =>
     `sum ${PER_P} (rate(${metric}{${selector}${selector && ','}${states}}[${window}]))`;
@@ -42,8 +47,10 @@ export const IMBALANCE = imbalance('', '1m');
 const RANKED_AFTER = 60;
 
 /**
- * What the processes of a selector are ranked by. On a host that starts programs all the time most processes are gone before anybody could
- * look at them: only what has been observed for a minute counts, or is there at the end of the range. The seconds of all states of a P add
+ * What the processes of a selector are ranked by. On a host that starts programs all the time most processes are gone
+ * before anybody could
+ * look at them: only what has been observed for a minute counts, or is there at the end of the range. The seconds of
+ * all states of a P add
  * up to how long it has been observed.
  */
 export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' | 'stopped' | 'imbalance', string> {
@@ -63,18 +70,28 @@ export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' 
   };
 }
 
-/** Share of a process's time in which its threads wait for a CPU from which on a quota that is used up holds it up, and not others of its group alone. */
+/**
+ * Share of a process's time in which its threads wait for a CPU from which on a quota that is used up holds it up, and
+ * not others of its group alone.
+ */
 const HELD_UP = 0.05;
 
-/** The share of the periods of a CPU quota in which it was used up, for processes that waited for a CPU in the same time. */
+/**
+ * The share of the periods of a CPU quota in which it was used up, for processes that waited for a CPU in the same
+ * time.
+ */
 export const THROTTLED = ((): string => {
   const by = 'by (host, process, process_pid, set_by)';
   const rate = (metric: string): string => `sum ${by} (rate(${metric}[1m]))`;
   const waits = `avg ${PER_PROCESS} (rate(pscope_p_thread_seconds_total{thread_state="runnable"}[1m]))`;
   const share = `${rate('pscope_cgroup_throttled_periods_total')} / (${rate('pscope_cgroup_periods_total')} > 0)`;
-  return `((${share}) and on (host, process, process_pid) (${waits} > ${HELD_UP}))`; // a comparison would bind closer than "and"
+  // A comparison would bind closer than "and".
+  return `((${share}) and on (host, process, process_pid) (${waits} > ${HELD_UP}))`;
 })();
 
-/** Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer can't take are meant to be. */
+/**
+ * Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer
+ * can't take are meant to be.
+ */
 export const LOSS_REASONS = 'reason!~"ended_before_observed|interval_budget|samples_missed|slow_reader.*"';
 export const LOSSES = `pscope_lost_events_total{${LOSS_REASONS}}`;

@@ -1,8 +1,9 @@
-// Package confine gives up what a part of the agent no longer needs once it has started: capabilities, the right to gain new ones, system calls and,
-// for the process that keeps the history, files outside its directory and the network.
+// Package confine gives up what a part of the agent no longer needs once it has started: capabilities, the right to
+// gain new ones, system calls and, for the process that keeps the history, files outside its directory and the network.
 //
-// Everything holds for all threads of the process, and for the processes it starts. Nothing of it can be taken back. What can't be given up is
-// reported with the reason and is no error: the process then runs as it would without this package.
+// Everything holds for all threads of the process, and for the processes it starts. Nothing of it can be taken back.
+// What can't be given up is reported with the reason and is no error: the process then runs as it would without this
+// package.
 package confine
 
 // Measure is one thing that was given up, or that could not be.

@@ -16,16 +16,21 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// Agent confines the process that observes. The capabilities in keep stay if they are held. It can still start programs, because it starts the
-// process that keeps the history. Landlock is not used: it forbids to read the memory of processes outside its domain
-// (Documentation/userspace-api/landlock.rst of Linux, "Ptrace restrictions").
+// Agent confines the process that observes. The capabilities in keep stay if they are held. It can still start
+// programs, because it starts the process that keeps the history. Landlock is not used: it forbids to read the memory
+// of processes outside its domain (Documentation/userspace-api/landlock.rst of Linux, "Ptrace restrictions").
 func Agent(keep ...cap.Value) []Measure {
-	return of("agent", capabilities(keep), noNewPrivileges(), systemCalls(slices.Concat(ordinaryCalls, socketCalls, observingCalls)))
+	return of(
+		"agent",
+		capabilities(keep),
+		noNewPrivileges(),
+		systemCalls(slices.Concat(ordinaryCalls, socketCalls, observingCalls)),
+	)
 }
 
-// History confines the process that keeps the history to the directories in which it writes. Each must exist; without any, files and network are left
-// as they are. It keeps no capability, but for
-// CAP_DAC_OVERRIDE where root keeps the history in a directory of another user.
+// History confines the process that keeps the history to the directories in which it writes. Each must exist; without
+// any, files and network are left as they are. It keeps no capability, but for CAP_DAC_OVERRIDE where root keeps the
+// history in a directory of another user.
 func History(dirs ...string) []Measure {
 	var keep []cap.Value
 	if slices.ContainsFunc(dirs, Foreign) {
@@ -48,7 +53,8 @@ func Foreign(path string) bool {
 	return unix.Stat(path, &st) == nil && int(st.Uid) != os.Geteuid()
 }
 
-// capabilities drops all but those to keep from the permitted, effective, inheritable, ambient and bounding sets (capabilities(7)).
+// capabilities drops all but those to keep from the permitted, effective, inheritable, ambient and bounding sets
+// (capabilities(7)).
 func capabilities(keep []cap.Value) Measure {
 	m := Measure{Name: "capabilities"}
 	now := cap.GetProc()
@@ -90,7 +96,8 @@ func capabilities(keep []cap.Value) Measure {
 	return m
 }
 
-// noNewPrivileges keeps set-user-ID bits and capabilities of files from taking effect on programs that are started (prctl(2), PR_SET_NO_NEW_PRIVS).
+// noNewPrivileges keeps set-user-ID bits and capabilities of files from taking effect on programs that are started
+// (prctl(2), PR_SET_NO_NEW_PRIVS).
 func noNewPrivileges() Measure {
 	m := Measure{Name: "no new privileges"}
 	if err := landlocksys.AllThreadsPrctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -131,7 +138,8 @@ func systemCalls(allowed []string) Measure {
 	return m
 }
 
-// filesAndNetwork lets the process write below the directories and read the time zones, and nothing else, as far as the kernel's Landlock goes.
+// filesAndNetwork lets the process write below the directories and read the time zones, and nothing else, as far as the
+// kernel's Landlock goes.
 func filesAndNetwork(dirs []string) Measure {
 	m := Measure{Name: "files and network"}
 	if len(dirs) == 0 {
@@ -159,7 +167,8 @@ func filesAndNetwork(dirs []string) Measure {
 	return m
 }
 
-// What the process that keeps the history may read besides its directories: its own figures, the kernel's sizes, time zones.
+// What the process that keeps the history may read besides its directories: its own figures, the kernel's sizes, time
+// zones.
 var (
 	readable      = []string{"/proc/self", "/sys/kernel/mm/transparent_hugepage", "/usr/share/zoneinfo"}
 	readableFiles = []string{"/etc/localtime", "/proc/meminfo", "/proc/stat", "/dev/null", "/dev/urandom"}

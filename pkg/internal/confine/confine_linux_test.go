@@ -20,7 +20,8 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
-// What is given up can't be had back, so each test runs in a process of its own: the test binary, told by this variable what to be.
+// What is given up can't be had back, so each test runs in a process of its own: the test binary, told by this variable
+// what to be.
 const asConfined = "PSCOPE_TEST_CONFINED"
 
 // attempts are what the confined process tried, each with the error it met, "" if it went well.
@@ -92,7 +93,11 @@ func attempt(part, dir string) attempts {
 	})
 	try("read memory", func() error {
 		var b [1]byte
-		local, remote := []unix.Iovec{{Base: &b[0], Len: 1}}, []unix.RemoteIovec{{Base: uintptr(unsafe.Pointer(&b[0])), Len: 1}}
+		local, remote := []unix.Iovec{
+			{Base: &b[0], Len: 1},
+		}, []unix.RemoteIovec{
+			{Base: uintptr(unsafe.Pointer(&b[0])), Len: 1},
+		}
 		_, err := unix.ProcessVMReadv(os.Getpid(), local, remote, 0)
 		return err
 	})
@@ -142,7 +147,15 @@ func writeMemory(pid int) error {
 	var b [1]byte
 	local := unix.Iovec{Base: &b[0], Len: 0}
 	remote := unix.RemoteIovec{}
-	_, _, e := unix.Syscall6(unix.SYS_PROCESS_VM_WRITEV, uintptr(pid), uintptr(unsafe.Pointer(&local)), 1, uintptr(unsafe.Pointer(&remote)), 1, 0)
+	_, _, e := unix.Syscall6(
+		unix.SYS_PROCESS_VM_WRITEV,
+		uintptr(pid),
+		uintptr(unsafe.Pointer(&local)),
+		1,
+		uintptr(unsafe.Pointer(&remote)),
+		1,
+		0,
+	)
 	if e != 0 {
 		return e
 	}
@@ -211,7 +224,8 @@ func TestPartsGiveUpWhatTheyDoNotNeed(t *testing.T) {
 			for _, thread := range []string{"", ", other thread"} {
 				t.Run(part+"/"+c.what+thread, func(t *testing.T) {
 					got, tried := attemptsOf(t, part).Tried[c.what+thread]
-					if !tried || (want == fine) != (got == fine) || (want == forbidden || want == closed) && !strings.Contains(got, forbidden) && !strings.Contains(got, closed) {
+					if !tried || (want == fine) != (got == fine) ||
+						(want == forbidden || want == closed) && !strings.Contains(got, forbidden) && !strings.Contains(got, closed) {
 						t.Errorf("got %q, want %q", got, want)
 					}
 				})
@@ -251,11 +265,14 @@ func TestWithoutADirectoryOnlyFilesStayOpen(t *testing.T) {
 	}
 }
 
-// What the library has no number for is left out of the filter without a word, so each name must be known on the architectures that have the call.
+// What the library has no number for is left out of the filter without a word, so each name must be known on the
+// architectures that have the call.
 func TestEveryCallHasANumber(t *testing.T) {
 	// Calls that arm64 never had: others do the same there (include/uapi/asm-generic/unistd.h of Linux).
-	old := strings.Fields(`access arch_prctl chmod chown creat dup2 epoll_create epoll_wait fork getdents getpgrp inotify_init lchown link lstat mkdir newfstatat open
-		pause pipe poll readlink rename rmdir select stat symlink time unlink vfork`)
+	old := strings.Fields(
+		`access arch_prctl chmod chown creat dup2 epoll_create epoll_wait fork getdents getpgrp inotify_init lchown link lstat mkdir newfstatat open
+		pause pipe poll readlink rename rmdir select stat symlink time unlink vfork`,
+	)
 	for name, missing := range map[string][]string{"x86_64": {"fstatat"}, "aarch64": old} {
 		info, err := arch.GetInfo(name)
 		if err != nil {

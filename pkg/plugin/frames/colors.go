@@ -6,8 +6,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// The colours of the states: Okabe and Ito's palette, and wine of Paul Tol's, which stay readable with every kind of colour blindness. src/colors.ts has the
-// same.
+// The colours of the states: Okabe and Ito's palette, and wine of Paul Tol's, which stay readable with every kind of
+// colour blindness. src/colors.ts has the same.
 var (
 	stateColors = map[pstate.State]string{
 		pstate.Running: "#009E73", pstate.GC: "#CC79A7", pstate.Syscall: "#56B4E9", pstate.Idle: "#7A7F87", pstate.GCStop: "#E69F00",
@@ -41,8 +41,8 @@ func (p Palette) Rare(s Shade) bool {
 	return p.text[s] == pstate.GCStop.String() || p.text[s] == pstate.Uninterruptible.String()
 }
 
-// covering are the thread states that are painted over P states: a P whose thread is in D, stopped or frozen still counts as running, which is what hides the
-// trouble everywhere else.
+// covering are the thread states that are painted over P states: a P whose thread is in D, stopped or frozen still
+// counts as running, which is what hides the trouble everywhere else.
 var covering = []pstate.ThreadState{pstate.Uninterruptible, pstate.Stopped, pstate.Frozen}
 
 // StatePalette paints P states, and over them uninterruptible sleep and being stopped or frozen.
@@ -67,11 +67,13 @@ func StatePalette() Palette {
 	return p
 }
 
-// Uncover takes what threads were stopped or frozen for out of the P states under it, for a sum of times by state and by thread state: it is in both.
+// Uncover takes what threads were stopped or frozen for out of the P states under it, for a sum of times by state and
+// by thread state: it is in both.
 func (p Palette) Uncover(held *Held) {
 	for _, ts := range []pstate.ThreadState{pstate.Stopped, pstate.Frozen} {
 		over := p.shade(pstate.Running, ts)
-		if over == p.shade(pstate.Running, pstate.NoThread) || over == p.shade(pstate.Idle, ts) && over == p.shade(pstate.Idle, pstate.NoThread) {
+		if over == p.shade(pstate.Running, pstate.NoThread) || over == p.shade(pstate.Idle,
+			ts) && over == p.shade(pstate.Idle, pstate.NoThread) {
 			continue
 		}
 		left := held[over]

@@ -20,7 +20,8 @@ func Watchable(q *query.Query) bool {
 		return true
 	case query.KindHeatmap, query.KindSeries:
 		switch q.Metric {
-		case query.MetricState, query.MetricThread, query.MetricBusy, query.MetricDShare, query.MetricRunq, query.MetricGlobalRunq:
+		case query.MetricState, query.MetricThread, query.MetricBusy, query.MetricDShare, query.MetricRunq,
+			query.MetricGlobalRunq:
 			return !q.Code()
 		}
 	}
@@ -280,7 +281,8 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s))))
 			}
 			for _, s := range query.Suspended() {
-				held[r.palette.Shade(pstate.Running, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s))))
+				held[r.palette.Shade(pstate.Running, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(),
+					int(frames.WireThreadState(s))))
 			}
 			r.palette.Uncover(&held)
 			// Time in D is time in a P state, too; what is shown is D.
@@ -314,7 +316,8 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 // targetLabels are the labels that the target's series have in the store.
 func targetLabels(t *pscopev1.Target) data.Labels {
 	l := data.Labels{"host": t.GetHost(), "process": t.GetProcess(), "process_pid": strconv.Itoa(int(t.GetKey().GetPid()))}
-	for k, v := range map[string]string{"container": t.GetContainer(), "pod": t.GetPod(), "runtime": t.GetKey().GetRuntime()} {
+	for k, v := range map[string]string{"container": t.GetContainer(), "pod": t.GetPod(),
+		"runtime": t.GetKey().GetRuntime()} {
 		if v != "" {
 			l[k] = v
 		}

@@ -43,10 +43,14 @@ type Plan struct {
 var onCPU = []pstate.ThreadState{pstate.OnCPU}
 
 // Busy are the states in which a P has work in hand.
-func Busy() []pstate.State { return []pstate.State{pstate.Running, pstate.GC, pstate.Syscall} }
+func Busy() []pstate.State {
+	return slices.DeleteFunc(pstate.States(), func(s pstate.State) bool { return !s.Busy() })
+}
 
 // Suspended are the thread states in which somebody outside of the program keeps a thread from running.
-func Suspended() []pstate.ThreadState { return []pstate.ThreadState{pstate.Stopped, pstate.Frozen} }
+func Suspended() []pstate.ThreadState {
+	return slices.DeleteFunc(pstate.ThreadStates(), func(s pstate.ThreadState) bool { return !s.Suspended() })
+}
 
 // Plan puts a series query, or the lanes of a heatmap, into PromQL.
 func (q *Query) Plan(d Dialect) Plan {
@@ -166,14 +170,15 @@ func (q *Query) DistributionExpr(d Dialect) string {
 	return "sum by (le) (rate(" + metric + "_bucket" + q.selector() + window + "))"
 }
 
-// StateShareExprs ask for the share of time of every state of every P, for its D share, and for the shares in which its thread was stopped or frozen: the states that stand in for raw
-// intervals where the agents' rings don't reach.
+// StateShareExprs ask for the share of time of every state of every P, for its D share, and for the shares in which its
+// thread was stopped or frozen: the states that stand in for raw intervals where the agents' rings don't reach.
 func (q *Query) StateShareExprs(d Dialect) (states, dShare, suspended string) {
 	window := "[" + seconds(q.Window(d)) + "]"
 	const by = "sum by (host, process, process_pid, p"
 	return by + ", state) (rate(pscope_p_seconds_total" + q.selector() + window + "))",
 		by + ") (rate(pscope_p_uninterruptible_seconds_total" + q.selector() + window + "))",
-		by + ", thread_state) (rate(pscope_p_thread_seconds_total" + q.selector(anyOf("thread_state", Suspended())) + window + "))"
+		by + ", thread_state) (rate(pscope_p_thread_seconds_total" + q.selector(anyOf("thread_state",
+			Suspended())) + window + "))"
 }
 
 // ThreadShareExpr is StateShareExprs for thread states.
@@ -235,15 +240,16 @@ func (q *Query) imbalance(window string) string {
 	return "max " + whole + " " + alive + " - avg " + whole + " " + alive
 }
 
-// busy is the rate of the time in which Ps have work in hand and their threads are neither stopped nor frozen: what a thread is stopped or frozen in is such time
-// only (pkg/collector).
+// busy is the rate of the time in which Ps have work in hand and their threads are neither stopped nor frozen: what a
+// thread is stopped or frozen in is such time only (pkg/collector).
 func (q *Query) busy(by, window string) string {
 	rate := func(metric, states string) string {
 		return "sum " + by + " (rate(" + metric + q.selector(states) + window + "))"
 	}
 	working := rate("pscope_p_seconds_total", anyOf("state", Busy()))
 	// Where an engine keeps no thread states, the states of the Ps are all there is.
-	return "clamp_min(" + working + " - " + rate("pscope_p_thread_seconds_total", anyOf("thread_state", Suspended())) + " or " + working + ", 0)"
+	return "clamp_min(" + working + " - " + rate("pscope_p_thread_seconds_total", anyOf("thread_state", Suspended())) +
+		" or " + working + ", 0)"
 }
 
 // histogramPart is the rate of a histogram's sum or count.

@@ -19,14 +19,20 @@ export const THREAD_STATE_NUMBERS: Record<ThreadState, number> = {
 /** One number read from a message, with what tells it from the others. */
 export interface Reading {
   labels: Record<string, string>;
-  /** `total`: milliseconds since the target was first seen, of which the share is wanted. `gauge`: a value at this instant. */
+  /**
+   * `total`: milliseconds since the target was first seen, of which the share is wanted. `gauge`: a value at this
+   * instant.
+   */
   type: 'total' | 'gauge';
   value: number;
 }
 
 const MS = 1e6;
 
-/** Reads the numbers a query's metric is made of: one for each P or target, and one for each state if the query keeps them apart. */
+/**
+ * Reads the numbers a query's metric is made of: one for each P or target, and one for each state if the query keeps
+ * them apart.
+ */
 export function read(query: CompleteQuery, target: Target, news: TargetUpdate, p: (p: number) => boolean): Reading[] {
   const labels = targetLabels(target);
   switch (query.metric) {
@@ -62,7 +68,10 @@ function readP(query: CompleteQuery, labels: Record<string, string>, now: PNow):
   }
 }
 
-/** How long the P has had work in hand while its thread was neither stopped nor frozen: what a thread is suspended in is such time only. */
+/**
+ * How long the P has had work in hand while its thread was neither stopped nor frozen: what a thread is suspended in is
+ * such time only.
+ */
 function busyNanos(now: PNow): number {
   const sum = (nanos: readonly bigint[], numbers: readonly number[]): number =>
     numbers.reduce((all, number) => all + Number(nanos[number] ?? 0), 0);

@@ -26,7 +26,8 @@ export interface Palette {
 const D: ThreadState = 'uninterruptible';
 
 /**
- * Thread states that are painted over P states: a P whose thread is in D, stopped or frozen still counts as running, which is what hides
+ * Thread states that are painted over P states: a P whose thread is in D, stopped or frozen still counts as running,
+ * which is what hides
  * the trouble everywhere else.
  */
 const COVERING: readonly ThreadState[] = [D, ...SUSPENDED_STATES];
@@ -66,7 +67,8 @@ const SPECIFIC = ['p', 'cpu', 'state', 'thread_state', 'reason'];
 const PREFIXES = [[], ['process'], ['process', 'process_pid'], ['host', 'process'], ['host', 'process', 'process_pid']];
 
 /**
- * Gives each set of labels the shortest name that tells it from the others: `P3`, `worker P3` where there are several processes. The
+ * Gives each set of labels the shortest name that tells it from the others: `P3`, `worker P3` where there are several
+ * processes. The
  * backend names its rows by the same rule.
  */
 export function rowNames(rows: readonly Labels[], alone: string): string[] {

@@ -189,7 +189,8 @@ func bindWithHistory(o *api.Options, c *Config, version string, log *slog.Logger
 		}
 		so.Host = host
 	}
-	keeper := history.Start(history.Options{Store: so, MemoryLimit: historyMemory(c.MemoryLimit), LogLevel: c.LogLevel, Log: log, Confine: !c.KeepPrivileges})
+	keeper := history.Start(history.Options{Store: so, MemoryLimit: historyMemory(c.MemoryLimit), LogLevel: c.LogLevel,
+		Log: log, Confine: !c.KeepPrivileges})
 	o.Store = keeper
 	own.history = keeper
 	server, err := bind(o, log, own)
@@ -259,17 +260,15 @@ func (w *withLacks) Agent() collector.AgentInfo {
 
 // giveUp drops what only the start needed. What was loaded, bound and opened by then stays.
 func (w *withLacks) giveUp(c *Config, log *slog.Logger) {
-	// The last one, where it is held, leads to libraries that were replaced since they were loaded (/proc/<pid>/map_files).
+	// The last one, where it is held, leads to libraries that were replaced since they were loaded
+	// (/proc/<pid>/map_files).
 	keep := []cap.Value{cap.BPF, cap.PERFMON, cap.SYS_PTRACE, cap.DAC_READ_SEARCH, cap.CHECKPOINT_RESTORE}
 	if w.Collector.Agent().NeedsAdmin {
 		keep = append(keep, cap.SYS_ADMIN)
 	}
-	// The socket is removed at the end. Where its directory is another user's, root needs this for it.
-	if c.Socket != "" && confine.Foreign(filepath.Dir(c.Socket)) {
-		keep = append(keep, cap.DAC_OVERRIDE)
-	}
-	// The process that keeps the history may have to be started again, and has what its parent has at most.
-	if confine.Foreign(c.DataDir) && !slices.Contains(keep, cap.DAC_OVERRIDE) {
+	// In directories of another user root needs this: to remove the socket at the end, and for the process that keeps the
+	// history, which may have to be started again and has what its parent has at most.
+	if c.Socket != "" && confine.Foreign(filepath.Dir(c.Socket)) || confine.Foreign(c.DataDir) {
 		keep = append(keep, cap.DAC_OVERRIDE)
 	}
 	w.givenUp = confine.Agent(keep...)

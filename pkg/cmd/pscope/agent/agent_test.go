@@ -25,7 +25,8 @@ import (
 // start runs a whole agent in snapshot mode, which needs no privileges, and gives what it logs and a function that ends it.
 func start(t *testing.T, args ...string) (log *lines, stop func() error) {
 	t.Helper()
-	c, err := ParseConfig(append([]string{"--keep-privileges", "--mode", "snapshot", "--include", "^no such process$"}, args...), os.Stderr)
+	c, err := ParseConfig(append([]string{"--keep-privileges", "--mode", "snapshot", "--include", "^no such process$"},
+		args...), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +208,8 @@ func TestNeverFallsBackToLessProtection(t *testing.T) {
 		{"--listen", ":0"},
 		{"--tls-cert", filepath.Join(dir, "absent"), "--tls-key", filepath.Join(dir, "absent")},
 	} {
-		c, err := ParseConfig(append([]string{"--keep-privileges", "--mode", "snapshot", "--socket", "", "--listen", "127.0.0.1:0", "--data-dir", dir}, args...), os.Stderr)
+		c, err := ParseConfig(append([]string{"--keep-privileges", "--mode", "snapshot", "--socket", "", "--listen",
+			"127.0.0.1:0", "--data-dir", dir}, args...), os.Stderr)
 		if err != nil {
 			t.Fatal(err)
 		}

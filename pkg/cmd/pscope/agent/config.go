@@ -171,7 +171,8 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
 	fs.StringVar(&c.TLSClientCA, "tls-client-ca", "", "authority whose clients alone are let in (mTLS), PEM")
 	origins := fs.String("allow-origins", "", "origins of web pages that may call the agent directly, separated by commas; Grafana needs none")
-	fs.BoolVar(&c.KeepPrivileges, "keep-privileges", false, "give up nothing after the start: neither capabilities nor system calls that the agent does not need")
+	fs.BoolVar(&c.KeepPrivileges, "keep-privileges", false, "give up nothing after the start: neither capabilities "+
+		"nor system calls that the agent does not need")
 	fs.BoolVar(&c.UntilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, for a program that starts the agent for itself")
 	fs.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.Usage = func() {
@@ -266,7 +267,8 @@ func (c *Config) validate() error {
 	case c.MaxPs < 0 || c.MaxPs > collector.MostPs:
 		return fmt.Errorf("max-ps is %d; from 1 to %d, or 0 for what fits the machine", c.MaxPs, collector.MostPs)
 	case c.MaxThreads < 0 || c.MaxThreads > collector.MostThreads:
-		return fmt.Errorf("max-threads is %d; from 1 to %d, or 0 for what fits the machine", c.MaxThreads, collector.MostThreads)
+		return fmt.Errorf("max-threads is %d; from 1 to %d, or 0 for what fits the machine", c.MaxThreads,
+			collector.MostThreads)
 	case c.SampleHz < 1 || c.SampleHz > 1000:
 		return fmt.Errorf("sample-hz is %d; from 1 to 1000", c.SampleHz)
 	case c.CostBudget < 0 || c.CostBudget > 100:

@@ -44,11 +44,13 @@ func (o *output) String() string {
 	return o.buf.String()
 }
 
-// An agent that has given up what it does not need observes a program that comes later, stops included, starts a history that was killed again, and removes its socket.
+// An agent that has given up what it does not need observes a program that comes later, stops included, starts a
+// history that was killed again, and removes its socket.
 func TestAgentThatGaveUpPrivilegesStillWorks(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "pscope-confined-target")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../../collector/testdata/target").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin, "../../../collector/testdata/target").
+		CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	exe, err := os.Executable()
@@ -56,7 +58,19 @@ func TestAgentThatGaveUpPrivilegesStillWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	agent := exec.Command(exe, "--socket", socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"), "--mode", "ebpf", "--include", "^pscope-confined-target$")
+	agent := exec.Command(
+		exe,
+		"--socket",
+		socket,
+		"--listen",
+		"",
+		"--data-dir",
+		filepath.Join(dir, "data"),
+		"--mode",
+		"ebpf",
+		"--include",
+		"^pscope-confined-target$",
+	)
 	agent.Env = append(os.Environ(), asAgent+"=1")
 	log := &output{}
 	agent.Stderr = log
@@ -101,7 +115,12 @@ func TestAgentThatGaveUpPrivilegesStillWorks(t *testing.T) {
 	})
 	until(t, "stops are seen", func() bool {
 		fmt.Fprintln(in, "gc 1")
-		stops, err := c.Stops(t.Context(), connect.NewRequest(&pb.StopsRequest{StartUnixNano: time.Now().Add(-time.Minute).UnixNano(), EndUnixNano: time.Now().UnixNano()}))
+		stops, err := c.Stops(
+			t.Context(),
+			connect.NewRequest(
+				&pb.StopsRequest{StartUnixNano: time.Now().Add(-time.Minute).UnixNano(), EndUnixNano: time.Now().UnixNano()},
+			),
+		)
 		return err == nil && len(stops.Msg.GetStops()) > 0
 	})
 

@@ -215,7 +215,8 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 				}
 			}
 			for _, m := range info.GetGivenUp() {
-				a.GivenUp = append(a.GivenUp, confine.Measure{Part: m.GetPart(), Name: m.GetName(), Holds: m.GetHolds(), Detail: m.GetDetail()})
+				a.GivenUp = append(a.GivenUp, confine.Measure{Part: m.GetPart(), Name: m.GetName(), Holds: m.GetHolds(),
+					Detail: m.GetDetail()})
 			}
 			a.Losses, err = o.Losses(ctx)
 			if err == nil {
@@ -294,7 +295,8 @@ func (r *Report) print(w io.Writer) {
 			c.print(w)
 		}
 		if a.Error == "" && len(a.GivenUp) == 0 {
-			fmt.Fprintln(w, "  its processes keep all privileges they were started with (--keep-privileges, or a version before)")
+			fmt.Fprintln(w, "  its processes keep all privileges they were started with (--keep-privileges, or a version "+
+				"before)")
 		}
 		for _, l := range a.Losses {
 			whose := "the agent itself"

@@ -74,7 +74,8 @@ type shares struct {
 	d      float64
 }
 
-// busy is the share in which the P had work in hand, Go code, garbage collection or a system call, and its thread was neither stopped nor frozen.
+// busy is the share in which the P had work in hand, Go code, garbage collection or a system call, and its thread was
+// neither stopped nor frozen.
 func (s shares) busy() float64 {
 	return max(0, s.state[pstate.Running]+s.state[pstate.GC]+s.state[pstate.Syscall]-s.thread[pstate.Stopped]-s.thread[pstate.Frozen])
 }

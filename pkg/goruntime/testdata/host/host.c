@@ -1,5 +1,6 @@
-// A C program with Go inside. Arguments: for each library its path and how many goroutines keep a CPU busy in it; "fork" ends the list and makes a child
-// that executes nothing. With -DARCHIVE the Go code is linked in, and threads of C call it.
+// A C program with Go inside. Arguments: for each library its path and how many goroutines keep a CPU busy in it;
+// "fork" ends the list and makes a child that executes nothing. With -DARCHIVE the Go code is linked in, and threads of
+// C call it.
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
