@@ -497,7 +497,8 @@ type Agent struct {
 	// Why eBPF is not used, or which part of it is missing; empty when all is well.
 	Lacks           []*Lack `protobuf:"bytes,6,rep,name=lacks,proto3" json:"lacks,omitempty"`
 	StartedUnixNano int64   `protobuf:"varint,7,opt,name=started_unix_nano,json=startedUnixNano,proto3" json:"started_unix_nano,omitempty"`
-	// What the agent's processes gave up after their start; empty: they were told not to, or the agent is of a version before.
+	// What the agent's processes gave up after their start; empty: they were told not to, or the agent is of a version
+	// before.
 	GivenUp       []*Measure `protobuf:"bytes,8,rep,name=given_up,json=givenUp,proto3" json:"given_up,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

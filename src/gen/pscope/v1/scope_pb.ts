@@ -250,7 +250,8 @@ export type Agent = Message<"pscope.v1.Agent"> & {
   startedUnixNano: bigint;
 
   /**
-   * What the agent's processes gave up after their start; empty: they were told not to, or the agent is of a version before.
+   * What the agent's processes gave up after their start; empty: they were told not to, or the agent is of a version
+   * before.
    *
    * @generated from field: repeated pscope.v1.Measure given_up = 8;
    */
