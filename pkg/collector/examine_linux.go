@@ -27,7 +27,6 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	c := newCollect(o)
 	c.info.AgentInfo = as
 	f := c.found
-	f.starts.inTurn = true
 	f.fixes = map[pstate.Key]string{}
 	pids, err := c.o.pids()
 	if err != nil {
@@ -38,7 +37,9 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 			continue
 		}
 		f.check(ctx, pid)
+		f.settle(ctx)
 		f.checkLibraries(ctx, pid)
+		f.settle(ctx)
 		// Each is let go at once: many at a time would take as many descriptors.
 		c.mu.Lock()
 		var runtimes []*observed
@@ -56,6 +57,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 			c.forget(seen)
 		}
 	}
+	f.end()
 	c.closing.Wait()
 	c.mu.Lock()
 	for key, t := range c.refused {

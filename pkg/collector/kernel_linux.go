@@ -307,15 +307,20 @@ func (k *kernelSide) forgetThreads(target uint32) {
 }
 
 func (k *kernelSide) close() {
+	k.unload()
+	for _, b := range k.mapped {
+		_ = unix.Munmap(b)
+	}
+}
+
+// unload ends what the kernel does for the agent. The tables stay in its memory.
+func (k *kernelSide) unload() {
 	for _, l := range k.links {
 		_ = l.Close()
 	}
 	k.samples.close()
 	if k.ring != nil {
 		_ = k.ring.Close()
-	}
-	for _, b := range k.mapped {
-		_ = unix.Munmap(b)
 	}
 	_ = k.objs.Close()
 }

@@ -20,6 +20,7 @@ import (
 type observed struct {
 	c    *collect
 	info pstate.Target
+	uid  uint32 // whose room it takes
 	bin  *goruntime.Binary
 	proc *goruntime.Process
 	// library is what the runtime came in; nil: it is the program's own.
@@ -110,10 +111,10 @@ func (w *wide) see(v uint32) {
 
 // observe starts the observation of a process whose binary is understood: of the runtime in its program or, where one
 // is named, in a library it has loaded.
-func (c *collect) observe(info pstate.Target, bin *goruntime.Binary, library *goruntime.Mapped) (o *observed,
-	err error) {
+func (c *collect) observe(info pstate.Target, uid uint32, bin *goruntime.Binary,
+	library *goruntime.Mapped) (o *observed, err error) {
 	o = &observed{
-		c: c, info: info, bin: bin, library: library, only: c.onlySnapshots(info.Key), globalRunq: -1,
+		c: c, info: info, uid: uid, bin: bin, library: library, only: c.onlySnapshots(info.Key), globalRunq: -1,
 		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
 		gone:  make(chan struct{}),
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: newLags(),

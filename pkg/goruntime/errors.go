@@ -14,6 +14,9 @@ const (
 	ReasonMalformed   Reason = "malformed_elf" // not an ELF executable, or one that contradicts itself
 	ReasonNoVariables Reason = "no_variables"  // the runtime's variables could not be located
 	ReasonUnreadable  Reason = "unreadable"    // the file could not be read
+	ReasonReplaced    Reason = "replaced"      // the file has no name any more, and the kernel leads to it only with more privileges
+	ReasonNoAnswer    Reason = "no_answer"     // the file's file system did not answer in time
+	ReasonTooMuch     Reason = "too_much"      // reading the file took more bytes or time than any may take
 	// garble, or what does as it does, has scrambled what the runtime's structures are found by
 	ReasonObfuscated Reason = "obfuscated"
 	ReasonPacked     Reason = "packed"        // UPX hides what is inside
@@ -76,3 +79,6 @@ var (
 func refuse(r Reason, cause error, format string, args ...any) *RefusedError {
 	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), Err: cause}
 }
+
+// Refuse makes a refusal, for those who read the files that this package is given.
+func Refuse(r Reason, cause error, format string, args ...any) error { return refuse(r, cause, format, args...) }
