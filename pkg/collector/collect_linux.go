@@ -40,17 +40,18 @@ type collect struct {
 	heart  heartbeat
 	info   agentInfo
 
-	drainMu  sync.Mutex // guards record, and that events are taken in order
-	record   ringbuf.Record
-	refilled time.Time          // when the budgets of intervals were refilled last
-	wanted   []float64          // scratch of refill
-	renewed  map[uint32]renewed // by thread; only Run's loop touches it
-	untold   uint64             // events of no target that did not fit into the ring
-	orphans  atomic.Uint64      // events of targets that are no more
-	missed   atomic.Uint64      // Go processes that ended before they were observed
-	unseen   atomic.Uint64      // programs that ended before it was known what they are
-	hung     atomic.Uint64      // calls for a file that were given up, because it did not answer
-	left     atomic.Int64       // workers that hung when the finder ended
+	drainMu   sync.Mutex // guards record, and that events are taken in order
+	record    ringbuf.Record
+	refilled  time.Time          // when the budgets of intervals were refilled last
+	wanted    []float64          // scratch of refill
+	renewed   map[uint32]renewed // by thread; only Run's loop touches it
+	untold    uint64             // events of no target that did not fit into the ring
+	orphans   atomic.Uint64      // events of targets that are no more
+	missed    atomic.Uint64      // Go processes that ended before they were observed
+	unseen    atomic.Uint64      // programs that ended before it was known what they are
+	hung      atomic.Uint64      // calls for a file that were given up, because it did not answer
+	roomGiven atomic.Uint64      // observations ended for lack of room
+	left      atomic.Int64       // workers that hung when the finder ended
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
@@ -414,6 +415,9 @@ func (c *collect) Agent() AgentInfo {
 	}
 	if n := c.unseen.Load(); n > 0 {
 		out.GlobalLost["ended_before_read"] = n
+	}
+	if n := c.roomGiven.Load(); n > 0 {
+		out.GlobalLost["room_given"] = n
 	}
 	if n := c.hung.Load(); n > 0 {
 		out.GlobalLost["file_no_answer"] = n

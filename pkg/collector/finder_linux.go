@@ -26,7 +26,7 @@ type finder struct {
 	unanswered map[int32]part   // of which a file did not answer; looked at again when one does, and now and then
 	retried    int32            // of these, the one that is just being looked at again
 	files      *files
-	reading    map[fileID][]int32 // programs that are being read, and the other processes that run them
+	reading    map[fileID][]int32    // programs that are being read, and the other processes that run them
 	fixes      map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
 	libs       libraries
 
@@ -40,6 +40,8 @@ type finder struct {
 type question struct {
 	pid    int32
 	execed bool // it has executed a program
+	// threads is how many it has, if they are too many.
+	threads int
 }
 
 // part is what of a process is to be looked at again.
@@ -87,7 +89,11 @@ func (f *finder) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case q := <-f.asked:
-			f.checkAgain(ctx, q)
+			if q.threads > 0 {
+				f.tooMany(q)
+			} else {
+				f.checkAgain(ctx, q)
+			}
 		case w := <-f.starts.done:
 			f.starts.finish(w)
 		case w := <-f.reads.done:

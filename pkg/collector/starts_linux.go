@@ -110,14 +110,13 @@ func (f *finder) started(s *beginning) {
 		c.missed.Add(1)
 		c.o.Log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
 	default:
-		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || waitsForRoom(s.err) {
+		lacks := waitsForRoom(s.err)
+		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || lacks != nil {
 			// It gets too little CPU to start, or is stopped, or others have the room: that may last.
-			if s.library != nil {
-				f.libs.lookAgain(t.PID)
-			} else {
-				f.starting[t.PID] = f.known[t.PID]
-				delete(f.known, t.PID)
-			}
+			f.waitForRoom(t, s.library != nil)
+		}
+		if lacks != nil {
+			f.makeRoom(s.uid, lacks)
 		}
 		if errors.Is(s.err, &goruntime.RefusedError{Reason: goruntime.ReasonNoAnswer}) {
 			f.unanswered[t.PID] = partOf(s)

@@ -81,4 +81,6 @@ func refuse(r Reason, cause error, format string, args ...any) *RefusedError {
 }
 
 // Refuse makes a refusal, for those who read the files that this package is given.
-func Refuse(r Reason, cause error, format string, args ...any) error { return refuse(r, cause, format, args...) }
+func Refuse(r Reason, cause error, format string, args ...any) error {
+	return refuse(r, cause, format, args...)
+}
