@@ -318,6 +318,9 @@ func (c *collect) ended(o *observed, err error) {
 	if errors.Is(err, goruntime.ErrExited) {
 		return
 	}
+	if errors.Is(err, goruntime.ErrNoAnswer) {
+		c.hung.Add(1)
+	}
 	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
 	c.changed(o.info.PID)
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -23,7 +24,7 @@ type finder struct {
 
 	known      map[int32]procID
 	starting   map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
-	unanswered map[int32]part   // of which a file did not answer; looked at again when one does, and now and then
+	unanswered map[int32]unread // of which something could not be read; looked at again now and then
 	retried    int32            // of these, the one that is just being looked at again
 	files      *files
 	reading    map[fileID][]int32    // programs that are being read, and the other processes that run them
@@ -52,6 +53,17 @@ const (
 	itsLibraries
 )
 
+// unread is what of a process could not be read.
+type unread struct {
+	part
+	rarely bool // trying again costs something
+}
+
+// unreadFor is what is done about a process after an error: nothing unless it may pass.
+func (f *finder) unreadFor(pid int32, of part, err error) {
+	f.unanswered[pid] = unread{of, !errors.Is(err, goruntime.ErrNoAnswer)}
+}
+
 // procID tells a process, and the program it runs, from the next one with the same pid.
 type procID struct {
 	startTime uint64
@@ -68,7 +80,7 @@ const (
 func newFinder(c *collect) *finder {
 	return &finder{
 		c: c, asked: make(chan question, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{},
-		starting: map[int32]procID{}, unanswered: map[int32]part{}, files: newFiles(), reading: map[fileID][]int32{},
+		starting: map[int32]procID{}, unanswered: map[int32]unread{}, files: newFiles(), reading: map[fileID][]int32{},
 		working: map[int32]*work{}, again: map[int32]bool{},
 		reads: newWorkers(filesAtOnce, answerWithin), starts: newWorkers(startsAtOnce, startWithin),
 	}
@@ -161,7 +173,7 @@ func (f *finder) work(ctx context.Context, to *workers, w *work, of part, id pro
 		delete(f.working, w.pid)
 		f.c.hung.Add(1)
 		if f.known[w.pid] == id {
-			f.unanswered[w.pid] = of
+			f.unanswered[w.pid] = unread{part: of}
 			gaveUp()
 		}
 	}
@@ -177,7 +189,7 @@ func (f *finder) work(ctx context.Context, to *workers, w *work, of part, id pro
 
 // retry looks anew at a process of which a file did not answer.
 func (f *finder) retry(ctx context.Context, pid int32) {
-	of := f.unanswered[pid]
+	of := f.unanswered[pid].part
 	delete(f.unanswered, pid)
 	if of == itsProgram {
 		f.retried = pid
@@ -246,7 +258,7 @@ func (f *finder) scan(ctx context.Context, all bool) {
 	for pid := range f.unanswered {
 		if !alive[pid] {
 			delete(f.unanswered, pid)
-		} else if all {
+		} else if all || !f.unanswered[pid].rarely {
 			f.retry(ctx, pid)
 		}
 	}
@@ -429,7 +441,7 @@ func (f *finder) programRead(ctx context.Context, l *programLook) {
 	}
 	if found.err != nil {
 		if _, lasts := f.files.program(l.id.exe); !lasts {
-			f.unanswered[pid] = itsProgram
+			f.unreadFor(pid, itsProgram, found.err)
 		}
 		f.refuse(l.described, found.err)
 		f.checkLibraries(ctx, pid)

@@ -48,6 +48,8 @@ var (
 	_ fs.NodeOpener    = (*fileNode)(nil)
 	_ fs.NodeReader    = (*fileNode)(nil)
 	_ fs.NodeGetattrer = (*fileNode)(nil)
+	_ fs.NodeSetattrer = (*fileNode)(nil)
+	_ fs.NodeWriter    = (*fileNode)(nil)
 )
 
 func (s *fileServer) wait(operation string) {
@@ -65,8 +67,18 @@ func (s *fileServer) wait(operation string) {
 
 func (n *fileNode) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) syscall.Errno {
 	n.s.wait("getattr")
-	out.Mode, out.Size = 0o555, uint64(len(n.s.data))
+	out.Mode, out.Size = 0o777, uint64(len(n.s.data))
 	return 0
+}
+
+func (n *fileNode) Setattr(ctx context.Context, h fs.FileHandle, _ *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+	return n.Getattr(ctx, h, out)
+}
+
+// Write takes what it is given for written.
+func (n *fileNode) Write(_ context.Context, _ fs.FileHandle, b []byte, _ int64) (uint32, syscall.Errno) {
+	n.s.wait("write")
+	return uint32(len(b)), 0
 }
 
 func (n *fileNode) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
@@ -285,6 +297,42 @@ func TestAFileThatHangsWhenItIsProbed(t *testing.T) {
 	waitFor(t, "its reason says why there are no stops", func() bool {
 		v := view(c, pid)
 		return v != nil && strings.Contains(v.Reason, "did not answer within 5s")
+	})
+}
+
+// TestMemoryThatDoesNotAnswer: a process that waits for its file system while it holds the lock of its memory is listed
+// with that reason, and all others are observed without a gap.
+func TestMemoryThatDoesNotAnswer(t *testing.T) {
+	inBothModes(t, func(t *testing.T, mode Mode) {
+		bin, err := targetBinary()
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir, say := hangingFiles(t, bin, "data")
+		c, _ := collectIn(t, mode, nil)
+		p, other := start(t), start(t)
+		pid := p.cmd.Process.Pid
+		seen(t, c, pid)
+		seen(t, c, other.cmd.Process.Pid)
+		say("hang 0 write")
+		defer say("release")
+		p.say("unmap %s", filepath.Join(dir, "data"))
+		var longest time.Duration
+		last := time.Now()
+		waitFor(t, "it is listed with the reason", func() bool {
+			if v := view(c, other.cmd.Process.Pid); v != nil {
+				longest = max(longest, time.Since(last))
+				last = time.Now()
+			}
+			target := targetOf(c, pid)
+			return target.Source == pstate.SourceRefused && strings.Contains(target.Reason, "not answer")
+		})
+		t.Logf("the longest time without a view of the other process: %v", longest)
+		if n := c.Agent().GlobalLost["agent_paused"]; n > 0 || view(c, other.cmd.Process.Pid) == nil {
+			t.Errorf("%d pauses, and the other process is %+v", n, targetOf(c, other.cmd.Process.Pid))
+		}
+		say("release")
+		seen(t, c, pid)
 	})
 }
 

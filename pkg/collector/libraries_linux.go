@@ -157,7 +157,7 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 		names[t.Runtime] = true
 		if found.err != nil {
 			if !found.lasts {
-				f.unanswered[pid] = itsLibraries
+				f.unreadFor(pid, itsLibraries, found.err)
 			}
 			f.refuse(t, found.err)
 			continue

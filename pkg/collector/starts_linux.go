@@ -77,7 +77,7 @@ func (c *collect) begin(ctx context.Context, s *beginning) {
 		}
 		s.observed, s.err = c.observe(s.target, s.uid, s.bin, s.library)
 		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) ||
-			errors.Is(s.err, errRoom) {
+			errors.Is(s.err, errRoom) || errors.Is(s.err, goruntime.ErrNoAnswer) {
 			return
 		}
 		if exe, err := identifyProgram(c.o.procPath(s.target.PID, "exe")); err == nil && exe != s.id.exe {
@@ -118,8 +118,8 @@ func (f *finder) started(s *beginning) {
 		if lacks != nil {
 			f.makeRoom(s.uid, lacks)
 		}
-		if errors.Is(s.err, &goruntime.RefusedError{Reason: goruntime.ReasonNoAnswer}) {
-			f.unanswered[t.PID] = partOf(s)
+		if errors.Is(s.err, goruntime.ErrNoAnswer) {
+			f.unreadFor(t.PID, partOf(s), s.err)
 		}
 		f.refuse(t, s.err)
 	}

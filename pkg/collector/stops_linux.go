@@ -141,7 +141,7 @@ func (o *observed) stopProbes(proc *goruntime.Process) ([]io.Closer, error) {
 		defer file.Close()
 		return o.attachStops(file, givenUp)
 	}, o.c.unprobe)
-	if errors.Is(err, &goruntime.RefusedError{Reason: goruntime.ReasonNoAnswer}) {
+	if errors.Is(err, goruntime.ErrNoAnswer) {
 		close(givenUp)
 	}
 	return links, err

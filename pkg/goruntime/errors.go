@@ -73,6 +73,7 @@ var (
 	ErrNoPrivilege = &RefusedError{Reason: ReasonNoPrivilege, Detail: "no permission to read the process"}
 	ErrTorn        = &RefusedError{Reason: ReasonTorn, Detail: "the process changed while it was being read"}
 	ErrNotStarted  = &RefusedError{Reason: ReasonNotStarted, Detail: "the Go runtime of the process has not started yet"}
+	ErrNoAnswer    = &RefusedError{Reason: ReasonNoAnswer, Detail: "a file or memory did not answer in time"}
 	ErrNotGo       = &RefusedError{Reason: ReasonNotGo, Detail: "the file is not a Go program"}
 )
 

@@ -21,7 +21,7 @@ func MappedGo(pid int, m Mapped) bool {
 		local := [1]unix.Iovec{{Base: &b[0]}}
 		local[0].SetLen(len(b))
 		remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
-		n, err := unix.ProcessVMReadv(pid, local[:], remote[:], 0)
+		n, err := readMemory(pid, local[:], remote[:])
 		return err == nil && n == len(b)
 	}
 	le := binary.LittleEndian

@@ -192,7 +192,7 @@ func (p *Process) ReadMemory(addr uint64, b []byte) error {
 	local := [1]unix.Iovec{{Base: &b[0]}}
 	local[0].SetLen(len(b))
 	remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
-	n, err := unix.ProcessVMReadv(p.pid, local[:], remote[:], 0)
+	n, err := readMemory(p.pid, local[:], remote[:])
 	switch {
 	case err == nil && n == len(b):
 		return nil
