@@ -166,8 +166,12 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 		t.Module = cleantext.Name(found.bin.Module, cleantext.MaxPath)
 		all = append(all, beginning{target: t, bin: found.bin, library: &found.mapped})
 	}
+	goOn := l.more && l.kept > 0
 	if len(all) > 0 {
+		all[len(all)-1].goOn = goOn
 		f.start(ctx, l.w.uid, all...)
+	} else if goOn {
+		f.checkLibraries(ctx, pid)
 	}
 }
 

@@ -16,8 +16,9 @@ import (
 // finder's.
 
 const (
-	newFilesALook = 256             // libraries opened for one look at one process; the next look goes on
-	lookMost      = 2 * time.Second // after which a look at libraries is broken off, between two of them
+	newFilesALook = 256 // libraries opened for one look at one process; the next look goes on
+	// after which a look at libraries is broken off, between two of them, so that it is somebody else's turn
+	lookMost = 250 * time.Millisecond
 )
 
 // programLook is a look at the program of a process, and what came of it.
@@ -83,6 +84,7 @@ type libraryLook struct {
 	described pstate.Target // base with what else /proc says; filled in if found is not empty
 	found     []foundLibrary
 	more      bool // there are others, which were not looked at
+	kept      int  // files of which it will not be asked again what they are
 	denied    bool
 	err       error // why not all of them can be looked at
 }
@@ -174,6 +176,7 @@ func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (fo
 	}
 	if lasts {
 		files.keepLibrary(id, found)
+		l.kept++
 	}
 	return found, true, lasts
 }

@@ -2,9 +2,11 @@ package collector
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -37,6 +39,61 @@ func startAs(t *testing.T, uid uint32, env ...string) *target {
 	})
 	c.out.Scan()
 	return c
+}
+
+// mapper maps the files that it is told as code, as a loader of libraries does.
+const mapper = `
+import mmap, sys
+keep = []
+for path in sys.argv[1:]:
+    with open(path, "rb") as f:
+        keep.append(mmap.mmap(f.fileno(), 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_EXEC))
+print("ready", flush=True)
+sys.stdin.read()
+`
+
+// TestManyFilesOfOneUser: a process is observed while many large files of another user's processes are being read.
+func TestManyFilesOfOneUser(t *testing.T) {
+	needs(t, unix.CAP_SETUID, "starting a process of another user")
+	data, err := os.ReadFile(goLibrary(t, "libmany.so"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const processes, files = 6, 10
+	dir := t.TempDir()
+	var pids []int
+	for p := range processes {
+		var paths []string
+		for i := range files {
+			path := filepath.Join(dir, fmt.Sprintf("lib%d-%d.so", p, i))
+			if err := os.WriteFile(path, data, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			paths = append(paths, path)
+		}
+		pid, _ := runPython(t, mapper, paths...)
+		pids = append(pids, pid)
+	}
+	// Root's are those with many files.
+	other := startAs(t, anotherUser)
+	begun := time.Now()
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.Include = regexp.MustCompile("^(python.*|pscope-test-target)$") })
+	waitFor(t, "the other user's process is observed", func() bool { return view(c, other.cmd.Process.Pid) != nil })
+	first := time.Since(begun)
+	waitFor(t, "all files have been read", func() bool {
+		n := 0
+		for _, pid := range pids {
+			n += len(runtimesIn(c, pid))
+		}
+		return n == processes*files
+	})
+	all := time.Since(begun)
+	late := startAs(t, anotherUser)
+	alone := seen(t, c, late.cmd.Process.Pid)
+	t.Logf("one process is observed after %v, %d files have been read after %v; alone a process takes %v", first, processes*files, all, alone)
+	if first > all/2 {
+		t.Errorf("a process waited for %v of the %v that another user's files took", first, all)
+	}
 }
 
 const oneUser, anotherUser = 54321, 54322
@@ -111,6 +168,34 @@ func TestThreadsAreSharedByUser(t *testing.T) {
 	})
 	if view(c, other.cmd.Process.Pid) == nil {
 		t.Error("the other one is not observed any more")
+	}
+}
+
+// TestExamineSaysWhenThereIsNoRoom: of two processes of which only one would have room, one is said to be refused.
+func TestExamineSaysWhenThereIsNoRoom(t *testing.T) {
+	first, second := start(t, "GOMAXPROCS=2"), start(t, "GOMAXPROCS=2")
+	c, _ := collectIn(t, ModeEBPF, nil)
+	seen(t, c, first.cmd.Process.Pid)
+	seen(t, c, second.cmd.Process.Pid)
+	only := regexp.MustCompile("^pscope-test-target$")
+	observed, refused := 0, 0
+	found, _, _, has := Examine(t.Context(), Options{MaxPs: chunkPs, Include: only}, c.Agent())
+	for _, p := range found {
+		switch p.PID {
+		case int32(first.cmd.Process.Pid), int32(second.cmd.Process.Pid):
+			if p.Source == pstate.SourceEBPF {
+				observed++
+			} else if strings.Contains(p.Reason, "the table of Ps is full") {
+				refused++
+			}
+		}
+	}
+	if observed > 1 || refused < 1 || has.Ps != chunkPs || has.PsUsed != chunkPs || has.Refused < 1 {
+		t.Errorf("%d would be observed and %d refused; room %+v", observed, refused, has)
+	}
+	_, _, _, has = Examine(t.Context(), Options{Include: only}, c.Agent())
+	if has.Refused != 0 || has.PsUsed < 2*chunkPs || has.ThreadsUsed < 4 {
+		t.Errorf("with the default room: %+v", has)
 	}
 }
 

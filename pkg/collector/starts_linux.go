@@ -23,6 +23,7 @@ type beginning struct {
 	id      procID
 	tries   int
 	pauses  uint64 // of the agent, before it began
+	goOn    bool   // there are libraries that have not been looked at
 
 	observed *observed
 	changed  bool // it executes another program by now
@@ -53,7 +54,7 @@ func (f *finder) start(ctx context.Context, uid uint32, all ...beginning) {
 		case f.known[pid] != s.id || f.working[pid] != nil || f.again[pid]:
 		case len(all) > 1:
 			f.start(ctx, uid, all[1:]...)
-		case s.library == nil:
+		case s.library == nil || s.goOn:
 			f.checkLibraries(ctx, pid)
 		}
 	}, func() { f.refuse(s.target, noAnswerFrom(w)) })

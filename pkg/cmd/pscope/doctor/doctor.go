@@ -152,14 +152,15 @@ func examine(ctx context.Context, agent *client.Options, patience time.Duration,
 	h := readHost("/")
 	r := &Report{Kernel: h.release, Arch: h.arch, UID: os.Getuid(), Trial: tryOut(ctx, patience, progress)}
 	t := r.Trial
-	r.Checks = append(t.findings(), h.checks(t.Source == pstate.SourceEBPF)...)
 	looking, cancel := context.WithTimeout(ctx, processesMost)
 	defer cancel()
 	var room collector.Room
 	r.Processes, r.hidden, r.Hidden, room = goProcesses(looking, t.info)
+	r.Checks = t.findings()
 	if t.Source == pstate.SourceEBPF {
 		r.Checks = append(r.Checks, roomCheck(room))
 	}
+	r.Checks = append(r.Checks, h.checks(t.Source == pstate.SourceEBPF)...)
 	r.Lacks = slices.Concat([]collector.Lack{}, t.Lacks, r.hidden, h.lacks())
 	r.decide(h.onlyChildren())
 	r.judge()
