@@ -25,7 +25,7 @@ type finder struct {
 	known      map[int32]procID
 	starting   map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
 	unanswered map[int32]unread // of which something could not be read; looked at again now and then
-	retried    int32            // of these, the one that is just being looked at again
+	retried    int32            // of these, the one that is being looked at again
 	files      *files
 	reading    map[fileID][]int32    // programs that are being read, and the other processes that run them
 	fixes      map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
@@ -390,6 +390,7 @@ func ended(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(
 func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procID) {
 	found, read := f.files.program(id.exe)
 	if read && found == nil {
+		f.settled(target.Key)
 		return
 	}
 	if others, ok := f.reading[id.exe]; ok && !read {

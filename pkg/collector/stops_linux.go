@@ -155,6 +155,16 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 			links = nil
 		}
 	}()
+	over := func() bool {
+		select {
+		case <-o.gone:
+			return true
+		case <-givenUp:
+			return true
+		default:
+			return false
+		}
+	}
 	k := o.c.kernel
 	for _, probe := range []struct {
 		name string
@@ -168,12 +178,8 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 		if !ok {
 			continue // the first: not every release of Go has it
 		}
-		select {
-		case <-o.gone:
+		if over() {
 			return links, errGone
-		case <-givenUp:
-			return links, errGone
-		default:
 		}
 		if probe.name == stopProbe {
 			o.expectStops()
@@ -183,6 +189,9 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 			return links, err
 		}
 		links = append(links, l)
+		if over() { // that may have taken long: the tables may be gone
+			return links, errGone
+		}
 		if probe.name == goruntime.WorldStarted {
 			atomic.StoreUint32(&o.shared.EndsLate, 1)
 		}
