@@ -46,7 +46,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0, has
 	}
 	for _, pid := range pids {
-		if pid == int32(os.Getpid()) || ctx.Err() != nil {
+		if pid == int32(os.Getpid()) || slices.Contains(o.Except, pid) || ctx.Err() != nil {
 			continue
 		}
 		f.check(ctx, pid)

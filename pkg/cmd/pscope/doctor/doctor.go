@@ -152,10 +152,8 @@ func examine(ctx context.Context, agent *client.Options, patience time.Duration,
 	h := readHost("/")
 	r := &Report{Kernel: h.release, Arch: h.arch, UID: os.Getuid(), Trial: tryOut(ctx, patience, progress)}
 	t := r.Trial
-	looking, cancel := context.WithTimeout(ctx, processesMost)
-	defer cancel()
 	var room collector.Room
-	r.Processes, r.hidden, r.Hidden, room = goProcesses(looking, t.info)
+	r.Processes, r.hidden, r.Hidden, room = goProcesses(ctx, t.info)
 	r.Checks = t.findings()
 	if t.Source == pstate.SourceEBPF {
 		r.Checks = append(r.Checks, roomCheck(room))

@@ -32,7 +32,11 @@ type Process struct {
 // room is what an agent with the default --max-ps and --max-threads has.
 func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lacks []collector.Lack, hidden int,
 	room collector.Room) {
-	found, lacks, hidden, room := collector.Examine(ctx, collector.Options{}, as)
+	x, err := examineAside(ctx, as)
+	if err != nil {
+		x.Lacks = append(x.Lacks, collector.Lack{What: "the processes of this host", Why: err.Error(), Fix: tryAgain})
+	}
+	found, lacks, hidden, room := x.Found, x.Lacks, x.Hidden, x.Room
 	for i := range found {
 		f := &found[i]
 		p := Process{
