@@ -280,7 +280,7 @@ func (c *collect) shutdown() {
 }
 
 // shutdownWithin bounds how long the end waits for probes that are being taken out.
-const shutdownWithin = 20 * time.Second
+const shutdownWithin = 10 * time.Second
 
 // expect makes events of a target find it; they may come before it is listed as observed.
 func (c *collect) expect(o *observed) {
