@@ -40,14 +40,18 @@ type collect struct {
 	heart  heartbeat
 	info   agentInfo
 
-	drainMu  sync.Mutex // guards record, and that events are taken in order
-	record   ringbuf.Record
-	refilled time.Time          // when the budgets of intervals were refilled last
-	wanted   []float64          // scratch of refill
-	renewed  map[uint32]renewed // by thread; only Run's loop touches it
-	untold   uint64             // events of no target that did not fit into the ring
-	orphans  atomic.Uint64      // events of targets that are no more
-	missed   atomic.Uint64      // Go processes that ended before they were observed
+	drainMu   sync.Mutex // guards record, and that events are taken in order
+	record    ringbuf.Record
+	refilled  time.Time          // when the budgets of intervals were refilled last
+	wanted    []float64          // scratch of refill
+	renewed   map[uint32]renewed // by thread; only Run's loop touches it
+	untold    uint64             // events of no target that did not fit into the ring
+	orphans   atomic.Uint64      // events of targets that are no more
+	missed    atomic.Uint64      // Go processes that ended before they were observed
+	unseen    atomic.Uint64      // programs that ended before it was known what they are
+	hung      atomic.Uint64      // calls for a file that were given up, because it did not answer
+	roomGiven atomic.Uint64      // observations ended for lack of room
+	left      atomic.Int64       // workers that hung when the finder ended
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
@@ -252,11 +256,31 @@ func (c *collect) shutdown() {
 	for _, o := range c.all() {
 		c.forget(o)
 	}
-	c.closing.Wait()
-	if c.kernel != nil {
+	closed := make(chan struct{})
+	go func() {
+		c.closing.Wait()
+		close(closed)
+	}()
+	timeout := time.NewTimer(shutdownWithin)
+	defer timeout.Stop()
+	hangs := c.left.Load() > 0
+	select {
+	case <-closed:
+	case <-timeout.C:
+		hangs = true
+		c.o.Log.Warn("not every probe could be taken out in time; the kernel takes them out when the agent has ended")
+	}
+	switch {
+	case c.kernel == nil:
+	case hangs: // and may yet come back and use the tables
+		c.kernel.unload()
+	default:
 		c.kernel.close()
 	}
 }
+
+// shutdownWithin bounds how long the end waits for probes that are being taken out.
+const shutdownWithin = 10 * time.Second
 
 // expect makes events of a target find it; they may come before it is listed as observed.
 func (c *collect) expect(o *observed) {
@@ -294,6 +318,9 @@ func (c *collect) ended(o *observed, err error) {
 	if errors.Is(err, goruntime.ErrExited) {
 		return
 	}
+	if errors.Is(err, goruntime.ErrNoAnswer) {
+		c.hung.Add(1)
+	}
 	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
 	c.changed(o.info.PID)
 }
@@ -321,7 +348,10 @@ func (c *collect) forget(o *observed) {
 }
 
 // changed makes the finder look at a process again.
-func (c *collect) changed(pid int32) { c.found.look(pid) }
+func (c *collect) changed(pid int32) { c.found.look(question{pid: pid}) }
+
+// execed makes the finder look at a process that has executed a program.
+func (c *collect) execed(pid int32) { c.found.look(question{pid: pid, execed: true}) }
 
 // watchedWithin is how close two calls of Views must be for somebody to be looking on live.
 const watchedWithin = 300 * time.Millisecond
@@ -385,6 +415,15 @@ func (c *collect) Agent() AgentInfo {
 	}
 	if n := c.missed.Load(); n > 0 {
 		out.GlobalLost["ended_before_observed"] = n
+	}
+	if n := c.unseen.Load(); n > 0 {
+		out.GlobalLost["ended_before_read"] = n
+	}
+	if n := c.roomGiven.Load(); n > 0 {
+		out.GlobalLost["room_given"] = n
+	}
+	if n := c.hung.Load(); n > 0 {
+		out.GlobalLost["file_no_answer"] = n
 	}
 	if c.kernel != nil {
 		if l, ok := c.kernel.samples.lack(); ok {

@@ -91,6 +91,8 @@ type Options struct {
 	ProcRoot           string // default /proc
 	// Only is the one process to look at; 0: all. For trying on a child what an agent would do.
 	Only int32
+	// Except are processes that Examine leaves out besides its own.
+	Except []int32
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
 	// no limit.
 	CostBudget float64

@@ -55,7 +55,7 @@ func (c *collect) drain() (quickly bool) {
 			}
 		case kern.ScopeEventKindEVENT_EXEC:
 			if e := eventOf[kern.ScopeExecEvent](raw); e != nil {
-				c.changed(int32(e.Tgid))
+				c.execed(int32(e.Tgid))
 			}
 		}
 	}

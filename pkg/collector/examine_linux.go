@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -19,26 +20,39 @@ type Prospect struct {
 	Fix           string // what to do about a reason; empty if there is none, or nothing to do
 }
 
+// Room is what an agent has room for, and how much of it the Go processes here take.
+type Room struct {
+	Ps, PsUsed           int // in steps of 8: Ps of different processes don't share one
+	Threads, ThreadsUsed int
+	Refused              int // runtimes for which there would be none
+}
+
 // Examine says of each Go process but this one what an agent like as would make of it, in the agent's own words and by its own code: the program is read, the layout
 // is proven in the process's memory, and a snapshot is taken. No probe is put into it, nothing is observed. It also gives what such an agent would lack of
-// processes that it may not look at, and how many these are. It ends early with its context.
-func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, lacks []Lack, hidden int) {
+// processes that it may not look at, how many these are, and what room it has. It ends early with its context.
+func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, lacks []Lack, hidden int, has Room) {
 	o.Mode = ModeSnapshot
 	c := newCollect(o)
 	c.info.AgentInfo = as
 	f := c.found
-	f.starts.inTurn = true
 	f.fixes = map[pstate.Key]string{}
+	targets := 0
+	if spec, err := kern.LoadScope(); err == nil {
+		targets = int(spec.Maps[kern.ScopeMapTargets].MaxEntries) - 1
+	}
+	r := newRoom(targets, chunksFor(c.o.MaxPs), c.o.MaxThreads)
 	pids, err := c.o.pids()
 	if err != nil {
-		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0
+		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0, has
 	}
 	for _, pid := range pids {
-		if pid == int32(os.Getpid()) || ctx.Err() != nil {
+		if pid == int32(os.Getpid()) || slices.Contains(o.Except, pid) || ctx.Err() != nil {
 			continue
 		}
 		f.check(ctx, pid)
+		f.settle(ctx)
 		f.checkLibraries(ctx, pid)
+		f.settle(ctx)
 		// Each is let go at once: many at a time would take as many descriptors.
 		c.mu.Lock()
 		var runtimes []*observed
@@ -52,10 +66,17 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 			if i > 0 && p.Source == pstate.SourceEBPF {
 				p.Source, p.Reason = pstate.SourceSnapshot, severalRuntimes(runtimes[0].info.Runtime)
 			}
+			if p.Source == pstate.SourceEBPF {
+				if err := c.wouldFit(&r, seen); err != nil {
+					has.Refused++
+					p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), ""
+				}
+			}
 			found = append(found, p)
 			c.forget(seen)
 		}
 	}
+	f.end()
 	c.closing.Wait()
 	c.mu.Lock()
 	for key, t := range c.refused {
@@ -71,7 +92,26 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	if l, ok := c.info.hidden.lack(mayTrace()); ok {
 		lacks = append(lacks, l)
 	}
-	return found, lacks, len(c.info.hidden)
+	has.Ps, has.PsUsed = r.total[roomForPs]*chunkPs, r.used[roomForPs]*chunkPs
+	has.Threads, has.ThreadsUsed = r.total[roomForThreads], r.used[roomForThreads]
+	return found, lacks, len(c.info.hidden), has
+}
+
+// wouldFit takes the room that a target would take, or says what there is none of.
+func (c *collect) wouldFit(r *room, o *observed) error {
+	needs := [roomKinds]int{1, chunksFor(len(o.ps)), 1}
+	if stat, err := c.o.readStat(o.info.PID); err == nil {
+		needs[roomForThreads] = stat.threads
+	}
+	for of, n := range needs {
+		if free := r.total[of] - r.used[of]; free < n {
+			return noRoom(roomOf(of), n)
+		}
+	}
+	for of, n := range needs {
+		r.take(o.uid, roomOf(of), n)
+	}
+	return nil
 }
 
 // libraryStart puts the runtimes of a process in the order in which the finder meets them: its program's own first.

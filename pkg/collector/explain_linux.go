@@ -338,6 +338,13 @@ func fixForRefused(err error) string {
 		return "build the program with 'go build' of a Go release"
 	case goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege:
 		return lack.GivePrivileges()
+	case goruntime.ReasonReplaced:
+		return "restart the process, so that it loads the library that is there now; or give the agent CAP_CHECKPOINT_RESTORE " +
+			"or CAP_SYS_ADMIN as well"
+	case goruntime.ReasonNoAnswer:
+		return "see whether the file system answers on which it lies; or exclude the process with --exclude"
+	case goruntime.ReasonTooMuch:
+		return "exclude the process with --exclude, if it is not to be listed"
 	}
 	return ""
 }

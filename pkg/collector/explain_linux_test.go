@@ -132,7 +132,7 @@ func TestExaminingSaysWhatIsThenDone(t *testing.T) {
 		c, _ := collectIn(t, mode, nil)
 		p := start(t)
 		seen(t, c, p.cmd.Process.Pid)
-		found, _, _ := Examine(t.Context(), Options{Only: int32(p.cmd.Process.Pid)}, c.Agent())
+		found, _, _, _ := Examine(t.Context(), Options{Only: int32(p.cmd.Process.Pid)}, c.Agent())
 		if len(found) != 1 {
 			t.Fatalf("%d processes found: %+v", len(found), found)
 		}

@@ -3,33 +3,65 @@ package collector
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// finder looks for Go processes: at once when the kernel side reports an exec, and now and then through /proc. Only its own goroutine touches its
-// fields.
+// finder looks for Go processes: at once when the kernel side reports an exec, and now and then through /proc. Only its
+// own goroutine touches its fields. That one reads /proc, but opens no file of a process and reads no memory: workers do.
 type finder struct {
 	c      *collect
-	asked  chan int32
+	asked  chan question
 	behind chan struct{} // an exec may not have been told of
 
 	checked time.Time // when known pids were looked at again last
 
-	known    map[int32]procID
-	starting map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
-	binaries map[fileID]*inspected
-	fixes    map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
-	libs     libraries
+	known      map[int32]procID
+	starting   map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
+	unanswered map[int32]unread // of which something could not be read; looked at again now and then
+	retried    int32            // of these, the one that is being looked at again
+	files      *files
+	reading    map[fileID][]int32    // programs that are being read, and the other processes that run them
+	fixes      map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
+	libs       libraries
 
-	starts starts
+	working map[int32]*work // by pid, what a worker does for it, or is to do
+	again   map[int32]bool  // likewise: to be looked at once more when that has ended
+	reads   *workers        // of programs' and libraries' files
+	starts  *workers        // of observations
+}
+
+// question asks for a process to be looked at again.
+type question struct {
+	pid    int32
+	execed bool // it has executed a program
+	// threads is how many it has, if they are too many.
+	threads int
+}
+
+// part is what of a process is to be looked at again.
+type part int
+
+const (
+	itsProgram part = iota
+	itsLibraries
+)
+
+// unread is what of a process could not be read.
+type unread struct {
+	part
+	rarely bool // trying again costs something
+}
+
+// unreadFor is what is done about a process after an error: nothing unless it may pass.
+func (f *finder) unreadFor(pid int32, of part, err error) {
+	f.unanswered[pid] = unread{of, !errors.Is(err, goruntime.ErrNoAnswer)}
 }
 
 // procID tells a process, and the program it runs, from the next one with the same pid.
@@ -38,50 +70,50 @@ type procID struct {
 	exe       fileID
 }
 
-type fileID struct {
-	dev, ino uint64
-	mtime    int64
-}
-
-// inspected is what the file of a program said; one of the two is set, or neither for a program that isn't Go.
-type inspected struct {
-	bin *goruntime.Binary
-	err error
-}
-
 const (
-	maxBinaries = 512 // programs remembered
-
 	scanEvery     = time.Second
 	scanEveryTold = 5 * time.Second  // where each exec is told of: what is left to find is what has ended
 	recheckEvery  = 30 * time.Second // likewise, for another program in known processes, or another process of the same number
+	endWithin     = 2 * time.Second  // for which the end of an agent waits for workers
 )
 
 func newFinder(c *collect) *finder {
-	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{},
-		starting: map[int32]procID{}, binaries: map[fileID]*inspected{}, starts: newStarts()}
+	return &finder{
+		c: c, asked: make(chan question, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{},
+		starting: map[int32]procID{}, unanswered: map[int32]unread{}, files: newFiles(), reading: map[fileID][]int32{},
+		working: map[int32]*work{}, again: map[int32]bool{},
+		reads: newWorkers(filesAtOnce, answerWithin), starts: newWorkers(startsAtOnce, startWithin),
+	}
 }
 
 func (f *finder) run(ctx context.Context) {
+	defer f.end()
 	f.scan(ctx, true)
 	scanned, all := time.Now(), false
 	timer := time.NewTimer(f.every())
 	defer timer.Stop()
 	for {
+		var giveUp <-chan time.Time
+		if f.reads.waits()+f.starts.waits() > 0 {
+			giveUp = time.After(slowAfter)
+		}
 		select {
 		case <-ctx.Done():
-			f.endStarts()
 			return
-		case pid := <-f.asked:
-			f.checkAgain(ctx, pid)
-		case s := <-f.starts.done:
-			f.started(s)
-			if f.starts.again[s.target.PID] {
-				delete(f.starts.again, s.target.PID)
-				f.checkAgain(ctx, s.target.PID)
+		case q := <-f.asked:
+			if q.threads > 0 {
+				f.tooMany(q)
 			} else {
-				f.checkLibraries(ctx, s.target.PID)
+				f.checkAgain(ctx, q)
 			}
+		case w := <-f.starts.done:
+			f.starts.finish(w)
+		case w := <-f.reads.done:
+			f.reads.finish(w)
+		case <-giveUp:
+			f.starts.giveUp()
+			f.reads.giveUp()
+			continue
 		case <-f.behind:
 			all = true
 		case <-timer.C:
@@ -100,6 +132,82 @@ func (f *finder) run(ctx context.Context) {
 	}
 }
 
+// settle waits until all that was begun has ended or has been given up.
+func (f *finder) settle(ctx context.Context) {
+	giveUp := time.NewTicker(slowAfter)
+	defer giveUp.Stop()
+	for f.reads.waits()+f.starts.waits() > 0 {
+		select {
+		case <-ctx.Done():
+			return
+		case w := <-f.starts.done:
+			f.starts.finish(w)
+		case w := <-f.reads.done:
+			f.reads.finish(w)
+		case <-giveUp.C:
+			f.starts.giveUp()
+			f.reads.giveUp()
+		}
+	}
+}
+
+// end lets go of the workers.
+func (f *finder) end() {
+	left := f.starts.end(endWithin)
+	f.c.left.Add(int64(left))
+	f.reads.end(endWithin)
+}
+
+// work gives work to workers. ended is called when it has ended, unless the process has become another one meanwhile.
+func (f *finder) work(ctx context.Context, to *workers, w *work, of part, id procID, ended, gaveUp func()) {
+	f.working[w.pid] = w
+	w.ended = func() {
+		delete(f.working, w.pid)
+		ended()
+		if f.again[w.pid] {
+			delete(f.again, w.pid)
+			f.checkAgain(ctx, question{pid: w.pid})
+		}
+	}
+	w.gaveUp = func() {
+		delete(f.working, w.pid)
+		f.c.hung.Add(1)
+		if f.known[w.pid] == id {
+			f.unanswered[w.pid] = unread{part: of}
+			gaveUp()
+		}
+	}
+	w.back = func() {
+		delete(f.unanswered, w.pid)
+		ended()
+		for pid := range f.unanswered {
+			f.retry(ctx, pid)
+		}
+	}
+	to.add(w)
+}
+
+// retry looks anew at a process of which a file did not answer.
+func (f *finder) retry(ctx context.Context, pid int32) {
+	of := f.unanswered[pid].part
+	delete(f.unanswered, pid)
+	if of == itsProgram {
+		f.retried = pid
+		delete(f.known, pid)
+		f.check(ctx, pid)
+		f.retried = 0
+	}
+	f.libs.lookAgain(pid)
+	f.checkLibraries(ctx, pid)
+}
+
+// settled takes back what refused one of a process's runtimes.
+func (f *finder) settled(key pstate.Key) {
+	f.c.mu.Lock()
+	delete(f.c.refused, key)
+	f.c.mu.Unlock()
+}
+
 // every is the time between two scans.
 func (f *finder) every() time.Duration {
 	if f.c.kernel == nil || len(f.starting) > 0 {
@@ -109,9 +217,9 @@ func (f *finder) every() time.Duration {
 }
 
 // look asks for a process to be looked at again. When too many are asked for at once, the next scan finds them.
-func (f *finder) look(pid int32) {
+func (f *finder) look(q question) {
 	select {
-	case f.asked <- pid:
+	case f.asked <- q:
 	default:
 		f.fellBehind()
 	}
@@ -147,6 +255,13 @@ func (f *finder) scan(ctx context.Context, all bool) {
 			f.drop(pid, 0)
 		}
 	}
+	for pid := range f.unanswered {
+		if !alive[pid] {
+			delete(f.unanswered, pid)
+		} else if all || !f.unanswered[pid].rarely {
+			f.retry(ctx, pid)
+		}
+	}
 	for pid := range f.starting {
 		if !alive[pid] {
 			delete(f.starting, pid)
@@ -178,7 +293,7 @@ func (f *finder) unchanged(pid int32) bool {
 			return false
 		}
 	}
-	if found := f.binaries[id.exe]; found != nil && found.bin != nil && !own {
+	if found, _ := f.files.program(id.exe); found != nil && found.bin != nil && !own {
 		return false // the runtimes in its libraries are observed, that of the program is not, or not any more
 	}
 	return len(runtimes) > 0
@@ -207,48 +322,48 @@ func (f *finder) drop(pid int32, startTime uint64) {
 }
 
 // checkAgain looks at a process of which something is new, an exec for example.
-func (f *finder) checkAgain(ctx context.Context, pid int32) {
-	if f.starts.going[pid] {
-		f.starts.again[pid] = true
+func (f *finder) checkAgain(ctx context.Context, q question) {
+	if f.working[q.pid] != nil {
+		f.again[q.pid] = true
 		return
 	}
-	if !f.unchanged(pid) {
-		delete(f.known, pid)
+	_, seen := f.known[q.pid]
+	if !f.unchanged(q.pid) {
+		delete(f.known, q.pid)
 	}
-	f.check(ctx, pid)
-	f.libs.lookAgain(pid)
-	f.checkLibraries(ctx, pid)
+	if f.check(ctx, q.pid) && q.execed && !seen {
+		f.c.unseen.Add(1)
+	}
+	f.libs.lookAgain(q.pid)
+	f.checkLibraries(ctx, q.pid)
 }
 
-// check looks at one process and starts or ends its observation.
-func (f *finder) check(ctx context.Context, pid int32) {
+// check looks at one process and starts or ends its observation. It says whether there is none any more.
+func (f *finder) check(ctx context.Context, pid int32) (gone bool) {
 	if only := f.c.o.Only; only != 0 && pid != only {
-		return
+		return false
 	}
 	stat, err := f.c.o.readStat(pid)
-	if errors.Is(err, fs.ErrNotExist) {
+	if ended(err) {
 		f.drop(pid, 0) // what was said of it, too
 		f.libs.forget(pid)
+		return true
 	}
 	if err != nil || stat.state == 'Z' {
-		return
+		return err == nil
 	}
 	id := procID{startTime: stat.startTime}
 	if stat.flags&kernelThread != 0 {
 		f.known[pid] = id // most processes of an idle host are kernel threads: they are not looked at again every second
-		return
+		return false
 	}
-	exe := f.c.o.procPath(pid, "exe")
-	info, err := os.Stat(exe)
-	if err == nil {
-		id.exe = identify(info)
-	}
+	id.exe, err = identifyProgram(f.c.o.procPath(pid, "exe"))
 	if old, ok := f.known[pid]; ok && old == id {
-		return
+		return false
 	}
-	if f.starts.going[pid] {
-		f.starts.again[pid] = true
-		return
+	if f.working[pid] != nil {
+		f.again[pid] = true
+		return false
 	}
 	f.drop(pid, stat.startTime)
 	f.known[pid] = id
@@ -256,29 +371,86 @@ func (f *finder) check(ctx context.Context, pid int32) {
 		if errors.Is(err, fs.ErrPermission) {
 			f.c.info.hide(pid, cleantext.Name(stat.comm, cleantext.MaxName))
 		}
-		return
+		return ended(err)
 	}
-	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime}, f.starting[pid] == id)
+	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime}, f.starting[pid] == id || f.retried == pid)
 	// Names first: a large program takes a while to read, and nobody should wait for those that are not asked for.
 	target := f.c.o.named(pid, stat)
-	if !f.wanted(&target) {
+	if f.wanted(&target) {
+		f.readProgram(ctx, target, id)
+	}
+	return false
+}
+
+// ended says whether an error of a file in /proc means that the process has gone.
+func ended(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) }
+
+// readProgram lets a worker read a process's program, unless it is known not to be Go, or another process's is the same
+// and is being read.
+func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procID) {
+	found, read := f.files.program(id.exe)
+	if read && found == nil {
+		f.settled(target.Key)
 		return
 	}
-	found, err := f.inspect(id.exe, exe)
-	if err != nil {
+	if others, ok := f.reading[id.exe]; ok && !read {
+		f.reading[id.exe] = append(others, target.PID)
+		return
+	}
+	if !read {
+		f.reading[id.exe] = nil
+	}
+	l := &programLook{target: target, id: id}
+	l.w = &work{pid: target.PID, uid: f.c.o.userOf(target.PID), do: func(*work) { l.look(&f.c.o, f.files) }}
+	f.work(ctx, f.reads, l.w, itsProgram, id, func() { f.programRead(ctx, l) }, func() {
+		f.refuse(l.target, noAnswerFrom(l.w))
+		f.readOthers(ctx, id.exe)
+	})
+}
+
+// readOthers looks at the processes that waited for a program to be read.
+func (f *finder) readOthers(ctx context.Context, exe fileID) {
+	others := f.reading[exe]
+	delete(f.reading, exe)
+	for _, pid := range others {
+		if f.known[pid].exe == exe && f.working[pid] == nil {
+			delete(f.known, pid)
+			f.check(ctx, pid)
+			f.checkLibraries(ctx, pid)
+		}
+	}
+}
+
+// programRead starts the observation of a process whose program has been read.
+func (f *finder) programRead(ctx context.Context, l *programLook) {
+	defer f.readOthers(ctx, l.id.exe)
+	pid, found := l.target.PID, l.found
+	if f.known[pid] != l.id || f.working[pid] != nil {
+		return // another process, or it has ended
+	}
+	if l.err != nil {
 		delete(f.known, pid) // it executes something else at this moment: the next look decides
+		if _, err := f.c.o.readStat(pid); ended(err) {
+			f.c.unseen.Add(1)
+		}
 		return
 	}
 	if found == nil {
+		f.settled(l.target.Key)
+		f.checkLibraries(ctx, pid)
 		return
 	}
-	f.c.o.describe(&target)
 	if found.err != nil {
-		f.refuse(target, found.err)
+		if _, lasts := f.files.program(l.id.exe); !lasts {
+			f.unreadFor(pid, itsProgram, found.err)
+		}
+		f.refuse(l.described, found.err)
+		f.checkLibraries(ctx, pid)
 		return
 	}
-	target.GoVersion, target.Module = cleantext.Name(found.bin.GoVersion, cleantext.MaxName), cleantext.Name(found.bin.Module, cleantext.MaxPath)
-	f.start(ctx, target, found.bin)
+	t := l.described
+	t.GoVersion, t.Module = cleantext.Name(found.bin.GoVersion, cleantext.MaxName), cleantext.Name(found.bin.Module, cleantext.MaxPath)
+	f.start(ctx, l.w.uid, beginning{target: t, bin: found.bin})
 }
 
 // leave ends the observation of a process that has become another program.
@@ -327,48 +499,4 @@ func (f *finder) wanted(t *pstate.Target) bool {
 		return false
 	}
 	return in == nil || in.MatchString(t.Process) || in.MatchString(t.Exe)
-}
-
-// errChanged says that a path has come to mean another file.
-var errChanged = errors.New("the process executes another program")
-
-// inspect reads a program's file, once for all processes that run it. nil: it isn't Go. The path is one through a process, which may lead to
-// another file than a moment ago: then it is errChanged, and nothing is remembered under the wrong name.
-func (f *finder) inspect(id fileID, path string) (*inspected, error) {
-	if found, ok := f.binaries[id]; ok {
-		return found, nil
-	}
-	file, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errChanged // it has ended
-	}
-	if err != nil {
-		return &inspected{err: fmt.Errorf("its program can't be read: %w", err)}, nil
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || identify(info) != id {
-		return nil, errChanged
-	}
-	found := inspectFile(file)
-	if len(f.binaries) >= maxBinaries {
-		clear(f.binaries)
-	}
-	f.binaries[id] = found
-	return found, nil
-}
-
-func inspectFile(file *os.File) *inspected {
-	bin, err := goruntime.Inspect(file)
-	if errors.Is(err, goruntime.ErrNotGo) {
-		return nil
-	}
-	return &inspected{bin: bin, err: err}
-}
-
-func identify(info fs.FileInfo) fileID {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if !ok {
-		return fileID{}
-	}
-	return fileID{dev: st.Dev, ino: st.Ino, mtime: info.ModTime().UnixNano()}
 }

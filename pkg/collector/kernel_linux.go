@@ -44,6 +44,7 @@ type kernelSide struct {
 	freeChunks  []uint16
 	resting     []restingSlots
 	entered     map[uint32]uint32 // the kernel's table of targets: index by tgid
+	room        room
 }
 
 // restingSlots are given back a while after their target ended: a program that still runs on some CPU must not write into a record that
@@ -132,6 +133,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
 		return k, err
 	}
+	k.room = newRoom(len(k.targets)-1, int(chunks), o.MaxThreads)
 	for i := len(k.targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
 	}
@@ -181,46 +183,44 @@ func mapped[T any](k *kernelSide, m *ebpf.Map) ([]T, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil
 }
 
-var errFull = errors.New("the table is full")
+// errRoom is what every error for lack of room is.
+var errRoom = errors.New("no room")
 
-// takeTarget gives an unused index in targets.
-func (k *kernelSide) takeTarget() (uint32, error) {
+// takeTarget gives an unused index in targets, to a process of a user that has so many threads.
+func (k *kernelSide) takeTarget(uid uint32, threads int) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.wake()
-	if len(k.freeTargets) == 0 {
-		return 0, errFull
+	if err := k.room.ask(uid, roomForTargets, 1, len(k.freeTargets)); err != nil {
+		return 0, err
 	}
+	k.room.take(uid, roomForTargets, 1)
+	k.room.take(uid, roomForThreads, threads) // until they are counted
 	i := k.freeTargets[len(k.freeTargets)-1]
 	k.freeTargets = k.freeTargets[:len(k.freeTargets)-1]
 	return i, nil
 }
 
-// hasChunks says whether so many chunks of records are unused.
-func (k *kernelSide) hasChunks(n int) bool {
+// takeChunk gives an unused chunk of records to a process of a user.
+func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.wake()
-	return len(k.freeChunks) >= n
-}
-
-// takeChunk gives an unused chunk of records.
-func (k *kernelSide) takeChunk() (uint16, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.wake()
-	if len(k.freeChunks) == 0 {
-		return 0, errFull
+	if err := k.room.ask(uid, roomForPs, 1, len(k.freeChunks)); err != nil {
+		return 0, err
 	}
+	k.room.take(uid, roomForPs, 1)
 	c := k.freeChunks[len(k.freeChunks)-1]
 	k.freeChunks = k.freeChunks[:len(k.freeChunks)-1]
 	return c, nil
 }
 
-// giveBack returns a target's slots, to be used again after a rest.
-func (k *kernelSide) giveBack(target uint32, chunks []uint16) {
+// giveBack returns the slots of a user's target, to be used again after a rest.
+func (k *kernelSide) giveBack(uid, target uint32, chunks []uint16) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.room.take(uid, roomForTargets, -1)
+	k.room.take(uid, roomForPs, -len(chunks))
 	k.resting = append(k.resting, restingSlots{time.Now(), target, chunks})
 }
 
@@ -307,15 +307,20 @@ func (k *kernelSide) forgetThreads(target uint32) {
 }
 
 func (k *kernelSide) close() {
+	k.unload()
+	for _, b := range k.mapped {
+		_ = unix.Munmap(b)
+	}
+}
+
+// unload ends what the kernel does for the agent. The tables stay in its memory.
+func (k *kernelSide) unload() {
 	for _, l := range k.links {
 		_ = l.Close()
 	}
 	k.samples.close()
 	if k.ring != nil {
 		_ = k.ring.Close()
-	}
-	for _, b := range k.mapped {
-		_ = unix.Munmap(b)
 	}
 	_ = k.objs.Close()
 }

@@ -2,12 +2,10 @@ package collector
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"path"
+	"strings"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -20,22 +18,12 @@ import (
 const (
 	growthOfLibrary = 1 << 20 // bytes of address space; without at least so many more, no runtime has been loaded
 	// scans, after which a process is looked at again whatever its size: it may have given back what a library took
-	lookAtLeast   = 12
-	maxLibraries  = 4096 // files remembered
-	newFilesALook = 256  // files opened for one look at one process; the next look goes on
+	lookAtLeast = 12
 )
 
-// libraries remembers what was seen of libraries. Only the finder's goroutine touches it.
-type libraries struct {
-	files  map[libraryID]*inspected // an entry of neither is a library without Go
-	looked map[int32]lookedAt
-}
-
-// libraryID tells the contents of a library from others, as far as that is possible without reading them.
-type libraryID struct {
-	fileID
-	size int64
-}
+// libraries remembers what processes were like when their libraries were looked at. Only the finder's goroutine touches
+// it.
+type libraries struct{ looked map[int32]lookedAt }
 
 // lookedAt is what a process was like when its libraries were looked at.
 type lookedAt struct {
@@ -101,71 +89,109 @@ func severalRuntimes(first string) string {
 // checkLibraries looks for Go in the libraries of a process that check has looked at.
 func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 	id, ok := f.known[pid]
-	if !ok || id.exe == (fileID{}) || f.starts.going[pid] {
+	if !ok || id.exe == (fileID{}) || f.working[pid] != nil {
 		// it is being started, which comes first; it is not settled what it runs, it is a thread of the kernel, or it may not
 		// be looked at
+		return
+	}
+	if _, reading := f.reading[id.exe]; reading {
 		return
 	}
 	stat, err := f.c.o.readStat(pid)
 	if err != nil || stat.state == 'Z' || stat.startTime != id.startTime || !f.libs.due(pid, id, stat.size) {
 		return
 	}
-	base := f.c.o.named(pid, stat)
-	if !f.wanted(&base) {
+	l := &libraryLook{base: f.c.o.named(pid, stat), id: id, size: stat.size}
+	if !f.wanted(&l.base) {
 		return
 	}
-	maps, err := os.Open(f.c.o.procPath(pid, "maps"))
-	if err != nil {
-		f.libs.note(pid, lookedAt{id: id, lowest: stat.size, denied: errors.Is(err, os.ErrPermission)})
+	l.w = &work{pid: pid, uid: f.c.o.userOf(pid), do: func(*work) { l.look(&f.c.o, f.files) }}
+	f.work(ctx, f.reads, l.w, itsLibraries, id, func() { f.librariesRead(ctx, l) }, func() {
+		if t, name := l.base, l.w.file().name; name != "" {
+			t.Runtime = cleantext.Name(path.Base(name), cleantext.MaxName)
+			f.refuse(t, noAnswerFrom(l.w))
+		} else if len(f.c.runtimesOf(pid, id.startTime)) == 0 {
+			f.refuse(t, noAnswerFrom(l.w))
+		}
+		// The others are looked at without that one.
+		f.libs.note(pid, lookedAt{id: id, lowest: l.size})
+		f.libs.lookAgain(pid)
+	})
+}
+
+// librariesRead starts the observation of the runtimes that were found in a process's libraries.
+func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
+	pid := l.base.PID
+	if f.known[pid] != l.id || f.working[pid] != nil {
 		return
 	}
-	mapped, err := goruntime.MappedFiles(maps)
-	maps.Close()
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		f.c.o.Log.Debug("not every library could be looked at", "process", base.Process, "pid", pid, "err", err)
+	if l.err != nil {
+		f.c.o.Log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
 	}
-	f.libs.note(pid, lookedAt{id: id, lowest: stat.size})
+	f.libs.note(pid, lookedAt{id: l.id, lowest: l.size, denied: l.denied})
+	if l.more {
+		f.libs.lookAgain(pid)
+	}
 	// Libraries with one base name are told apart by numbers. Those that are observed keep theirs, wherever others are
 	// loaded.
-	described, names := false, map[string]bool{}
-	observed := map[uint64]bool{}
-	for _, o := range f.c.runtimesOf(pid, id.startTime) {
+	names, observed := map[string]bool{}, map[uint64]bool{}
+	for _, o := range f.c.runtimesOf(pid, l.id.startTime) {
 		names[o.info.Runtime] = true
 		if o.library != nil {
 			observed[o.library.Start] = true
 		}
 	}
-	opened := 0
-	for i := range mapped {
-		m := &mapped[i]
-		if m.Inode == id.exe.ino {
+	f.settleLibraries(l, names)
+	var all []beginning
+	for i := range l.found {
+		found := &l.found[i]
+		if observed[found.mapped.Start] {
 			continue
 		}
-		found, read := f.inspectLibrary(pid, m)
-		if read {
-			if opened++; opened >= newFilesALook {
-				f.libs.lookAgain(pid)
-				return
-			}
-		}
-		if found == nil || found.bin == nil && found.err == nil {
-			continue
-		}
-		if observed[m.Start] {
-			continue
-		}
-		if !described {
-			f.c.o.describe(&base)
-			described = true
-		}
-		t := base
-		name := cleantext.Name(path.Base(m.Path), cleantext.MaxName)
+		t := l.described
+		name := cleantext.Name(path.Base(found.mapped.Path), cleantext.MaxName)
 		t.Runtime = name
 		for n := 2; names[t.Runtime]; n++ {
 			t.Runtime = fmt.Sprintf("%s#%d", name, n)
 		}
 		names[t.Runtime] = true
-		f.startLibrary(ctx, t, found, m)
+		if found.err != nil {
+			if !found.lasts {
+				f.unreadFor(pid, itsLibraries, found.err)
+			}
+			f.refuse(t, found.err)
+			continue
+		}
+		t.GoVersion = cleantext.Name(found.bin.GoVersion, cleantext.MaxName)
+		t.Module = cleantext.Name(found.bin.Module, cleantext.MaxPath)
+		all = append(all, beginning{target: t, bin: found.bin, library: &found.mapped})
+	}
+	goOn := l.more && l.kept > 0
+	if len(all) > 0 {
+		all[len(all)-1].goOn = goOn
+		f.start(ctx, l.w.uid, all...)
+	} else if goOn {
+		f.checkLibraries(ctx, pid)
+	}
+}
+
+// settleLibraries takes back what refused libraries of which there is nothing more to say.
+func (f *finder) settleLibraries(l *libraryLook, observed map[string]bool) {
+	if l.more || l.err != nil {
+		return
+	}
+	still := map[string]bool{}
+	for i := range l.found {
+		still[cleantext.Name(path.Base(l.found[i].mapped.Path), cleantext.MaxName)] = true
+	}
+	c := f.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k := range c.refused {
+		name, _, _ := strings.Cut(k.Runtime, "#")
+		if k.PID == l.base.PID && k.Runtime != "" && (!still[name] || observed[k.Runtime]) {
+			delete(c.refused, k)
+		}
 	}
 }
 
@@ -175,73 +201,4 @@ func (l *libraries) note(pid int32, at lookedAt) {
 		l.looked = map[int32]lookedAt{}
 	}
 	l.looked[pid] = at
-}
-
-// inspectLibrary reads a library's file, once for all processes that have mapped it. nil: it can't be said what it is.
-func (f *finder) inspectLibrary(pid int32, m *goruntime.Mapped) (found *inspected, read bool) {
-	name := m.PathFrom(f.c.o.ProcRoot, int(pid))
-	info, err := os.Stat(name)
-	if err != nil || identify(info).ino != m.Inode {
-		// The file was replaced or deleted since; the kernel still leads to it, with more privileges.
-		name = m.KernelPath(f.c.o.ProcRoot, int(pid))
-		if info, err = os.Stat(name); err != nil {
-			return nil, false
-		}
-	}
-	if !info.Mode().IsRegular() {
-		return nil, false
-	}
-	id := libraryID{identify(info), info.Size()}
-	if found, ok := f.libs.files[id]; ok {
-		return found, false
-	}
-	file, err := goruntime.OpenRegular(name)
-	if err != nil {
-		return nil, true
-	}
-	defer file.Close()
-	if info, err := file.Stat(); err != nil || (libraryID{identify(info), info.Size()}) != id {
-		return nil, true
-	}
-	if found = inspectFile(file); found == nil {
-		found = &inspected{}
-	}
-	if f.libs.files == nil || len(f.libs.files) >= maxLibraries {
-		f.libs.files = map[libraryID]*inspected{}
-	}
-	f.libs.files[id] = found
-	return found, true
-}
-
-// startLibrary observes the runtime in a library that is not observed yet. One that has not started is looked at
-// again with the next scan.
-func (f *finder) startLibrary(ctx context.Context, t pstate.Target, found *inspected, m *goruntime.Mapped) {
-	if ctx.Err() != nil {
-		return
-	}
-	if found.err != nil {
-		f.refuse(t, found.err)
-		return
-	}
-	t.GoVersion, t.Module = cleantext.Name(
-		found.bin.GoVersion,
-		cleantext.MaxName,
-	), cleantext.Name(
-		found.bin.Module,
-		cleantext.MaxPath,
-	)
-	pauses := f.c.heart.pauses.Load()
-	o, err := f.c.observe(t, found.bin, m)
-	switch {
-	case errors.Is(err, goruntime.ErrExited), errors.Is(err, goruntime.ErrExeced):
-	case err != nil:
-		if errors.Is(err, goruntime.ErrNotStarted) || errors.Is(err, goruntime.ErrTorn) || waitsForRoom(err) {
-			f.libs.lookAgain(t.PID)
-		}
-		f.refuse(t, err)
-	default:
-		if !f.list(o, pauses) {
-			f.c.changed(t.PID)
-		}
-	}
 }

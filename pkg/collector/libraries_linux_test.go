@@ -19,14 +19,100 @@ func goLibrary(t *testing.T, name string) string {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("gcc is missing, without which no shared library can be built")
 	}
+	return withCgo(t, "library", name, "-buildmode=c-shared")
+}
+
+// withCgo builds one of goruntime's programs.
+func withCgo(t *testing.T, source, name string, flags ...string) string {
+	t.Helper()
 	out := filepath.Join(t.TempDir(), name)
-	cmd := exec.Command("go", "build", "-buildvcs=false", "-buildmode=c-shared", "-o", out, ".")
-	cmd.Dir = "../goruntime/testdata/library"
+	cmd := exec.Command("go", append(append([]string{"build", "-buildvcs=false"}, flags...), "-o", out, ".")...)
+	cmd.Dir = filepath.Join("../goruntime/testdata", source)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=1", "GOFLAGS=", "GOWORK=off")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	return out
+}
+
+// busyPs is how many Ps of a runtime have been running on average.
+func busyPs(c Collector, pid int, runtime string) (busy float64) {
+	for _, v := range c.Views(time.Now()) {
+		if int(v.PID) != pid || v.Runtime != runtime {
+			continue
+		}
+		var running, all float64
+		for i := range v.Ps {
+			for s := range pstate.State(pstate.NumStates) {
+				d := v.Ps[i].StateTime(s).Seconds()
+				all += d
+				if s == pstate.Running {
+					running += d
+				}
+			}
+		}
+		busy = running / all * float64(len(v.Ps))
+	}
+	return busy
+}
+
+// TestTwoRuntimesInAGoProgram: a Go program that has loaded Go in a shared library is two targets. The truth is known:
+// the library keeps one CPU busy, the program none.
+func TestTwoRuntimesInAGoProgram(t *testing.T) {
+	library := goLibrary(t, "libguest.so")
+	host := withCgo(t, "gohost", "gohost")
+	inBothModes(t, func(t *testing.T, mode Mode) {
+		p, in := piped(t, exec.Command(host, library, "1"))
+		t.Cleanup(func() {
+			in.Close()
+			_ = p.cmd.Process.Kill()
+			_ = p.cmd.Wait()
+		})
+		if p.out.Scan(); p.out.Text() != "ready" {
+			t.Fatalf("the program said %q", p.out.Text())
+		}
+		pid := p.cmd.Process.Pid
+		c, _ := collectIn(t, mode, func(o *Options) { o.Only, o.Include = int32(pid), nil })
+		waitFor(t, "both are observed", func() bool {
+			found := runtimesIn(c, pid)
+			return string(found[""].Source) == string(mode) && found["libguest.so"].Source == pstate.SourceSnapshot
+		})
+		guest, own := runtimesIn(c, pid)["libguest.so"], runtimesIn(c, pid)[""]
+		if mode == ModeEBPF && !strings.Contains(guest.Reason, "that of its program") {
+			t.Errorf("the library's runtime is observed by snapshots because %q", guest.Reason)
+		}
+		if guest.Labels()["runtime"] != "libguest.so" || own.Labels()["runtime"] != "" {
+			t.Errorf("labels: %v and %v", guest.Labels(), own.Labels())
+		}
+		waitFor(t, "the library's runtime to be seen running", func() bool { return busyPs(c, pid, "libguest.so") > 0.5 })
+		if busy := busyPs(c, pid, ""); busy > 0.2 {
+			t.Errorf("%.2f Ps of the idle program are seen running", busy)
+		}
+	})
+}
+
+// TestAPackedProgram: a Go program that was packed with UPX is listed once, with what hides it.
+func TestAPackedProgram(t *testing.T) {
+	upx, err := exec.LookPath("upx-ucl")
+	if err != nil {
+		t.Skip("upx-ucl is missing")
+	}
+	bin, err := targetBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed := filepath.Join(t.TempDir(), filepath.Base(bin))
+	if said, err := exec.Command(upx, "-q", "-1", "-o", packed, bin).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	pid := startFile(t, packed)
+	c, _ := collectIn(t, ModeEBPF, nil)
+	waitFor(t, "it is listed", func() bool { return len(runtimesIn(c, pid)) > 0 })
+	time.Sleep(2 * time.Second)
+	found := runtimesIn(c, pid)
+	if got := found[""]; len(found) != 1 || got.Source != pstate.SourceRefused || !strings.Contains(got.Reason, "UPX") {
+		t.Errorf("%+v", found)
+	}
 }
 
 // runPython runs lines of Python until they print "ready", and gives the pid. Each line that is written to the input
@@ -111,25 +197,7 @@ func TestLibrariesInPython(t *testing.T) {
 			mode == ModeEBPF && !strings.Contains(got.Reason, "the one in libfirst.so") {
 			t.Errorf("the second library: %+v", got)
 		}
-		busy := func(name string) (share float64) {
-			for _, v := range c.Views(time.Now()) {
-				if int(v.PID) == pid && v.Runtime == name {
-					var running, all float64
-					for i := range v.Ps {
-						for s, times := range v.Ps[i].Time {
-							for _, d := range times {
-								all += d.Seconds()
-								if pstate.State(s) == pstate.Running {
-									running += d.Seconds()
-								}
-							}
-						}
-					}
-					share = running / all * float64(len(v.Ps))
-				}
-			}
-			return share
-		}
+		busy := func(name string) float64 { return busyPs(c, pid, name) }
 		// The truth is known: the second keeps one CPU busy, the first none.
 		waitFor(t, "the second runtime to be seen running", func() bool { return busy("libsecond.so") > 0.5 })
 		if share := busy("libfirst.so"); share > 0.2 {

@@ -51,6 +51,9 @@ func TestMain(m *testing.M) {
 	if mode := os.Getenv(asAnsweringAgent); mode != "" {
 		runAnsweringAgent(mode)
 	}
+	if dir, contents, ok := strings.Cut(os.Getenv(asFileServer), "\n"); ok {
+		runFileServer(dir, contents)
+	}
 	code := m.Run()
 	if bin, err := targetBinary(); err == nil && bin != os.Getenv("PSCOPE_TEST_TARGET") {
 		os.RemoveAll(filepath.Dir(bin))

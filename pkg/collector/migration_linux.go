@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -384,8 +385,13 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	for i := range slots {
 		slots[i] = o.slot(int32(i))
 	}
-	file, err := o.proc.OpenExecutable()
+	proc := o.proc
 	o.mu.Unlock()
+	file, err := within(o.c, answerWithin, proc.OpenExecutable, func(f *os.File) {
+		if f != nil {
+			f.Close()
+		}
+	})
 	if err != nil {
 		return got, err
 	}

@@ -20,8 +20,12 @@ import (
 type observed struct {
 	c    *collect
 	info pstate.Target
-	bin  *goruntime.Binary
-	proc *goruntime.Process
+	uid  uint32 // whose room it takes
+	// begun is when its observation was begun, in ticks; threadsHeld how many threads it has in the table.
+	begun       uint64
+	threadsHeld atomic.Int64
+	bin         *goruntime.Binary
+	proc        *goruntime.Process
 	// library is what the runtime came in; nil: it is the program's own.
 	library *goruntime.Mapped
 	// only says why the target is observed by snapshots alone although there is a kernel side; empty: it is not.
@@ -110,10 +114,10 @@ func (w *wide) see(v uint32) {
 
 // observe starts the observation of a process whose binary is understood: of the runtime in its program or, where one
 // is named, in a library it has loaded.
-func (c *collect) observe(info pstate.Target, bin *goruntime.Binary, library *goruntime.Mapped) (o *observed,
-	err error) {
+func (c *collect) observe(info pstate.Target, uid uint32, bin *goruntime.Binary,
+	library *goruntime.Mapped) (o *observed, err error) {
 	o = &observed{
-		c: c, info: info, bin: bin, library: library, only: c.onlySnapshots(info.Key), globalRunq: -1,
+		c: c, info: info, uid: uid, begun: nowTick(), bin: bin, library: library, only: c.onlySnapshots(info.Key), globalRunq: -1,
 		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
 		gone:  make(chan struct{}),
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: newLags(),
@@ -196,11 +200,18 @@ func (o *observed) kernel() *kernelSide {
 func (o *observed) claim() (err error) {
 	k := o.c.kernel
 	// A place rests for two seconds after its use. Those that wait for room for their Ps don't use them up.
-	if !k.hasChunks(1) {
-		return errNoRoom
+	if err = k.admit(o.uid, roomForPs, 1); err != nil {
+		return err
 	}
-	if o.index, err = k.takeTarget(); err != nil {
-		return errNoPlace
+	threads := 1
+	if stat, err := o.c.o.readStat(o.info.PID); err == nil {
+		threads = stat.threads
+	}
+	if err = k.admit(o.uid, roomForThreads, threads); err != nil {
+		return err
+	}
+	if o.index, err = k.takeTarget(o.uid, threads); err != nil {
+		return err
 	}
 	o.shared = &k.targets[o.index]
 	l := &o.bin.Layout
@@ -235,35 +246,16 @@ func (o *observed) claim() (err error) {
 	return nil
 }
 
-// What an observation that can't have the room it needs fails with. It is errRoom: to try again at once is of no use.
-var (
-	errRoom = errors.New("no room")
-	// errNoRoom says that the P records are used up; it may pass.
-	errNoRoom = roomError("the table of Ps is full: it is tried again when there is room; raise --max-ps, or exclude " +
-		"processes with --exclude")
-)
-
-// errNoPlace says that the table of targets is full; it may pass.
-const errNoPlace = roomError("the table of targets is full: it is tried again when there is room; exclude " +
-	"processes with --exclude")
-
-// waitsForRoom says whether an error may pass when other processes end.
-func waitsForRoom(err error) bool { return errors.Is(err, errNoRoom) || errors.Is(err, errNoPlace) }
-
-// roomError is an errRoom with a sentence of its own.
-type roomError string
-
-func (e roomError) Error() string      { return string(e) }
-func (roomError) Is(target error) bool { return target == errRoom }
-
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *observed) grow() error {
 	if most := chunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
-		return roomError(fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
-			len(o.snap.Ps), most))
+		return &roomError{sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
+			len(o.snap.Ps), most)}
 	}
-	if k := o.kernel(); k != nil && len(o.ps) == 0 && !k.hasChunks((len(o.snap.Ps)+chunkPs-1)/chunkPs) {
-		return errNoRoom // it takes nothing from its neighbours
+	if k := o.kernel(); k != nil && len(o.ps) == 0 {
+		if err := k.admit(o.uid, roomForPs, chunksFor(len(o.snap.Ps))); err != nil {
+			return err // it takes nothing from its neighbours
+		}
 	}
 	for i := len(o.ps); i < len(o.snap.Ps); i++ {
 		if i >= chunkPs*len(o.shared.Chunk) {
@@ -273,9 +265,9 @@ func (o *observed) grow() error {
 		slot := 0
 		if k := o.kernel(); k != nil {
 			if i%chunkPs == 0 {
-				chunk, err := k.takeChunk()
+				chunk, err := k.takeChunk(o.uid)
 				if err != nil {
-					return errNoRoom
+					return err
 				}
 				o.chunks = append(o.chunks, chunk)
 			}
@@ -442,7 +434,7 @@ func (o *observed) close() {
 			o.c.drain()
 		}
 		o.c.unexpect(o)
-		o.c.kernel.giveBack(o.index, o.chunks)
+		o.c.kernel.giveBack(o.uid, o.index, o.chunks)
 	}
 }
 

@@ -25,6 +25,7 @@ type procStat struct {
 	startTime uint64        // clock ticks since boot
 	cpu       time.Duration // user and system time of all threads, in steps of 10 ms
 	size      uint64        // of its address space, in bytes
+	threads   int
 }
 
 // userHz is the unit of times in /proc: USER_HZ, 100 on every architecture that Go runs on.
@@ -55,6 +56,10 @@ func parseStat(b []byte) (procStat, error) {
 			user, ok = parseUint(f)
 		case 12:
 			system, ok = parseUint(f)
+		case 17:
+			var threads uint64
+			threads, ok = parseUint(f)
+			s.threads = int(threads)
 		case 19:
 			s.startTime, ok = parseUint(f)
 		case 20:

@@ -3,73 +3,69 @@ package collector
 import (
 	"context"
 	"errors"
-	"os"
-	"sync"
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// The observation of processes is started aside, several at once: a process whose runtime has not started yet, or whose
-// memory takes long to read, holds up no other.
+// The observation of processes is started by workers, several at once: a process whose runtime has not started yet, or
+// whose memory takes long to read, holds up no other.
 
-const (
-	startsAtOnce  = 16 // processes whose observation is being started at the same time
-	settleRetries = 8  // a Go process that has just started has no Ps yet
-)
+const settleRetries = 8 // a Go process that has just started has no Ps yet
 
-// starts are the observations being started. Only the finder's goroutine touches the maps.
-type starts struct {
-	inTurn bool           // one after the other: Examine waits for each
-	going  map[int32]bool // by pid
-	again  map[int32]bool // likewise: to be looked at once more when that has ended
-	room   chan struct{}  // an entry for each that is at work
-	done   chan beginning
-	wg     sync.WaitGroup
-}
-
-func newStarts() starts {
-	return starts{
-		going: map[int32]bool{},
-		again: map[int32]bool{},
-		room:  make(chan struct{}, startsAtOnce),
-		done:  make(chan beginning),
-	}
-}
-
-// beginning is one of them, and what became of it.
+// beginning is one observation that is being started, and what became of it.
 type beginning struct {
-	target pstate.Target
-	bin    *goruntime.Binary
-	id     procID
-	tries  int
-	pauses uint64 // of the agent, before it began
+	target  pstate.Target
+	bin     *goruntime.Binary
+	library *goruntime.Mapped // what the runtime is in; nil: the program itself
+	uid     uint32
+	id      procID
+	tries   int
+	pauses  uint64 // of the agent, before it began
+	goOn    bool   // there are libraries that have not been looked at
 
 	observed *observed
 	changed  bool // it executes another program by now
 	err      error
 }
 
-// start starts the observation of a target and returns at once, unless somebody waits for every process.
-func (f *finder) start(ctx context.Context, t pstate.Target, bin *goruntime.Binary) {
-	s := beginning{target: t, bin: bin, id: f.known[t.PID], tries: settleRetries, pauses: f.c.heart.pauses.Load()}
-	if f.starting[t.PID] == s.id {
+// start lets a worker start the observation of a process's program, or of its libraries one after the other: the first
+// is observed by eBPF, the others are not.
+func (f *finder) start(ctx context.Context, uid uint32, all ...beginning) {
+	s := &all[0]
+	pid := s.target.PID
+	s.uid, s.id, s.tries, s.pauses = uid, f.known[pid], settleRetries, f.c.heart.pauses.Load()
+	if s.library != nil || f.starting[pid] == s.id {
 		s.tries = 1
 	}
-	delete(f.starting, t.PID)
-	if f.starts.inTurn {
-		f.c.begin(ctx, &s)
-		f.started(s)
-		return
+	if s.library == nil {
+		delete(f.starting, pid)
 	}
-	f.starts.going[t.PID] = true
-	f.starts.wg.Go(func() {
-		f.starts.room <- struct{}{}
-		f.c.begin(ctx, &s)
-		<-f.starts.room
-		f.starts.done <- s
-	})
+	w := &work{pid: pid, uid: uid, do: func(w *work) {
+		if s.err = w.enter(fileAt{}); s.err == nil {
+			f.c.begin(ctx, s)
+			w.leave()
+		}
+	}}
+	f.work(ctx, f.starts, w, partOf(s), s.id, func() {
+		f.started(s)
+		switch {
+		case f.known[pid] != s.id || f.working[pid] != nil || f.again[pid]:
+		case len(all) > 1:
+			f.start(ctx, uid, all[1:]...)
+		case s.library == nil || s.goOn:
+			f.checkLibraries(ctx, pid)
+		}
+	}, func() { f.refuse(s.target, noAnswerFrom(w)) })
+}
+
+// partOf is what of its process is looked at again if its start hangs.
+func partOf(s *beginning) part {
+	if s.library != nil {
+		return itsLibraries
+	}
+	return itsProgram
 }
 
 // begin observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again
@@ -80,12 +76,12 @@ func (c *collect) begin(ctx context.Context, s *beginning) {
 			s.err = ctx.Err()
 			return
 		}
-		s.observed, s.err = c.observe(s.target, s.bin, nil)
+		s.observed, s.err = c.observe(s.target, s.uid, s.bin, s.library)
 		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) ||
-			errors.Is(s.err, errRoom) {
+			errors.Is(s.err, errRoom) || errors.Is(s.err, goruntime.ErrNoAnswer) {
 			return
 		}
-		if info, err := os.Stat(c.o.procPath(s.target.PID, "exe")); err == nil && identify(info) != s.id.exe {
+		if exe, err := identifyProgram(c.o.procPath(s.target.PID, "exe")); err == nil && exe != s.id.exe {
 			s.changed = true
 			return
 		}
@@ -96,10 +92,9 @@ func (c *collect) begin(ctx context.Context, s *beginning) {
 }
 
 // started lists a target whose observation has been started, or says why it has not.
-func (f *finder) started(s beginning) {
+func (f *finder) started(s *beginning) {
 	t, c := s.target, f.c
-	delete(f.starts.going, t.PID)
-	if f.known[t.PID] != s.id {
+	if f.known[t.PID] != s.id || f.working[t.PID] != nil {
 		c.discard(s.observed) // another process, or it has ended
 		return
 	}
@@ -107,18 +102,25 @@ func (f *finder) started(s beginning) {
 	case s.changed:
 		delete(f.known, t.PID)
 	case s.err == nil:
-		if !f.list(s.observed, s.pauses) {
-			f.starts.again[t.PID] = true
+		if s.observed != nil && !f.list(s.observed, s.pauses) {
+			f.again[t.PID] = true
 		}
 	case errors.Is(s.err, context.Canceled):
+	case s.library != nil && (errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrExeced)):
 	case errors.Is(s.err, goruntime.ErrExited):
 		c.missed.Add(1)
 		c.o.Log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
 	default:
-		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || waitsForRoom(s.err) {
+		lacks := waitsForRoom(s.err)
+		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || lacks != nil {
 			// It gets too little CPU to start, or is stopped, or others have the room: that may last.
-			f.starting[t.PID] = f.known[t.PID]
-			delete(f.known, t.PID)
+			f.waitForRoom(t, s.library != nil)
+		}
+		if lacks != nil {
+			f.makeRoom(s.uid, lacks)
+		}
+		if errors.Is(s.err, goruntime.ErrNoAnswer) {
+			f.unreadFor(t.PID, partOf(s), s.err)
 		}
 		f.refuse(t, s.err)
 	}
@@ -144,17 +146,6 @@ func (f *finder) list(o *observed, pauses uint64) bool {
 	}
 	log.Info("observing", "go", t.GoVersion, "layout", t.Layout, "source", t.Source)
 	return true
-}
-
-// endStarts waits for those that are at work, and discards what they made.
-func (f *finder) endStarts() {
-	go func() {
-		f.starts.wg.Wait()
-		close(f.starts.done)
-	}()
-	for s := range f.starts.done {
-		f.c.discard(s.observed)
-	}
 }
 
 // discard ends an observation that was never listed.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -84,14 +85,9 @@ func (o *observed) takeOutStops() {
 // bringInStops attaches the probes and says in the target's description what became of it. The caller holds mu, which
 // is free meanwhile.
 func (o *observed) bringInStops() {
-	file, err := o.proc.OpenExecutable()
-	pauses := o.c.heart.pauses.Load()
+	proc, pauses := o.proc, o.c.heart.pauses.Load()
 	o.mu.Unlock()
-	var links []io.Closer
-	if err == nil {
-		links, err = o.attachStops(file)
-		file.Close()
-	}
+	links, err := o.stopProbes(proc)
 	o.mu.Lock()
 	o.links = links
 	if err == nil {
@@ -115,23 +111,60 @@ func (o *observed) bringInStops() {
 	o.c.o.Log.Warn("no stop-the-world probes", "process", o.info.Process, "pid", o.info.PID, "err", err)
 }
 
-// attachStops attaches all probes of tier 1, or none.
-func (o *observed) attachStops(file *os.File) (links []io.Closer, err error) {
+// attachWithin is for how long the probes of a target may be being attached. Each takes seconds on a busy machine.
+const attachWithin = time.Minute
+
+// stopProbes attaches all probes of tier 1 to the program of a process, or none. For as long as that takes it is one of
+// a few, so a file that does not answer is given up: both opening it and attaching a probe may wait for it.
+func (o *observed) stopProbes(proc *goruntime.Process) ([]io.Closer, error) {
 	if err := worldProbesMissing(o.bin); err != nil {
+		return nil, err
+	}
+	closeLate := func(f *os.File) {
+		if f != nil {
+			f.Close()
+		}
+	}
+	file, err := within(o.c, answerWithin, proc.OpenExecutable, closeLate)
+	if err != nil {
 		return nil, err
 	}
 	select {
 	case <-o.gone:
+		file.Close()
 		return nil, errGone
 	case o.c.attaching <- struct{}{}:
 	}
+	defer func() { <-o.c.attaching }()
+	givenUp := make(chan struct{})
+	links, err := within(o.c, attachWithin, func() ([]io.Closer, error) {
+		defer file.Close()
+		return o.attachStops(file, givenUp)
+	}, o.c.unprobe)
+	if errors.Is(err, goruntime.ErrNoAnswer) {
+		close(givenUp)
+	}
+	return links, err
+}
+
+// attachStops attaches all probes of tier 1, or none, until it is given up.
+func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []io.Closer, err error) {
 	defer func() {
-		<-o.c.attaching
 		if err != nil {
 			o.c.unprobe(links)
 			links = nil
 		}
 	}()
+	over := func() bool {
+		select {
+		case <-o.gone:
+			return true
+		case <-givenUp:
+			return true
+		default:
+			return false
+		}
+	}
 	k := o.c.kernel
 	for _, probe := range []struct {
 		name string
@@ -145,10 +178,8 @@ func (o *observed) attachStops(file *os.File) (links []io.Closer, err error) {
 		if !ok {
 			continue // the first: not every release of Go has it
 		}
-		select {
-		case <-o.gone:
+		if over() {
 			return links, errGone
-		default:
 		}
 		if probe.name == stopProbe {
 			o.expectStops()
@@ -158,6 +189,9 @@ func (o *observed) attachStops(file *os.File) (links []io.Closer, err error) {
 			return links, err
 		}
 		links = append(links, l)
+		if over() { // that may have taken long: the tables may be gone
+			return links, errGone
+		}
 		if probe.name == goruntime.WorldStarted {
 			atomic.StoreUint32(&o.shared.EndsLate, 1)
 		}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
@@ -123,6 +124,38 @@ func byTracer(t *testing.T, pid int) suspender {
 	}
 }
 
+// byDebugger holds a process by a real debugger.
+func byDebugger(t *testing.T, pid int) suspender {
+	gdb, err := exec.LookPath("gdb")
+	if err != nil {
+		t.Skip("gdb is missing")
+	}
+	debugger, in := piped(t, exec.Command(gdb, "-nx", "-q", "-ex", "set pagination off", "-ex", "set confirm off"))
+	t.Cleanup(func() {
+		in.Close()
+		_ = debugger.cmd.Wait()
+	})
+	say := func(command, when string) func() {
+		return func() {
+			t.Helper()
+			for said := debugger.say("%s\nshell echo %s", command, when); !strings.HasSuffix(said, when); said = debugger.out.Text() {
+				if !debugger.out.Scan() {
+					t.Fatalf("gdb said %q and ended", said)
+				}
+			}
+		}
+	}
+	return suspender{
+		say(fmt.Sprintf("attach %d", pid), "attached"), say("detach", "detached"), pstate.Stopped,
+		func(v *pstate.TargetView) string {
+			if s := v.StoppedBy; s.By != pstate.SuspendedByTracer || int(s.Tracer) != debugger.cmd.Process.Pid || s.TracerName != "gdb" {
+				return fmt.Sprintf("%+v", s)
+			}
+			return ""
+		},
+	}
+}
+
 // hierarchy gives where a hierarchy of control groups is mounted, and mounts it if it is nowhere.
 func hierarchy(t *testing.T, kind, options string) string {
 	t.Helper()
@@ -213,7 +246,7 @@ func TestSuspended(t *testing.T) {
 	for _, how := range []struct {
 		name string
 		of   func(t *testing.T, pid int) suspender
-	}{{"signal", bySignal}, {"tracer", byTracer}, {"freezer of v1", byFreezerV1}, {"freezer of v2", byFreezerV2}} {
+	}{{"signal", bySignal}, {"tracer", byTracer}, {"gdb", byDebugger}, {"freezer of v1", byFreezerV1}, {"freezer of v2", byFreezerV2}} {
 		t.Run(how.name, func(t *testing.T) {
 			inBothModes(t, func(t *testing.T, mode Mode) {
 				p := start(t, "GOMAXPROCS=2")

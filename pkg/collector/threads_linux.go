@@ -38,6 +38,7 @@ func (c *collect) readThreads() {
 			stuck = append(stuck, stuckThread{o, tid, th.Word})
 		}
 	})
+	c.shareThreads(func(o *observed) int { return len(threads[o.index]) })
 	for i, o := range byIndex {
 		if o == nil {
 			continue

@@ -14,6 +14,9 @@ const (
 	ReasonMalformed   Reason = "malformed_elf" // not an ELF executable, or one that contradicts itself
 	ReasonNoVariables Reason = "no_variables"  // the runtime's variables could not be located
 	ReasonUnreadable  Reason = "unreadable"    // the file could not be read
+	ReasonReplaced    Reason = "replaced"      // the file has no name any more, and the kernel leads to it only with more privileges
+	ReasonNoAnswer    Reason = "no_answer"     // the file's file system did not answer in time
+	ReasonTooMuch     Reason = "too_much"      // reading the file took more bytes or time than any may take
 	// garble, or what does as it does, has scrambled what the runtime's structures are found by
 	ReasonObfuscated Reason = "obfuscated"
 	ReasonPacked     Reason = "packed"        // UPX hides what is inside
@@ -70,9 +73,15 @@ var (
 	ErrNoPrivilege = &RefusedError{Reason: ReasonNoPrivilege, Detail: "no permission to read the process"}
 	ErrTorn        = &RefusedError{Reason: ReasonTorn, Detail: "the process changed while it was being read"}
 	ErrNotStarted  = &RefusedError{Reason: ReasonNotStarted, Detail: "the Go runtime of the process has not started yet"}
+	ErrNoAnswer    = &RefusedError{Reason: ReasonNoAnswer, Detail: "a file or memory did not answer in time"}
 	ErrNotGo       = &RefusedError{Reason: ReasonNotGo, Detail: "the file is not a Go program"}
 )
 
 func refuse(r Reason, cause error, format string, args ...any) *RefusedError {
 	return &RefusedError{Reason: r, Detail: fmt.Sprintf(format, args...), Err: cause}
+}
+
+// Refuse makes a refusal, for those who read the files that this package is given.
+func Refuse(r Reason, cause error, format string, args ...any) error {
+	return refuse(r, cause, format, args...)
 }

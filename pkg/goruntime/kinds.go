@@ -31,8 +31,7 @@ func showsGo(f *elf.File, r io.ReaderAt) bool {
 		}
 		note := make([]byte, min(p.Filesz, 4096))
 		n, _ := r.ReadAt(note, int64(p.Off))
-		// The owner's name, and the type of a build ID (cmd/internal/buildid, ELF_NOTE_GOBUILDID_TAG).
-		if bytes.Contains(note[:n], []byte("\x04\x00\x00\x00Go\x00\x00")) {
+		if hasGoNote(note[:n]) {
 			return true
 		}
 	}
@@ -169,3 +168,7 @@ func notGoAfterAll(r io.ReaderAt, err error) error {
 	}
 	return refuse(ReasonNotGo, err, "%s", ErrNotGo.Detail)
 }
+
+// hasGoNote says whether among notes is one of the type and owner of a Go build ID (cmd/internal/buildid,
+// ELF_NOTE_GOBUILDID_TAG).
+func hasGoNote(notes []byte) bool { return bytes.Contains(notes, []byte("\x04\x00\x00\x00Go\x00\x00")) }

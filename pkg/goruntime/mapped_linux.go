@@ -19,15 +19,19 @@ import (
 type Mapped struct {
 	Path    string // as the process sees it, without " (deleted)"
 	Deleted bool
-	// of the file; its device number is left out, since overlayfs and btrfs name another in /proc than stat does
-	Inode  uint64
+	// of the file system, as /proc has it: "08:01". It tells file systems apart, but overlayfs and btrfs name another one
+	// here than stat does
+	Device string
+	Inode  uint64 // of the file
 	Start  uint64 // address of the mapping with the lowest offset in the file
 	End    uint64 // where that mapping ends
 	Offset uint64 // that offset
 }
 
 // OpenRegular opens a file for reading whose path others may change at any moment. What is no regular file is refused
-// without being opened: opening a FIFO waits for a writer, and opening a device may do anything.
+// without being opened: opening a FIFO waits for a writer, and opening a device may do anything. Nor does it wait for
+// the owner of a lease on the file to give that up, which takes up to 45 s (fcntl(2), F_SETLEASE): the error is EAGAIN
+// then.
 func OpenRegular(path string) (*os.File, error) {
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -41,7 +45,12 @@ func OpenRegular(path string) (*os.File, error) {
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: errors.New("not a regular file")}
 	}
-	return os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
+	name := fmt.Sprintf("/proc/self/fd/%d", fd)
+	opened, err := unix.Open(name, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return os.NewFile(uintptr(opened), name), nil
 }
 
 // Bounds of what is read of /proc/<pid>/maps. A JVM or a browser has some thousand mappings; the kernel's limit is
@@ -88,6 +97,21 @@ func MappedFiles(r io.Reader) (files []Mapped, err error) {
 	return files, lines.Err()
 }
 
+// FileMappings lists the mappings of files in a piece of /proc/<pid>/maps, each of them, whether of code or not. The
+// error is of a line that cannot be understood.
+func FileMappings(maps []byte) (list []Mapped, err error) {
+	for line := range bytes.Lines(maps) {
+		m, _, ok, err := parseMapping(bytes.TrimSuffix(line, []byte{'\n'}))
+		if err != nil {
+			return list, err
+		}
+		if ok {
+			list = append(list, m)
+		}
+	}
+	return list, nil
+}
+
 // parseMapping reads a line of /proc/<pid>/maps: "start-end perms offset dev inode   path". ok is false for a mapping
 // of no file.
 func parseMapping(line []byte) (m Mapped, executable, ok bool, err error) {
@@ -113,7 +137,8 @@ func parseMapping(line []byte) (m Mapped, executable, ok bool, err error) {
 	if inode == 0 || !strings.HasPrefix(path, "/") {
 		return m, false, false, nil
 	}
-	m = Mapped{Path: strings.ReplaceAll(path, `\012`, "\n"), Inode: inode, Start: start, End: end, Offset: offset}
+	m = Mapped{Path: strings.ReplaceAll(path, `\012`, "\n"), Device: string(fields[3]), Inode: inode,
+		Start: start, End: end, Offset: offset}
 	m.Path, m.Deleted = strings.CutSuffix(m.Path, " (deleted)")
 	return m, fields[1][2] == 'x', true, nil
 }

@@ -59,7 +59,11 @@ func (b *batch) read(pid int) error {
 		}
 		b.local[0].Base = &b.buf[start]
 		b.local[0].SetLen(stop - start)
-		n, err := unix.ProcessVMReadv(pid, b.local[:], b.remote[i:end], 0)
+		n, err := readMemory(pid, b.local[:], b.remote[i:end])
+		if errors.Is(err, ErrNoAnswer) {
+			*b = batch{} // what was to be filled is not ours any more
+			return err
+		}
 		if err != nil && !errors.Is(err, unix.EFAULT) {
 			return err
 		}

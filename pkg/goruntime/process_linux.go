@@ -192,7 +192,7 @@ func (p *Process) ReadMemory(addr uint64, b []byte) error {
 	local := [1]unix.Iovec{{Base: &b[0]}}
 	local[0].SetLen(len(b))
 	remote := [1]unix.RemoteIovec{{Base: uintptr(addr), Len: len(b)}}
-	n, err := unix.ProcessVMReadv(p.pid, local[:], remote[:], 0)
+	n, err := readMemory(p.pid, local[:], remote[:])
 	switch {
 	case err == nil && n == len(b):
 		return nil
@@ -206,17 +206,14 @@ func (p *Process) ReadMemory(addr uint64, b []byte) error {
 // library it has loaded: a uprobe belongs to a file and an offset in it, and in any other file than the one inspected
 // that offset may lie in the middle of an instruction, where a breakpoint breaks the program. The path /proc/<pid>/exe
 // is no such promise, because the process may execute another program between any two steps; the file that is returned
-// has been checked, the path must not be used again. The caller closes it.
+// has been checked, the path must not be used again. The caller closes it. Unlike the other methods it may be called
+// at any time, also after Close: it may have to wait for the file system.
 func (p *Process) OpenExecutable() (*os.File, error) {
 	path := "/proc/" + strconv.Itoa(p.pid) + "/exe"
 	if p.library != nil {
 		path = p.library.PathFrom("/proc", p.pid)
 	}
-	open := os.Open
-	if p.library != nil {
-		open = OpenRegular
-	}
-	f, err := open(path)
+	f, err := OpenRegular(path)
 	if err != nil && p.library != nil {
 		return nil, refuse(ReasonUnreadable, err, "the library %s of process %d cannot be opened by its path",
 			p.library.Path, p.pid)
@@ -252,13 +249,15 @@ func (p *Process) checkExecutable(f *os.File) error {
 	return nil
 }
 
-// exeID identifies the executable. The link is followed by the kernel inside the target's mount namespace.
+// exeID identifies the executable. The link is followed by the kernel inside the target's mount namespace. The file
+// system is not asked (AT_STATX_DONT_SYNC, statx(2)): the server of a network file system or of FUSE may not answer.
 func (p *Process) exeID() (fileID, error) {
-	var st unix.Stat_t
-	if err := unix.Stat("/proc/"+strconv.Itoa(p.pid)+"/exe", &st); err != nil {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, "/proc/"+strconv.Itoa(p.pid)+"/exe", unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st)
+	if err != nil {
 		return fileID{}, err
 	}
-	return fileID{uint64(st.Dev), st.Ino}, nil
+	return fileID{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}, nil
 }
 
 // auxv reads the entry point and the address of the random bytes from the auxiliary vector.

@@ -107,6 +107,9 @@ func (p *Process) AllIdle(ps int) (globalRunq int32, idle bool) {
 
 // diagnose finds out what is behind a failed reading: memory that looks wrong is normal for a process that has exited or executed another program.
 func (p *Process) diagnose(err error) error {
+	if errors.Is(err, ErrNoAnswer) {
+		return err
+	}
 	if alive := p.Alive(); alive != nil {
 		return alive
 	}

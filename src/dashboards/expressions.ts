@@ -93,5 +93,5 @@ export const THROTTLED = ((): string => {
  * Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer
  * can't take are meant to be.
  */
-export const LOSS_REASONS = 'reason!~"ended_before_observed|interval_budget|samples_missed|slow_reader.*"';
+export const LOSS_REASONS = 'reason!~"ended_before_.*|interval_budget|samples_missed|slow_reader.*"';
 export const LOSSES = `pscope_lost_events_total{${LOSS_REASONS}}`;

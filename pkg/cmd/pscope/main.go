@@ -37,6 +37,7 @@ func commands() []command {
 		{"demo", "a Go workload with a known script of busy, idle, syscall, GC, imbalance and D phases", demo.Run},
 		{"doctor", "what this kernel, these privileges and each running Go process allow, and how to get more", doctor.Run},
 		{doctor.ChildCommand, "", doctor.RunChild},
+		{doctor.ExamineCommand, "", doctor.RunExamine},
 		{"history", "keeps the agent's history; the agent starts it for itself", agent.History},
 		{"top", "live table of all Ps in the terminal", top.Run},
 		{"version", "print the version", func(context.Context, []string) (int, error) {

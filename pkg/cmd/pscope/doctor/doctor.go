@@ -90,6 +90,26 @@ type Agent struct {
 	// Losses is what is missing from its picture since it first saw the processes it observes now.
 	Losses []client.Loss `json:"losses,omitempty"`
 	Error  string        `json:"error,omitempty"`
+
+	refused map[processKey]Check
+}
+
+// processKey is a runtime in a process.
+type processKey struct {
+	pid     int
+	runtime string
+}
+
+// compare adds what the agent refuses although it could be observed, for lack of room for example.
+func (a *Agent) compare(ps []Process) {
+	if a == nil {
+		return
+	}
+	for _, p := range ps {
+		if c, ok := a.refused[processKey{p.PID, p.Runtime}]; ok && p.Observable != "" {
+			a.Lacks = append(a.Lacks, c)
+		}
+	}
 }
 
 // Run is the subcommand "doctor".
@@ -132,14 +152,18 @@ func examine(ctx context.Context, agent *client.Options, patience time.Duration,
 	h := readHost("/")
 	r := &Report{Kernel: h.release, Arch: h.arch, UID: os.Getuid(), Trial: tryOut(ctx, patience, progress)}
 	t := r.Trial
-	r.Checks = append(t.findings(), h.checks(t.Source == pstate.SourceEBPF)...)
-	looking, cancel := context.WithTimeout(ctx, processesMost)
-	defer cancel()
-	r.Processes, r.hidden, r.Hidden = goProcesses(looking, t.info)
+	var room collector.Room
+	r.Processes, r.hidden, r.Hidden, room = goProcesses(ctx, t.info)
+	r.Checks = t.findings()
+	if t.Source == pstate.SourceEBPF {
+		r.Checks = append(r.Checks, roomCheck(room))
+	}
+	r.Checks = append(r.Checks, h.checks(t.Source == pstate.SourceEBPF)...)
 	r.Lacks = slices.Concat([]collector.Lack{}, t.Lacks, r.hidden, h.lacks())
 	r.decide(h.onlyChildren())
 	r.judge()
 	r.Agent = askAgent(ctx, agent)
+	r.Agent.compare(r.Processes)
 	return r
 }
 
@@ -199,7 +223,7 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 	if _, err := os.Stat(o.Socket); err != nil && o.URL == "" && o.Socket == client.DefaultSocket {
 		return nil
 	}
-	a := &Agent{Address: o.Target()}
+	a := &Agent{Address: o.Target(), refused: map[processKey]Check{}}
 	c, err := o.Dial()
 	if err == nil {
 		var resp *connect.Response[pscopev1.ListTargetsResponse]
@@ -210,8 +234,15 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 				a.Lacks = append(a.Lacks, Check{Name: l.GetWhat(), Result: Limited, Detail: l.GetWhy(), Fix: l.GetFix()})
 			}
 			for _, t := range resp.Msg.GetTargets() {
-				if t.GetSource() != string(pstate.SourceRefused) && t.GetReason() != "" {
-					a.Lacks = append(a.Lacks, Check{Name: fmt.Sprintf("%s (pid %d)", t.GetProcess(), t.GetKey().GetPid()), Result: Limited, Detail: t.GetReason()})
+				if t.GetReason() == "" {
+					continue
+				}
+				key := processKey{int(t.GetKey().GetPid()), t.GetKey().GetRuntime()}
+				c := Check{Name: fmt.Sprintf("%s (pid %d)", t.GetProcess(), key.pid), Result: Limited, Detail: t.GetReason()}
+				if t.GetSource() == string(pstate.SourceRefused) {
+					a.refused[key] = c
+				} else {
+					a.Lacks = append(a.Lacks, c)
 				}
 			}
 			for _, m := range info.GetGivenUp() {

@@ -5,6 +5,7 @@ package doctor
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/p-scope/p-scope/pkg/collector"
@@ -28,8 +29,14 @@ type Process struct {
 }
 
 // goProcesses looks at every process but this one, by the agent's own code. hidden counts those whose executable can't be read.
-func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lacks []collector.Lack, hidden int) {
-	found, lacks, hidden := collector.Examine(ctx, collector.Options{}, as)
+// room is what an agent with the default --max-ps and --max-threads has.
+func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lacks []collector.Lack, hidden int,
+	room collector.Room) {
+	x, err := examineAside(ctx, as)
+	if err != nil {
+		x.Lacks = append(x.Lacks, collector.Lack{What: "the processes of this host", Why: err.Error(), Fix: tryAgain})
+	}
+	found, lacks, hidden, room := x.Found, x.Lacks, x.Hidden, x.Room
 	for i := range found {
 		f := &found[i]
 		p := Process{
@@ -47,5 +54,17 @@ func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lac
 	slices.SortFunc(ps, func(a, b Process) int {
 		return cmp.Or(cmp.Compare(a.Process, b.Process), cmp.Compare(a.PID, b.PID), cmp.Compare(a.Runtime, b.Runtime))
 	})
-	return ps, lacks, hidden
+	return ps, lacks, hidden, room
+}
+
+// roomCheck says whether an agent has room for all Go processes here.
+func roomCheck(r collector.Room) Check {
+	c := Check{Name: "room", Result: OK, Tried: true, Detail: fmt.Sprintf("for %d Ps and %d threads with the default "+
+		"--max-ps and --max-threads; the Go processes here take that of %d and %d", r.Ps, r.Threads, r.PsUsed, r.ThreadsUsed)}
+	if r.Refused > 0 {
+		c.Result = Limited
+		c.Why = fmt.Sprintf("there is none for %d more; where it is short, users share it fairly", r.Refused)
+		c.Fix = "start the agent with a larger --max-ps and --max-threads, or with --exclude"
+	}
+	return c
 }

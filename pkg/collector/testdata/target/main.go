@@ -75,6 +75,21 @@ func main() {
 					_ = syscall.Nanosleep(&ts, nil)
 				}()
 			}
+		case "unmap": // a page of a file that is written back, under the lock of the address space, as it is unmapped; then map
+			file, err := os.OpenFile(arg, os.O_RDWR, 0)
+			if err != nil {
+				panic(err)
+			}
+			page, err := syscall.Mmap(int(file.Fd()), 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+			if err != nil {
+				panic(err)
+			}
+			page[0]++
+			// When this has been answered. Whoever waits to change the address space keeps those from it who want to read it.
+			time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Munmap(page) })
+			time.AfterFunc(300*time.Millisecond, func() {
+				_, _ = syscall.Mmap(-1, 0, 4096, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+			})
 		case "gc":
 			for range n {
 				runtime.GC()

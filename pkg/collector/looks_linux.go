@@ -1,0 +1,212 @@
+package collector
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// What a worker reads of one process: its program, or the libraries that it has loaded. It does not touch what is the
+// finder's.
+
+const (
+	newFilesALook = 256 // libraries opened for one look at one process; the next look goes on
+	// after which a look at libraries is broken off, between two of them, so that it is somebody else's turn
+	lookMost = 250 * time.Millisecond
+)
+
+// programLook is a look at the program of a process, and what came of it.
+type programLook struct {
+	w      *work
+	target pstate.Target
+	id     procID
+
+	described pstate.Target // target with what else /proc says; filled in for Go only
+	found     *inspected    // nil: it isn't Go
+	err       error         // errChanged
+}
+
+// look does it.
+func (l *programLook) look(o *Options, files *files) {
+	at := l.fileAt(o)
+	if l.found, l.err = files.readProgram(l.w, l.id.exe, o.procPath(l.target.PID, "exe"), at); l.found == nil {
+		return
+	}
+	l.described = l.w.describe(o, l.target)
+}
+
+// describe fills in what else /proc says. A command line is read from the process's memory, which may lie in a file
+// that does not answer.
+func (w *work) describe(o *Options, t pstate.Target) pstate.Target {
+	if w.enter(fileAt{}) == nil {
+		o.describe(&t)
+		w.leave()
+	}
+	return t
+}
+
+// fileAt names the program's file. The device is the one that the process's memory map has, as for libraries.
+func (l *programLook) fileAt(o *Options) fileAt {
+	at := fileAt{device: strconv.FormatUint(l.id.exe.dev, 10), inode: l.id.exe.ino, name: l.target.Exe}
+	if l.w.enter(fileAt{}) != nil {
+		return at
+	}
+	defer l.w.leave()
+	var buf [mostOfProc]byte
+	b, err := o.procFile(&buf, l.target.PID, "maps")
+	if err != nil {
+		return at
+	}
+	b = b[:strings.LastIndexByte(string(b), '\n')+1] // the last line may be cut
+	mapped, _ := goruntime.FileMappings(b)
+	for _, m := range mapped {
+		if m.Inode == at.inode {
+			at.device = m.Device
+			break
+		}
+	}
+	return at
+}
+
+// libraryLook is a look at the libraries that a process has loaded, and what came of it.
+type libraryLook struct {
+	w    *work
+	base pstate.Target
+	id   procID
+	size uint64 // of its address space when it began
+
+	described pstate.Target // base with what else /proc says; filled in if found is not empty
+	found     []foundLibrary
+	more      bool // there are others, which were not looked at
+	kept      int  // files of which it will not be asked again what they are
+	denied    bool
+	err       error // why not all of them can be looked at
+}
+
+// foundLibrary is one that is Go, or of which that can't be said.
+type foundLibrary struct {
+	mapped goruntime.Mapped
+	*inspected
+	lasts bool // it need not be looked at again
+}
+
+// look does it.
+func (l *libraryLook) look(o *Options, files *files) {
+	mapped, err := l.mappedFiles(o)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.err, l.denied = err, errors.Is(err, fs.ErrPermission)
+	}
+	begun, opened := time.Now(), 0
+	for i := range mapped {
+		m := &mapped[i]
+		if m.Inode == l.id.exe.ino {
+			continue
+		}
+		if opened >= newFilesALook || time.Since(begun) > lookMost {
+			l.more = true
+			break
+		}
+		found, read, lasts := l.inspect(o, files, m)
+		if read {
+			opened++
+		}
+		if found != nil && (found.bin != nil || found.err != nil) {
+			l.found = append(l.found, foundLibrary{*m, found, lasts})
+		}
+	}
+	if len(l.found) > 0 {
+		l.described = l.w.describe(o, l.base)
+	}
+}
+
+func (l *libraryLook) mappedFiles(o *Options) ([]goruntime.Mapped, error) {
+	if err := l.w.enter(fileAt{}); err != nil {
+		return nil, err
+	}
+	defer l.w.leave()
+	maps, err := os.Open(o.procPath(l.base.PID, "maps"))
+	if err != nil {
+		return nil, err
+	}
+	defer maps.Close()
+	return goruntime.MappedFiles(maps)
+}
+
+// inspect reads a library's file, once for all processes that have mapped it. nil: nothing is to be said of it.
+func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (found *inspected, read, lasts bool) {
+	at := fileAt{device: m.Device, inode: m.Inode, name: m.Path}
+	if err := l.w.enter(at); err != nil {
+		return &inspected{err: err}, false, false
+	}
+	defer l.w.leave()
+	pid := int(l.base.PID)
+	name := m.PathFrom(o.ProcRoot, pid)
+	info, err := os.Stat(name)
+	if err != nil || identify(info).ino != m.Inode {
+		// The file was replaced or deleted since; the kernel still leads to it, with more privileges.
+		name = m.KernelPath(o.ProcRoot, pid)
+		if info, err = os.Stat(name); err != nil {
+			return l.replaced(m, err), false, true
+		}
+	}
+	if !info.Mode().IsRegular() {
+		return nil, false, true
+	}
+	id := libraryID{identify(info), info.Size()}
+	if found, ok := files.library(id); ok {
+		return found, false, true
+	}
+	file, err := goruntime.OpenRegular(name)
+	if err != nil {
+		return nil, true, false
+	}
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || (libraryID{identify(info), info.Size()}) != id {
+		return nil, true, false
+	}
+	found, lasts = inspectFile(l.w, file, at)
+	if found == nil {
+		found = &inspected{}
+	}
+	if lasts {
+		files.keepLibrary(id, found)
+		l.kept++
+	}
+	return found, true, lasts
+}
+
+// replaced is what is said of a library whose file can't be had any more: something only if its memory says that it is
+// Go. After each update of a system many processes have others.
+func (l *libraryLook) replaced(m *goruntime.Mapped, err error) *inspected {
+	if errors.Is(err, fs.ErrNotExist) || !goruntime.MappedGo(int(l.base.PID), *m) {
+		return nil // it has been unmapped, or the process has ended
+	}
+	return &inspected{err: goruntime.Refuse(goruntime.ReasonReplaced, err, "the file of the library was replaced or "+
+		"deleted since the process loaded it, and the kernel leads to the one that is loaded only with more privileges")}
+}
+
+// userOf is the real user of a process, who can't choose it as it can its effective one; root's if it isn't known.
+func (o *Options) userOf(pid int32) uint32 {
+	var buf [mostOfProc]byte
+	b, err := o.procFile(&buf, pid, "status")
+	if err != nil {
+		return rootUser
+	}
+	for line := range strings.Lines(string(b)) {
+		if numbers, ok := strings.CutPrefix(line, "Uid:"); ok {
+			if f := strings.Fields(numbers); len(f) > 0 {
+				uid, err := strconv.ParseUint(f[0], 10, 32)
+				if err == nil {
+					return uint32(uid)
+				}
+			}
+		}
+	}
+	return rootUser
+}

@@ -1,0 +1,309 @@
+package collector
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// The tables in the kernel have a fixed size, and nobody may take all of it from the others. So room is shared by user:
+// as long as there is some, anybody may take it. Where there is none, a process of a user who has less takes the place
+// of the newest process of the one who has most, if that one still has as much afterwards. What was freed is kept for
+// whoever waits and has least. A user is the real one of a process; who may use several (subuid(5)) counts as several.
+
+// roomOf is a kind of room.
+type roomOf int
+
+const (
+	roomForTargets roomOf = iota
+	roomForPs             // in chunks
+	roomForThreads
+	roomKinds
+)
+
+// keptFor is for how long room is kept for a user who was refused: its processes are looked at again every second, and
+// what another one gives up rests for restFor first.
+const keptFor = 10 * time.Second
+
+// room is who has what. Its user guards it.
+type room struct {
+	total, used [roomKinds]int
+	users       map[uint32]*userRoom
+}
+
+type userRoom struct {
+	has   [roomKinds]int
+	waits [roomKinds]time.Time // when it was refused last
+}
+
+func newRoom(targets, chunks, threads int) room {
+	return room{total: [roomKinds]int{targets, chunks, threads}, users: map[uint32]*userRoom{}}
+}
+
+func (r *room) user(uid uint32) *userRoom {
+	u := r.users[uid]
+	if u == nil {
+		u = &userRoom{}
+		r.users[uid] = u
+	}
+	return u
+}
+
+// ask says whether a user's process may take n of a kind; free is how much there is.
+func (r *room) ask(uid uint32, of roomOf, n, free int) error {
+	u, now := r.user(uid), time.Now()
+	if free < n {
+		u.waits[of] = now
+		return noRoom(of, n)
+	}
+	for other, o := range r.users {
+		if other != uid && now.Sub(o.waits[of]) < keptFor && o.has[of] < u.has[of] {
+			u.waits[of] = now
+			return keptRoom(of, n, uid)
+		}
+	}
+	return nil
+}
+
+// take notes that a user's process has taken n of a kind, or given them back if n is negative.
+func (r *room) take(uid uint32, of roomOf, n int) {
+	r.used[of] += n
+	u := r.user(uid)
+	if u.has[of] += n; n > 0 {
+		u.waits[of] = time.Time{}
+	}
+}
+
+// setThreads notes how many threads each user's processes have.
+func (r *room) setThreads(has map[uint32]int) {
+	r.used[roomForThreads] = 0
+	for uid, n := range has {
+		r.user(uid)
+		r.used[roomForThreads] += n
+	}
+	for uid, u := range r.users {
+		if u.has[roomForThreads] = has[uid]; u.has == [roomKinds]int{} && time.Since(slices.MaxFunc(u.waits[:], time.Time.Compare)) > keptFor {
+			delete(r.users, uid)
+		}
+	}
+}
+
+// most is the user who has most of a kind, and how much.
+func (r *room) most(of roomOf) (uid uint32, has int) {
+	for other, u := range r.users {
+		if u.has[of] > has || u.has[of] == has && other < uid {
+			uid, has = other, u.has[of]
+		}
+	}
+	return uid, has
+}
+
+// What an observation fails with that can't have the room it needs. It is errRoom: to try again at once is of no use.
+type roomError struct {
+	sentence string
+	of       roomOf
+	n        int  // that would be needed
+	passes   bool // when others end
+}
+
+func (e *roomError) Error() string      { return e.sentence }
+func (*roomError) Is(target error) bool { return target == errRoom }
+
+// roomWords are what each kind is called, and what makes more of it.
+var roomWords = [roomKinds]struct{ table, more string }{
+	roomForTargets: {"the table of targets", ""},
+	roomForPs:      {"the table of Ps", "raise --max-ps, or "},
+	roomForThreads: {"the table of threads", "raise --max-threads, or "},
+}
+
+func triedAgain(of roomOf) string {
+	return "it is tried again when there is room; " + roomWords[of].more + "exclude processes with --exclude"
+}
+
+// noRoom says that a table is full; it may pass.
+func noRoom(of roomOf, n int) error {
+	return &roomError{fmt.Sprintf("%s is full: %s", roomWords[of].table, triedAgain(of)), of, n, true}
+}
+
+// keptRoom says that what is left is for others.
+func keptRoom(of roomOf, n int, uid uint32) error {
+	return &roomError{fmt.Sprintf("%s is nearly full, and what is left is kept for users who have less of it than user %d: %s",
+		roomWords[of].table, uid, triedAgain(of)), of, n, true}
+}
+
+// gaveRoom says that another one got its room.
+func gaveRoom(of roomOf) error {
+	return &roomError{fmt.Sprintf("%s is full, and its room was given to another user's process, because its own user had "+
+		"more of it: %s", roomWords[of].table, triedAgain(of)), of, 0, true}
+}
+
+// tooManyThreads says that a process had more threads than leave room for others.
+func tooManyThreads(n int) error {
+	return &roomError{fmt.Sprintf("the table of threads is nearly full, and its %d threads take more than a fair share of "+
+		"it: %s", n, triedAgain(roomForThreads)), roomForThreads, n, true}
+}
+
+// waitsForRoom says whether an error may pass when other processes end.
+func waitsForRoom(err error) *roomError {
+	if e, ok := err.(*roomError); ok && e.passes {
+		return e
+	}
+	return nil
+}
+
+// admit says whether the process of a user may be observed, as far as room is concerned.
+func (k *kernelSide) admit(uid uint32, of roomOf, n int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.wake()
+	free := 0
+	switch of {
+	case roomForTargets:
+		free = len(k.freeTargets)
+	case roomForPs:
+		free = len(k.freeChunks)
+	case roomForThreads:
+		free = k.room.total[of] - k.room.used[of]
+	}
+	return k.room.ask(uid, of, n, free)
+}
+
+// makeRoom ends the observation of processes of the user who has most of what a process of another one lacks.
+func (f *finder) makeRoom(uid uint32, lacks *roomError) {
+	k := f.c.kernel
+	if k == nil {
+		return
+	}
+	k.mu.Lock()
+	owner, has := k.room.most(lacks.of)
+	mine := k.room.user(uid).has[lacks.of]
+	coming := k.room.total[lacks.of] // free, or to be free when what was ended has rested
+	k.mu.Unlock()
+	if owner == uid {
+		return
+	}
+	for _, o := range f.c.all() {
+		if o.index != 0 {
+			coming -= o.roomTaken(lacks.of)
+		}
+	}
+	type giver struct {
+		o    *observed
+		gets int
+	}
+	var givers []giver
+	for _, o := range f.c.all() {
+		if o.uid == owner && o.index != 0 {
+			givers = append(givers, giver{o, o.roomTaken(lacks.of)})
+		}
+	}
+	slices.SortFunc(givers, func(a, b giver) int { return cmp.Compare(b.o.begun, a.o.begun) })
+	for need := lacks.n - coming; need > 0 && len(givers) > 0; givers = givers[1:] {
+		g := givers[0]
+		if has-g.gets < mine+lacks.n {
+			continue
+		}
+		has, need = has-g.gets, need-g.gets
+		f.endFor(g.o, gaveRoom(lacks.of))
+	}
+}
+
+// endFor ends an observation for lack of room. It is tried again.
+func (f *finder) endFor(o *observed, why error) {
+	f.c.mu.Lock()
+	t := o.info
+	listed := f.c.observed[t.Key] == o
+	f.c.mu.Unlock()
+	if !listed {
+		return
+	}
+	f.c.forget(o)
+	f.c.roomGiven.Add(1)
+	f.waitForRoom(t, o.library != nil)
+	t.Layout = pstate.LayoutNone
+	f.refuse(t, why)
+}
+
+// waitForRoom makes a process be tried again with the next scan.
+func (f *finder) waitForRoom(t pstate.Target, library bool) {
+	if library {
+		f.libs.lookAgain(t.PID)
+		return
+	}
+	if id, ok := f.known[t.PID]; ok {
+		f.starting[t.PID] = id
+		delete(f.known, t.PID)
+	}
+}
+
+// roomTaken is how much of a kind a target has.
+func (o *observed) roomTaken(of roomOf) int {
+	switch of {
+	case roomForTargets:
+		return 1
+	case roomForPs:
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return len(o.chunks)
+	}
+	return int(o.threadsHeld.Load())
+}
+
+// crowded is from how much of the table of threads on one that takes more than its share is let go.
+const crowdedFrom = 7.0 / 8
+
+// shareThreads counts the threads in the table by user. Nobody is asked before a thread is entered there, so a target
+// that has too many is let go when the table is nearly full.
+func (c *collect) shareThreads(byTarget func(*observed) int) {
+	has, targets := map[uint32]int{}, 0
+	var largest *observed
+	for _, o := range c.all() {
+		if o.index == 0 {
+			continue
+		}
+		n := byTarget(o)
+		o.threadsHeld.Store(int64(n))
+		has[o.uid] += n
+		targets++
+	}
+	k := c.kernel
+	k.mu.Lock()
+	k.room.setThreads(has)
+	used, total := k.room.used[roomForThreads], k.room.total[roomForThreads]
+	uid, most := k.room.most(roomForThreads)
+	k.mu.Unlock()
+	if float64(used) < crowdedFrom*float64(total) {
+		return
+	}
+	for _, o := range c.all() {
+		if o.uid == uid && o.index != 0 && (largest == nil || o.threadsHeld.Load() > largest.threadsHeld.Load()) {
+			largest = o
+		}
+	}
+	if largest == nil {
+		return
+	}
+	ofUser := len(has) > 1 && most > total/len(has)
+	if n := int(largest.threadsHeld.Load()); ofUser || targets > 1 && n > total/2 {
+		c.found.look(question{pid: largest.info.PID, threads: n})
+	}
+}
+
+// tooMany ends the observation of a process that has too many threads.
+func (f *finder) tooMany(q question) {
+	id, ok := f.known[q.pid]
+	if !ok {
+		return
+	}
+	for _, o := range f.c.runtimesOf(q.pid, id.startTime) {
+		if o.index != 0 {
+			f.endFor(o, tooManyThreads(q.threads))
+		}
+	}
+}
+
+// chunksFor is how many chunks of records so many Ps take.
+func chunksFor(ps int) int { return (ps + chunkPs - 1) / chunkPs }
