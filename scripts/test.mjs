@@ -7,6 +7,7 @@ import { buildAgent, buildFrontend, buildPlugin, buildPreview } from './lib/buil
 import { regenerated } from './lib/generated.mjs';
 import { apt, checkNode, ensureGo, ensureModules } from './lib/prepare.mjs';
 import { Advice, cacheDir, endAll, isRoot, must, root, say, which } from './lib/shell.mjs';
+import { commitOf, contractOf, lastRelease, released } from './lib/released.mjs';
 import { command, failed, passed, readGoTest, readJest, readTap, runSteps, skipped } from './lib/steps.mjs';
 import { asUser } from './lib/unprivileged.mjs';
 
@@ -135,6 +136,18 @@ async function compareGenerated(kind, env) {
     : passed();
 }
 
+/** The committed contract of the last release is what its commit says, where this clone holds that commit. */
+async function releasedContract() {
+  const name = 'contract of the last release';
+  const { version, commit } = lastRelease();
+  if (!commitOf(commit)) {
+    return skipped(`this clone lacks the commit of ${version} (${commit.slice(0, 10)}): fetch the whole history`);
+  }
+  return (await contractOf(commit)) === fs.readFileSync(path.join(root, released.contract), 'utf8')
+    ? passed()
+    : failed(name, `${released.contract} is not that of ${version}; run "npm run released -- ${commit}"`);
+}
+
 const script = (name) => JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).scripts[name];
 const npmRun = (name, options) =>
   script(name)
@@ -195,6 +208,8 @@ function steps(o, env) {
     ],
     gen: [
       { name: 'buf lint', run: () => command('buf-lint', 'npx', ['buf', 'lint'], { env }) },
+      { name: 'buf breaking: agents and plugins of the last release', run: () => npmRun('breaking', { env }) },
+      { name: 'contract of the last release is its commit\'s', run: releasedContract },
       { name: 'protocol code is current', run: () => compareGenerated('proto', env) },
       { name: 'BPF objects are current', run: () => compareGenerated('bpf', env) },
       { name: 'boards and rules are current', run: () => compareGenerated('boards', env) },

@@ -20,6 +20,7 @@ type finder struct {
 	c      *collect
 	asked  chan int32
 	behind chan struct{} // an exec may not have been told of
+	chosen chan struct{} // which processes are observed has changed
 
 	checked time.Time // when known pids were looked at again last
 
@@ -58,7 +59,8 @@ const (
 )
 
 func newFinder(c *collect) *finder {
-	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{},
+	return &finder{c: c, asked: make(chan int32, 1024), behind: make(chan struct{}, 1),
+		chosen: make(chan struct{}, 1), known: map[int32]procID{},
 		starting: map[int32]procID{}, binaries: map[fileID]*inspected{}, starts: newStarts()}
 }
 
@@ -82,6 +84,9 @@ func (f *finder) run(ctx context.Context) {
 			} else {
 				f.checkLibraries(ctx, s.target.PID)
 			}
+		case <-f.chosen:
+			f.rechoose(ctx)
+			scanned, all = time.Now(), false
 		case <-f.behind:
 			all = true
 		case <-timer.C:
@@ -321,13 +326,7 @@ func (f *finder) refuse(t pstate.Target, err error) {
 	f.c.o.Log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason, "fix", fix)
 }
 
-func (f *finder) wanted(t *pstate.Target) bool {
-	in, out := f.c.o.Include, f.c.o.Exclude
-	if out != nil && (out.MatchString(t.Process) || out.MatchString(t.Exe)) {
-		return false
-	}
-	return in == nil || in.MatchString(t.Process) || in.MatchString(t.Exe)
-}
+func (f *finder) wanted(t *pstate.Target) bool { return f.c.choice.Load().admits(t) }
 
 // errChanged says that a path has come to mean another file.
 var errChanged = errors.New("the process executes another program")
