@@ -45,8 +45,10 @@ type Options struct {
 	Token func() string
 	// Insecure lets anyone in who reaches the address.
 	Insecure bool
-	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none.
+	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none. SetAllowOrigins changes them.
 	AllowOrigins []string
+	// Self gives metrics of the agent beside those that the package metrics gathers by itself, by name; nil: there are none.
+	Self func() map[string]float64
 
 	Socket      string      // path of the unix socket; access to it is by file permissions alone
 	SocketMode  os.FileMode // 0: 0660
@@ -79,6 +81,7 @@ type Server struct {
 	handler  http.Handler
 	listener []net.Listener // TCP first, if there is one
 	servers  []*http.Server
+	origins  atomic.Pointer[[]string]
 	observed atomic.Int64 // nanoseconds after the start at which observe last went round; 0: not yet
 	log      *slog.Logger
 }
@@ -115,6 +118,7 @@ func NewServer(o Options) (*Server, error) {
 		frequencies.Follow(o.FrequencyChanges)
 	}
 	s := &Server{opts: o, log: o.Log}
+	s.SetAllowOrigins(o.AllowOrigins)
 	s.service = &service{
 		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
 		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
@@ -135,7 +139,7 @@ func NewServer(o Options) (*Server, error) {
 		if o.Token == nil && !certified && !isLoopback(l.Addr()) {
 			s.log.Warn("anyone who reaches the address can read what the processes of this host do, as --insecure says", "listen", l.Addr().String())
 		}
-		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: o.AllowOrigins}.guard(s.handler), o.TLS)
+		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: s.allowedOrigins}.guard(s.handler), o.TLS)
 	}
 	if o.Socket != "" {
 		l, err := listenUnix(o.Socket, o.SocketMode, o.SocketGroup)
@@ -161,6 +165,11 @@ func (s *Server) add(l net.Listener, h http.Handler, secure *tls.Config) {
 	}
 	s.listener, s.servers = append(s.listener, l), append(s.servers, srv)
 }
+
+// SetAllowOrigins changes Options.AllowOrigins for requests that come from now on.
+func (s *Server) SetAllowOrigins(origins []string) { s.origins.Store(&origins) }
+
+func (s *Server) allowedOrigins() []string { return *s.origins.Load() }
 
 // Addr is the TCP address in use, for instance when port 0 was asked for; nil without one.
 func (s *Server) Addr() net.Addr {
@@ -260,6 +269,9 @@ func (s *Server) gather(now time.Time) metrics.Snapshot {
 		if process, ok := s.opts.Store.(interface{ Self() map[string]float64 }); ok {
 			maps.Copy(snap.Self, process.Self())
 		}
+	}
+	if s.opts.Self != nil {
+		maps.Copy(snap.Self, s.opts.Self())
 	}
 	snap.CPUs, _ = s.service.frequency.read(now) // what is not there is absent; ListTargets says why
 	return snap

@@ -57,6 +57,7 @@ type Supervisor struct {
 	ended chan struct{} // the last child is gone
 
 	mu       sync.Mutex
+	logLevel slog.Level    // of the next child
 	child    *child        // nil while none runs
 	changed  chan struct{} // closed when child or its state changes
 	why      string        // why there is none, or why the last one ended
@@ -96,7 +97,7 @@ func Start(o Options) *Supervisor {
 	}
 	s := &Supervisor{
 		opts: o, log: o.Log, queue: newQueue(), ended: make(chan struct{}), changed: make(chan struct{}), losses: make(map[string]uint64),
-		why: "it is being started",
+		why: "it is being started", logLevel: o.LogLevel,
 	}
 	go s.keep()
 	return s
@@ -137,6 +138,13 @@ func (s *Supervisor) Close() {
 		// It hangs in the kernel, on a disk that does not answer. The kernel ends it when the disk does; nothing here waits for that.
 		s.log.Error("the history process can't be ended: its disk does not answer", "pid", s.pid())
 	}
+}
+
+// SetLogLevel changes what the next child logs; the present one goes on as it was told.
+func (s *Supervisor) SetLogLevel(l slog.Level) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logLevel = l
 }
 
 func (s *Supervisor) pid() int {
@@ -266,9 +274,12 @@ func (s *Supervisor) start() (*child, error) {
 // send writes setup and every second to the child.
 func (s *Supervisor) send(c *child, over <-chan struct{}) {
 	o := s.opts.Store
+	s.mu.Lock()
+	level := s.logLevel
+	s.mu.Unlock()
 	out := gob.NewEncoder(c.stream)
 	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit,
-		s.opts.LogLevel, s.opts.Confine}) != nil {
+		level, s.opts.Confine}) != nil {
 		return // the child is gone, or will be killed
 	}
 	var sent uint64
