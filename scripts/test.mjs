@@ -57,6 +57,7 @@ const wanted = [
     why: 'the race detector needs a C compiler',
   },
   { group: 'go', there: () => which('git'), packages: ['git'], why: 'some tests read the history' },
+  { group: 'go', there: () => which('rpm'), packages: ['rpm'], why: 'the RPM package is installed and removed by it' },
   { group: 'ts', there: () => which('promtool'), packages: ['prometheus'], why: 'promtool tests the Prometheus rules' },
   {
     group: 'gen',
@@ -198,6 +199,16 @@ function steps(o, env) {
             env: plain,
             cwd: path.join(root, 'deploy', 'test'),
             read: readGoTest,
+          }),
+      },
+      {
+        name: 'packages (a module of its own)',
+        run: () =>
+          command('go-packages', 'go', ['test', '-count', '1', '-timeout', '20m', '-json', './...'], {
+            env: plain,
+            cwd: path.join(root, 'deploy', 'packages'),
+            read: readGoTest,
+            timeout: 25 * 60_000,
           }),
       },
     ],
