@@ -65,6 +65,7 @@ type Supervisor struct {
 	losses   map[string]uint64 // of the children that ended
 	lastCPU  float64           // the same
 	steps    uint64            // the same: of the clock
+	folded   uint64            // the same: messages that were not logged one by one
 	stepped  store.Condition   // the last step's, which outlives the child that met it
 	stepAt   time.Time
 }
@@ -217,6 +218,7 @@ func (s *Supervisor) live() (reopen bool, err error) {
 	}
 	s.lastCPU += c.last.CPU
 	s.steps += c.last.ClockSteps
+	s.folded += c.last.Folded
 	if c.last.ClockSteps > 0 {
 		for _, cond := range c.last.Conditions {
 			if cond.What == store.ClockStepped {
@@ -393,6 +395,16 @@ func (s *Supervisor) Losses() map[string]uint64 {
 		out["history_behind_seconds"] += dropped
 	}
 	return out
+}
+
+// Folded counts the messages that the children did not log one by one.
+func (s *Supervisor) Folded() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.child == nil {
+		return s.folded
+	}
+	return s.folded + s.child.last.Folded
 }
 
 // Self gives what the child uses of the machine, by metric name.

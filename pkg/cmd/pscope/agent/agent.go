@@ -23,6 +23,7 @@ import (
 	freqkern "github.com/p-scope/p-scope/pkg/cpufreq/kern"
 	"github.com/p-scope/p-scope/pkg/history"
 	"github.com/p-scope/p-scope/pkg/internal/confine"
+	"github.com/p-scope/p-scope/pkg/internal/loglimit"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
@@ -42,7 +43,10 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 		level := new(slog.LevelVar)
 		c.setLevel = level.Set
 		level.Set(c.LogLevel)
-		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+		limited := loglimit.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+		defer limited.Flush()
+		log := slog.New(limited)
+		c.folded = limited.Folded
 		if c.File == "" && !signal.Ignored(syscall.SIGHUP) {
 			// There is nothing to reload: the signal is that of a terminal that was closed.
 			var stop context.CancelFunc
@@ -105,7 +109,7 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	var server *api.Server // set before anything is reloaded
 	reloads := newReloader(c, log, func(next *Config) { takeUp(next, c, col, server, own) })
 	own.config = reloads
-	o.Self = reloads.self
+	o.Self = func() map[string]float64 { return own.self(c) }
 	if c.Insecure && api.CheckAccess(c.Listen, o.Token != nil, c.TLSClientCA != "", false) != nil {
 		own.lack(lack.Unprotected(c.Listen))
 	}
@@ -264,6 +268,7 @@ type withLacks struct {
 		Conditions() []store.Condition
 		Measures() []confine.Measure
 		SetLogLevel(slog.Level)
+		Folded() uint64
 	}
 	config  *reloader         // set before anything asks
 	givenUp []confine.Measure // set before anything asks
@@ -293,6 +298,20 @@ func (w *withLacks) Agent() collector.AgentInfo {
 		info.GivenUp = append(slices.Clip(w.givenUp), w.history.Measures()...)
 	}
 	return info
+}
+
+// self gives the metrics of the agent about itself that only this package knows.
+func (w *withLacks) self(c *Config) map[string]float64 {
+	out := w.config.self()
+	if out == nil {
+		out = map[string]float64{}
+	}
+	folded := w.history.Folded()
+	if c.folded != nil {
+		folded += c.folded()
+	}
+	out["pscope_log_messages_folded_total"] = float64(folded)
+	return out
 }
 
 // giveUp drops what only the start needed. What was loaded, bound and opened by then stays.

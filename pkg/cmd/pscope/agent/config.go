@@ -63,6 +63,8 @@ type Config struct {
 
 	setLevel func(slog.Level) // changes the level of the log that is in use; nil: it stays
 
+	folded func() uint64 // counts messages that were not logged one by one; nil: all were
+
 	args   []string          // of the command line
 	values map[string]string // each setting as text, to see what a reload changes
 	lines  map[string]int    // of File, where a setting stands that counts

@@ -239,3 +239,40 @@ func TestHangupWithoutAFileEnds(t *testing.T) {
 		t.Error("the socket stays")
 	}
 }
+
+// What repeats itself does not fill the log of a real agent, and the log and a metric say how often it was.
+func TestRepeatedMessagesOfAnAgentAreFolded(t *testing.T) {
+	a := startReloading(t, "include: ^no such process$\n")
+	a.write("include: (\n")
+	const says, folded = "can't be used; the settings before stay in use", "pscope_log_messages_folded_total{"
+	left := func() (n int) {
+		text, _ := a.get("/metrics", "")
+		for line := range strings.Lines(text) {
+			if strings.HasPrefix(line, folded) {
+				_, _ = fmt.Sscan(line[strings.LastIndex(line, " "):], &n)
+			}
+		}
+		return n
+	}
+	sent := 0
+	for left() < 10 {
+		if sent++; sent > 1000 {
+			t.Fatal("nothing is left out")
+		}
+		if err := a.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	out := left()
+	if err := a.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-a.ended
+	if lines := strings.Count(a.log.String(), says); lines != 21 {
+		t.Errorf("%d lines, want 20 and the one that sums up", lines)
+	}
+	if !strings.Contains(a.log.String(), fmt.Sprintf("and %d more like it in the last minute", out-1)) {
+		t.Errorf("%d were left out, the log does not say so", out)
+	}
+}
