@@ -49,6 +49,8 @@ type Options struct {
 	AllowOrigins []string
 	// Self gives metrics of the agent beside those that the package metrics gathers by itself, by name; nil: there are none.
 	Self func() map[string]float64
+	// LastLog gives the last lines of the agent's log, for a bug report; nil: they are not kept.
+	LastLog func() string
 
 	Socket      string      // path of the unix socket; access to it is by file permissions alone
 	SocketMode  os.FileMode // 0: 0660
@@ -305,6 +307,9 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.HandleFunc("GET /-/healthy", s.healthy)
 	mux.HandleFunc("GET /-/ready", s.ready)
+	if s.opts.LastLog != nil {
+		mux.HandleFunc("GET /-/log", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s.opts.LastLog()) })
+	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n/-/healthy\n/-/ready\n", s.opts.Version, s.opts.Host, path)
 	})

@@ -43,7 +43,9 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 		level := new(slog.LevelVar)
 		c.setLevel = level.Set
 		level.Set(c.LogLevel)
-		limited := loglimit.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+		last := &lastLog{}
+		c.lastLog = last.String
+		limited := loglimit.New(slog.NewTextHandler(io.MultiWriter(os.Stderr, last), &slog.HandlerOptions{Level: level}))
 		defer limited.Flush()
 		log := slog.New(limited)
 		c.folded = limited.Folded
@@ -88,7 +90,7 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 		Version: version, Host: c.Host, Log: log,
 		Listen: c.Listen, AllowOrigins: c.AllowOrigins,
 		Socket: c.Socket, SocketMode: c.SocketMode, SocketGroup: c.SocketGroup,
-		Attend: newWidth().attend,
+		Attend: newWidth().attend, LastLog: c.lastLog,
 	}
 	// What protects the agent must be right before anything is opened: it never falls back to less.
 	if err := secure(c, &o, log); err != nil {

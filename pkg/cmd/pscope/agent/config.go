@@ -65,6 +65,8 @@ type Config struct {
 
 	folded func() uint64 // counts messages that were not logged one by one; nil: all were
 
+	lastLog func() string // the last lines of the log; nil: they are not kept
+
 	args   []string          // of the command line
 	values map[string]string // each setting as text, to see what a reload changes
 	lines  map[string]int    // of File, where a setting stands that counts
