@@ -220,7 +220,7 @@ function steps(o, env) {
     gen: [
       { name: 'buf lint', run: () => command('buf-lint', 'npx', ['buf', 'lint'], { env }) },
       { name: 'buf breaking: agents and plugins of the last release', run: () => npmRun('breaking', { env }) },
-      { name: 'contract of the last release is its commit\'s', run: releasedContract },
+      { name: "contract of the last release is its commit's", run: releasedContract },
       { name: 'protocol code is current', run: () => compareGenerated('proto', env) },
       { name: 'BPF objects are current', run: () => compareGenerated('bpf', env) },
       { name: 'boards and rules are current', run: () => compareGenerated('boards', env) },
@@ -259,7 +259,8 @@ function steps(o, env) {
 /**
  * What judges estimates, or what happens to processes beside other tools: that is the same whoever attaches, takes minutes, and is tried as root.
  */
-const forRootOnly = 'TestMigrationsAgainstTrace|TestExecStorm|TestBeside|TestTwoAgents|TestObservedInWindows|TestWindows';
+const forRootOnly =
+  'TestMigrationsAgainstTrace|TestExecStorm|TestBeside|TestTwoAgents|TestObservedInWindows|TestWindows';
 
 /** The collector's tests once more, as the user that docs/install.md tells to run the agent as. */
 async function withCapabilities(env) {

@@ -42,7 +42,9 @@ export async function buildAgent(env) {
 export async function buildAgentFor(arch, version, env) {
   const out = path.join('bin', `pscope_linux_${arch}`);
   const args = ['build', '-trimpath', '-ldflags', `-w -X main.version=${version}`, '-o', out, './pkg/cmd/pscope'];
-  await must(`building the agent for ${arch}`, 'go', args, { env: { ...env, CGO_ENABLED: '0', GOOS: 'linux', GOARCH: arch } });
+  await must(`building the agent for ${arch}`, 'go', args, {
+    env: { ...env, CGO_ENABLED: '0', GOOS: 'linux', GOARCH: arch },
+  });
   return path.join(root, out);
 }
 

@@ -29,7 +29,10 @@ export function unitFor(text) {
  *   configuration, deploy/systemd unless said otherwise
  * @returns {Promise<string[]>} their paths
  */
-export async function makePackages({ agent, arch, version, into, systemd = path.join(root, 'deploy', 'systemd') }, env) {
+export async function makePackages(
+  { agent, arch, version, into, systemd = path.join(root, 'deploy', 'systemd') },
+  env
+) {
   const stage = fs.mkdtempSync(path.join(os.tmpdir(), 'pscope-package-'));
   try {
     fs.copyFileSync(agent, path.join(stage, 'pscope'));
