@@ -4,9 +4,9 @@ import { Advice, say } from './lib/shell.mjs';
 
 const usage = `npm run released -- COMMIT
 
-Writes ${released.contract} and ${released.release}: the contract between agent and plugin as of COMMIT, the commit
-of the version just released. Commit both files. "npm test" compares the present contract with it, and runs the programs of that
-commit against the present ones.
+Writes ${released.contract} and ${released.release}: the contract between agent and plugin
+as of COMMIT, the commit of the version just released. Commit both files. "npm test" compares the present contract
+with it, and runs the programs of that commit against the present ones.
 `;
 
 try {

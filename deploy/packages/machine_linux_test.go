@@ -53,7 +53,8 @@ func withMounts(t *testing.T, f func(t *testing.T)) {
 	t.Logf("%s", out)
 }
 
-// machine is this one as it would be if what is done to it were undone afterwards: its root is a layer over the real one.
+// machine is this one as it would be if what is done to it were undone afterwards: its root is a layer over the real
+// one.
 type machine struct {
 	t       *testing.T
 	root    string
@@ -68,7 +69,8 @@ case " $* " in
 *" is-active "*) [ -e CALLS.active ] ;;
 *" start "* | *" restart "*) touch CALLS.active ;;
 *" stop "*) rm -f CALLS.active ;;
-*" preset "* | *" enable "* | *" disable "* | *" is-enabled "*) exec systemctl-itself --root=/ $(echo "$*" | sed 's/--root=[^ ]* //; s/--now//') ;;
+*" preset "* | *" enable "* | *" disable "* | *" is-enabled "*)
+    exec systemctl-itself --root=/ $(echo "$*" | sed 's/--root=[^ ]* //; s/--now//') ;;
 esac
 `
 
@@ -99,8 +101,8 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	// Scripts see a running systemd, and what they want of it is written down: a real one would need a machine of its own. What is enabled is
-	// real: systemctl does that without systemd.
+	// Scripts see a running systemd, and what they want of it is written down: a real one would need a machine of its own.
+	// What is enabled is real: systemctl does that without systemd.
 	if err := os.Link(m.path("/usr/bin/systemctl"), m.path("/usr/bin/systemctl-itself")); err != nil {
 		t.Skipf("systemctl is not installed: %v", err)
 	}
@@ -171,7 +173,8 @@ func (m *machine) bring(from string) (name string) {
 // left are the paths that were changed, but for those with these beginnings.
 func (m *machine) left(but ...string) (paths []string) {
 	m.t.Helper()
-	but = append(but, "/usr/bin/systemctl", "/usr/bin/systemctl-itself", "/usr/sbin/policy-rc.d", m.calls, "/run/systemd", "/proc", "/sys", "/dev", "/tmp", "/root/.")
+	but = append(but, "/usr/bin/systemctl", "/usr/bin/systemctl-itself", "/usr/sbin/policy-rc.d", m.calls,
+		"/run/systemd", "/proc", "/sys", "/dev", "/tmp", "/root/.")
 	err := filepath.WalkDir(m.changes, func(at string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -192,11 +195,13 @@ func (m *machine) left(but ...string) (paths []string) {
 	return paths
 }
 
-// live runs the installed agent with the installed configuration for a while, and gives how many samples its history has at the end.
+// live runs the installed agent with the installed configuration for a while, and gives how many samples its history
+// has at the end.
 func (m *machine) live(while time.Duration) float64 {
 	m.t.Helper()
 	// Flags win over the file; other agents may run on this machine.
-	cmd := m.command("/usr/bin/pscope", "agent", "--config", "/etc/pscope/pscope.yaml", "--listen", "", "--mode", "snapshot", "--include", "^no such process$")
+	cmd := m.command("/usr/bin/pscope", "agent", "--config", "/etc/pscope/pscope.yaml", "--listen", "", "--mode",
+		"snapshot", "--include", "^no such process$")
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -229,7 +234,8 @@ func (m *machine) live(while time.Duration) float64 {
 }
 
 func count(c *http.Client) (float64, error) {
-	resp, err := c.Get("http://agent/api/v1/query?query=" + url.QueryEscape("sum(count_over_time(process_cpu_seconds_total[1h]))"))
+	resp, err := c.Get("http://agent/api/v1/query?query=" +
+		url.QueryEscape("sum(count_over_time(process_cpu_seconds_total[1h]))"))
 	if err != nil {
 		return 0, err
 	}

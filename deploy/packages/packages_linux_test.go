@@ -80,8 +80,10 @@ func makePackages(dir string) error {
 	if err := json.Unmarshal(text, &last); err != nil {
 		return err
 	}
-	if out, err := exec.Command("git", "-C", repository, "cat-file", "-e", last.Commit+"^{commit}").CombinedOutput(); err != nil {
-		return missing{fmt.Sprintf("the last release can't be built: this clone lacks its commit %.10s, or there is no git (%s); fetch the whole "+
+	if out, err := exec.Command("git", "-C", repository, "cat-file", "-e",
+		last.Commit+"^{commit}").CombinedOutput(); err != nil {
+		return missing{fmt.Sprintf("the last release can't be built: this clone lacks its commit %.10s, or there is no "+
+			"git (%s); fetch the whole "+
 			"history", last.Commit, strings.TrimSpace(string(out)))}
 	}
 	tree := filepath.Join(dir, "tree")
@@ -161,7 +163,8 @@ func TestDeb(t *testing.T) {
 		var samples float64
 
 		calls := install(old)
-		m.wants("the service is enabled and started: "+calls, m.exists(wanted) && strings.Contains(calls, "start pscope-agent.service"))
+		m.wants("the service is enabled and started: "+calls, m.exists(wanted) &&
+			strings.Contains(calls, "start pscope-agent.service"))
 		m.grows("installed, "+version(), &samples)
 
 		m.write("/etc/pscope/pscope.yaml", m.read("/etc/pscope/pscope.yaml")+"\nlog-level: warn\n", 0o644)
@@ -185,7 +188,8 @@ func TestDeb(t *testing.T) {
 		m.write("/run/pscope/pscope.sock", "", 0o660)
 		_, calls = m.do("/usr/bin/dpkg", "--remove", "pscope")
 		m.wants("removing stops the service: "+calls, strings.Contains(calls, "stop pscope-agent.service"))
-		for _, gone := range []string{"/usr/bin/pscope", "/usr/lib/systemd/system/pscope-agent.service", "/usr/share/doc/pscope", "/run/pscope"} {
+		for _, gone := range []string{"/usr/bin/pscope", "/usr/lib/systemd/system/pscope-agent.service",
+			"/usr/share/doc/pscope", "/run/pscope"} {
 			m.wants("removing takes "+gone, !m.exists(gone))
 		}
 		m.wants("removing keeps the settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"), "log-level: warn"))
@@ -255,7 +259,8 @@ func TestRPM(t *testing.T) {
 		}
 		var samples float64
 		calls := rpm("--install", old)
-		m.wants("presets decide: "+calls, strings.Contains(calls, "preset pscope-agent.service") && !strings.Contains(calls, "start "))
+		m.wants("presets decide: "+calls, strings.Contains(calls, "preset pscope-agent.service") &&
+			!strings.Contains(calls, "start "))
 		m.grows("installed", &samples)
 
 		m.write("/etc/pscope/pscope.yaml", m.read("/etc/pscope/pscope.yaml")+"\nlog-level: warn\n", 0o644)
@@ -274,7 +279,8 @@ func TestRPM(t *testing.T) {
 			t.Fatal(err)
 		}
 		calls = rpm("--erase", "pscope")
-		m.wants("removing stops and disables the service: "+calls, strings.Contains(calls, "disable --now pscope-agent.service"))
+		m.wants("removing stops and disables the service: "+calls, strings.Contains(calls, "disable --now "+
+			"pscope-agent.service"))
 		m.wants("removing keeps the history", m.exists("/var/lib/pscope"))
 		if err := os.RemoveAll(m.path("/var/lib/pscope")); err != nil { // as docs/install.md says
 			t.Fatal(err)
@@ -283,7 +289,8 @@ func TestRPM(t *testing.T) {
 			_ = os.Remove(m.path(p))
 		}
 		// rpm saves what was changed; so it is with every package.
-		if left := m.left("/var/lib/rpm", "/etc/pscope/pscope.yaml.rpmsave", "/var/cache"); len(left) > 0 && strings.Join(left, " ") != "/etc/pscope" {
+		if left := m.left("/var/lib/rpm", "/etc/pscope/pscope.yaml.rpmsave",
+			"/var/cache"); len(left) > 0 && strings.Join(left, " ") != "/etc/pscope" {
 			t.Errorf("removing leaves %s", strings.Join(left, " "))
 		}
 	})

@@ -57,7 +57,8 @@ func listenUnix(path string, mode os.FileMode, group string) (net.Listener, erro
 		mode = 0o660
 	}
 	if n := len(path); n > MostOfSocketPath {
-		return nil, fmt.Errorf("the socket's path has %d characters, the kernel takes %d: choose a shorter one with --socket", n, MostOfSocketPath)
+		return nil, fmt.Errorf("the socket's path has %d characters, the kernel takes %d: choose a shorter one with --socket",
+			n, MostOfSocketPath)
 	}
 	gid := -1
 	if group != "" {

@@ -45,9 +45,11 @@ type Options struct {
 	Token func() string
 	// Insecure lets anyone in who reaches the address.
 	Insecure bool
-	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none. SetAllowOrigins changes them.
+	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none. SetAllowOrigins changes
+	// them.
 	AllowOrigins []string
-	// Self gives metrics of the agent beside those that the package metrics gathers by itself, by name; nil: there are none.
+	// Self gives metrics of the agent beside those that the package metrics gathers by itself, by name; nil: there are
+	// none.
 	Self func() map[string]float64
 	// LastLog gives the last lines of the agent's log, for a bug report; nil: they are not kept.
 	LastLog func() string

@@ -36,8 +36,8 @@ type Collector interface {
 
 // Chooser is what a Collector of this host also is.
 type Chooser interface {
-	// Choose changes Options.Include and Options.Exclude while the collector runs: what was left out is looked for, and the observation of what is
-	// left out now ends.
+	// Choose changes Options.Include and Options.Exclude while the collector runs: what was left out is looked for, and
+	// the observation of what is left out now ends.
 	Choose(include, exclude *regexp.Regexp)
 }
 

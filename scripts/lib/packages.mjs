@@ -25,8 +25,8 @@ export function unitFor(text) {
 /**
  * Makes packages of an agent that has been built.
  *
- * @param {{agent: string, arch: string, version: string, into: string, systemd?: string}} o arch as Go names it; systemd: the folder with unit and
- *   configuration, deploy/systemd unless said otherwise
+ * @param {{agent: string, arch: string, version: string, into: string, systemd?: string}} o arch as Go names it;
+ *   systemd: the folder with unit and configuration, deploy/systemd unless said otherwise
  * @returns {Promise<string[]>} their paths
  */
 export async function makePackages(

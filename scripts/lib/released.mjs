@@ -1,5 +1,5 @@
-// The contract of the last release: what agents and plugins of that version say to each other. It is committed, so that a clone
-// without tags or history can compare with it.
+// The contract of the last release: what agents and plugins of that version say to each other. It is committed, so that
+// a clone without tags or history can compare with it.
 import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';

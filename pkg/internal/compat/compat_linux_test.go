@@ -30,8 +30,8 @@ import (
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 )
 
-// onlyPresent are words of series that agents of the last release do not have: panels about them are empty beside such an agent.
-// docs/install.md, "One version apart", names them.
+// onlyPresent are words of series that agents of the last release do not have: panels about them are empty beside such
+// an agent. docs/install.md, "One version apart", names them.
 var onlyPresent = []string{"pscope_cgroup_", "runtime"}
 
 // byChance are words of series that are there only once something has happened that need not happen.
@@ -58,7 +58,8 @@ func TestAgentsAndPluginsOneVersionApart(t *testing.T) {
 			t.Run("streams", func(t *testing.T) { g.checkStreams(t, other) })
 			t.Run("both agents", func(t *testing.T) { g.checkBoth(t, agents...) })
 		})
-		t.Run(fmt.Sprintf("tools %s, agent %s", of.version, other.of.version), func(t *testing.T) { checkTools(t, of, other) })
+		t.Run(fmt.Sprintf("tools %s, agent %s", of.version, other.of.version),
+			func(t *testing.T) { checkTools(t, of, other) })
 	}
 	t.Run("metrics", func(t *testing.T) { checkMetrics(t, agents[0], agents[1]) })
 }
@@ -72,10 +73,11 @@ func (g *grafana) context(agents ...*runningAgent) *pluginv2.PluginContext {
 	changed := fnv.New32() // Grafana's host keeps an instance while its settings have the same time of change
 	_, _ = io.WriteString(changed, strings.Join(urls, " "))
 	settings, _ := json.Marshal(map[string]any{"mode": "agents", "agents": urls})
-	return &pluginv2.PluginContext{OrgId: 1, PluginId: pluginID, DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{
-		Uid: "pscope", Name: "P-Scope", JsonData: settings, DecryptedSecureJsonData: map[string]string{"token": token},
-		LastUpdatedMS: int64(changed.Sum32()),
-	}}
+	return &pluginv2.PluginContext{OrgId: 1, PluginId: pluginID,
+		DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{
+			Uid: "pscope", Name: "P-Scope", JsonData: settings, DecryptedSecureJsonData: map[string]string{"token": token},
+			LastUpdatedMS: int64(changed.Sum32()),
+		}}
 }
 
 // ask sends a query over the last 20 seconds.
@@ -147,7 +149,8 @@ func queries(t *testing.T, of programs) []string {
 	for _, kind := range []string{"series", "heatmap", "timeline", "stops", "blocked", "diagnosis", "targets"} {
 		add(fmt.Sprintf(`{"kind":%q}`, kind))
 	}
-	for _, metric := range strings.Fields("state thread d_share runq runq_distribution global_runq wake_wait stops stop_rate " +
+	for _, metric := range strings.Fields("state thread d_share runq runq_distribution global_runq wake_wait stops " +
+		"stop_rate " +
 		"sched_ticks syscalls transitions imbalance gomaxprocs") {
 		add(fmt.Sprintf(`{"kind":"series","metric":%q}`, metric))
 	}
@@ -203,7 +206,8 @@ func rows(r backend.DataResponse) (n int) {
 	return n
 }
 
-// shape is what panels rely on: the kinds of frames and the types of their first fields. Of lanes and series the number differs.
+// shape is what panels rely on: the kinds of frames and the types of their first fields. Of lanes and series the number
+// differs.
 func shape(r backend.DataResponse) string {
 	f := r.Frames[0]
 	s := ""
@@ -221,7 +225,8 @@ func shape(r backend.DataResponse) string {
 
 // compareBusy: both agents observe the same program at the same time, so a plugin shows nearly the same of both.
 func (g *grafana) compareBusy(t *testing.T, own, other *runningAgent) {
-	const query = `{"kind":"series","editorMode":"code","expr":"avg by (p) (rate(pscope_p_seconds_total{state=~\"running|gc|syscall\"}[15s]))` +
+	const query = `{"kind":"series","editorMode":"code",` +
+		`"expr":"avg by (p) (rate(pscope_p_seconds_total{state=~\"running|gc|syscall\"}[15s]))` +
 		` and on (p) count by (p) (rate(pscope_p_seconds_total[15s]))"}`
 	mean := func(a *runningAgent) float64 {
 		resp := g.ask(t, query, false, a)
@@ -325,11 +330,13 @@ func (g *grafana) checkProcedures(t *testing.T, a *runningAgent) {
 	selector := &pb.Selector{Process: "pscope-demo"}
 	for name, c := range map[string]struct{ ask, answer proto.Message }{
 		"ListTargets": {&pb.ListTargetsRequest{Selector: selector}, &pb.ListTargetsResponse{}},
-		"Intervals":   {&pb.IntervalsRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to}, &pb.IntervalsResponse{}},
-		"Stops":       {&pb.StopsRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to}, &pb.StopsResponse{}},
-		"Diagnose":    {&pb.DiagnoseRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to}, &pb.DiagnoseResponse{}},
-		"Watch":       {&pb.WatchRequest{Selector: selector, RateHz: 20, Transitions: true}, &pb.WatchResponse{}},
-		"Capture":     {&pb.CaptureRequest{Selector: selector, DurationNanos: int64(2 * time.Second)}, &pb.CaptureResponse{}},
+		"Intervals": {&pb.IntervalsRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to},
+			&pb.IntervalsResponse{}},
+		"Stops": {&pb.StopsRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to}, &pb.StopsResponse{}},
+		"Diagnose": {&pb.DiagnoseRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to},
+			&pb.DiagnoseResponse{}},
+		"Watch":   {&pb.WatchRequest{Selector: selector, RateHz: 20, Transitions: true}, &pb.WatchResponse{}},
+		"Capture": {&pb.CaptureRequest{Selector: selector, DurationNanos: int64(2 * time.Second)}, &pb.CaptureResponse{}},
 	} {
 		raw, err := proto.Marshal(c.ask)
 		if err != nil {
@@ -354,7 +361,8 @@ func (g *grafana) checkProcedures(t *testing.T, a *runningAgent) {
 	}
 }
 
-// firstMessage is the first message of a body of grpc-web-text, nil while it is not whole. Chunks of base64 may be padded each.
+// firstMessage is the first message of a body of grpc-web-text, nil while it is not whole. Chunks of base64 may be
+// padded each.
 func firstMessage(body []byte) []byte {
 	var raw []byte
 	for len(body) >= 4 {
@@ -388,7 +396,8 @@ func (g *grafana) checkStreams(t *testing.T, a *runningAgent) {
 			continue
 		}
 		path := strings.TrimPrefix(r.Frames[0].Meta.Channel, "ds/pscope/")
-		sub, err := g.stream.SubscribeStream(t.Context(), &pluginv2.SubscribeStreamRequest{PluginContext: g.context(a), Path: path})
+		sub, err := g.stream.SubscribeStream(t.Context(), &pluginv2.SubscribeStreamRequest{PluginContext: g.context(a),
+			Path: path})
 		if err != nil || sub.GetStatus() != pluginv2.SubscribeStreamResponse_OK {
 			t.Errorf("%s: subscribing gives %v %v", q, sub, err)
 			continue
@@ -415,7 +424,8 @@ func (g *grafana) checkStreams(t *testing.T, a *runningAgent) {
 
 // checkBoth: a fleet that is being upgraded, asked as one.
 func (g *grafana) checkBoth(t *testing.T, agents ...*runningAgent) {
-	for _, q := range []string{`{"kind":"series","metric":"state"}`, `{"kind":"heatmap"}`, `{"kind":"timeline"}`, `{"kind":"stops"}`,
+	for _, q := range []string{`{"kind":"series","metric":"state"}`, `{"kind":"heatmap"}`, `{"kind":"timeline"}`,
+		`{"kind":"stops"}`,
 		`{"kind":"targets"}`, `{"kind":"blocked"}`, `{"kind":"diagnosis"}`} {
 		r := g.ask(t, q, false, agents...)
 		if r.Error != nil {
@@ -441,7 +451,8 @@ func notices(f *data.Frame) []data.Notice {
 
 // checkTools: top and doctor ask an agent of another version.
 func checkTools(t *testing.T, of programs, a *runningAgent) {
-	if text, code := output(t, of.pscope, "top", "--once", "--socket", a.socket); code != 0 || !strings.Contains(text, "pscope-demo") {
+	if text, code := output(t, of.pscope, "top", "--once", "--socket", a.socket); code != 0 || !strings.Contains(text,
+		"pscope-demo") {
 		t.Errorf("top ends with %d: %s", code, text)
 	}
 	text, _ := output(t, of.pscope, "doctor", "--json", "--socket", a.socket)
@@ -533,7 +544,8 @@ func TestSettingsStay(t *testing.T) {
 	_, text, _ = bytes.Cut(text, []byte("Going back a version"))
 	for _, s := range young {
 		if !slices.Contains(old, s) && !bytes.Contains(text, []byte("`"+s+"`")) {
-			t.Errorf("%s does not know the setting %s, and docs/install.md, Going back a version, does not say so", last.version, s)
+			t.Errorf("%s does not know the setting %s, and docs/install.md, Going back a version, does not say so",
+				last.version, s)
 		}
 	}
 }
@@ -567,7 +579,8 @@ func TestHistoryOfAnotherVersion(t *testing.T) {
 		samples := a.samples(t)
 		t.Logf("life %d, %s: %.0f samples", i, of.version, samples)
 		if samples < seconds+3 {
-			t.Errorf("%s sees %.0f samples of the history, %.0f were there before and 8 s have passed", of.version, samples, seconds)
+			t.Errorf("%s sees %.0f samples of the history, %.0f were there before and 8 s have passed", of.version, samples,
+				seconds)
 		}
 		seconds = samples
 		a.stop()
@@ -598,7 +611,8 @@ func (a *runningAgent) samples(t *testing.T) float64 {
 // query gives the value of an expression that has one.
 func (a *runningAgent) query(t *testing.T, expr string) (*float64, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, a.url+"/api/v1/query?query="+url.QueryEscape(expr), nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet,
+		a.url+"/api/v1/query?query="+url.QueryEscape(expr), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

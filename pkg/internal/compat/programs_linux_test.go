@@ -85,7 +85,8 @@ func buildFormer(dir string) programs {
 		return programs{err: err}
 	}
 	if out, err := exec.Command("git", "-C", root, "cat-file", "-e", r.Commit+"^{commit}").CombinedOutput(); err != nil {
-		return programs{err: noHistory{fmt.Sprintf("the last release, %s, can't be built: this clone lacks its commit %.10s, or there "+
+		return programs{err: noHistory{fmt.Sprintf("the last release, %s, can't be built: this clone lacks its commit "+
+			"%.10s, or there "+
 			"is no git (%s); fetch the whole history", r.Version, r.Commit, strings.TrimSpace(string(out)))}}
 	}
 	tree := filepath.Join(dir, "tree")
@@ -106,7 +107,8 @@ func buildFormer(dir string) programs {
 
 // build makes agent and plugin of a source tree, with the flags of scripts/lib/build.mjs.
 func build(tree, dir, version string) programs {
-	p := programs{version: version, tree: tree, pscope: filepath.Join(dir, "pscope"), plugin: filepath.Join(dir, "gpx_pscope")}
+	p := programs{version: version, tree: tree, pscope: filepath.Join(dir, "pscope"),
+		plugin: filepath.Join(dir, "gpx_pscope")}
 	for _, b := range [][2]string{{p.pscope, "./pkg/cmd/pscope"}, {p.plugin, "./pkg"}} {
 		out, err := filepath.Abs(b[0])
 		if err != nil {
@@ -160,7 +162,8 @@ func (a *runningAgent) host() string { return "host-of-" + a.of.version }
 
 const token = "compat-0123456789abcdef"
 
-// startAgent runs an agent that observes one program alone, as a host of its own. data: its directory; empty: one of its own.
+// startAgent runs an agent that observes one program alone, as a host of its own. data: its directory; empty: one of
+// its own.
 func startAgent(t *testing.T, of programs, demo, data string) *runningAgent {
 	t.Helper()
 	dir := t.TempDir()

@@ -1,5 +1,6 @@
-// Package loglimit keeps one noisy cause from filling a log. Of messages of one kind the first few of a minute are written as they come; the rest are
-// counted, and the last of them is written at the minute's end with their number. Nothing is left out without being counted.
+// Package loglimit keeps one noisy cause from filling a log. Of messages of one kind the first few of a minute are
+// written as they come; the rest are counted, and the last of them is written at the minute's end with their number.
+// Nothing is left out without being counted.
 package loglimit
 
 import (
@@ -53,7 +54,8 @@ type kind struct {
 
 // New limits what goes to next.
 func New(next slog.Handler) *Handler {
-	return &Handler{next, &shared{kinds: map[string]*kind{}, after: func(d time.Duration, f func()) { time.AfterFunc(d, f) }}}
+	return &Handler{next, &shared{kinds: map[string]*kind{},
+		after: func(d time.Duration, f func()) { time.AfterFunc(d, f) }}}
 }
 
 // Folded counts the messages that were not written one by one.

@@ -65,7 +65,8 @@ func TestRepeatedMessagesAreFoldedAndCounted(t *testing.T) {
 	if lines != eachKind+2 || messages != 1001 || h.Folded() != 1000-eachKind {
 		t.Errorf("%d lines tell of %d messages, %d were folded:\n%s", lines, messages, h.Folded(), out)
 	}
-	if s := out.String(); !strings.Contains(s, `msg="history not written … and 979 more like it in the last minute" disk=sda try=999`) {
+	const sum = `msg="history not written … and 979 more like it in the last minute" disk=sda try=999`
+	if s := out.String(); !strings.Contains(s, sum) {
 		t.Errorf("the last one and their number are not told:\n%s", s)
 	}
 	// The next minute begins anew.

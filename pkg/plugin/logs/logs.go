@@ -1,5 +1,5 @@
-// Package logs is the plugin's own log: Grafana's, limited in what one noisy cause can write to it. The lines that the plugin SDK writes of each request
-// are its own, and Grafana's settings say which of them are kept.
+// Package logs is the plugin's own log: Grafana's, limited in what one noisy cause can write to it. The lines that the
+// plugin SDK writes of each request are its own, and Grafana's settings say which of them are kept.
 package logs
 
 import (
@@ -21,7 +21,8 @@ var Log = slog.New(limited)
 func init() {
 	prometheus.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "pscope_plugin_log_messages_folded_total",
-		Help: "Messages that the P-Scope plugin did not log one by one; its log gives their number, in a line for each kind and minute.",
+		Help: "Messages that the P-Scope plugin did not log one by one; its log gives their number, in a line for each " +
+			"kind and minute.",
 	}, func() float64 { return float64(limited.Folded()) }))
 }
 
@@ -36,7 +37,8 @@ func (grafana) Enabled(_ context.Context, l slog.Level) bool {
 }
 
 var levels = map[log.Level]slog.Level{
-	log.Trace: slog.LevelDebug - 4, log.Debug: slog.LevelDebug, log.Info: slog.LevelInfo, log.Warn: slog.LevelWarn, log.Error: slog.LevelError,
+	log.Trace: slog.LevelDebug - 4, log.Debug: slog.LevelDebug, log.Info: slog.LevelInfo,
+	log.Warn: slog.LevelWarn, log.Error: slog.LevelError,
 }
 
 func (g grafana) Handle(_ context.Context, r slog.Record) error {

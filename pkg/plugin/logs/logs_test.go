@@ -32,7 +32,8 @@ func TestANoisyClientIsFoldedAndCounted(t *testing.T) {
 	before := len(k.lines)
 	Flush()
 	last := k.lines[len(k.lines)-1]
-	if before > 50 || len(k.lines) != before+1 || !strings.Contains(last, "more like it") || !strings.Contains(last, "x499") || !strings.Contains(last, "org") {
+	if before > 50 || len(k.lines) != before+1 || !strings.Contains(last, "more like it") || !strings.Contains(last,
+		"x499") || !strings.Contains(last, "org") {
 		t.Errorf("%d lines, then %d; the last is %q", before, len(k.lines), last)
 	}
 	families, err := prometheus.DefaultGatherer.Gather()

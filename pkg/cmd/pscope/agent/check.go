@@ -22,8 +22,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/api"
 )
 
-// check is `pscope agent --check`: it prints what is wrong and gives the exit code. It changes nothing and needs no privileges; what it may not look at it
-// says.
+// check is `pscope agent --check`: it prints what is wrong and gives the exit code. It changes nothing and needs no
+// privileges; what it may not look at it says.
 func check(c *Config, err error, w io.Writer) int {
 	var all Problems
 	if !errors.As(err, &all) {
@@ -69,7 +69,8 @@ func (i *inspector) add(warning bool, setting, format string, args ...any) {
 	i.all = append(i.all, p)
 }
 
-// unlessUnreadable adds an error, as a warning where it is that whoever runs this may not read a file: the agent has CAP_DAC_READ_SEARCH.
+// unlessUnreadable adds an error, as a warning where it is that whoever runs this may not read a file: the agent has
+// CAP_DAC_READ_SEARCH.
 func (i *inspector) unlessUnreadable(setting string, err error) {
 	if errors.Is(err, fs.ErrPermission) {
 		i.add(true, setting, "not checked: %v; run this as root or as the agent's user", err)
@@ -78,11 +79,13 @@ func (i *inspector) unlessUnreadable(setting string, err error) {
 	i.add(false, setting, "%v", err)
 }
 
-// inspectFiles looks at the files that the settings name, as an agent does at its start. Those of settings that are bad anyway are left out.
+// inspectFiles looks at the files that the settings name, as an agent does at its start. Those of settings that are bad
+// anyway are left out.
 func (c *Config) inspectFiles(bad map[string]bool) Problems {
 	i := &inspector{c: c}
 	if info, err := os.Stat(c.File); c.File != "" && err == nil && info.Mode().Perm()&0o022 != 0 {
-		i.add(true, "config", "%s may be changed by others than its owner (mode %#o): chmod go-w it", c.File, info.Mode().Perm())
+		i.add(true, "config", "%s may be changed by others than its owner (mode %#o): chmod go-w it", c.File,
+			info.Mode().Perm())
 	}
 	if c.TokenFile != "" && !bad["token-file"] {
 		_, err := api.LoadToken(c.TokenFile, i.log("token-file"))
@@ -94,7 +97,8 @@ func (c *Config) inspectFiles(bad map[string]bool) Problems {
 	}
 	for _, o := range c.AllowOrigins {
 		if u, err := url.Parse(o); o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Path != "") {
-			i.add(true, "allow-origins", "no browser sends the origin %q: write it like https://grafana.example:3000, without a path", o)
+			i.add(true, "allow-origins", "no browser sends the origin %q: write it like https://grafana.example:3000, "+
+				"without a path", o)
 		}
 	}
 	return i.all
@@ -139,7 +143,8 @@ func (c *Config) inspectPlaces(bad map[string]bool) Problems {
 	}
 	if c.SocketGroup != "" {
 		if _, err := user.LookupGroup(c.SocketGroup); err != nil {
-			i.add(false, "socket-group", "no group %q to give the socket to: make it (groupadd %s) or choose another", c.SocketGroup, c.SocketGroup)
+			i.add(false, "socket-group", "no group %q to give the socket to: make it (groupadd %s) or choose another",
+				c.SocketGroup, c.SocketGroup)
 		}
 	}
 	if c.DataDir != "" && !bad["data-dir"] {
@@ -172,12 +177,15 @@ func (i *inspector) listen() {
 	switch by := whoListens(addr); {
 	case by == nil:
 		if addr.Port < unprivilegedPorts() {
-			i.add(true, "listen", "port %d takes CAP_NET_BIND_SERVICE, which an agent as docs/install.md has it lacks; choose one from %d on", addr.Port, unprivilegedPorts())
+			i.add(true, "listen", "port %d takes CAP_NET_BIND_SERVICE, which an agent as docs/install.md has it lacks; "+
+				"choose one from %d on", addr.Port, unprivilegedPorts())
 		}
 	case by.agent:
-		i.add(true, "listen", "%s is taken by an agent that runs already (%s): a second one would not start beside it", c.Listen, by)
+		i.add(true, "listen", "%s is taken by an agent that runs already (%s): a second one would not start beside it",
+			c.Listen, by)
 	case by.pid == 0:
-		i.add(true, "listen", "%s is taken already, by a process that only root may name; unless that is the agent itself, choose another", c.Listen)
+		i.add(true, "listen", "%s is taken already, by a process that only root may name; unless that is the agent "+
+			"itself, choose another", c.Listen)
 	default:
 		i.add(false, "listen", "%s is taken by another program (%s): stop it, or choose another address", c.Listen, by)
 	}
@@ -208,7 +216,8 @@ func unprivilegedPorts() int {
 func (i *inspector) socket() {
 	path := i.c.Socket
 	if len(path) > api.MostOfSocketPath {
-		i.add(false, "socket", "the socket's path has %d characters, the kernel takes %d: choose a shorter one", len(path), api.MostOfSocketPath)
+		i.add(false, "socket", "the socket's path has %d characters, the kernel takes %d: choose a shorter one", len(path),
+			api.MostOfSocketPath)
 		return
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
@@ -238,7 +247,8 @@ func (i *inspector) directory(setting, dir, without string) {
 		if unix.Statfs(at, &s) == nil && s.Flags&unix.ST_RDONLY != 0 {
 			i.add(false, setting, "%s is on a file system that is mounted read-only; %s", dir, without)
 		} else if unix.Faccessat(unix.AT_FDCWD, at, unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
-			i.add(true, setting, "%s can't be written by user %d, who runs this check; the agent's user must be able to, else %s", at, os.Geteuid(),
+			i.add(true, setting, "%s can't be written by user %d, who runs this check; the agent's user must be able to, "+
+				"else %s", at, os.Geteuid(),
 				strings.TrimPrefix(without, "without it "))
 		}
 		return

@@ -69,8 +69,10 @@ func TestCheckNamesAllProblemsWithTheirLines(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	for line, part := range map[int]string{
-		1: "taken by another program", 2: `no setting "lisen"`, 3: "36h", 4: "missing closing", 5: "from 1 to 1000", 6: "holds no token", 7: "octal",
-		8: "stands in line 5", 9: "is no directory", 10: "is not a socket", 11: "no-such-group", 12: "go together", 13: "single value", 14: "auto, ebpf",
+		1: "taken by another program", 2: `no setting "lisen"`, 3: "36h", 4: "missing closing", 5: "from 1 to 1000",
+		6: "holds no token", 7: "octal",
+		8: "stands in line 5", 9: "is no directory", 10: "is not a socket", 11: "no-such-group",
+		12: "go together", 13: "single value", 14: "auto, ebpf",
 	} {
 		if !has(out, fmt.Sprintf("%s:%d: ", path, line), part) {
 			t.Errorf("line %d: nothing about %q", line, part)
@@ -102,7 +104,8 @@ func has(out string, parts ...string) bool {
 
 func TestCheckOfAGoodFileTouchesNothing(t *testing.T) {
 	dir := t.TempDir()
-	path := writeConfig(t, "listen: 127.0.0.1:0\nsocket: "+filepath.Join(dir, "run", "s")+"\ndata-dir: "+filepath.Join(dir, "data")+"\n")
+	path := writeConfig(t, "listen: 127.0.0.1:0\nsocket: "+filepath.Join(dir, "run",
+		"s")+"\ndata-dir: "+filepath.Join(dir, "data")+"\n")
 	out, code := checked(t, "--config", path)
 	if code != 0 || strings.Contains(out, "wrong") || strings.Contains(out, "warning") {
 		t.Errorf("code %d: %s", code, out)
@@ -116,10 +119,12 @@ func TestCheckOfAGoodFileTouchesNothing(t *testing.T) {
 	if out, code := checked(t, "--config", filepath.Join(dir, "absent.yaml")); code != 1 || !has(out, "can't read") {
 		t.Errorf("code %d: %s", code, out)
 	}
-	if out, code := checked(t, "--config", writeConfig(t, "listen: 127.0.0.1:1\n  retention: 1d\n")); code != 1 || !has(out, ":2: no YAML") {
+	if out, code := checked(t, "--config", writeConfig(t,
+		"listen: 127.0.0.1:1\n  retention: 1d\n")); code != 1 || !has(out, ":2: no YAML") {
 		t.Errorf("code %d: %s", code, out)
 	}
-	if _, code := checked(t, "--config", writeConfig(t, "# nothing\n"), "--listen", "", "--socket", filepath.Join(dir, "s"), "--data-dir", dir); code != 0 {
+	if _, code := checked(t, "--config", writeConfig(t, "# nothing\n"), "--listen", "", "--socket",
+		filepath.Join(dir, "s"), "--data-dir", dir); code != 0 {
 		t.Errorf("an empty file ends with code %d", code)
 	}
 }
@@ -160,7 +165,8 @@ func certify(t *testing.T, cert, key string, from, to time.Time, keyMode os.File
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "host"}, NotBefore: from, NotAfter: to, DNSNames: []string{"host"}}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "host"}, NotBefore: from,
+		NotAfter: to, DNSNames: []string{"host"}}
 	raw, err := x509.CreateCertificate(rand.Reader, c, c, k.Public(), k)
 	if err != nil {
 		t.Fatal(err)

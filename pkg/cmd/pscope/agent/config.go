@@ -75,8 +75,8 @@ type Config struct {
 // reloadable are the settings that an agent takes up while it runs.
 var reloadable = []string{"allow-origins", "exclude", "include", "log-level"}
 
-// ParseConfig reads the flags, and the file that --config names. Output of --help goes to w. Its error, unless it is flag.ErrHelp, are Problems: all of
-// them.
+// ParseConfig reads the flags, and the file that --config names. Output of --help goes to w. Its error, unless it is
+// flag.ErrHelp, are Problems: all of them.
 func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	c := &Config{Mode: collector.ModeAuto, args: args}
 	fs := flag.NewFlagSet("pscope agent", flag.ContinueOnError)
@@ -107,7 +107,8 @@ type unsettled struct{ file, socketMode, mode, origins string }
 func (c *Config) register(fs *flag.FlagSet) *unsettled {
 	text := &unsettled{}
 	fs.StringVar(&text.file, "config", "", "YAML file with settings, named as these flags; flags win")
-	fs.BoolVar(&c.Check, "check", false, "check the settings and the files that they name, say what is wrong, and end: with code 0 if an agent would start "+
+	fs.BoolVar(&c.Check, "check", false, "check the settings and the files that they name, say what is wrong, and "+
+		"end: with code 0 if an agent would start "+
 		"with them, else 1")
 	fs.StringVar(&c.Socket, "socket", client.DefaultSocket, "unix socket to serve on; empty for none")
 	fs.StringVar(&text.socketMode, "socket-mode", "0660", "permissions of the socket")
@@ -143,7 +144,8 @@ func (c *Config) register(fs *flag.FlagSet) *unsettled {
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate for TCP, PEM")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
 	fs.StringVar(&c.TLSClientCA, "tls-client-ca", "", "authority whose clients alone are let in (mTLS), PEM")
-	fs.StringVar(&text.origins, "allow-origins", "", "origins of web pages that may call the agent directly, separated by commas; Grafana needs none")
+	fs.StringVar(&text.origins, "allow-origins", "", "origins of web pages that may call the agent directly, "+
+		"separated by commas; Grafana needs none")
 	fs.BoolVar(&c.KeepPrivileges, "keep-privileges", false, "give up nothing after the start: neither capabilities "+
 		"nor system calls that the agent does not need")
 	fs.BoolVar(&c.UntilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, for a program that starts the agent for itself")
@@ -157,7 +159,8 @@ func (c *Config) register(fs *flag.FlagSet) *unsettled {
 }
 
 const help = "pscope agent observes the Go processes of this host and serves what it sees.\n\n" +
-	"SIGHUP makes it read the file of --config again (systemctl reload). Settings marked so are changed by that, all others by a restart; files that hold a token or\n" +
+	"SIGHUP makes it read the file of --config again (systemctl reload). Settings marked so are changed by that, all " +
+	"others by a restart; files that hold a token or\n" +
 	"certificates are read again by themselves when they change.\n\nFlags:"
 
 // settle makes values of what was read as text.
@@ -185,7 +188,8 @@ func (c *Config) validate(found *problems) {
 		"mode", "mode is %q; choose auto, ebpf or snapshot", c.Mode)
 	wrong(c.Socket == "" && c.Listen == "",
 		"socket", "both socket and listen are empty, so that nobody could ask this agent anything; set one of them")
-	wrong(c.DataDir == "", "data-dir", "data-dir is empty; name a directory that can be written, for example /var/lib/pscope")
+	wrong(c.DataDir == "", "data-dir", "data-dir is empty; name a directory that can be written, for example "+
+		"/var/lib/pscope")
 	wrong(c.TLSCert != "" && c.TLSKey == "", "tls-cert", "tls-cert and tls-key go together; set both or none")
 	wrong(c.TLSCert == "" && c.TLSKey != "", "tls-key", "tls-cert and tls-key go together; set both or none")
 	wrong(c.TLSClientCA != "" && c.TLSCert == "", "tls-client-ca", "tls-client-ca needs tls-cert and tls-key, too")
@@ -198,7 +202,8 @@ func (c *Config) validate(found *problems) {
 	wrong(c.MaxThreads < 0 || c.MaxThreads > collector.MostThreads, "max-threads",
 		"max-threads is %d; from 1 to %d, or 0 for what fits the machine", c.MaxThreads, collector.MostThreads)
 	wrong(c.SampleHz < 1 || c.SampleHz > 1000, "sample-hz", "sample-hz is %d; from 1 to 1000", c.SampleHz)
-	wrong(!(c.CostBudget >= 0 && c.CostBudget <= 100), "cost-budget", "cost-budget is %v; from 0 to 100 percent", c.CostBudget)
+	wrong(!(c.CostBudget >= 0 && c.CostBudget <= 100), "cost-budget", "cost-budget is %v; from 0 to 100 percent",
+		c.CostBudget)
 	wrong(c.Retention < time.Minute, "retention", "retention is %v; at least 1m", c.Retention)
 	wrong(c.IntervalMemory < 1<<20, "interval-memory", "interval-memory is too small; at least 1MiB")
 }

@@ -11,8 +11,9 @@ import (
 	"strings"
 )
 
-// Describe says for a bug report what stands in a configuration file: the settings there are, with their values, and what is wrong with it. What could be
-// a secret that was put into the wrong place is left out: comments, settings that there are not, paths that are none.
+// Describe says for a bug report what stands in a configuration file: the settings there are, with their values, and
+// what is wrong with it. What could be a secret that was put into the wrong place is left out: comments, settings that
+// there are not, paths that are none.
 func Describe(path string) string {
 	c, err := ParseConfig([]string{"--config", path}, io.Discard)
 	var b strings.Builder
@@ -50,7 +51,8 @@ func (c *Config) shown(name string) string {
 		}
 	case "allow-origins":
 		for _, o := range c.AllowOrigins {
-			if u, err := url.Parse(o); o != "*" && (err != nil || u.User != nil || u.Host == "" || u.RawQuery != "" || u.Path != "") {
+			if u, err := url.Parse(o); o != "*" && (err != nil || u.User != nil || u.Host == "" || u.RawQuery != "" ||
+				u.Path != "") {
 				return "(left out: not only origins)"
 			}
 		}

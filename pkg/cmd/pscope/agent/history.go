@@ -21,10 +21,11 @@ func History(context.Context, []string) (int, error) {
 	level := new(slog.LevelVar)
 	limited := loglimit.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
 	defer limited.Flush()
-	err := history.RunChild(history.ChildOptions{Attend: newWidth().attend, Folded: limited.Folded, Log: func(l slog.Level) *slog.Logger {
-		level.Set(l)
-		return slog.New(limited)
-	}})
+	err := history.RunChild(history.ChildOptions{Attend: newWidth().attend, Folded: limited.Folded,
+		Log: func(l slog.Level) *slog.Logger {
+			level.Set(l)
+			return slog.New(limited)
+		}})
 	if err != nil {
 		return 1, err
 	}

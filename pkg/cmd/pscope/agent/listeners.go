@@ -23,8 +23,8 @@ type listener struct {
 
 func (l *listener) String() string { return fmt.Sprintf("%s, pid %d", l.name, l.pid) }
 
-// whoListens says who has a TCP port of this address; nil: nobody. Nothing is connected or bound for that: the kernel lists it
-// (Documentation/networking/proc_net_tcp.rst).
+// whoListens says who has a TCP port of this address; nil: nobody. Nothing is connected or bound for that: the kernel
+// lists it (Documentation/networking/proc_net_tcp.rst).
 func whoListens(addr *net.TCPAddr) *listener {
 	for _, table := range []string{"tcp", "tcp6"} {
 		f, err := os.Open("/proc/net/" + table)

@@ -86,10 +86,14 @@ func (p *problems) atLine(line int, setting, format string, args ...any) {
 
 // sort puts those of the command line first, then those of the file from its top.
 func (p Problems) sort() {
-	slices.SortStableFunc(p, func(a, b Problem) int { return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line)) })
+	slices.SortStableFunc(p, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File),
+			cmp.Compare(a.Line, b.Line))
+	})
 }
 
-// parseFlags goes on after a flag that is wrong, to find all that are. Its error is flag.ErrHelp, after help has been given.
+// parseFlags goes on after a flag that is wrong, to find all that are. Its error is flag.ErrHelp, after help has been
+// given.
 func (p *problems) parseFlags(fs *flag.FlagSet, args []string, w io.Writer) error {
 	fs.SetOutput(io.Discard)
 	for rest := args; ; {

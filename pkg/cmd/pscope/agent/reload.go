@@ -32,7 +32,8 @@ type reloader struct {
 	wrong   error     // of the last reading; nil: it succeeded
 }
 
-// newReloader waits for SIGHUP from now on. Without a file there is nothing to read: then SIGHUP ends the agent, as Run has it.
+// newReloader waits for SIGHUP from now on. Without a file there is nothing to read: then SIGHUP ends the agent, as Run
+// has it.
 func newReloader(c *Config, log *slog.Logger, apply func(*Config)) *reloader {
 	r := &reloader{log: log, apply: apply, hangups: make(chan os.Signal, 1), running: c, taken: c, at: time.Now()}
 	if c.File != "" {
@@ -91,7 +92,8 @@ func differing(a, b *Config, among []string) (names []string) {
 
 // waiting are settings that a restart would change; r.mu is held.
 func (r *reloader) waiting() []string {
-	fixed := slices.DeleteFunc(slices.Sorted(maps.Keys(r.running.values)), func(name string) bool { return slices.Contains(reloadable, name) })
+	fixed := slices.DeleteFunc(slices.Sorted(maps.Keys(r.running.values)),
+		func(name string) bool { return slices.Contains(reloadable, name) })
 	return differing(r.running, r.taken, fixed)
 }
 
@@ -105,7 +107,8 @@ func (r *reloader) lacks() []collector.Lack {
 			Fix: "correct it, see 'pscope agent --check --config " + r.running.File + "', and reload again"}}
 	}
 	if waiting := r.waiting(); len(waiting) > 0 {
-		return []collector.Lack{{What: "settings that have changed", Why: "they need a restart: " + strings.Join(waiting, ", "), Fix: "restart the agent"}}
+		return []collector.Lack{{What: "settings that have changed", Why: "they need a restart: " +
+			strings.Join(waiting, ", "), Fix: "restart the agent"}}
 	}
 	return nil
 }

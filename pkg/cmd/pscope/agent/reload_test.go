@@ -30,8 +30,10 @@ type reloading struct {
 func startReloading(t *testing.T, settings string) *reloading {
 	t.Helper()
 	dir := t.TempDir()
-	a := &reloading{t: t, path: filepath.Join(dir, "pscope.yaml"), socket: filepath.Join(dir, "s"), log: &output{}, ended: make(chan error, 1)}
-	a.base = fmt.Sprintf("socket: %s\nlisten: 127.0.0.1:0\ndata-dir: %s\nmode: snapshot\nkeep-privileges: true\n", a.socket, filepath.Join(dir, "data"))
+	a := &reloading{t: t, path: filepath.Join(dir, "pscope.yaml"), socket: filepath.Join(dir, "s"), log: &output{},
+		ended: make(chan error, 1)}
+	a.base = fmt.Sprintf("socket: %s\nlisten: 127.0.0.1:0\ndata-dir: %s\nmode: snapshot\nkeep-privileges: true\n",
+		a.socket, filepath.Join(dir, "data"))
 	a.write(settings)
 	self, err := os.Executable()
 	if err != nil {
@@ -119,7 +121,8 @@ func (a *reloading) targets() string {
 
 func TestReload(t *testing.T) {
 	bin := filepath.Join(t.TempDir(), "pscope-reload-target")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../../collector/testdata/target").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin,
+		"../../../collector/testdata/target").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	target := exec.Command(bin)
@@ -173,7 +176,8 @@ func TestReload(t *testing.T) {
 	if !strings.Contains(a.targets(), "pscope-reload-target") {
 		t.Error("the settings before are gone")
 	}
-	if l := lacks(t, a.socket); !strings.Contains(l, "pscope.yaml:6:") || !strings.Contains(l, "pscope.yaml:7:") || !strings.Contains(l, "--check") {
+	if l := lacks(t, a.socket); !strings.Contains(l, "pscope.yaml:6:") || !strings.Contains(l,
+		"pscope.yaml:7:") || !strings.Contains(l, "--check") {
 		t.Errorf("whoever asks the agent hears %s", l)
 	}
 
@@ -190,7 +194,10 @@ func TestReload(t *testing.T) {
 	if l := lacks(t, a.socket); !strings.Contains(l, "need a restart: retention") {
 		t.Errorf("whoever asks the agent hears %s", l)
 	}
-	a.wait("the target is no longer observed", func() bool { return !strings.Contains(a.targets(), "pscope-reload-target") })
+	a.wait("the target is no longer observed", func() bool {
+		return !strings.Contains(a.targets(),
+			"pscope-reload-target")
+	})
 	if result() != "1" {
 		t.Errorf("after a good file: %s", result())
 	}
@@ -216,7 +223,8 @@ func TestHangupWithoutAFileEnds(t *testing.T) {
 	}
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
-	cmd := exec.Command(self, "--socket", socket, "--listen", "", "--mode", "snapshot", "--include", "^no such process$", "--data-dir", filepath.Join(dir, "data"))
+	cmd := exec.Command(self, "--socket", socket, "--listen", "", "--mode", "snapshot", "--include", "^no such process$",
+		"--data-dir", filepath.Join(dir, "data"))
 	cmd.Env = append(os.Environ(), asAgent+"=1")
 	log := &output{}
 	cmd.Stderr = log
@@ -224,7 +232,8 @@ func TestHangupWithoutAFileEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = cmd.Process.Kill() }()
-	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(log.String(), "observing"); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(log.String(),
+		"observing"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("the agent does not start: %s", log)
 		}

@@ -20,7 +20,8 @@ type size int64
 var units = []struct {
 	name   string
 	factor int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}}
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"KB", 1e3}, {"MB", 1e6}, {"GB",
+	1e9}, {"TB", 1e12}, {"B", 1}}
 
 func (s *size) Set(v string) error {
 	factor := int64(1)

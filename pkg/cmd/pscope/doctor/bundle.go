@@ -152,7 +152,8 @@ func (b *bundle) host(r *Report) string {
 	h := lack.ReadHost("/")
 	fmt.Fprintf(&s, "pscope: %s, %s\nkernel: %s %s\n", b.version, runtime.Version(), r.Kernel, r.Arch)
 	fmt.Fprintf(&s, "kernel built: %s", readSmall("/proc/sys/kernel/version"))
-	fmt.Fprintf(&s, "BTF: %v, %d bytes\nlockdown: %q\nseccomp: %v\nuser namespace: %v\nPID namespace: %v\n", h.BTF, h.BTFBytes, h.Lockdown, h.Seccomp, h.Nested, h.PIDNamespace)
+	fmt.Fprintf(&s, "BTF: %v, %d bytes\nlockdown: %q\nseccomp: %v\nuser namespace: %v\nPID namespace: %v\n", h.BTF,
+		h.BTFBytes, h.Lockdown, h.Seccomp, h.Nested, h.PIDNamespace)
 	fmt.Fprintf(&s, "CPUs: %d\n", runtime.NumCPU())
 	for _, line := range strings.Split(readSmall("/proc/meminfo"), "\n") {
 		if strings.HasPrefix(line, "MemTotal") || strings.HasPrefix(line, "MemAvailable") {
@@ -240,9 +241,11 @@ func (b *bundle) targets(list *pscopev1.ListTargetsResponse, names *names) {
 		out.Lacks = append(out.Lacks, collector.Lack{What: l.GetWhat(), Why: l.GetWhy(), Fix: l.GetFix()})
 	}
 	for _, t := range list.GetTargets() {
-		one := target{PID: t.GetKey().GetPid(), Process: t.GetProcess(), Exe: t.GetExe(), Runtime: t.GetKey().GetRuntime(), GoVersion: t.GetGoVersion(),
-			Module: t.GetModule(), Source: t.GetSource(), Layout: t.GetLayout(), Reason: t.GetReason(), GOMAXPROCS: t.GetGomaxprocs(),
-			Container: t.GetContainer(), Pod: t.GetPod(), Namespace: t.GetNamespace(), Cgroup: t.GetCgroup(), Host: t.GetHost(),
+		one := target{PID: t.GetKey().GetPid(), Process: t.GetProcess(), Exe: t.GetExe(), Runtime: t.GetKey().GetRuntime(),
+			GoVersion: t.GetGoVersion(),
+			Module:    t.GetModule(), Source: t.GetSource(), Layout: t.GetLayout(), Reason: t.GetReason(),
+			GOMAXPROCS: t.GetGomaxprocs(),
+			Container:  t.GetContainer(), Pod: t.GetPod(), Namespace: t.GetNamespace(), Cgroup: t.GetCgroup(), Host: t.GetHost(),
 			Started: t.GetStartedUnixNano(), Ended: t.GetEndedUnixNano()}
 		names.ofTarget(&one)
 		out.Targets = append(out.Targets, one)
@@ -263,9 +266,11 @@ func (b *bundle) log(ctx context.Context, o *client.Options) {
 		return
 	}
 	why := o.Explain(err)
-	journal := exec.CommandContext(ctx, "journalctl", "--unit", "pscope-agent", "--lines", "500", "--no-pager", "--output", "cat")
+	journal := exec.CommandContext(ctx, "journalctl", "--unit", "pscope-agent", "--lines", "500", "--no-pager",
+		"--output", "cat")
 	journal.WaitDelay = time.Second
-	if text, err := journal.Output(); err == nil && len(bytes.TrimSpace(text)) > 0 && !bytes.HasPrefix(text, []byte("-- No entries")) {
+	if text, err := journal.Output(); err == nil && len(bytes.TrimSpace(text)) > 0 && !bytes.HasPrefix(text,
+		[]byte("-- No entries")) {
 		b.add("log.txt", "the last lines of pscope-agent in the journal", text)
 		return
 	}
@@ -290,5 +295,6 @@ func (b *bundle) verifier(r *Report) {
 		b.lack("a verifier's log", fmt.Errorf("it was not the verifier that refused: %w", err))
 		return
 	}
-	b.add("verifier.txt", "why the kernel's verifier refuses a program", []byte(err.Error()+"\n\n"+strings.Join(refused.Log, "\n")+"\n"))
+	b.add("verifier.txt", "why the kernel's verifier refuses a program",
+		[]byte(err.Error()+"\n\n"+strings.Join(refused.Log, "\n")+"\n"))
 }

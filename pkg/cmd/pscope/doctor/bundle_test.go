@@ -24,7 +24,8 @@ import (
 
 // What must never be in a bundle, each in another place.
 var secrets = []string{
-	"s3cret-in-token-file", "s3cret-in-comment", "s3cret-for-path", "s3cret-unknown-setting", "s3cret-in-origin", "s3cret-argument", "s3cret-of-environment",
+	"s3cret-in-token-file", "s3cret-in-comment", "s3cret-for-path", "s3cret-unknown-setting", "s3cret-in-origin",
+	"s3cret-argument", "s3cret-of-environment",
 	"s3cret-of-doctor", "s3cret-key",
 }
 
@@ -52,10 +53,12 @@ func newSite(t *testing.T) *site {
 	s.socket = filepath.Join(s.dir, "s")
 	token := s.write("token", secrets[0]+"\n")
 	s.write("key.pem", "-----BEGIN PRIVATE KEY-----\n"+secrets[8]+"\n")
-	s.config = s.write("pscope.yaml", "# "+secrets[1]+"\nsocket: "+s.socket+"\nlisten: 127.0.0.1:0\nmode: snapshot\nkeep-privileges: true\n"+
+	s.config = s.write("pscope.yaml", "# "+secrets[1]+"\nsocket: "+s.socket+"\nlisten: 127.0.0.1:0\nmode: "+
+		"snapshot\nkeep-privileges: true\n"+
 		"show-arguments: true\ndata-dir: "+filepath.Join(s.dir, "data")+"\ninclude: ^"+s.program+"$\ntoken-file: "+token+"\n")
 	s.spoilt = s.write("spoilt.yaml", "token: "+secrets[3]+"\n"+secrets[3]+": 1\ntoken-file: "+secrets[2]+"\n"+
-		"allow-origins: https://admin:"+secrets[4]+"@x.example\nretention: "+secrets[2]+"\nlog-level: info # "+secrets[1]+"\n")
+		"allow-origins: https://admin:"+secrets[4]+
+		"@x.example\nretention: "+secrets[2]+"\nlog-level: info # "+secrets[1]+"\n")
 
 	cmd := exec.Command(target, secrets[5])
 	cmd.Env = append(os.Environ(), "PASSWORD="+secrets[6])
@@ -149,7 +152,8 @@ func TestBundle(t *testing.T) {
 	}
 	files := unpacked(t, path)
 	for name, want := range map[string]string{
-		"README.txt": "no tokens", "doctor.json": `"verdict"`, "host.txt": "BTF: ", "config.txt": "token-file: " + filepath.Join(s.dir, "token"),
+		"README.txt": "no tokens", "doctor.json": `"verdict"`, "host.txt": "BTF: ",
+		"config.txt":  "token-file: " + filepath.Join(s.dir, "token"),
 		"metrics.txt": "pscope_build_info", "lost.txt": "", "targets.json": s.program, "log.txt": "msg=observing",
 	} {
 		text, ok := files[name]
@@ -183,7 +187,8 @@ func TestBundle(t *testing.T) {
 	if _, err := s.doctor("--bundle", link); err == nil {
 		t.Error("a link was followed")
 	}
-	if said, err := s.doctor("--bundle", filepath.Join(s.dir, "no", "such", "folder")); err == nil || !strings.Contains(said, "can't write") {
+	if said, err := s.doctor("--bundle", filepath.Join(s.dir, "no", "such",
+		"folder")); err == nil || !strings.Contains(said, "can't write") {
 		t.Errorf("%v %s", err, said)
 	}
 }
@@ -198,7 +203,8 @@ func TestBundleOfSpoiltSettings(t *testing.T) {
 	}
 	files := unpacked(t, path)
 	noSecrets(t, files, said)
-	for _, want := range []string{"line 1: a setting that there is not", "retention can't be what it is", "token-file: (left out", "log-level: INFO"} {
+	for _, want := range []string{"line 1: a setting that there is not", "retention can't be what it is",
+		"token-file: (left out", "log-level: INFO"} {
 		if !strings.Contains(files["config.txt"], want) {
 			t.Errorf("the settings lack %q:\n%s", want, files["config.txt"])
 		}
@@ -219,7 +225,8 @@ func noSecrets(t *testing.T, files map[string]string, said string) {
 	}
 }
 
-// With --redact neither the program's name nor its path nor the host's name are in it, and what belongs together is still seen.
+// With --redact neither the program's name nor its path nor the host's name are in it, and what belongs together is
+// still seen.
 func TestRedactedBundle(t *testing.T) {
 	s := newSite(t)
 	path := filepath.Join(s.dir, "report.tar.gz")
@@ -248,7 +255,8 @@ func TestRedactedBundle(t *testing.T) {
 	if err := json.Unmarshal([]byte(files["targets.json"]), &list); err != nil || len(list.Targets) != 1 {
 		t.Fatalf("%v %s", err, files["targets.json"])
 	}
-	if name := list.Targets[0].Process; !strings.HasPrefix(name, "process-") || !strings.Contains(files["metrics.txt"], `process="`+name+`"`) {
+	if name := list.Targets[0].Process; !strings.HasPrefix(name, "process-") || !strings.Contains(files["metrics.txt"],
+		`process="`+name+`"`) {
 		t.Errorf("the program is %q in the list and not in the metrics", name)
 	}
 }

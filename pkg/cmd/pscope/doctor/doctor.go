@@ -102,14 +102,18 @@ func run(ctx context.Context, version string, args []string) (int, error) {
 	asJSON := fs.Bool("json", false, "print the report as JSON")
 	patience := fs.Duration("patience", trialMost, "how long trying things on a child process may take, on a busy machine")
 	b := bundle{version: version}
-	fs.StringVar(&b.path, "bundle", "", "write an archive for a bug report to this file, which must not be there yet: the report, version, kernel, "+
+	fs.StringVar(&b.path, "bundle", "", "write an archive for a bug report to this file, which must not be there yet: "+
+		"the report, version, kernel, "+
 		"the agent's metrics, targets and last log lines, and its settings; no tokens, arguments or environments")
-	fs.BoolVar(&b.redact, "redact", false, "in the archive, replace the names of processes, hosts, containers and paths by numbers")
+	fs.BoolVar(&b.redact, "redact", false, "in the archive, replace the names of processes, hosts, containers and "+
+		"paths by numbers")
 	fs.StringVar(&b.config, "config", defaultConfig, "the agent's configuration file, for the archive")
 	var agent client.Options
 	agent.Register(fs)
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 nothing works. With --bundle: 0 the archive was written, 2 it was not.\n\nFlags:")
+		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process "+
+			"allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 nothing "+
+			"works. With --bundle: 0 the archive was written, 2 it was not.\n\nFlags:")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {

@@ -14,7 +14,8 @@ import (
 	"unicode/utf8"
 )
 
-// names are those that a bundle can be rid of, and what stands for each. One name has one number throughout, so that what belongs together is still seen.
+// names are those that a bundle can be rid of, and what stands for each. One name has one number throughout, so that
+// what belongs together is still seen.
 type names struct {
 	by map[string]string
 	n  map[string]int // given so far, by kind
@@ -29,7 +30,8 @@ func newNames() *names {
 }
 
 // own are words of P-Scope: processes may be called so, too, and the texts could not be read without them.
-var own = []string{"", "pscope", "agent", "history", "go", "ebpf", "snapshot", "refused", "none", "default", "/", ".", "process",
+var own = []string{"", "pscope", "agent", "history", "go", "ebpf", "snapshot", "refused", "none", "default", "/", ".",
+	"process",
 	"host", "path", "pid", "runtime", "exe", "reason", "targets"}
 
 func (n *names) add(kind, name string) {
@@ -62,13 +64,16 @@ func (n *names) ofTarget(t *target) {
 	n.add("host", t.Host)
 }
 
-// Where names stand in files that are read by a fixed form: labels of metrics, keys of the log, and sentences about one process.
+// Where names stand in files that are read by a fixed form: labels of metrics, keys of the log, and sentences about one
+// process.
 var (
 	labels = regexp.MustCompile(`\b(host|process|container|pod|namespace|cgroup|runtime|set_by)="((?:[^"\\]|\\.)*)"`)
-	keys   = regexp.MustCompile(`\b(process|host|runtime|exe|path|file|files|socket|dir|cgroup)=("(?:[^"\\]|\\.)*"|[^ \n]*)`)
+	keys   = regexp.MustCompile(`\b(process|host|runtime|exe|path|file|files|socket|dir|cgroup)=` +
+		`("(?:[^"\\]|\\.)*"|[^ \n]*)`)
 	about  = regexp.MustCompile(`a look at (.+?) \(pid \d+\)`)
-	chosen = regexp.MustCompile(`(?m)^(include|exclude|host|socket-group|allow-origins|listen|socket|data-dir|token-file|tls-[a-z-]+): .*$`)
-	paths  = regexp.MustCompile(`(^|[\s"'(=:])((?:/[\w.@%+~:-]+){2,})`)
+	chosen = regexp.MustCompile(`(?m)^(include|exclude|host|socket-group|allow-origins|` +
+		`listen|socket|data-dir|token-file|tls-[a-z-]+): .*$`)
+	paths = regexp.MustCompile(`(^|[\s"'(=:])((?:/[\w.@%+~:-]+){2,})`)
 )
 
 // hideNames replaces names in every file that is there so far.
@@ -115,7 +120,8 @@ func (b *bundle) hideNames(n *names) {
 
 // public says of a path that it tells nothing: the kernel has it on every machine, or P-Scope has.
 func public(p string) bool {
-	for _, start := range []string{"/proc/sys/", "/sys/", "/api/v1", "/etc/pscope", "/run/pscope/", "/var/lib/pscope", "/etc/sysctl.d"} {
+	for _, start := range []string{"/proc/sys/", "/sys/", "/api/v1", "/etc/pscope", "/run/pscope/", "/var/lib/pscope",
+		"/etc/sysctl.d"} {
 		if strings.HasPrefix(p, start) {
 			return true
 		}
