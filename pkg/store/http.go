@@ -211,18 +211,8 @@ func (s *Store) run(r *http.Request, start, end time.Time, step time.Duration, q
 		return query(ctx, e, opts, start, end)
 	}
 	// What is too much at once may do piece by piece.
-	pieces := func(err error) (any, annotations.Annotations, error) {
-		if step == 0 || !pieceable(expr) {
-			return nil, nil, err
-		}
-		n, failed := s.firstPiece(ctx, expr, start, end, step)
-		if failed != nil {
-			return nil, nil, failed
-		}
-		if n == 0 {
-			return nil, nil, err
-		}
-		return s.execPieces(ctx, n, start, end, step, limit, part)
+	pieces := func(refusal error) (any, annotations.Annotations, error) {
+		return s.pieces(ctx, expr, start, end, step, limit, part, refusal)
 	}
 	least, likely, err := s.costOf(ctx, expr, start, end, step)
 	if f := (*failure)(nil); errors.As(err, &f) {

@@ -16,8 +16,8 @@ import (
 
 // A range query over many series holds every series it reads at every step, though what it gives may be small. Each step
 // is evaluated by itself, so a query that would hold more than all queries may is evaluated piece by piece: a part of the
-// range at a time, and the results are joined. It takes the whole budget while it runs: one half for the present piece,
-// the other for what the pieces before gave.
+// range at a time, and the results are joined. It takes half of the budget while it runs, or all of it where half won't
+// do: one half of that for the present piece, the other for what the pieces before gave.
 
 // rangeMaker makes a query for a part of a range.
 type rangeMaker func(ctx context.Context, e *promql.Engine, start, end time.Time) (promql.Query, error)
@@ -47,10 +47,10 @@ type inspector func(parser.Node) error
 // Visit is parser.Visitor's.
 func (f inspector) Visit(n parser.Node, _ []parser.Node) (parser.Visitor, error) { return f, f(n) }
 
-// firstPiece is how many steps the first piece has: by the estimate the most that half of the budget holds. 0: not even
-// one step fits, or the result does not.
-func (s *Store) firstPiece(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration) (int, error) {
-	half := float64(s.budget.total) / 2
+// firstPiece is how many steps the first piece has: by the estimate the most that half of a share holds. 0: not even one
+// step fits, or the result does not.
+func (s *Store) firstPiece(ctx context.Context, e parser.Expr, share int64, start, end time.Time, step time.Duration) (int, error) {
+	half := float64(share) / 2
 	for n := int(end.Sub(start)/step) + 1; n > 0; n /= 2 {
 		least, likely, err := s.costOf(ctx, e, start, start.Add(time.Duration(n-1)*step), step)
 		if f := (*failure)(nil); errors.As(err, &f) {
@@ -69,16 +69,41 @@ func (s *Store) firstPiece(ctx context.Context, e parser.Expr, start, end time.T
 	return 0, nil
 }
 
-// execPieces evaluates a range query piece by piece, the first of n steps.
-func (s *Store) execPieces(ctx context.Context, n int, start, end time.Time, step time.Duration, limit int,
+// pieces evaluates a range query piece by piece with half of the budget, or with all of it. refusal is the answer where
+// that is not enough.
+func (s *Store) pieces(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration, limit int,
+	query rangeMaker, refusal error) (any, annotations.Annotations, error) {
+	if step == 0 || !pieceable(e) {
+		return nil, nil, refusal
+	}
+	for class := len(s.budget.classes) - 2; class < len(s.budget.classes); class++ {
+		n, err := s.firstPiece(ctx, e, s.budget.classes[class].samples, start, end, step)
+		if err != nil {
+			return nil, nil, err
+		}
+		if n == 0 {
+			continue
+		}
+		data, notes, err := s.execPieces(ctx, class, n, start, end, step, limit, query)
+		if errors.Is(err, errResult) || tooMuch(err) {
+			refusal = stillTooMuch(err)
+			continue
+		}
+		return data, notes, err
+	}
+	return nil, nil, refusal
+}
+
+// execPieces evaluates a range query piece by piece with the share of a class, the first of n steps.
+func (s *Store) execPieces(ctx context.Context, class, n int, start, end time.Time, step time.Duration, limit int,
 	query rangeMaker) (any, annotations.Annotations, error) {
-	whole := len(s.budget.classes) - 1
-	t, err := s.budget.admit(ctx, whole)
+	t, err := s.budget.admit(ctx, class)
 	if err != nil {
 		return nil, nil, err
 	}
-	j := joined{index: make(map[uint64][]int), most: s.budget.total / 2}
-	half := s.budget.engine(s.budget.total / 2)
+	share := s.budget.classes[class].samples
+	j := joined{index: make(map[uint64][]int), most: share / 2}
+	half := s.budget.engine(share / 2)
 	for at := start; !at.After(end); {
 		to := at.Add(time.Duration(n-1) * step)
 		if to.After(end) {
@@ -91,9 +116,6 @@ func (s *Store) execPieces(ctx context.Context, n int, start, end time.Time, ste
 		}
 		if err != nil {
 			t.done()
-			if tooMuch(err) {
-				return nil, nil, stillTooMuch(err)
-			}
 			return nil, nil, t.why(err)
 		}
 		at = to.Add(step)
@@ -148,8 +170,7 @@ func (j *joined) piece(ctx context.Context, query func() (promql.Query, error)) 
 }
 
 // errResult says that the result alone is too large; no shorter piece helps.
-var errResult = &failure{"execution", http.StatusUnprocessableEntity,
-	errors.New("the result holds more values than queries have memory for: ask for fewer series, a shorter range or a larger step")}
+var errResult = errors.New("the result alone holds more values than that")
 
 // place is where the series of some labels is in the result.
 func (j *joined) place(l labels.Labels) int {
