@@ -166,6 +166,10 @@ func TestDeb(t *testing.T) {
 		m.wants("the service is enabled and started: "+calls, m.exists(wanted) &&
 			strings.Contains(calls, "start pscope-agent.service"))
 		m.grows("installed, "+version(), &samples)
+		if _, err := exec.LookPath("systemd-analyze"); err == nil {
+			out, err := m.command("/usr/bin/systemd-analyze", "verify", "--man=no", "pscope-agent.service").CombinedOutput()
+			m.wants("systemd takes the unit: "+string(out), err == nil && !strings.Contains(string(out), "pscope-agent.service"))
+		}
 
 		m.write("/etc/pscope/pscope.yaml", m.read("/etc/pscope/pscope.yaml")+"\nlog-level: warn\n", 0o644)
 		calls = install(young)

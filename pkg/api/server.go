@@ -313,7 +313,9 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("GET /-/log", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s.opts.LastLog()) })
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n/-/healthy\n/-/ready\n", s.opts.Version, s.opts.Host, path)
+		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n"+
+			"/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n"+
+			"/-/healthy\n/-/ready\n/-/log    what it logged last\n", s.opts.Version, s.opts.Host, path)
 	})
 	return mux
 }

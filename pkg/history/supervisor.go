@@ -7,6 +7,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -42,6 +43,8 @@ type Options struct {
 	MemoryLimit int64
 	// LogLevel is what the child logs, to the agent's standard error.
 	LogLevel slog.Level
+	// Stderr is where the child's log goes; nil: the agent's standard error.
+	Stderr io.Writer
 	// Confine makes the child give up what it does not need: see pkg/internal/confine.
 	Confine bool
 	// Command is the child's command line; nil: this program with the argument "history".
@@ -252,6 +255,10 @@ func (s *Supervisor) start() (*child, error) {
 	c.cmd = exec.Command(s.opts.Command[0], s.opts.Command[1:]...)
 	c.cmd.Args[0] = "pscope"
 	c.cmd.Stderr = os.Stderr
+	if s.opts.Stderr != nil {
+		c.cmd.Stderr = s.opts.Stderr
+		c.cmd.WaitDelay = time.Second // what is left in the pipe of a child that has ended
+	}
 	c.cmd.ExtraFiles = []*os.File{theirStream, theirRequests}
 	c.cmd.Env = environment(s.opts.MemoryLimit)
 	over, err := connOf(requests)

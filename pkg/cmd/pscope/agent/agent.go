@@ -44,8 +44,8 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 		c.setLevel = level.Set
 		level.Set(c.LogLevel)
 		last := &lastLog{}
-		c.lastLog = last.String
-		limited := loglimit.New(slog.NewTextHandler(io.MultiWriter(os.Stderr, last), &slog.HandlerOptions{Level: level}))
+		c.lastLog, c.logTo = last.String, io.MultiWriter(os.Stderr, last)
+		limited := loglimit.New(slog.NewTextHandler(c.logTo, &slog.HandlerOptions{Level: level}))
 		defer limited.Flush()
 		log := slog.New(limited)
 		c.folded = limited.Folded
@@ -228,7 +228,7 @@ func bindWithHistory(o *api.Options, c *Config, version string, log *slog.Logger
 		so.Host = host
 	}
 	keeper := history.Start(history.Options{Store: so, MemoryLimit: historyMemory(c.MemoryLimit), LogLevel: c.LogLevel,
-		Log: log, Confine: !c.KeepPrivileges})
+		Log: log, Stderr: c.logTo, Confine: !c.KeepPrivileges})
 	o.Store = keeper
 	own.history = keeper
 	server, err := bind(o, log, own)

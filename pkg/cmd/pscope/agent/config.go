@@ -65,6 +65,7 @@ type Config struct {
 
 	folded func() uint64 // counts messages that were not logged one by one; nil: all were
 
+	logTo   io.Writer     // where the log goes, also that of the process that keeps the history; nil: standard error
 	lastLog func() string // the last lines of the log; nil: they are not kept
 
 	args   []string          // of the command line

@@ -27,7 +27,7 @@ type reloading struct {
 	ended  chan error
 }
 
-func startReloading(t *testing.T, settings string) *reloading {
+func startReloading(t *testing.T, settings string, flags ...string) *reloading {
 	t.Helper()
 	dir := t.TempDir()
 	a := &reloading{t: t, path: filepath.Join(dir, "pscope.yaml"), socket: filepath.Join(dir, "s"), log: &output{},
@@ -39,7 +39,7 @@ func startReloading(t *testing.T, settings string) *reloading {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.cmd = exec.Command(self, "--config", a.path)
+	a.cmd = exec.Command(self, append(flags, "--config", a.path)...)
 	a.cmd.Env = append(os.Environ(), asAgent+"=1")
 	a.cmd.Stderr = a.log
 	if err := a.cmd.Start(); err != nil {
@@ -212,6 +212,27 @@ func TestReload(t *testing.T) {
 	}
 	if err := <-a.ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// The agent tells what it logged last, and what the process that keeps the history did.
+func TestLastLog(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := startReloading(t, "include: ^no such process$\n", "--data-dir", filepath.Join(file, "data"))
+	a.wait("both logs", func() bool {
+		text, _ := a.get("/-/log", "")
+		return strings.Contains(text, "msg=observing") && strings.Contains(text, "the data directory can't be used")
+	})
+	l := &lastLog{}
+	for i := range 100_000 {
+		fmt.Fprintf(l, "line %d\n", i)
+	}
+	if s := l.String(); len(l.text) > 2*mostOfLog || len(s) > mostOfLog || !strings.HasPrefix(s, "line ") ||
+		!strings.HasSuffix(s, "line 99999\n") {
+		t.Errorf("%d bytes are kept, %d are told", len(l.text), len(s))
 	}
 }
 
