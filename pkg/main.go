@@ -8,10 +8,13 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 
 	"github.com/p-scope/p-scope/pkg/plugin"
+	"github.com/p-scope/p-scope/pkg/plugin/logs"
 )
 
 func main() {
-	if err := datasource.Manage(plugin.ID, plugin.New, datasource.ManageOpts{}); err != nil {
+	err := datasource.Manage(plugin.ID, plugin.New, datasource.ManageOpts{})
+	logs.Flush()
+	if err != nil {
 		log.DefaultLogger.Error("the plugin ended", "error", err)
 		os.Exit(1)
 	}

@@ -7,6 +7,7 @@ import { buildAgent, buildFrontend, buildPlugin, buildPreview } from './lib/buil
 import { regenerated } from './lib/generated.mjs';
 import { apt, checkNode, ensureGo, ensureModules } from './lib/prepare.mjs';
 import { Advice, cacheDir, endAll, isRoot, must, root, say, which } from './lib/shell.mjs';
+import { commitOf, contractOf, lastRelease, released } from './lib/released.mjs';
 import { command, failed, passed, readGoTest, readJest, readTap, runSteps, skipped } from './lib/steps.mjs';
 import { asUser } from './lib/unprivileged.mjs';
 
@@ -56,6 +57,7 @@ const wanted = [
     why: 'the race detector needs a C compiler',
   },
   { group: 'go', there: () => which('git'), packages: ['git'], why: 'some tests read the history' },
+  { group: 'go', there: () => which('rpm'), packages: ['rpm'], why: 'the RPM package is installed and removed by it' },
   { group: 'ts', there: () => which('promtool'), packages: ['prometheus'], why: 'promtool tests the Prometheus rules' },
   {
     group: 'gen',
@@ -135,6 +137,18 @@ async function compareGenerated(kind, env) {
     : passed();
 }
 
+/** The committed contract of the last release is what its commit says, where this clone holds that commit. */
+async function releasedContract() {
+  const name = 'contract of the last release';
+  const { version, commit } = lastRelease();
+  if (!commitOf(commit)) {
+    return skipped(`this clone lacks the commit of ${version} (${commit.slice(0, 10)}): fetch the whole history`);
+  }
+  return (await contractOf(commit)) === fs.readFileSync(path.join(root, released.contract), 'utf8')
+    ? passed()
+    : failed(name, `${released.contract} is not that of ${version}; run "npm run released -- ${commit}"`);
+}
+
 const script = (name) => JSON.parse(fs.readFileSync(path.join(root, 'package.json'), 'utf8')).scripts[name];
 const npmRun = (name, options) =>
   script(name)
@@ -187,6 +201,16 @@ function steps(o, env) {
             read: readGoTest,
           }),
       },
+      {
+        name: 'packages (a module of its own)',
+        run: () =>
+          command('go-packages', 'go', ['test', '-count', '1', '-timeout', '20m', '-json', './...'], {
+            env: plain,
+            cwd: path.join(root, 'deploy', 'packages'),
+            read: readGoTest,
+            timeout: 25 * 60_000,
+          }),
+      },
     ],
     ts: [
       { name: 'typecheck', run: () => npmRun('typecheck') },
@@ -195,6 +219,8 @@ function steps(o, env) {
     ],
     gen: [
       { name: 'buf lint', run: () => command('buf-lint', 'npx', ['buf', 'lint'], { env }) },
+      { name: 'buf breaking: agents and plugins of the last release', run: () => npmRun('breaking', { env }) },
+      { name: "contract of the last release is its commit's", run: releasedContract },
       { name: 'protocol code is current', run: () => compareGenerated('proto', env) },
       { name: 'BPF objects are current', run: () => compareGenerated('bpf', env) },
       { name: 'boards and rules are current', run: () => compareGenerated('boards', env) },
@@ -233,7 +259,8 @@ function steps(o, env) {
 /**
  * What judges estimates, or what happens to processes beside other tools: that is the same whoever attaches, takes minutes, and is tried as root.
  */
-const forRootOnly = 'TestMigrationsAgainstTrace|TestExecStorm|TestBeside|TestTwoAgents|TestObservedInWindows|TestWindows';
+const forRootOnly =
+  'TestMigrationsAgainstTrace|TestExecStorm|TestBeside|TestTwoAgents|TestObservedInWindows|TestWindows';
 
 /** The collector's tests once more, as the user that docs/install.md tells to run the agent as. */
 async function withCapabilities(env) {

@@ -17,7 +17,7 @@ type access struct {
 	token func() string // nil: none is asked for
 	// loopback: the address can be reached from this host only.
 	loopback bool
-	origins  []string // web origins that may ask from a browser
+	origins  func() []string // web origins that may ask from a browser, as they are at each call
 }
 
 // open says whether a request is let through whoever sends it: those that supervise the agent know no token.
@@ -41,7 +41,7 @@ func (a access) guard(next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// A browser asks by OPTIONS, without the token, whether it may send it; allowOrigins answers and nothing else is done.
-		preflight := r.Method == http.MethodOptions && len(a.origins) > 0
+		preflight := r.Method == http.MethodOptions && len(a.origins()) > 0
 		if !open(r) && !preflight && !carries(r, a.token()) {
 			w.Header().Set("WWW-Authenticate", `Bearer realm="pscope"`)
 			http.Error(w, "This agent asks for its token: send it as \"Authorization: Bearer <token>\" (it is in the file the agent was given with --token-file).", http.StatusUnauthorized)
@@ -80,7 +80,7 @@ func (a access) wrongOrigin(r *http.Request) string {
 	const next = "start the agent with --token-file, or let the page's origin in with --allow-origins."
 	if origin := r.Header.Get("Origin"); origin != "" {
 		u, err := url.Parse(origin)
-		if err == nil && u.Host == r.Host && u.Host != "" || slices.Contains(a.origins, origin) || slices.Contains(a.origins, "*") {
+		if err == nil && u.Host == r.Host && u.Host != "" || allowed(a.origins(), origin) {
 			return ""
 		}
 		return fmt.Sprintf("This agent asks for no token, so it answers no web page of another origin (%q): %s", origin, next)
@@ -108,14 +108,20 @@ func CheckAccess(listen string, token, clientCA, insecure bool) error {
 		"or let anyone in with --insecure", listen)
 }
 
+func allowed(origins []string, origin string) bool {
+	return slices.Contains(origins, origin) || slices.Contains(origins, "*")
+}
+
 // allowOrigins answers the CORS questions of browsers on the given origins.
-func allowOrigins(origins []string, next http.Handler) http.Handler {
-	if len(origins) == 0 {
-		return next
-	}
+func allowOrigins(origins func() []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		origins := origins()
+		if len(origins) == 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
 		origin := r.Header.Get("Origin")
-		if origin != "" && (slices.Contains(origins, origin) || slices.Contains(origins, "*")) {
+		if origin != "" && allowed(origins, origin) {
 			h := w.Header()
 			h.Set("Access-Control-Allow-Origin", origin)
 			h.Add("Vary", "Origin")

@@ -48,13 +48,17 @@ func isLoopback(a net.Addr) bool {
 	return ok && t.IP.IsLoopback()
 }
 
+// MostOfSocketPath is how long the path of a unix socket may be (unix(7)).
+const MostOfSocketPath = 107
+
 // listenUnix makes the socket. A file left behind by an agent that was killed is replaced; a living agent is not.
 func listenUnix(path string, mode os.FileMode, group string) (net.Listener, error) {
 	if mode == 0 {
 		mode = 0o660
 	}
-	if n := len(path); n > 107 {
-		return nil, fmt.Errorf("the socket's path has %d characters, the kernel takes 107: choose a shorter one with --socket", n)
+	if n := len(path); n > MostOfSocketPath {
+		return nil, fmt.Errorf("the socket's path has %d characters, the kernel takes %d: choose a shorter one with --socket",
+			n, MostOfSocketPath)
 	}
 	gid := -1
 	if group != "" {

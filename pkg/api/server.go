@@ -45,8 +45,14 @@ type Options struct {
 	Token func() string
 	// Insecure lets anyone in who reaches the address.
 	Insecure bool
-	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none.
+	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none. SetAllowOrigins changes
+	// them.
 	AllowOrigins []string
+	// Self gives metrics of the agent beside those that the package metrics gathers by itself, by name; nil: there are
+	// none.
+	Self func() map[string]float64
+	// LastLog gives the last lines of the agent's log, for a bug report; nil: they are not kept.
+	LastLog func() string
 
 	Socket      string      // path of the unix socket; access to it is by file permissions alone
 	SocketMode  os.FileMode // 0: 0660
@@ -79,6 +85,7 @@ type Server struct {
 	handler  http.Handler
 	listener []net.Listener // TCP first, if there is one
 	servers  []*http.Server
+	origins  atomic.Pointer[[]string]
 	observed atomic.Int64 // nanoseconds after the start at which observe last went round; 0: not yet
 	log      *slog.Logger
 }
@@ -115,6 +122,7 @@ func NewServer(o Options) (*Server, error) {
 		frequencies.Follow(o.FrequencyChanges)
 	}
 	s := &Server{opts: o, log: o.Log}
+	s.SetAllowOrigins(o.AllowOrigins)
 	s.service = &service{
 		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
 		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
@@ -135,7 +143,7 @@ func NewServer(o Options) (*Server, error) {
 		if o.Token == nil && !certified && !isLoopback(l.Addr()) {
 			s.log.Warn("anyone who reaches the address can read what the processes of this host do, as --insecure says", "listen", l.Addr().String())
 		}
-		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: o.AllowOrigins}.guard(s.handler), o.TLS)
+		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: s.allowedOrigins}.guard(s.handler), o.TLS)
 	}
 	if o.Socket != "" {
 		l, err := listenUnix(o.Socket, o.SocketMode, o.SocketGroup)
@@ -161,6 +169,11 @@ func (s *Server) add(l net.Listener, h http.Handler, secure *tls.Config) {
 	}
 	s.listener, s.servers = append(s.listener, l), append(s.servers, srv)
 }
+
+// SetAllowOrigins changes Options.AllowOrigins for requests that come from now on.
+func (s *Server) SetAllowOrigins(origins []string) { s.origins.Store(&origins) }
+
+func (s *Server) allowedOrigins() []string { return *s.origins.Load() }
 
 // Addr is the TCP address in use, for instance when port 0 was asked for; nil without one.
 func (s *Server) Addr() net.Addr {
@@ -261,6 +274,9 @@ func (s *Server) gather(now time.Time) metrics.Snapshot {
 			maps.Copy(snap.Self, process.Self())
 		}
 	}
+	if s.opts.Self != nil {
+		maps.Copy(snap.Self, s.opts.Self())
+	}
 	snap.CPUs, _ = s.service.frequency.read(now) // what is not there is absent; ListTargets says why
 	return snap
 }
@@ -293,8 +309,13 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.HandleFunc("GET /-/healthy", s.healthy)
 	mux.HandleFunc("GET /-/ready", s.ready)
+	if s.opts.LastLog != nil {
+		mux.HandleFunc("GET /-/log", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, s.opts.LastLog()) })
+	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n/-/healthy\n/-/ready\n", s.opts.Version, s.opts.Host, path)
+		fmt.Fprintf(w, "P-Scope agent %s on %s.\n\n/metrics  what Prometheus scrapes\n"+
+			"/api/v1/  Prometheus HTTP API over the history\n%s  gRPC, gRPC-Web and Connect\n"+
+			"/-/healthy\n/-/ready\n/-/log    what it logged last\n", s.opts.Version, s.opts.Host, path)
 	})
 	return mux
 }

@@ -63,6 +63,7 @@ type collect struct {
 	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
 	roster   atomic.Pointer[roster]
 
+	choice    atomic.Pointer[choice]
 	cgroups   *cgroup.Reader
 	found     *finder
 	closing   sync.WaitGroup // targets whose probes are being taken off
@@ -120,6 +121,7 @@ func newCollect(o Options) *collect {
 	c.rosterChanged()
 	c.cgroups = cgroup.NewReader(o.ProcRoot)
 	c.found = newFinder(c)
+	c.choice.Store(&choice{o.Include, o.Exclude})
 	return c
 }
 

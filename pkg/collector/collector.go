@@ -34,6 +34,13 @@ type Collector interface {
 	LastRound() time.Time
 }
 
+// Chooser is what a Collector of this host also is.
+type Chooser interface {
+	// Choose changes Options.Include and Options.Exclude while the collector runs: what was left out is looked for, and
+	// the observation of what is left out now ends.
+	Choose(include, exclude *regexp.Regexp)
+}
+
 // Sink receives raw records as they close. pkg/timeline's Store is one.
 type Sink interface {
 	Append(key pstate.Key, intervals []pstate.Interval)

@@ -19,6 +19,7 @@ type finder struct {
 	c      *collect
 	asked  chan question
 	behind chan struct{} // an exec may not have been told of
+	chosen chan struct{} // which processes are observed has changed
 
 	checked time.Time // when known pids were looked at again last
 
@@ -79,7 +80,8 @@ const (
 
 func newFinder(c *collect) *finder {
 	return &finder{
-		c: c, asked: make(chan question, 1024), behind: make(chan struct{}, 1), known: map[int32]procID{},
+		c: c, asked: make(chan question, 1024), behind: make(chan struct{}, 1),
+		chosen: make(chan struct{}, 1), known: map[int32]procID{},
 		starting: map[int32]procID{}, unanswered: map[int32]unread{}, files: newFiles(), reading: map[fileID][]int32{},
 		working: map[int32]*work{}, again: map[int32]bool{},
 		reads: newWorkers(filesAtOnce, answerWithin), starts: newWorkers(startsAtOnce, startWithin),
@@ -114,6 +116,9 @@ func (f *finder) run(ctx context.Context) {
 			f.starts.giveUp()
 			f.reads.giveUp()
 			continue
+		case <-f.chosen:
+			f.rechoose(ctx)
+			scanned, all = time.Now(), false
 		case <-f.behind:
 			all = true
 		case <-timer.C:
@@ -493,10 +498,4 @@ func (f *finder) refuse(t pstate.Target, err error) {
 	f.c.o.Log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason, "fix", fix)
 }
 
-func (f *finder) wanted(t *pstate.Target) bool {
-	in, out := f.c.o.Include, f.c.o.Exclude
-	if out != nil && (out.MatchString(t.Process) || out.MatchString(t.Exe)) {
-		return false
-	}
-	return in == nil || in.MatchString(t.Process) || in.MatchString(t.Exe)
-}
+func (f *finder) wanted(t *pstate.Target) bool { return f.c.choice.Load().admits(t) }

@@ -98,6 +98,10 @@ func (f *finder) started(s *beginning) {
 		c.discard(s.observed) // another process, or it has ended
 		return
 	}
+	if !f.wanted(&t) { // the choice has changed since
+		c.discard(s.observed)
+		return
+	}
 	switch {
 	case s.changed:
 		delete(f.known, t.PID)

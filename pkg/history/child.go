@@ -24,6 +24,8 @@ type ChildOptions struct {
 	Attend func() (answered func())
 	// Log gives the log of a level; nil: nothing is logged.
 	Log func(slog.Level) *slog.Logger
+	// Folded counts the messages that this log did not write one by one; nil: it writes all.
+	Folded func() uint64
 }
 
 // RunChild is the whole life of the process that keeps the history. It returns when the agent closes the stream, is gone, or when the database
@@ -194,6 +196,9 @@ func (k *keeper) report(change func(r *report)) error {
 	r := k.last
 	self := metrics.Self()
 	r.CPU, r.Resident = self["process_cpu_seconds_total"], self["process_resident_memory_bytes"]
+	if k.opts.Folded != nil {
+		r.Folded = k.opts.Folded()
+	}
 	if k.store != nil {
 		r.Losses, r.Samples, r.ClockSteps = k.store.Losses(), k.store.LastSamples(), k.store.ClockSteps()
 		r.Conditions = append(append([]store.Condition(nil), r.Conditions...), k.store.Conditions()...)

@@ -7,6 +7,7 @@ import (
 	"encoding/gob"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
@@ -42,6 +43,8 @@ type Options struct {
 	MemoryLimit int64
 	// LogLevel is what the child logs, to the agent's standard error.
 	LogLevel slog.Level
+	// Stderr is where the child's log goes; nil: the agent's standard error.
+	Stderr io.Writer
 	// Confine makes the child give up what it does not need: see pkg/internal/confine.
 	Confine bool
 	// Command is the child's command line; nil: this program with the argument "history".
@@ -57,6 +60,7 @@ type Supervisor struct {
 	ended chan struct{} // the last child is gone
 
 	mu       sync.Mutex
+	logLevel slog.Level    // of the next child
 	child    *child        // nil while none runs
 	changed  chan struct{} // closed when child or its state changes
 	why      string        // why there is none, or why the last one ended
@@ -64,6 +68,7 @@ type Supervisor struct {
 	losses   map[string]uint64 // of the children that ended
 	lastCPU  float64           // the same
 	steps    uint64            // the same: of the clock
+	folded   uint64            // the same: messages that were not logged one by one
 	stepped  store.Condition   // the last step's, which outlives the child that met it
 	stepAt   time.Time
 }
@@ -96,7 +101,7 @@ func Start(o Options) *Supervisor {
 	}
 	s := &Supervisor{
 		opts: o, log: o.Log, queue: newQueue(), ended: make(chan struct{}), changed: make(chan struct{}), losses: make(map[string]uint64),
-		why: "it is being started",
+		why: "it is being started", logLevel: o.LogLevel,
 	}
 	go s.keep()
 	return s
@@ -137,6 +142,13 @@ func (s *Supervisor) Close() {
 		// It hangs in the kernel, on a disk that does not answer. The kernel ends it when the disk does; nothing here waits for that.
 		s.log.Error("the history process can't be ended: its disk does not answer", "pid", s.pid())
 	}
+}
+
+// SetLogLevel changes what the next child logs; the present one goes on as it was told.
+func (s *Supervisor) SetLogLevel(l slog.Level) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.logLevel = l
 }
 
 func (s *Supervisor) pid() int {
@@ -209,6 +221,7 @@ func (s *Supervisor) live() (reopen bool, err error) {
 	}
 	s.lastCPU += c.last.CPU
 	s.steps += c.last.ClockSteps
+	s.folded += c.last.Folded
 	if c.last.ClockSteps > 0 {
 		for _, cond := range c.last.Conditions {
 			if cond.What == store.ClockStepped {
@@ -242,6 +255,10 @@ func (s *Supervisor) start() (*child, error) {
 	c.cmd = exec.Command(s.opts.Command[0], s.opts.Command[1:]...)
 	c.cmd.Args[0] = "pscope"
 	c.cmd.Stderr = os.Stderr
+	if s.opts.Stderr != nil {
+		c.cmd.Stderr = s.opts.Stderr
+		c.cmd.WaitDelay = time.Second // what is left in the pipe of a child that has ended
+	}
 	c.cmd.ExtraFiles = []*os.File{theirStream, theirRequests}
 	c.cmd.Env = environment(s.opts.MemoryLimit)
 	over, err := connOf(requests)
@@ -266,9 +283,12 @@ func (s *Supervisor) start() (*child, error) {
 // send writes setup and every second to the child.
 func (s *Supervisor) send(c *child, over <-chan struct{}) {
 	o := s.opts.Store
+	s.mu.Lock()
+	level := s.logLevel
+	s.mu.Unlock()
 	out := gob.NewEncoder(c.stream)
 	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit,
-		s.opts.LogLevel, s.opts.Confine}) != nil {
+		level, s.opts.Confine}) != nil {
 		return // the child is gone, or will be killed
 	}
 	var sent uint64
@@ -386,6 +406,16 @@ func (s *Supervisor) Losses() map[string]uint64 {
 		out["history_behind_seconds"] += dropped
 	}
 	return out
+}
+
+// Folded counts the messages that the children did not log one by one.
+func (s *Supervisor) Folded() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.child == nil {
+		return s.folded
+	}
+	return s.folded + s.child.last.Folded
 }
 
 // Self gives what the child uses of the machine, by metric name.

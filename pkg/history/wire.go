@@ -44,6 +44,7 @@ type report struct {
 	Conditions []store.Condition
 	CPU        float64 // seconds of CPU time used so far
 	Resident   float64 // bytes
+	Folded     uint64  // messages that it did not log one by one
 	// Measures are what the child gave up; only in its first report.
 	Measures []confine.Measure
 	Reopen   bool // the child ends itself now and wants to be started again at once

@@ -255,6 +255,12 @@ var families = []family{
 	self(Family{"pscope_history_clock_steps_total", "Steps of the wall clock that the history has met.", "", Counter}),
 	self(Family{"pscope_history_cpu_seconds_total", "User and system CPU time of the process that keeps the history.", "seconds", Counter}),
 	self(Family{"pscope_history_resident_memory_bytes", "Resident memory of the process that keeps the history.", "bytes", Gauge}),
+	self(Family{"pscope_log_messages_folded_total", "Messages that the agent did not log one by one; its log gives " +
+		"their number, in a line for each kind and minute.", "", Counter}),
+	self(Family{"pscope_config_last_reload_successful", "1 if the configuration file could be used when it was read " +
+		"last, else 0: the settings before are in use.", "", Gauge}),
+	self(Family{"pscope_config_last_reload_success_timestamp_seconds", "When a configuration file that could be used " +
+		"was read last, in seconds since the Unix epoch.", "seconds", Gauge}),
 	{Family: Family{"pscope_build_info", "The agent's version; always 1.", "", Gauge},
 		agent: func(w *walk, snap *Snapshot) {
 			w.agentFloat(1, "version", w.set.version, "goversion", w.set.goVersion, "goarch", w.set.goArch, "mode", snap.Mode)

@@ -14,7 +14,9 @@ func TestImportsNothingOfBPF(t *testing.T) {
 		t.Fatal(err)
 	}
 	const module = "github.com/p-scope/p-scope/pkg"
-	allowed := []string{module, module + "/plugin", module + "/lack", module + "/pstate", module + "/api/pscope/v1", module + "/api/grpcwebtext", module + "/internal/rate"}
+	allowed := []string{module, module + "/plugin", module + "/lack", module + "/pstate", module + "/api/pscope/v1",
+		module + "/api/grpcwebtext", module + "/internal/rate",
+		module + "/internal/loglimit"}
 	for dep := range strings.Lines(string(out)) {
 		dep = strings.TrimSpace(dep)
 		if strings.Contains(dep, "cilium/ebpf") || strings.Contains(dep, "prometheus/prometheus/") {

@@ -6,9 +6,9 @@ import (
 	"sync"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
-	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
+	"github.com/p-scope/p-scope/pkg/plugin/logs"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
@@ -34,7 +34,7 @@ func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataReques
 func (d *Datasource) respond(ctx context.Context, org int64, dq backend.DataQuery, fromAlert bool) (resp backend.DataResponse) {
 	defer func() {
 		if r := recover(); r != nil {
-			log.DefaultLogger.Error("answering a query failed", "refId", dq.RefID, "panic", r)
+			logs.Log.Error("answering a query failed", "refId", dq.RefID, "panic", r)
 			resp = failure(fmt.Errorf("answering the query failed: %v. This is a fault of P-Scope; please report it with the query", r))
 		}
 	}()

@@ -6,12 +6,12 @@ import (
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
-	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/live"
+	"github.com/p-scope/p-scope/pkg/plugin/logs"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
@@ -19,7 +19,7 @@ import (
 func (d *Datasource) SubscribeStream(_ context.Context, req *backend.SubscribeStreamRequest) (*backend.SubscribeStreamResponse, error) {
 	ch, err := query.ParseChannel(req.Path)
 	if err != nil || d.broken != nil {
-		log.DefaultLogger.Warn("a live channel was refused", "path", req.Path, "error", err, "settings", d.broken)
+		logs.Log.Warn("a live channel was refused", "path", req.Path, "error", err, "settings", d.broken)
 		return &backend.SubscribeStreamResponse{Status: backend.SubscribeStreamStatusNotFound}, nil
 	}
 	if ch.Org != orgOf(req.PluginContext) {
@@ -84,7 +84,7 @@ func (d *Datasource) past(ctx context.Context, ch query.Channel) *live.Past {
 	curves, _, err := d.curves(ctx, &a, q)
 	if err != nil {
 		// The stream itself meets the same trouble and says it; without the past it is only poorer.
-		log.DefaultLogger.Debug("the past of a live channel is not known", "error", err)
+		logs.Log.Debug("the past of a live channel is not known", "error", err)
 	}
 	for _, c := range curves {
 		past.Saw(c.Labels, c.Times[len(c.Times)-1])

@@ -38,6 +38,16 @@ export async function buildAgent(env) {
   fs.linkSync(path.join(root, built.agent), path.join(root, built.demo));
 }
 
+/** The agent for Linux on another architecture (as Go names it), as it is released. Gives its path. */
+export async function buildAgentFor(arch, version, env) {
+  const out = path.join('bin', `pscope_linux_${arch}`);
+  const args = ['build', '-trimpath', '-ldflags', `-w -X main.version=${version}`, '-o', out, './pkg/cmd/pscope'];
+  await must(`building the agent for ${arch}`, 'go', args, {
+    env: { ...env, CGO_ENABLED: '0', GOOS: 'linux', GOARCH: arch },
+  });
+  return path.join(root, out);
+}
+
 /** The backend plugin, into dist beside the frontend. */
 export async function buildPlugin(env) {
   await goBuild('the backend plugin', built.plugin, './pkg', env);

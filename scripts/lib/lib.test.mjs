@@ -9,7 +9,7 @@ import { compareVersions, modulesAreCurrent } from './prepare.mjs';
 import { freePort, Service } from './services.mjs';
 import { run } from './shell.mjs';
 import { contentHash } from './stamp.mjs';
-import { command, readGoTest, readJest, readTap } from './steps.mjs';
+import { command, readGoTest, readJest, readTap, skipSummary, skipped } from './steps.mjs';
 
 /** Whether a process runs; one that has ended and that nobody has asked after yet does not. */
 function runs(pid) {
@@ -175,4 +175,110 @@ test('a service that ignores SIGTERM is ended by force, with its children', asyn
   await s.stop();
   await new Promise((resolve) => setTimeout(resolve, 100));
   assert.equal(runs(pid), false, 'the child still runs');
+});
+
+test('why Go tests are skipped is what they said last', () => {
+  const events = (name, ...printed) => [
+    ...printed.map((Output) => ({ Action: 'output', Package: 'a', Test: name, Output })),
+    { Action: 'skip', Package: 'a', Test: name },
+  ];
+  const lines = [
+    ...events(
+      'TestA',
+      '=== RUN   TestA\n',
+      '    a_test.go:3: first\n',
+      '    a_linux_test.go:12: no root\n',
+      '--- SKIP: TestA (0.00s)\n'
+    ),
+    ...events(
+      'TestA/sub',
+      '=== RUN   TestA/sub\n',
+      '        a_test.go:9: two\n',
+      '            lines\n',
+      '    --- SKIP: TestA/sub (0.00s)\n'
+    ),
+    ...events('TestB', '=== RUN   TestB\n', '--- SKIP: TestB (0.00s)\n'),
+  ].map((e) => JSON.stringify(e));
+  assert.deepEqual(readGoTest(lines).skips, [
+    { name: 'TestA', reason: 'no root' },
+    { name: 'TestA/sub', reason: 'two lines' },
+    { name: 'TestB', reason: 'no reason is given' },
+  ]);
+});
+
+test('why Node tests are skipped, and suites as a whole', async (t) => {
+  const file = path.join(tempDir(t), 'x.test.mjs');
+  fs.writeFileSync(
+    file,
+    `import test, { describe } from 'node:test';
+     describe('suite', { skip: 'no Grafana' }, () => { test('a', () => {}); test('b', () => {}); });
+     test('one', { skip: 'no browser' }, () => {});
+     test('two', { skip: true }, () => {});
+     test('three', (t) => t.skip('late'));
+     describe('other', () => { test('in', { skip: 'inner' }, () => {}); test('runs', () => {}); });`
+  );
+  const lines = [];
+  // The runner would not run another one inside of its tests.
+  const env = { ...process.env, NODE_TEST_CONTEXT: undefined };
+  await run(process.execPath, ['--test', '--test-reporter=tap', file], { env, onLine: (line) => lines.push(line) });
+  const r = readTap(lines);
+  assert.deepEqual([r.passed, r.failed, r.skipped], [1, 0, 5]);
+  assert.deepEqual(
+    r.skips.map((s) => [s.name, s.reason]),
+    [
+      ['suite', 'no Grafana'],
+      ['one', 'no browser'],
+      ['two', 'no reason is given'],
+      ['three', 'late'],
+      ['in', 'inner'],
+    ]
+  );
+});
+
+test('which Jest tests are skipped', () => {
+  const assertion = (status, fullName) => ({ status, fullName, failureMessages: [] });
+  const r = readJest({
+    numPassedTests: 1,
+    numFailedTests: 0,
+    numPendingTests: 1,
+    numTodoTests: 1,
+    testResults: [
+      {
+        name: '/x/a.test.ts',
+        status: 'passed',
+        assertionResults: [assertion('passed', 'p'), assertion('pending', 's'), assertion('todo', 't')],
+      },
+    ],
+  });
+  assert.equal(r.skips.length, r.skipped);
+  assert.match(r.skips[0].reason, /a\.test\.ts/);
+  assert.match(r.skips[1].reason, /it\.todo/);
+});
+
+test('skips are summed up by reason, the most frequent first, and none is left out', () => {
+  const result = (skips, more = 0) => ({ ...skipped(''), skipped: skips.length + more, skips });
+  const lines = skipSummary([
+    {
+      group: 'go',
+      name: 'test',
+      result: result(['A', 'B', 'C', 'D', 'E'].map((name) => ({ name, reason: 'no root' }))),
+    },
+    { group: 'gen', name: 'BPF', result: skipped('no clang') },
+    { group: 'ts', name: 'jest', result: result([], 2) },
+    { group: 'go', name: 'vet', result: { passed: 1, failed: 0, skipped: 0, failures: [] } },
+  ]);
+  assert.deepEqual(lines, [
+    '',
+    '8 skipped, by reason:',
+    '    5  no root',
+    '       go: A, go: B, go: C and 2 more',
+    '    2  no reason is given',
+    '       ts: jest, ts: jest',
+    '    1  no clang',
+    '       gen: BPF',
+  ]);
+  assert.deepEqual(
+    skipSummary([{ group: 'go', name: 'vet', result: { passed: 1, failed: 0, skipped: 0, failures: [] } }]),
+    []
+  );
 });

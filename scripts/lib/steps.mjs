@@ -7,12 +7,24 @@ import { cacheDir, run, say } from './shell.mjs';
 /**
  * What became of a step. Failures are named with what is needed to understand them.
  *
- * @typedef {{passed: number, failed: number, skipped: number, failures: {name: string, detail: string}[], note?: string}} Result
+ * @typedef {{passed: number, failed: number, skipped: number, failures: {name: string, detail: string}[],
+ *   skips: {name: string, reason: string}[], note?: string}} Result
  */
 
-export const passed = () => ({ passed: 1, failed: 0, skipped: 0, failures: [] });
-export const failed = (name, detail) => ({ passed: 0, failed: 1, skipped: 0, failures: [{ name, detail }] });
-export const skipped = (note) => ({ passed: 0, failed: 0, skipped: 1, failures: [], note });
+export const passed = () => ({ passed: 1, failed: 0, skipped: 0, failures: [], skips: [] });
+export const failed = (name, detail) => ({ passed: 0, failed: 1, skipped: 0, failures: [{ name, detail }], skips: [] });
+/** A whole step that is left out. */
+export const skipped = (note) => ({
+  passed: 0,
+  failed: 0,
+  skipped: 1,
+  failures: [],
+  skips: [{ name: 'the whole step', reason: note }],
+  note,
+});
+
+/** What stands where a runner gives no reason. */
+const noReason = 'no reason is given';
 
 const last = (lines, n = 60) => lines.slice(-n).join('\n');
 
@@ -41,7 +53,7 @@ export async function command(name, cmd, args, { env, cwd, timeout = 15 * 60_000
 
 /** Reads the event stream of `go test -json`. Tests and subtests count one each; a package that does not build or dies counts one. */
 export function readGoTest(lines) {
-  const result = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  const result = { passed: 0, failed: 0, skipped: 0, failures: [], skips: [] };
   const printed = new Map(); // by package and test
   const failedIn = new Set(); // packages with a failed test
   const key = (e) => `${e.Package}\0${e.Test ?? ''}`;
@@ -64,6 +76,9 @@ export function readGoTest(lines) {
       case 'skip':
         if (e.Test) {
           result[e.Action === 'pass' ? 'passed' : 'skipped']++;
+          if (e.Action === 'skip') {
+            result.skips.push({ name: e.Test, reason: goReason(printed.get(key(e)) ?? '') });
+          }
           printed.delete(key(e));
         }
         break;
@@ -85,6 +100,13 @@ export function readGoTest(lines) {
   return result;
 }
 
+/** Why a Go test was skipped: what it logged last, which t.Skip does before it ends the test. */
+function goReason(printed) {
+  const logged = printed.split(/^ {4,}[\w.-]+\.go:\d+: /m).slice(1);
+  const last = logged.at(-1)?.split(/^\s*--- /m)[0];
+  return last?.trim().replaceAll(/\s+/g, ' ') || noReason;
+}
+
 /** Reads the report `jest --json` writes. */
 export function readJest(report) {
   const result = {
@@ -92,8 +114,19 @@ export function readJest(report) {
     failed: report.numFailedTests,
     skipped: report.numPendingTests + report.numTodoTests,
     failures: [],
+    skips: [],
   };
   for (const file of report.testResults) {
+    for (const a of file.assertionResults.filter((a) =>
+      ['pending', 'todo', 'skipped', 'disabled'].includes(a.status)
+    )) {
+      // Jest knows none: what its name says is all there is.
+      const reason =
+        a.status === 'todo'
+          ? 'it is still to be written (it.todo)'
+          : `it is skipped in ${path.basename(file.name)}, ${noReason}`;
+      result.skips.push({ name: a.fullName, reason });
+    }
     const bad = file.assertionResults.filter((a) => a.status === 'failed');
     for (const a of bad) {
       result.failures.push({ name: `${path.basename(file.name)} ${a.fullName}`, detail: a.failureMessages.join('\n') });
@@ -109,17 +142,21 @@ export function readJest(report) {
 
 /** Reads TAP as `node --test` writes it: leaves count, suites do not. */
 export function readTap(lines) {
-  const result = { passed: 0, failed: 0, skipped: 0, failures: [] };
+  const result = { passed: 0, failed: 0, skipped: 0, failures: [], skips: [] };
   // The outcome line of a test comes before its details; whether it is a suite is said in those.
   let open;
   const close = () => {
-    if (!open || open.suite) {
+    // Of a suite that is left out as a whole nothing more is said: it counts as one.
+    if (!open || (open.suite && open.outcome !== 'skipped')) {
       open = undefined;
       return;
     }
     result[open.outcome]++;
     if (open.outcome === 'failed') {
       result.failures.push({ name: open.name, detail: open.detail.join('\n') });
+    }
+    if (open.outcome === 'skipped') {
+      result.skips.push({ name: open.name, reason: open.reason || noReason });
     }
     open = undefined;
   };
@@ -128,7 +165,14 @@ export function readTap(lines) {
     if (m) {
       close();
       const name = m[2].replace(/ # (SKIP|TODO).*$/, '');
-      open = { name, outcome: name !== m[2] ? 'skipped' : m[1] ? 'failed' : 'passed', suite: false, detail: [] };
+      const reason = m[2].match(/ # (?:SKIP|TODO) ?(.*)$/)?.[1].trim();
+      open = {
+        name,
+        reason,
+        outcome: name !== m[2] ? 'skipped' : m[1] ? 'failed' : 'passed',
+        suite: false,
+        detail: [],
+      };
     } else if (open) {
       open.suite ||= /^\s*type: 'suite'/.test(line);
       open.detail.push(line.trim());
@@ -176,8 +220,45 @@ export async function runSteps(steps) {
   say(
     `${'all'.padEnd(46)} ${String(sum('passed')).padStart(7)} ${String(sum('failed')).padStart(7)} ${String(sum('skipped')).padStart(8)} ${total.toFixed(1).padStart(8)}`
   );
+  skipSummary(rows).forEach((line) => say(line));
   say(`\n${sum('passed')} passed, ${sum('failed')} failed`);
   return sum('failed') === 0 && sum('passed') > 0 ? 0 : 1;
+}
+
+/** How many names stand beside a reason. */
+const namesShown = 3;
+
+/**
+ * Why tests were skipped: each reason once, with how many it kept from running and which, the most frequent first.
+ *
+ * @param {{group: string, name: string, result: Result}[]} rows
+ * @returns {string[]}
+ */
+export function skipSummary(rows) {
+  const by = new Map();
+  let all = 0;
+  for (const r of rows) {
+    for (const s of r.result.skips ?? []) {
+      all++;
+      by.set(s.reason, [...(by.get(s.reason) ?? []), `${r.group}: ${s.name === 'the whole step' ? r.name : s.name}`]);
+    }
+    // A runner that counts more than it names.
+    const unnamed = r.result.skipped - (r.result.skips?.length ?? 0);
+    for (let i = 0; i < unnamed; i++) {
+      all++;
+      by.set(noReason, [...(by.get(noReason) ?? []), `${r.group}: ${r.name}`]);
+    }
+  }
+  if (!all) {
+    return [];
+  }
+  const lines = ['', `${all} skipped, by reason:`];
+  for (const [reason, names] of [...by].sort((a, b) => b[1].length - a[1].length || a[0].localeCompare(b[0]))) {
+    const shown = names.slice(0, namesShown).join(', ');
+    const rest = names.length > namesShown ? ` and ${names.length - namesShown} more` : '';
+    lines.push(`${String(names.length).padStart(5)}  ${reason}`, `       ${shown}${rest}`);
+  }
+  return lines;
 }
 
 function row(result, seconds) {

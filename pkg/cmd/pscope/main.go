@@ -35,7 +35,8 @@ func commands() []command {
 	return []command{
 		{"agent", "observe the Go processes of this host and serve what is seen", agent.Run(version)},
 		{"demo", "a Go workload with a known script of busy, idle, syscall, GC, imbalance and D phases", demo.Run},
-		{"doctor", "what this kernel, these privileges and each running Go process allow, and how to get more", doctor.Run},
+		{"doctor", "what this kernel, these privileges and each running Go process allow, and how to get more",
+			doctor.Run(version)},
 		{doctor.ChildCommand, "", doctor.RunChild},
 		{doctor.ExamineCommand, "", doctor.RunExamine},
 		{"history", "keeps the agent's history; the agent starts it for itself", agent.History},

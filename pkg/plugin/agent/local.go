@@ -16,9 +16,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
-
 	"github.com/p-scope/p-scope/pkg/lack"
+	"github.com/p-scope/p-scope/pkg/plugin/logs"
 	"github.com/p-scope/p-scope/pkg/plugin/settings"
 )
 
@@ -162,7 +161,7 @@ func (l *Local) acquire() (*process, error) {
 		if why = prepare(p); why != nil {
 			continue
 		}
-		log.DefaultLogger.Info("starting the bundled agent", "program", l.binary, "socket", p.socket, "data", p.data)
+		logs.Log.Info("starting the bundled agent", "program", l.binary, "socket", p.socket, "data", p.data)
 		l.held = hold(l.binary, p)
 		return l.held, nil
 	}

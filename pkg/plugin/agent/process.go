@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/grafana/grafana-plugin-sdk-go/backend/log"
+	"github.com/p-scope/p-scope/pkg/plugin/logs"
 )
 
 // How the bundled agent is kept running.
@@ -90,7 +90,7 @@ func (p *process) supervise() {
 		if time.Since(began) > steady {
 			backoff = firstBackoff
 		}
-		log.DefaultLogger.Warn("the bundled agent ended", "error", err, "lastWords", p.lastWords(), "restartIn", backoff)
+		logs.Log.Warn("the bundled agent ended", "error", err, "lastWords", p.lastWords(), "restartIn", backoff)
 		p.markEnded()
 		select {
 		case <-p.stop:
@@ -154,7 +154,7 @@ func (p *process) listen(r io.Reader) {
 	lines := bufio.NewScanner(r)
 	for lines.Scan() {
 		p.say(lines.Text())
-		log.DefaultLogger.Info("bundled agent: " + lines.Text())
+		logs.Log.Info("bundled agent: " + lines.Text())
 	}
 	// A line too long for the scanner must not stop the agent by filling its pipe.
 	_, _ = io.Copy(io.Discard, r)

@@ -88,9 +88,22 @@ func TestIntervalsOfUnequalColumns(t *testing.T) {
 	}
 }
 
+// What an agent of a later version knows, and this plugin does not, is a gap and nothing else.
+func TestIntervalsOfUnknownStates(t *testing.T) {
+	got := Intervals(&pscopev1.PIntervals{P: 1, GapNanos: []uint64{0, 0, 0}, DurationNanos: []uint64{10, 10, 10},
+		Code: []uint32{2, 15, 2 | 15<<4}})
+	want := []pstate.Interval{
+		{P: 1, State: pstate.Running, Start: 0, End: 10},
+		{P: 1, State: pstate.Running, Start: 20, End: 30},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v", got)
+	}
+}
+
 func TestWireStates(t *testing.T) {
 	for _, s := range pstate.States() {
-		if State(WireState(s)) != s {
+		if stateOf[WireState(s)] != s {
 			t.Errorf("%v does not come back", s)
 		}
 	}

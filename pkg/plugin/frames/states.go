@@ -19,9 +19,6 @@ var (
 	}
 )
 
-// State of the protocol in P-Scope's words. What is not given counts as idle.
-func State(s pscopev1.PState) pstate.State { return stateOf[s] }
-
 // ThreadState of the protocol in P-Scope's words. What is not given counts as no thread.
 func ThreadState(s pscopev1.ThreadState) pstate.ThreadState { return threadStateOf[s] }
 
@@ -45,19 +42,24 @@ func WireThreadState(s pstate.ThreadState) pscopev1.ThreadState {
 	return pscopev1.ThreadState_THREAD_STATE_UNSPECIFIED
 }
 
-// Intervals unpacks the columns of one P. Columns of unequal length are read as far as all reach.
+// Intervals unpacks the columns of one P. Columns of unequal length are read as far as all reach. An agent of a later version may know states that this
+// plugin does not: intervals of such P states are left out, which shows as a gap, and such thread states count as no thread.
 func Intervals(p *pscopev1.PIntervals) []pstate.Interval {
 	n := min(len(p.GetCode()), len(p.GetGapNanos()), len(p.GetDurationNanos()))
-	out := make([]pstate.Interval, n)
+	out := make([]pstate.Interval, 0, n)
 	at := p.GetBaseUnixNano()
-	for i := range out {
+	for i := range n {
 		code := p.GetCode()[i]
 		start := at + int64(p.GetGapNanos()[i])
 		at = start + int64(p.GetDurationNanos()[i])
-		out[i] = pstate.Interval{
-			P: p.GetP(), State: State(pscopev1.PState(code & 0xf)), Thread: ThreadState(pscopev1.ThreadState(code >> 4 & 0xf)),
-			Merged: code>>8&1 == 1, Start: start, End: at,
+		state, known := stateOf[pscopev1.PState(code&0xf)]
+		if !known {
+			continue
 		}
+		out = append(out, pstate.Interval{
+			P: p.GetP(), State: state, Thread: ThreadState(pscopev1.ThreadState(code >> 4 & 0xf)),
+			Merged: code>>8&1 == 1, Start: start, End: at,
+		})
 	}
 	return out
 }

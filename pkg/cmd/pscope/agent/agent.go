@@ -10,10 +10,12 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/p-scope/p-scope/pkg/api"
 	"github.com/p-scope/p-scope/pkg/collector"
@@ -21,6 +23,7 @@ import (
 	freqkern "github.com/p-scope/p-scope/pkg/cpufreq/kern"
 	"github.com/p-scope/p-scope/pkg/history"
 	"github.com/p-scope/p-scope/pkg/internal/confine"
+	"github.com/p-scope/p-scope/pkg/internal/loglimit"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
@@ -31,10 +34,27 @@ import (
 func Run(version string) func(ctx context.Context, args []string) (int, error) {
 	return func(ctx context.Context, args []string) (int, error) {
 		c, err := ParseConfig(args, os.Stderr)
+		if c != nil && c.Check {
+			return check(c, err, os.Stdout), nil
+		}
 		if err != nil {
 			return 2, err
 		}
-		log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: c.LogLevel}))
+		level := new(slog.LevelVar)
+		c.setLevel = level.Set
+		level.Set(c.LogLevel)
+		last := &lastLog{}
+		c.lastLog, c.logTo = last.String, io.MultiWriter(os.Stderr, last)
+		limited := loglimit.New(slog.NewTextHandler(c.logTo, &slog.HandlerOptions{Level: level}))
+		defer limited.Flush()
+		log := slog.New(limited)
+		c.folded = limited.Folded
+		if c.File == "" && !signal.Ignored(syscall.SIGHUP) {
+			// There is nothing to reload: the signal is that of a terminal that was closed.
+			var stop context.CancelFunc
+			ctx, stop = signal.NotifyContext(ctx, syscall.SIGHUP)
+			defer stop()
+		}
 		limitMemory(c.MemoryLimit - historyMemory(c.MemoryLimit))
 		if err := relaxTimers(); err != nil {
 			log.Debug("timers are as exact as they come", "why", err)
@@ -70,7 +90,7 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 		Version: version, Host: c.Host, Log: log,
 		Listen: c.Listen, AllowOrigins: c.AllowOrigins,
 		Socket: c.Socket, SocketMode: c.SocketMode, SocketGroup: c.SocketGroup,
-		Attend: newWidth().attend,
+		Attend: newWidth().attend, LastLog: c.lastLog,
 	}
 	// What protects the agent must be right before anything is opened: it never falls back to less.
 	if err := secure(c, &o, log); err != nil {
@@ -88,6 +108,10 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	}
 	own := &withLacks{Collector: col}
 	o.Collector = own
+	var server *api.Server // set before anything is reloaded
+	reloads := newReloader(c, log, func(next *Config) { takeUp(next, c, col, server, own) })
+	own.config = reloads
+	o.Self = func() map[string]float64 { return own.self(c) }
 	if c.Insecure && api.CheckAccess(c.Listen, o.Token != nil, c.TLSClientCA != "", false) != nil {
 		own.lack(lack.Unprotected(c.Listen))
 	}
@@ -97,7 +121,7 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 		defer changes.Close()
 	}
 
-	server, err := bindWithHistory(&o, c, version, log, own)
+	server, err = bindWithHistory(&o, c, version, log, own)
 	if err != nil {
 		return err
 	}
@@ -118,13 +142,27 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 			cancel() // nothing can be observed: there is nothing to serve
 		}
 	})
+	wg.Go(func() { reloads.run(ctx) })
 	info := col.Agent()
 	log.Info("observing", "version", version, "mode", info.Mode, "kernel", info.Kernel, "listen", addr(server), "socket", o.Socket)
 	err = server.Serve(ctx)
 	stopCollecting()
+	cancel()
 	wg.Wait()
 	log.Info("stopped")
 	return errors.Join(collectErr, err)
+}
+
+// takeUp makes the running agent follow the settings in reloadable. c is as it was started.
+func takeUp(next, c *Config, col collector.Collector, server *api.Server, own *withLacks) {
+	if c.setLevel != nil {
+		c.setLevel(next.LogLevel)
+	}
+	own.history.SetLogLevel(next.LogLevel)
+	server.SetAllowOrigins(next.AllowOrigins)
+	if chooser, ok := col.(collector.Chooser); ok {
+		chooser.Choose(next.Include, next.Exclude)
+	}
 }
 
 // followFrequencies attaches to the changes of CPU frequency where the kernel keeps no times itself. nil: there is nothing to follow, or it
@@ -190,7 +228,7 @@ func bindWithHistory(o *api.Options, c *Config, version string, log *slog.Logger
 		so.Host = host
 	}
 	keeper := history.Start(history.Options{Store: so, MemoryLimit: historyMemory(c.MemoryLimit), LogLevel: c.LogLevel,
-		Log: log, Confine: !c.KeepPrivileges})
+		Log: log, Stderr: c.logTo, Confine: !c.KeepPrivileges})
 	o.Store = keeper
 	own.history = keeper
 	server, err := bind(o, log, own)
@@ -231,7 +269,10 @@ type withLacks struct {
 	history interface {
 		Conditions() []store.Condition
 		Measures() []confine.Measure
+		SetLogLevel(slog.Level)
+		Folded() uint64
 	}
+	config  *reloader         // set before anything asks
 	givenUp []confine.Measure // set before anything asks
 	mu      sync.Mutex
 	lacks   []collector.Lack
@@ -249,6 +290,9 @@ func (w *withLacks) Agent() collector.AgentInfo {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	info.Lacks = append(append([]collector.Lack(nil), info.Lacks...), w.lacks...)
+	if w.config != nil {
+		info.Lacks = append(info.Lacks, w.config.lacks()...)
+	}
 	if w.history != nil {
 		for _, c := range w.history.Conditions() {
 			info.Lacks = append(info.Lacks, collector.Lack(c))
@@ -256,6 +300,20 @@ func (w *withLacks) Agent() collector.AgentInfo {
 		info.GivenUp = append(slices.Clip(w.givenUp), w.history.Measures()...)
 	}
 	return info
+}
+
+// self gives the metrics of the agent about itself that only this package knows.
+func (w *withLacks) self(c *Config) map[string]float64 {
+	out := w.config.self()
+	if out == nil {
+		out = map[string]float64{}
+	}
+	folded := w.history.Folded()
+	if c.folded != nil {
+		folded += c.folded()
+	}
+	out["pscope_log_messages_folded_total"] = float64(folded)
+	return out
 }
 
 // giveUp drops what only the start needed. What was loaded, bound and opened by then stays.

@@ -3,21 +3,15 @@
 package agent
 
 import (
-	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/prometheus/common/model"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 	"github.com/p-scope/p-scope/pkg/collector"
@@ -60,89 +54,70 @@ type Config struct {
 
 	UntilStdinCloses bool // end when standard input does
 
+	// File is what --config names; empty: none. Check is --check: an agent is not wanted.
+	File  string
+	Check bool
+
 	MemoryLimit int64 // of the agent and the process that keeps its history together; 0: none
 	LogLevel    slog.Level
+
+	setLevel func(slog.Level) // changes the level of the log that is in use; nil: it stays
+
+	folded func() uint64 // counts messages that were not logged one by one; nil: all were
+
+	logTo   io.Writer     // where the log goes, also that of the process that keeps the history; nil: standard error
+	lastLog func() string // the last lines of the log; nil: they are not kept
+
+	args   []string          // of the command line
+	values map[string]string // each setting as text, to see what a reload changes
+	lines  map[string]int    // of File, where a setting stands that counts
 }
 
-// size is a flag in bytes with an optional unit.
-type size int64
+// reloadable are the settings that an agent takes up while it runs.
+var reloadable = []string{"allow-origins", "exclude", "include", "log-level"}
 
-var units = []struct {
-	name   string
-	factor int64
-}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"KB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}}
-
-func (s *size) Set(v string) error {
-	factor := int64(1)
-	for _, u := range units {
-		if rest, ok := strings.CutSuffix(v, u.name); ok {
-			v, factor = rest, u.factor
-			break
-		}
-	}
-	n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-	if err != nil || n < 0 || n*float64(factor) > 1<<60 {
-		return errors.New("write it like 512MiB, 2GB or 0 for no limit")
-	}
-	*s = size(n * float64(factor))
-	return nil
-}
-
-func (s *size) String() string {
-	for _, u := range slices.Backward(units[:4]) {
-		if *s != 0 && int64(*s)%u.factor == 0 {
-			return fmt.Sprintf("%d%s", int64(*s)/u.factor, u.name)
-		}
-	}
-	return strconv.FormatInt(int64(*s), 10)
-}
-
-// span is a flag like 500ms, 36h or 7d.
-type span time.Duration
-
-func (d *span) Set(v string) error {
-	p, err := model.ParseDuration(v)
-	if err != nil {
-		return errors.New("write it like 500ms, 36h or 7d")
-	}
-	*d = span(p)
-	return nil
-}
-
-func (d *span) String() string { return model.Duration(*d).String() }
-
-// pattern is a flag holding a regular expression; empty is none.
-type pattern struct{ to **regexp.Regexp }
-
-func (p pattern) Set(v string) (err error) {
-	if v == "" {
-		*p.to = nil
-		return nil
-	}
-	*p.to, err = regexp.Compile(v)
-	return err
-}
-
-func (p pattern) String() string {
-	if p.to == nil || *p.to == nil {
-		return ""
-	}
-	return (*p.to).String()
-}
-
-// ParseConfig reads the flags, and the file that --config names. Output of --help and the like goes to w.
+// ParseConfig reads the flags, and the file that --config names. Output of --help goes to w. Its error, unless it is
+// flag.ErrHelp, are Problems: all of them.
 func ParseConfig(args []string, w io.Writer) (*Config, error) {
-	c := &Config{Mode: collector.ModeAuto}
+	c := &Config{Mode: collector.ModeAuto, args: args}
 	fs := flag.NewFlagSet("pscope agent", flag.ContinueOnError)
-	fs.SetOutput(w)
-	file := fs.String("config", "", "YAML file with settings, named as these flags; flags win")
+	text := c.register(fs)
+	found := problems{lines: map[string]int{}}
+	if err := found.parseFlags(fs, args, w); err != nil {
+		return nil, err
+	}
+	c.File, found.file = text.file, text.file
+	if c.File != "" {
+		found.readFile(fs)
+	}
+	c.settle(text, &found)
+	c.validate(&found)
+	c.values, c.lines = map[string]string{}, found.lines
+	fs.VisitAll(func(f *flag.Flag) { c.values[f.Name] = f.Value.String() })
+	if len(found.all) > 0 {
+		found.all.sort()
+		return c, found.all
+	}
+	return c, nil
+}
+
+// unsettled are settings that are read as text.
+type unsettled struct{ file, socketMode, mode, origins string }
+
+// register makes a flag of each setting.
+func (c *Config) register(fs *flag.FlagSet) *unsettled {
+	text := &unsettled{}
+	fs.StringVar(&text.file, "config", "", "YAML file with settings, named as these flags; flags win")
+	fs.BoolVar(&c.Check, "check", false, "check the settings and the files that they name, say what is wrong, and "+
+		"end: with code 0 if an agent would start "+
+		"with them, else 1")
 	fs.StringVar(&c.Socket, "socket", client.DefaultSocket, "unix socket to serve on; empty for none")
-	mode := fs.String("socket-mode", "0660", "permissions of the socket")
+	fs.StringVar(&text.socketMode, "socket-mode", "0660", "permissions of the socket")
 	fs.StringVar(&c.SocketGroup, "socket-group", "", "group that owns the socket, so that its members may ask, for example grafana")
 	fs.StringVar(&c.Host, "host", "", "value of the label host; empty for the host's name")
 	fs.StringVar(&c.Listen, "listen", "127.0.0.1:9477", "TCP address to serve on; empty for none")
 	fs.StringVar(&c.DataDir, "data-dir", "/var/lib/pscope", "directory for the history")
-	observe := fs.String("mode", string(collector.ModeAuto), "auto, ebpf or snapshot: how processes are observed")
+	fs.StringVar(&text.mode, "mode", string(collector.ModeAuto), "auto, ebpf or snapshot: how processes are observed")
 	fs.Var(pattern{&c.Include}, "include", "observe only processes whose name or path matches this regular expression")
 	fs.Var(pattern{&c.Exclude}, "exclude", "leave out processes whose name or path matches this regular expression")
 	duration := func(to *time.Duration, name string, value time.Duration, usage string) {
@@ -170,113 +145,66 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate for TCP, PEM")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
 	fs.StringVar(&c.TLSClientCA, "tls-client-ca", "", "authority whose clients alone are let in (mTLS), PEM")
-	origins := fs.String("allow-origins", "", "origins of web pages that may call the agent directly, separated by commas; Grafana needs none")
+	fs.StringVar(&text.origins, "allow-origins", "", "origins of web pages that may call the agent directly, "+
+		"separated by commas; Grafana needs none")
 	fs.BoolVar(&c.KeepPrivileges, "keep-privileges", false, "give up nothing after the start: neither capabilities "+
 		"nor system calls that the agent does not need")
 	fs.BoolVar(&c.UntilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, for a program that starts the agent for itself")
 	fs.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
-	fs.Usage = func() {
-		fmt.Fprintln(w, "pscope agent observes the Go processes of this host and serves what it sees.\n\nFlags:")
-		fs.PrintDefaults()
-	}
-	if err := fs.Parse(args); err != nil {
-		return nil, err
-	}
-	if fs.NArg() > 0 {
-		return nil, fmt.Errorf("unexpected argument %q; all settings are flags, see 'pscope agent --help'", fs.Arg(0))
-	}
-	if *file != "" {
-		if err := readFile(*file, fs); err != nil {
-			return nil, err
+	fs.VisitAll(func(f *flag.Flag) {
+		if slices.Contains(reloadable, f.Name) {
+			f.Usage += "; changed by a reload"
 		}
-	}
-	m, err := strconv.ParseUint(*mode, 8, 32)
+	})
+	return text
+}
+
+const help = "pscope agent observes the Go processes of this host and serves what it sees.\n\n" +
+	"SIGHUP makes it read the file of --config again (systemctl reload). Settings marked so are changed by that, all " +
+	"others by a restart; files that hold a token or\n" +
+	"certificates are read again by themselves when they change.\n\nFlags:"
+
+// settle makes values of what was read as text.
+func (c *Config) settle(text *unsettled, found *problems) {
+	m, err := strconv.ParseUint(text.socketMode, 8, 32)
 	if err != nil || m > 0o777 {
-		return nil, fmt.Errorf("socket-mode is %q; write it in octal, like 0660", *mode)
+		found.add("socket-mode", "socket-mode is %q; write it in octal, like 0660", text.socketMode)
 	}
-	for o := range strings.SplitSeq(*origins, ",") {
+	c.SocketMode, c.Mode = os.FileMode(m), collector.Mode(text.mode)
+	for o := range strings.SplitSeq(text.origins, ",") {
 		if o = strings.TrimSpace(o); o != "" {
 			c.AllowOrigins = append(c.AllowOrigins, o)
 		}
 	}
-	c.SocketMode, c.Mode = os.FileMode(m), collector.Mode(*observe)
-	return c, c.validate()
 }
 
-// readFile sets every flag that the YAML file names and the command line does not.
-func readFile(path string, fs *flag.FlagSet) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return fmt.Errorf("can't read the configuration: %w", err)
-	}
-	var settings map[string]any
-	if err := yaml.Unmarshal(text, &settings); err != nil {
-		return fmt.Errorf("%s is no YAML map of settings: %w", path, err)
-	}
-	given := map[string]bool{}
-	fs.Visit(func(f *flag.Flag) { given[f.Name] = true })
-	var names []string
-	fs.VisitAll(func(f *flag.Flag) {
-		if f.Name != "config" {
-			names = append(names, f.Name)
-		}
-	})
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		if !slices.Contains(names, name) {
-			return fmt.Errorf("%s: there is no setting %q; the settings are %s", path, name, strings.Join(names, ", "))
-		}
-		value := settings[name]
-		switch value.(type) {
-		case nil:
-			value = ""
-		case string, bool, int, int64, uint64, float64:
-		default:
-			return fmt.Errorf("%s: %s must be a single value, not a list or a map", path, name)
-		}
-		if given[name] {
-			continue
-		}
-		if err := fs.Set(name, fmt.Sprint(value)); err != nil {
-			return fmt.Errorf("%s: %s is %v: %w", path, name, value, err)
+// validate finds values that no agent can have, and settings that don't go together.
+func (c *Config) validate(found *problems) {
+	wrong := func(is bool, setting, format string, args ...any) {
+		if is {
+			found.add(setting, format, args...)
 		}
 	}
-	return nil
-}
-
-func (c *Config) validate() error {
-	switch c.Mode {
-	case collector.ModeAuto, collector.ModeEBPF, collector.ModeSnapshot:
-	default:
-		return fmt.Errorf("mode is %q; choose auto, ebpf or snapshot", c.Mode)
-	}
-	switch {
-	case c.Socket == "" && c.Listen == "":
-		return errors.New("both socket and listen are empty, so that nobody could ask this agent anything; set one of them")
-	case c.DataDir == "":
-		return errors.New("data-dir is empty; name a directory that can be written, for example /var/lib/pscope")
-	case (c.TLSCert == "") != (c.TLSKey == ""):
-		return errors.New("tls-cert and tls-key go together; set both or none")
-	case c.TLSClientCA != "" && c.TLSCert == "":
-		return errors.New("tls-client-ca needs tls-cert and tls-key, too")
-	case slices.Contains(c.AllowOrigins, "*") && c.TokenFile == "":
-		return errors.New("allow-origins is *, so that any web page could ask; name the origins, or set token-file, too")
-	case c.Interval < 100*time.Millisecond:
-		return fmt.Errorf("interval is %v; at least 100ms", c.Interval)
-	case c.SnapshotEvery < 10*time.Millisecond:
-		return fmt.Errorf("snapshot-every is %v; at least 10ms", c.SnapshotEvery)
-	case c.MaxPs < 0 || c.MaxPs > collector.MostPs:
-		return fmt.Errorf("max-ps is %d; from 1 to %d, or 0 for what fits the machine", c.MaxPs, collector.MostPs)
-	case c.MaxThreads < 0 || c.MaxThreads > collector.MostThreads:
-		return fmt.Errorf("max-threads is %d; from 1 to %d, or 0 for what fits the machine", c.MaxThreads,
-			collector.MostThreads)
-	case c.SampleHz < 1 || c.SampleHz > 1000:
-		return fmt.Errorf("sample-hz is %d; from 1 to 1000", c.SampleHz)
-	case c.CostBudget < 0 || c.CostBudget > 100:
-		return fmt.Errorf("cost-budget is %v; from 0 to 100 percent", c.CostBudget)
-	case c.Retention < time.Minute:
-		return fmt.Errorf("retention is %v; at least 1m", c.Retention)
-	case c.IntervalMemory < 1<<20:
-		return errors.New("interval-memory is too small; at least 1MiB")
-	}
-	return nil
+	wrong(!slices.Contains([]collector.Mode{collector.ModeAuto, collector.ModeEBPF, collector.ModeSnapshot}, c.Mode),
+		"mode", "mode is %q; choose auto, ebpf or snapshot", c.Mode)
+	wrong(c.Socket == "" && c.Listen == "",
+		"socket", "both socket and listen are empty, so that nobody could ask this agent anything; set one of them")
+	wrong(c.DataDir == "", "data-dir", "data-dir is empty; name a directory that can be written, for example "+
+		"/var/lib/pscope")
+	wrong(c.TLSCert != "" && c.TLSKey == "", "tls-cert", "tls-cert and tls-key go together; set both or none")
+	wrong(c.TLSCert == "" && c.TLSKey != "", "tls-key", "tls-cert and tls-key go together; set both or none")
+	wrong(c.TLSClientCA != "" && c.TLSCert == "", "tls-client-ca", "tls-client-ca needs tls-cert and tls-key, too")
+	wrong(slices.Contains(c.AllowOrigins, "*") && c.TokenFile == "", "allow-origins",
+		"allow-origins is *, so that any web page could ask; name the origins, or set token-file, too")
+	wrong(c.Interval < 100*time.Millisecond, "interval", "interval is %v; at least 100ms", c.Interval)
+	wrong(c.SnapshotEvery < 10*time.Millisecond, "snapshot-every", "snapshot-every is %v; at least 10ms", c.SnapshotEvery)
+	wrong(c.MaxPs < 0 || c.MaxPs > collector.MostPs, "max-ps",
+		"max-ps is %d; from 1 to %d, or 0 for what fits the machine", c.MaxPs, collector.MostPs)
+	wrong(c.MaxThreads < 0 || c.MaxThreads > collector.MostThreads, "max-threads",
+		"max-threads is %d; from 1 to %d, or 0 for what fits the machine", c.MaxThreads, collector.MostThreads)
+	wrong(c.SampleHz < 1 || c.SampleHz > 1000, "sample-hz", "sample-hz is %d; from 1 to 1000", c.SampleHz)
+	wrong(!(c.CostBudget >= 0 && c.CostBudget <= 100), "cost-budget", "cost-budget is %v; from 0 to 100 percent",
+		c.CostBudget)
+	wrong(c.Retention < time.Minute, "retention", "retention is %v; at least 1m", c.Retention)
+	wrong(c.IntervalMemory < 1<<20, "interval-memory", "interval-memory is too small; at least 1MiB")
 }

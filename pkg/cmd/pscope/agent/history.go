@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"github.com/p-scope/p-scope/pkg/history"
+	"github.com/p-scope/p-scope/pkg/internal/loglimit"
 )
 
 // History is the subcommand "history": the process that keeps the history of the agent that started it. It ends with that agent, however that one
@@ -17,9 +18,14 @@ import (
 func History(context.Context, []string) (int, error) {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	_ = relaxTimers() // as the agent does; without it all works just as well
-	err := history.RunChild(history.ChildOptions{Attend: newWidth().attend, Log: func(level slog.Level) *slog.Logger {
-		return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	}})
+	level := new(slog.LevelVar)
+	limited := loglimit.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+	defer limited.Flush()
+	err := history.RunChild(history.ChildOptions{Attend: newWidth().attend, Folded: limited.Folded,
+		Log: func(l slog.Level) *slog.Logger {
+			level.Set(l)
+			return slog.New(limited)
+		}})
 	if err != nil {
 		return 1, err
 	}

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -97,6 +98,32 @@ func (o *Options) http() (c *http.Client, base string, err error) {
 		rt = bearer{token, transport}
 	}
 	return &http.Client{Transport: rt}, base, nil
+}
+
+// Fetch gets what the agent answers to a path with, but at most so many bytes of it; cut says that there was more.
+func (o *Options) Fetch(ctx context.Context, path string, most int64) (body []byte, cut bool, err error) {
+	c, base, err := o.http()
+	if err != nil {
+		return nil, false, err
+	}
+	defer c.CloseIdleConnections()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+path, nil)
+	if err != nil {
+		return nil, false, err
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return nil, false, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, false, fmt.Errorf("it answers %s to %s", resp.Status, path)
+	}
+	body, err = io.ReadAll(io.LimitReader(resp.Body, most+1))
+	if int64(len(body)) > most {
+		body, cut = body[:most], true
+	}
+	return body, cut, err
 }
 
 // Explain turns an error of a call into one that says what to do.

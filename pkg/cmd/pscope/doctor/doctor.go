@@ -112,26 +112,56 @@ func (a *Agent) compare(ps []Process) {
 	}
 }
 
-// Run is the subcommand "doctor".
-func Run(ctx context.Context, args []string) (int, error) {
+// Run gives the subcommand "doctor" of the given version.
+func Run(version string) func(ctx context.Context, args []string) (int, error) {
+	return func(ctx context.Context, args []string) (int, error) { return run(ctx, version, args) }
+}
+
+func run(ctx context.Context, version string, args []string) (int, error) {
 	fs := flag.NewFlagSet("pscope doctor", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "print the report as JSON")
 	patience := fs.Duration("patience", trialMost, "how long trying things on a child process may take, on a busy machine")
+	b := bundle{version: version}
+	fs.StringVar(&b.path, "bundle", "", "write an archive for a bug report to this file, which must not be there yet: "+
+		"the report, version, kernel, "+
+		"the agent's metrics, targets and last log lines, and its settings; no tokens, arguments or environments")
+	fs.BoolVar(&b.redact, "redact", false, "in the archive, replace the names of processes, hosts, containers and "+
+		"paths by numbers")
+	fs.StringVar(&b.config, "config", defaultConfig, "the agent's configuration file, for the archive")
 	var agent client.Options
 	agent.Register(fs)
 	fs.Usage = func() {
-		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 nothing works.\n\nFlags:")
+		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process "+
+			"allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 nothing "+
+			"works. With --bundle: 0 the archive was written, 2 it was not.\n\nFlags:")
 		fs.PrintDefaults()
 	}
 	if err := fs.Parse(args); err != nil {
 		return 2, err
 	}
-	if fs.NArg() > 0 {
+	switch {
+	case fs.NArg() > 0:
 		return 2, fmt.Errorf("unexpected argument %q; all settings are flags, see --help", fs.Arg(0))
+	case b.path == "" && b.redact:
+		return 2, errors.New("--redact is about the archive of --bundle; name that, too")
+	case b.path != "" && *asJSON:
+		return 2, errors.New("--bundle and --json don't go together; the archive has the report as JSON")
+	}
+	if b.path != "" {
+		// Before the work is done.
+		if err := b.free(); err != nil {
+			return 2, err
+		}
 	}
 	r := examine(ctx, &agent, *patience, os.Stderr)
 	if ctx.Err() != nil {
 		return 2, errors.New("interrupted; nothing is left behind")
+	}
+	if b.path != "" {
+		if err := b.make(ctx, r, &agent, os.Stdout); err != nil {
+			return 2, err
+		}
+		return 0, nil
 	}
 	if *asJSON {
 		enc := json.NewEncoder(os.Stdout)
