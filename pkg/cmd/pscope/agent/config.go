@@ -81,7 +81,7 @@ func (s *size) Set(v string) error {
 		}
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-	if err != nil || n < 0 || n*float64(factor) > 1<<60 {
+	if err != nil || !(n >= 0) || n*float64(factor) > 1<<60 { // NaN is no size, either
 		return errors.New("write it like 512MiB, 2GB or 0 for no limit")
 	}
 	*s = size(n * float64(factor))
@@ -271,7 +271,7 @@ func (c *Config) validate() error {
 			collector.MostThreads)
 	case c.SampleHz < 1 || c.SampleHz > 1000:
 		return fmt.Errorf("sample-hz is %d; from 1 to 1000", c.SampleHz)
-	case c.CostBudget < 0 || c.CostBudget > 100:
+	case !(c.CostBudget >= 0 && c.CostBudget <= 100): // nor NaN
 		return fmt.Errorf("cost-budget is %v; from 0 to 100 percent", c.CostBudget)
 	case c.Retention < time.Minute:
 		return fmt.Errorf("retention is %v; at least 1m", c.Retention)
