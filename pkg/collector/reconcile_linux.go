@@ -36,6 +36,7 @@ func (o *observed) snapshot(n int) error {
 	o.countUncounted()
 	o.resting.since, o.resting.stale, o.resting.snapAt = 0, false, now
 	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
+	o.countGlobal(1)
 	if len(o.snap.Ps) > len(o.ps) {
 		if err := o.grow(); err != nil {
 			o.lost["no_room"]++
@@ -96,6 +97,14 @@ func (o *observed) snapshot(n int) error {
 	}
 	o.flush(false)
 	return nil
+}
+
+// countGlobal counts the depth of the global run queue as it was seen in n looks. The caller holds mu.
+func (o *observed) countGlobal(n int) {
+	if o.globalRunq >= 0 && n > 0 {
+		o.globalN += uint64(n)
+		o.globalSum += uint64(n) * uint64(o.globalRunq)
+	}
 }
 
 // countDepth counts the depth of a P's run queue in a snapshot in which so many Ps were idle.
