@@ -115,6 +115,7 @@ type Store struct {
 	elapsed  time.Duration // when that was, by Options.Elapsed
 	broken   error         // why the databases take nothing more until they have been opened anew
 	brokeAt  time.Time     // when that began
+	opened   time.Time
 
 	// Which targets the last samples were of, and which have been left out since the history is full.
 	admitted, leftOut map[pstate.Key]bool
@@ -160,7 +161,7 @@ func Open(o Options) (*Store, error) {
 		_ = s.Close()
 		return nil, err
 	}
-	s.budget = newBudget(&o)
+	s.budget, s.opened = newBudget(&o), time.Now()
 	return s, nil
 }
 
