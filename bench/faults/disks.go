@@ -176,7 +176,7 @@ func flipSegment(data string) error {
 }
 
 func flipBlock(data string) error {
-	all, err := filepath.Glob(filepath.Join(data, "history", "raw", "*", "chunks", "000001"))
+	all, err := filepath.Glob(filepath.Join(data, "history", "raw", "*[0-9A-Z]", "chunks", "000001"))
 	if err != nil || len(all) == 0 {
 		return fmt.Errorf("no block in %s (%v)", data, err)
 	}

@@ -35,7 +35,7 @@ func oldHistory(dir string) error {
 	}
 	// The block is written aside.
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if all, _ := filepath.Glob(filepath.Join(dir, "raw", "*", "meta.json")); len(all) > 0 {
+		if all, _ := filepath.Glob(filepath.Join(dir, "raw", "*[0-9A-Z]", "meta.json")); len(all) > 0 {
 			return s.Close()
 		}
 	}

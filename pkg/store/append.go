@@ -80,6 +80,9 @@ func (s *Store) writable() error {
 	}
 	if s.broken == nil {
 		s.unset(noRoom)
+		if s.suspect.Load() && time.Since(s.opened) >= reopenAfter && s.askReadAll() == nil {
+			return ErrReopen
+		}
 		return nil
 	}
 	if !fullDisk(s.broken) && time.Since(s.brokeAt) < reopenAfter {
