@@ -85,8 +85,23 @@ func (n *faultyNode) Open(ctx context.Context, flags uint32) (fs.FileHandle, uin
 			return nil, 0, e
 		}
 	}
-	return n.LoopbackNode.Open(ctx, flags)
+	f, opened, e := n.LoopbackNode.Open(ctx, flags)
+	return slowPath(f), opened, e
 }
+
+// slowPath keeps the kernel from writing past this process, as it does since Linux 6.9 where it is given the file below.
+func slowPath(f fs.FileHandle) fs.FileHandle {
+	if l, ok := f.(*fs.LoopbackFile); ok {
+		return &servedFile{l}
+	}
+	return f
+}
+
+// servedFile is a file that this process reads and writes.
+type servedFile struct{ *fs.LoopbackFile }
+
+// PassthroughFd implements fs.FilePassthroughFder.
+func (*servedFile) PassthroughFd() (int, bool) { return -1, false }
 
 // Write implements fs.NodeWriter.
 func (n *faultyNode) Write(ctx context.Context, f fs.FileHandle, data []byte, off int64) (uint32, syscall.Errno) {
@@ -112,7 +127,8 @@ func (n *faultyNode) Create(ctx context.Context, name string, flags, mode uint32
 	if e := n.disk.change(); e != 0 {
 		return nil, nil, 0, e
 	}
-	return n.LoopbackNode.Create(ctx, name, flags, mode, out)
+	inode, f, opened, e := n.LoopbackNode.Create(ctx, name, flags, mode, out)
+	return inode, slowPath(f), opened, e
 }
 
 // Mkdir implements fs.NodeMkdirer.

@@ -27,6 +27,7 @@ type options struct {
 	churn        time.Duration
 	programs     string // a directory with the programs, already built
 	guest, merge bool
+	add          string
 	out          string
 }
 
@@ -47,6 +48,7 @@ func main() {
 	flag.StringVar(&o.programs, "programs", "", "`directory` with workload and pscope, built already: for a guest, which has no Go")
 	flag.BoolVar(&o.guest, "guest", false, "this is a guest: only faults that set the machine's clock")
 	flag.BoolVar(&o.merge, "merge", false, "leave the rows of faults.json that are not run as they are")
+	flag.StringVar(&o.add, "add", "", "`file` whose last line are the rows of another run, as a guest prints them: put them among the results")
 	flag.StringVar(&o.out, "out", "", "`directory` for faults.md and faults.json; -: print faults.json as the last line; empty: print only")
 	flag.Parse()
 	if err := run(&o); err != nil {
@@ -67,6 +69,11 @@ func run(o *options) error {
 		}
 	}
 	r.Machine = report.ThisMachine()
+	if o.add != "" {
+		if err := r.addRows(o.add); err != nil {
+			return err
+		}
+	}
 	// What was measured is kept also when a later fault can't be brought about.
 	err := r.all(o)
 	if o.out == "-" {
@@ -79,6 +86,23 @@ func run(o *options) error {
 		err = errors.Join(err, r.write(o.out))
 	}
 	return err
+}
+
+// addRows takes the rows that another run printed as its last line.
+func (r *results) addRows(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	var rows []*row
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &rows); err != nil {
+		return fmt.Errorf("the last line of %s holds no rows: %w", file, err)
+	}
+	for _, x := range rows {
+		r.put(x)
+	}
+	return nil
 }
 
 func (r *results) write(dir string) error { return report.Write(dir, "faults", r.markdown(), r) }

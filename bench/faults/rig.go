@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -137,6 +138,11 @@ func (r *rig) close() {
 func (r *rig) socket() string { return filepath.Join(r.dir, "agent.sock") }
 
 func (r *rig) startAgent() error {
+	// By its path, so that the programs of another bench on this machine are left alone. What runs is what a link leads to.
+	program, err := filepath.EvalSymlinks(filepath.Join(r.dir, "workload"))
+	if err != nil {
+		return err
+	}
 	args := append(
 		[]string{
 			"agent",
@@ -147,7 +153,7 @@ func (r *rig) startAgent() error {
 			"--data-dir",
 			filepath.Join(r.data, "history"),
 			"--include",
-			"^workload$",
+			"^" + regexp.QuoteMeta(program) + "$",
 		},
 		r.args...)
 	r.agent = exec.Command(filepath.Join(r.dir, "pscope"), args...)
