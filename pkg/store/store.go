@@ -114,7 +114,6 @@ type Store struct {
 	openedAt int64         // of the last samples when the databases were opened
 	elapsed  time.Duration // when that was, by Options.Elapsed
 	broken   error         // why the databases take nothing more until they have been opened anew
-	brokeAt  time.Time     // when that began
 	opened   time.Time
 
 	// Which targets the last samples were of, and which have been left out since the history is full.
