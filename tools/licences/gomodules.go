@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -96,14 +97,30 @@ func (p *part) take(files map[string]string) {
 		if upper := strings.ToUpper(name); strings.HasPrefix(upper, "NOTICE") || strings.HasPrefix(upper, "PATENTS") {
 			continue
 		}
+		if m := identifier.FindStringSubmatch(text); m != nil {
+			p.add(choose(m[1])...)
+			continue
+		}
 		for _, m := range licensecheck.Scan([]byte(text)).Match {
-			if !m.IsURL && !slices.Contains(p.licences, m.ID) {
-				p.licences = append(p.licences, m.ID)
+			if !m.IsURL {
+				p.add(m.ID)
 			}
 		}
-		slices.Sort(p.licences)
 	}
 	slices.Sort(p.texts) // the order in which packages come differs between platforms
+}
+
+// identifier is the first line of a licence file that says which of the texts below it may be chosen.
+var identifier = regexp.MustCompile(`^\W*SPDX-License-Identifier: *([\w.() -]+?)\W*\n`)
+
+// add notes licences, once each.
+func (p *part) add(licences ...string) {
+	for _, l := range licences {
+		if !slices.Contains(p.licences, l) {
+			p.licences = append(p.licences, l)
+		}
+	}
+	slices.Sort(p.licences)
 }
 
 func output(env []string, name string, args ...string) (string, error) {

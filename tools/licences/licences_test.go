@@ -52,6 +52,14 @@ func TestWhatMayBeThere(t *testing.T) {
 	if err := (&part{name: "d", licences: []string{"MIT"}}).check(); err == nil {
 		t.Error("a licence without its text is let in")
 	}
+	dual := &part{name: "f", version: "v1"}
+	dual.take(map[string]string{"License": "/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */\n\nOne or the other."})
+	if err := dual.check(); err != nil || strings.Join(dual.licences, " ") != "BSD-3-Clause" {
+		t.Errorf("%+v: %v", dual, err)
+	}
+	if got := strings.Join(choose("(MIT AND (BSD-3-Clause OR GPL-2.0))"), " "); got != "MIT BSD-3-Clause" {
+		t.Errorf("%q is chosen", got)
+	}
 	all := notices([]*part{good, {name: "e", version: "v2", texts: []string{mit}}})
 	if strings.Count(all, "MIT License") != 1 || !strings.Contains(all, "a v1\ne v2") {
 		t.Errorf("each text stands once, below all that have it:\n%s", all)

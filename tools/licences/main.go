@@ -75,6 +75,18 @@ func run(dist string, write bool) error {
 var allowed = []string{"Apache-2.0", "MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "Zlib", "Unlicense", "CC0-1.0", "BSL-1.0",
 	"Unicode-DFS-2016", "Unicode-3.0", "BlueOak-1.0.0", "MPL-2.0", "PostgreSQL"}
 
+// choose reads an SPDX expression: of "A OR B" the first that is allowed counts, of "A AND B" both.
+func choose(expression string) (licences []string) {
+	for _, l := range strings.Split(strings.Trim(strings.TrimSpace(expression), "()"), " AND ") {
+		choices := strings.Split(strings.Trim(l, "()"), " OR ")
+		if i := slices.IndexFunc(choices, func(c string) bool { return slices.Contains(allowed, c) }); i >= 0 {
+			l = choices[i]
+		}
+		licences = append(licences, strings.TrimSpace(l))
+	}
+	return licences
+}
+
 // check says why a part may not be there.
 func (p *part) check() error {
 	if len(p.licences) == 0 {

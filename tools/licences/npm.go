@@ -88,14 +88,7 @@ func npmPackage(dir string) (*part, error) {
 		return nil, errors.New(dir + "/package.json names no licence as an SPDX expression")
 	}
 	p := &part{name: about.Name, version: about.Version, where: []string{"module.js"}}
-	// "(A AND B)" is both; of "A OR B" whichever is allowed does.
-	for _, l := range strings.Split(strings.Trim(about.License, "()"), " AND ") {
-		choices := strings.Split(l, " OR ")
-		if i := slices.IndexFunc(choices, func(c string) bool { return slices.Contains(allowed, c) }); i >= 0 {
-			l = choices[i]
-		}
-		p.licences = append(p.licences, l)
-	}
+	p.add(choose(about.License)...)
 	files, err := texts(dir)
 	if err != nil {
 		return nil, err
