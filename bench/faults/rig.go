@@ -76,11 +76,11 @@ func newRig(dir string, on storage, args ...string) (r *rig, err error) {
 	if err = r.startAgent(); err != nil {
 		return r, err
 	}
-	if _, err = r.live.next(time.Now(), 2*time.Minute); err != nil {
+	if _, err = r.live.next(time.Now(), 5*time.Minute); err != nil {
 		return r, err
 	}
 	// Some history, so that there is something to lose.
-	return r, r.waitFor(time.Minute, func() bool { return len(r.samples()) >= 5 })
+	return r, r.waitFor(3*time.Minute, func() bool { return len(r.samples()) >= 5 })
 }
 
 // prepare mounts and fills what the history lies on.
