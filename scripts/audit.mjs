@@ -1,5 +1,6 @@
-// npm run audit: known vulnerabilities of what is linked and bundled. Go's database comes as a Go module, so that it can be had wherever modules can;
-// npm's is a service of the registry. What can't be asked is said to be unchecked, never to be clean.
+// npm run audit: known vulnerabilities of what is linked and bundled. Go's database comes as a Go module, so that it
+// can be had wherever modules can; npm's is a service of the registry. What can't be asked is said to be unchecked,
+// never to be clean.
 import path from 'node:path';
 import { pathToFileURL } from 'node:url';
 
@@ -29,7 +30,10 @@ async function go(env) {
 /** @returns {Promise<'clean' | 'found' | 'unchecked'>} */
 async function npm() {
   const lines = [];
-  await run('npm', ['audit', '--omit=dev', '--json'], { onLine: (line, stream) => stream === 'stdout' && lines.push(line), timeout: 5 * 60_000 });
+  await run('npm', ['audit', '--omit=dev', '--json'], {
+    onLine: (line, stream) => stream === 'stdout' && lines.push(line),
+    timeout: 5 * 60_000,
+  });
   let report;
   try {
     report = JSON.parse(lines.join('\n'));
@@ -38,7 +42,10 @@ async function npm() {
   }
   const counts = report.metadata?.vulnerabilities;
   if (!counts) {
-    say(`npm: unchecked: the registry does not answer questions about vulnerabilities (${report.error?.summary || report.message || 'no report'})`);
+    say(
+      'npm: unchecked: the registry does not answer questions about vulnerabilities ' +
+        `(${report.error?.summary || report.message || 'no report'})`
+    );
     return 'unchecked';
   }
   for (const [name, v] of Object.entries(report.vulnerabilities ?? {})) {

@@ -44,7 +44,8 @@ func starved(dir string) (*outcome, error) {
 // smallest is a static program that only ends: exec and exit are all that a process of it costs.
 func smallest() ([]byte, error) {
 	code := map[string][]byte{
-		"amd64": {0x31, 0xff, 0xb8, 0xe7, 0, 0, 0, 0x0f, 0x05},                            // xor edi, edi; mov eax, 231 (exit_group); syscall
+		// xor edi, edi; mov eax, 231 (exit_group); syscall
+		"amd64": {0x31, 0xff, 0xb8, 0xe7, 0, 0, 0, 0x0f, 0x05},
 		"arm64": {0x00, 0x00, 0x80, 0xd2, 0xc8, 0x0b, 0x80, 0xd2, 0x01, 0x00, 0x00, 0xd4}, // mov x0, 0; mov x8, 94; svc 0
 	}[runtime.GOARCH]
 	machine := map[string]uint16{"amd64": 62, "arm64": 183}[runtime.GOARCH]
@@ -73,7 +74,8 @@ const missedReason = "ended_before_observed"
 // spawnWord makes this program start others as fast as it is told to: see spawn.
 const spawnWord = "spawn"
 
-// spawn is a helper process. It starts FILE with arguments RATE times a second for a time, waits for none, and prints how many.
+// spawn is a helper process. It starts FILE with arguments RATE times a second for a time, waits for none, and prints
+// how many.
 func spawn(args []string) error {
 	fs := flag.NewFlagSet(spawnWord, flag.ContinueOnError)
 	rate := fs.Float64("rate", 1, "a second")
@@ -147,7 +149,8 @@ func execStorm(dir string) (*outcome, error) {
 			}
 		}
 		missed := r.losses()[missedReason] - before[missedReason]
-		return fmt.Sprintf("%.0f processes a second came about, %.0f of them Go, of which %.0f ended unseen", float64(total)/long.Seconds(),
+		return fmt.Sprintf("%.0f processes a second came about, %.0f of them Go, of which %.0f ended unseen",
+			float64(total)/long.Seconds(),
 			float64(ofGo)/long.Seconds(), missed), err
 	})
 }

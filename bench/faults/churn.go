@@ -25,7 +25,8 @@ type level struct {
 	Links       int     `json:"bpf_links"`
 }
 
-// level reads it. Maps, programs and links of BPF are those that the agent has a descriptor of, as /proc/<pid>/fdinfo names them.
+// level reads it. Maps, programs and links of BPF are those that the agent has a descriptor of, as /proc/<pid>/fdinfo
+// names them.
 func (r *rig) level(since time.Time) level {
 	l := level{Minute: time.Since(since).Minutes()}
 	for _, pid := range []int{r.agent.Process.Pid, r.history()} {
@@ -66,8 +67,8 @@ func slope(all []level, of func(l level) float64) float64 {
 	return 0
 }
 
-// comeAndGo starts five programs of 8 Ps a second that live a second each, and looks at the agent once a minute. What counts are the last
-// three quarters: until then caches fill.
+// comeAndGo starts five programs of 8 Ps a second that live a second each, and looks at the agent once a minute. What
+// counts are the last three quarters: until then caches fill.
 func comeAndGo(dir string, long time.Duration) (*outcome, error) {
 	var levels []level
 	o, err := during(dir, storage{}, func(r *rig) (string, error) {
@@ -100,7 +101,8 @@ func comeAndGo(dir string, long time.Duration) (*outcome, error) {
 	per := func(of func(l level) float64) string {
 		return fmt.Sprintf("%.1f, %.1f, %+.1f", of(first), of(last), slope(settled, of))
 	}
-	o.Note = fmt.Sprintf("five programs of 8 Ps a second for %.0f min; after a quarter, at the end, slope an hour: MB anonymous %s; descriptors %s; "+
+	o.Note = fmt.Sprintf("five programs of 8 Ps a second for %.0f min; after a quarter, at the end, slope an hour: MB "+
+		"anonymous %s; descriptors %s; "+
 		"threads %s; mappings %s; BPF maps %s; programs %s; links %s", long.Minutes(),
 		per(func(l level) float64 { return l.Memory }), per(func(l level) float64 { return float64(l.Descriptors) }),
 		per(func(l level) float64 { return float64(l.Threads) }), per(func(l level) float64 { return float64(l.Mappings) }),

@@ -29,7 +29,8 @@ func clients() []kind {
 	}
 }
 
-// askDear asks 20 queries that take more memory than there is, at once, and gives how they were answered. meanwhile is called all the time.
+// askDear asks 20 queries that take more memory than there is, at once, and gives how they were answered. meanwhile is
+// called all the time.
 func askDear(r *rig, meanwhile func()) string {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
@@ -66,7 +67,8 @@ func dearQueries(dir string) (*outcome, error) {
 	return during(dir, storage{}, func(r *rig) (string, error) {
 		most := int64(0)
 		answers := askDear(r, func() { most = max(most, anonymous(r.agent.Process.Pid)+anonymous(r.history())) })
-		return fmt.Sprintf("20 queries, answers %s; anonymous memory at most %.0f %% of the limit", answers, float64(most)/limit*100), nil
+		return fmt.Sprintf("20 queries, answers %s; anonymous memory at most %.0f %% of the limit", answers,
+			float64(most)/limit*100), nil
 	}, "--memory-limit", strconv.Itoa(limit))
 }
 
@@ -102,7 +104,8 @@ func smallCgroup(dir string) (*outcome, error) {
 				killed = strings.TrimSpace(strings.TrimPrefix(n, "disable"))
 			}
 		}
-		return fmt.Sprintf("20 queries, answers %s; the kernel killed %s processes, history started again %.0f times", answers, lastWord(killed),
+		return fmt.Sprintf("20 queries, answers %s; the kernel killed %s processes, history started again %.0f times",
+			answers, lastWord(killed),
 			r.restarts()-before), nil
 	})
 }
@@ -160,7 +163,8 @@ func noDescriptors(dir string) (*outcome, error) {
 // slowReaders ask for all that there is and take a byte a second.
 func slowReaders(dir string) (*outcome, error) {
 	return during(dir, storage{}, func(r *rig) (string, error) {
-		request := fmt.Sprintf("GET /api/v1/query?query=%s HTTP/1.1\r\nHost: agent\r\n\r\n", url.QueryEscape(`{__name__=~".+"}[5m]`))
+		request := fmt.Sprintf("GET /api/v1/query?query=%s HTTP/1.1\r\nHost: agent\r\n\r\n",
+			url.QueryEscape(`{__name__=~".+"}[5m]`))
 		return "", fifty(r, request, func(c net.Conn) error {
 			var b [1]byte
 			_, err := c.Read(b[:])

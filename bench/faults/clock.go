@@ -19,14 +19,21 @@ var errNotHere = errors.New("not on this machine")
 // clocks are steps of the machine's clock. They would disturb everything else on a host, so they happen in a guest.
 func clocks() []kind {
 	return []kind{
-		{name: "clock set forward an hour", guest: true, happen: func(dir string) (*outcome, error) { return setClock(dir, time.Hour) }},
-		{name: "clock set back an hour", guest: true, happen: func(dir string) (*outcome, error) { return setClock(dir, -time.Hour) }},
+		{name: "clock set forward an hour", guest: true, happen: func(dir string) (*outcome,
+			error) {
+			return setClock(dir, time.Hour)
+		}},
+		{name: "clock set back an hour", guest: true, happen: func(dir string) (*outcome,
+			error) {
+			return setClock(dir, -time.Hour)
+		}},
 		{name: "machine suspended for 60 s", guest: true, happen: suspend},
 	}
 }
 
-// setClock sets the clock. What is asked for afterwards is the history around the clock's new time, so what lies ahead of it, which is put
-// aside, does not count; blind is the longest time without a live view, and the gap is how long no new sample came, by a clock that is not set.
+// setClock sets the clock. What is asked for afterwards is the history around the clock's new time, so what lies ahead
+// of it, which is put aside, does not count; blind is the longest time without a live view, and the gap is how long no
+// new sample came, by a clock that is not set.
 func setClock(dir string, by time.Duration) (*outcome, error) {
 	r, err := newRig(dir, storage{})
 	if err != nil {

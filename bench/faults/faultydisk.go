@@ -22,8 +22,8 @@ type faultyDisk struct {
 	server  *fuse.Server
 }
 
-// mountFaulty mounts one at a directory; below is where the files lie. The bench serves it, so that the agent's system calls wait for the
-// bench and not for a disk.
+// mountFaulty mounts one at a directory; below is where the files lie. The bench serves it, so that the agent's system
+// calls wait for the bench and not for a disk.
 func mountFaulty(at, below string) (*faultyDisk, error) {
 	if err := os.MkdirAll(below, 0o755); err != nil {
 		return nil, err
@@ -89,7 +89,8 @@ func (n *faultyNode) Open(ctx context.Context, flags uint32) (fs.FileHandle, uin
 	return slowPath(f), opened, e
 }
 
-// slowPath keeps the kernel from writing past this process, as it does since Linux 6.9 where it is given the file below.
+// slowPath keeps the kernel from writing past this process, as it does since Linux 6.9 where it is given the file
+// below.
 func slowPath(f fs.FileHandle) fs.FileHandle {
 	if l, ok := f.(*fs.LoopbackFile); ok {
 		return &servedFile{l}
@@ -123,7 +124,8 @@ func (n *faultyNode) Fsync(ctx context.Context, f fs.FileHandle, flags uint32) s
 }
 
 // Create implements fs.NodeCreater.
-func (n *faultyNode) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
+func (n *faultyNode) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode,
+	fs.FileHandle, uint32, syscall.Errno) {
 	if e := n.disk.change(); e != 0 {
 		return nil, nil, 0, e
 	}
@@ -132,7 +134,8 @@ func (n *faultyNode) Create(ctx context.Context, name string, flags, mode uint32
 }
 
 // Mkdir implements fs.NodeMkdirer.
-func (n *faultyNode) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
+func (n *faultyNode) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode,
+	syscall.Errno) {
 	if e := n.disk.change(); e != 0 {
 		return nil, e
 	}
@@ -156,7 +159,8 @@ func (n *faultyNode) Rmdir(ctx context.Context, name string) syscall.Errno {
 }
 
 // Rename implements fs.NodeRenamer.
-func (n *faultyNode) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, to string, flags uint32) syscall.Errno {
+func (n *faultyNode) Rename(ctx context.Context, name string, parent fs.InodeEmbedder, to string,
+	flags uint32) syscall.Errno {
 	if e := n.disk.change(); e != 0 {
 		return e
 	}
@@ -164,7 +168,8 @@ func (n *faultyNode) Rename(ctx context.Context, name string, parent fs.InodeEmb
 }
 
 // Setattr implements fs.NodeSetattrer.
-func (n *faultyNode) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
+func (n *faultyNode) Setattr(ctx context.Context, f fs.FileHandle, in *fuse.SetAttrIn,
+	out *fuse.AttrOut) syscall.Errno {
 	if e := n.disk.change(); e != 0 {
 		return e
 	}

@@ -54,9 +54,9 @@ func (r *rig) verdict(f fault, healed time.Time) (*outcome, error) {
 	return o, nil
 }
 
-// lost counts samples that had been taken and are not kept: those that were there before and are missing now, and those that were due
-// while an agent ran and are not there. A sample is due at each full second. One that was due just before a kill counts, although it may
-// not have been taken yet.
+// lost counts samples that had been taken and are not kept: those that were there before and are missing now, and those
+// that were due while an agent ran and are not there. A sample is due at each full second. One that was due just before
+// a kill counts, although it may not have been taken yet.
 func lost(f fault, after []sample) (n int) {
 	kept := map[int64]bool{}
 	for _, s := range after {

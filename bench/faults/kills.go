@@ -78,7 +78,8 @@ func historyKilled(dir string) (*outcome, error) {
 	return during(dir, storage{}, func(r *rig) (string, error) { return "", syscall.Kill(r.history(), syscall.SIGKILL) })
 }
 
-// neighbourKilled kills programs that are observed, one after another, as a supervisor does whose program does not come up.
+// neighbourKilled kills programs that are observed, one after another, as a supervisor does whose program does not come
+// up.
 func neighbourKilled(dir string) (*outcome, error) {
 	return during(dir, storage{}, func(r *rig) (string, error) {
 		for range 20 {

@@ -45,11 +45,14 @@ func main() {
 	flag.StringVar(&o.not, "not", "", "leave out faults whose name has one of these in it, separated by |")
 	flag.IntVar(&o.load, "load", 2, "busy processes beside")
 	flag.DurationVar(&o.churn, "churn", 2*time.Minute, "how long programs come and go in the fault of that name")
-	flag.StringVar(&o.programs, "programs", "", "`directory` with workload and pscope, built already: for a guest, which has no Go")
+	flag.StringVar(&o.programs, "programs", "", "`directory` with workload and pscope, built already: for a guest, "+
+		"which has no Go")
 	flag.BoolVar(&o.guest, "guest", false, "this is a guest: only faults that set the machine's clock")
 	flag.BoolVar(&o.merge, "merge", false, "leave the rows of faults.json that are not run as they are")
-	flag.StringVar(&o.add, "add", "", "`file` whose last line are the rows of another run, as a guest prints them: put them among the results")
-	flag.StringVar(&o.out, "out", "", "`directory` for faults.md and faults.json; -: print faults.json as the last line; empty: print only")
+	flag.StringVar(&o.add, "add", "", "`file` whose last line are the rows of another run, as a guest prints them: "+
+		"put them among the results")
+	flag.StringVar(&o.out, "out", "", "`directory` for faults.md and faults.json; -: print faults.json as the last "+
+		"line; empty: print only")
 	flag.Parse()
 	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
@@ -109,7 +112,8 @@ func (r *results) write(dir string) error { return report.Write(dir, "faults", r
 
 // hasAny says whether a name has one of the words in it; without words: none.
 func hasAny(name, words string) bool {
-	return words != "" && slices.ContainsFunc(strings.Split(words, "|"), func(w string) bool { return strings.Contains(name, w) })
+	return words != "" && slices.ContainsFunc(strings.Split(words, "|"),
+		func(w string) bool { return strings.Contains(name, w) })
 }
 
 func (r *results) all(o *options) error {
@@ -118,7 +122,8 @@ func (r *results) all(o *options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for name, pkg := range map[string]string{"workload": processes.Workload, "pscope": processes.Pscope, "gpx_pscope": "pkg"} {
+	for name, pkg := range map[string]string{"workload": processes.Workload, "pscope": processes.Pscope,
+		"gpx_pscope": "pkg"} {
 		file := filepath.Join(dir, name)
 		if o.programs == "" {
 			err = processes.Build(file, pkg)

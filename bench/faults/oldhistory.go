@@ -17,8 +17,8 @@ import (
 // oldHost is the label host of a history from before.
 const oldHost = "before"
 
-// oldHistory makes a history of the last 50 minutes in a directory: a block of half an hour, and a log of several segments. It takes some
-// seconds.
+// oldHistory makes a history of the last 50 minutes in a directory: a block of half an hour, and a log of several
+// segments. It takes some seconds.
 func oldHistory(dir string) error {
 	s, err := store.Open(store.Options{Dir: dir, Host: oldHost, Version: "1"})
 	if err != nil {
@@ -46,8 +46,9 @@ func oldHistory(dir string) error {
 func oldViews(started time.Time) (views []pstate.TargetView) {
 	for i := range 4 {
 		v := pstate.TargetView{
-			Target: pstate.Target{Key: pstate.Key{PID: int32(1000 + i), StartTime: uint64(77 + i)}, Process: fmt.Sprintf("before-%d", i),
-				Source: pstate.SourceEBPF, Started: started},
+			Target: pstate.Target{Key: pstate.Key{PID: int32(1000 + i), StartTime: uint64(77 + i)},
+				Process: fmt.Sprintf("before-%d", i),
+				Source:  pstate.SourceEBPF, Started: started},
 			GOMAXPROCS: 4,
 		}
 		for p := range 4 {

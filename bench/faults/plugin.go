@@ -61,7 +61,8 @@ func (r *rig) ask(d pluginv2.DataClient) error {
 	now := time.Now()
 	resp, err := d.QueryData(ctx, &pluginv2.QueryDataRequest{
 		PluginContext: &pluginv2.PluginContext{OrgId: 1, PluginId: "pscope-pscope-datasource",
-			DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{Uid: "pscope", Name: "P-Scope", JsonData: settings}},
+			DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{Uid: "pscope", Name: "P-Scope",
+				JsonData: settings}},
 		Queries: []*pluginv2.DataQuery{{RefId: "A", MaxDataPoints: 100, IntervalMS: 1000, Json: []byte(`{}`),
 			TimeRange: &pluginv2.TimeRange{FromEpochMS: now.Add(-10 * time.Second).UnixMilli(), ToEpochMS: now.UnixMilli()}}},
 	})
@@ -78,8 +79,8 @@ func (r *rig) ask(d pluginv2.DataClient) error {
 	return nil
 }
 
-// pluginEnds ends the plugin's process and starts another at once, as Grafana does some time later. Blind is from the end until the next
-// one answers a query with data.
+// pluginEnds ends the plugin's process and starts another at once, as Grafana does some time later. Blind is from the
+// end until the next one answers a query with data.
 func pluginEnds(dir string, sig syscall.Signal) (*outcome, error) {
 	r, err := newRig(dir, storage{})
 	if err != nil {

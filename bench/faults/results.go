@@ -111,15 +111,18 @@ func (x *row) String() string {
 
 // explanation stands above the table.
 const explanation = `
-*Lost*: samples, of one a second, that had been taken or were due while an agent ran, and are not kept afterwards. *Gap*: the longest distance
-of two samples, from the last one before the fault on, in seconds: where the agent ends, with the time until the next one has found the program.
-*Blind*: the longest time without an answer that shows the program live (asked ten times a second), in seconds; where the agent ends, from the start of its
-successor on. Of these three, the median and the worst. *Ended*: how often the agent ended by itself. *Untrue*: pairs of neighbouring samples between which the
-states of all Ps sum to more than wall time by 1 % and half a second a P. *Counted*: reasons of ` + "`pscope_lost_events_total`" + ` that grew. *Load*: the machine's
-in the minute before, median and worst.
+*Lost*: samples, of one a second, that had been taken or were due while an agent ran, and are not kept
+afterwards. *Gap*: the longest distance of two samples, from the last one before the fault on, in
+seconds: where the agent ends, with the time until the next one has found the program. *Blind*: the
+longest time without an answer that shows the program live (asked ten times a second), in seconds; where
+the agent ends, from the start of its successor on. Of these three, the median and the worst. *Ended*:
+how often the agent ended by itself. *Untrue*: pairs of neighbouring samples between which the states of
+all Ps sum to more than wall time by 1 % and half a second a P. *Counted*: reasons of ` + "`pscope_lost_events_total`" + ` that grew.
+*Load*: the machine's in the minute before, median and worst.
 
-The full disk is a small file system in memory that is filled up. The disk that is slow, does not answer, is read-only or fails is a FUSE file system
-(bench/faults/faultydisk.go) between the agent and a directory. Clocks are set in an emulated guest (` + "`-guest`" + `, tools/kernels).
+The full disk is a small file system in memory that is filled up. The disk that is slow, does not
+answer, is read-only or fails is a FUSE file system (bench/faults/faultydisk.go) between the agent and a
+directory. Clocks are set in an emulated guest (` + "`-guest`" + `, tools/kernels).
 `
 
 func (r *results) markdown() string {
@@ -133,11 +136,13 @@ func (r *results) markdown() string {
 		counts = append(counts, fmt.Sprint(n))
 	}
 	slices.Sort(counts)
-	fmt.Fprintf(&t, "# What happens to the agent, and what it costs\n\n%s. Beside the agent and one observed program, %s processes that only burn CPU time.\n",
+	fmt.Fprintf(&t, "# What happens to the agent, and what it costs\n\n%s. Beside the agent and one observed program, "+
+		"%s processes that only burn CPU time.\n",
 		r.Machine, strings.Join(counts, " or "))
 	fmt.Fprintf(&t, "Made by `go run ./bench/faults -out bench/results`, as root.\n")
 	t.WriteString(explanation)
-	t.WriteString("\n| fault | times | lost | gap, s | blind, s | ended | untrue | counted | load | note |\n| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	t.WriteString("\n| fault | times | lost | gap, s | blind, s | ended | untrue | counted | load | note |\n| --- | " +
+		"--- | --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, x := range r.Rows {
 		fmt.Fprintln(&t, x)
 	}

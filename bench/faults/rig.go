@@ -138,7 +138,8 @@ func (r *rig) close() {
 func (r *rig) socket() string { return filepath.Join(r.dir, "agent.sock") }
 
 func (r *rig) startAgent() error {
-	// By its path, so that the programs of another bench on this machine are left alone. What runs is what a link leads to.
+	// By its path, so that the programs of another bench on this machine are left alone. What runs is what a link leads
+	// to.
 	program, err := filepath.EvalSymlinks(filepath.Join(r.dir, "workload"))
 	if err != nil {
 		return err
@@ -239,8 +240,8 @@ type sample struct {
 	old bool // of a history from before: see oldHistory
 }
 
-// samples gives the history of the program, of the last 55 minutes, oldest first, with what is there of a history from before; nil if it
-// can't be had now.
+// samples gives the history of the program, of the last 55 minutes, oldest first, with what is there of a history from
+// before; nil if it can't be had now.
 func (r *rig) samples() []sample {
 	c, err := api.NewClient(api.Config{Address: "http://agent", RoundTripper: r.client(20 * time.Second).Transport})
 	if err != nil {

@@ -18,8 +18,8 @@ const (
 	mostCompared = 40      // of what was learnt, the smallest
 )
 
-// keep adds what was learnt to testdata/fuzz: of the smallest inputs those that reach statements which neither the seeds nor an input
-// kept before reach. It gives how many.
+// keep adds what was learnt to testdata/fuzz: of the smallest inputs those that reach statements which neither the
+// seeds nor an input kept before reach. It gives how many.
 func keep(ctx context.Context, cache, pkg, name string) (kept int) {
 	learnt := smallest(filepath.Join(cache, pkg, name))
 	to := filepath.Join(pkg, "testdata", "fuzz", name)

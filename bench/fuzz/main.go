@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command fuzz runs the fuzz targets of this repository one after another, each for a given CPU time, at the lowest priority of the
-// machine. It keeps what they learn, and writes how long each ran.
+// Command fuzz runs the fuzz targets of this repository one after another, each for a given CPU time, at the lowest
+// priority of the machine. It keeps what they learn, and writes how long each ran.
 //
 //	go run ./bench/fuzz -minutes 60                       every target for an hour of CPU time
 //	go run ./bench/fuzz -minutes 1 -only goruntime,Query  those of a package or a name
@@ -100,8 +100,8 @@ func threads() (tids []int) {
 	return tids
 }
 
-// run fuzzes every target and gives how many found something. Results are written after each, so that an end in between loses
-// nothing.
+// run fuzzes every target and gives how many found something. Results are written after each, so that an end in between
+// loses nothing.
 func run(ctx context.Context, o *options) (found int, err error) {
 	targets, err := findTargets(".", o.only)
 	if err != nil {
@@ -173,7 +173,8 @@ func fuzz(ctx context.Context, binary, cache, pkg, name string, most time.Durati
 		return nil
 	}
 	var said strings.Builder
-	c := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+name+"$", "-test.fuzzcachedir", filepath.Join(cache, pkg),
+	c := exec.Command(binary, "-test.run", "^$", "-test.fuzz", "^"+name+"$", "-test.fuzzcachedir",
+		filepath.Join(cache, pkg),
 		"-test.parallel", "1", "-test.fuzzminimizetime", "10s")
 	c.Dir, c.Env = pkg, append(os.Environ(), "GOMAXPROCS=1")
 	c.Stdout, c.Stderr = &said, &said

@@ -64,7 +64,8 @@ func lastLines(s string, n int) string {
 }
 
 func (r *result) String() string {
-	s := fmt.Sprintf("%s %s: %.1f min of CPU in %.1f min, %d executions, %d inputs learnt, %d kept", r.Package, r.Target, r.CPUMinutes,
+	s := fmt.Sprintf("%s %s: %.1f min of CPU in %.1f min, %d executions, %d inputs learnt, %d kept", r.Package, r.Target,
+		r.CPUMinutes,
 		r.Minutes, r.Executions, r.Learnt, r.Kept)
 	if r.Finding != "" {
 		s += "; FOUND " + r.Finding
@@ -118,18 +119,24 @@ func (all *results) markdown() string {
 			findings++
 		}
 	}
-	fmt.Fprintf(&t, "# Fuzzing\n\n%s. Made by `npm run fuzz`, at the lowest priority beside whatever else the machine did.\n\n", all.Machine)
-	fmt.Fprintf(&t, "%d targets ran for %.0f minutes of CPU time together, %d million inputs; %d end with a finding that is not mended.\n",
+	fmt.Fprintf(&t, "# Fuzzing\n\n%s. Made by `npm run fuzz`, at the lowest priority beside whatever else the machine "+
+		"did.\n\n", all.Machine)
+	fmt.Fprintf(&t, "%d targets ran for %.0f minutes of CPU time together, %d million inputs; %d end with a finding "+
+		"that is not mended.\n",
 		len(all.Targets), minutes, executions/1e6, findings)
-	fmt.Fprint(&t, "Runs are added up. Each target bounds the CPU time of one input. *Learnt*: inputs that reached new code. *Kept*: the smallest of\n")
-	fmt.Fprint(&t, "those that reach statements which no other kept one reaches; they stand in `testdata/fuzz` and run with every `go test`.\n\n")
-	fmt.Fprint(&t, "| package | target | CPU, min | inputs | learnt | kept | last run | finding |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprint(&t, "Runs are added up. Each target bounds the CPU time of one input. *Learnt*: inputs that reached "+
+		"new code. *Kept*: the smallest of\n")
+	fmt.Fprint(&t, "those that reach statements which no other kept one reaches; they stand in `testdata/fuzz` and "+
+		"run with every `go test`.\n\n")
+	fmt.Fprint(&t, "| package | target | CPU, min | inputs | learnt | kept | last run | finding |\n| --- | --- | --- "+
+		"| --- | --- | --- | --- | --- |\n")
 	for _, r := range all.Targets {
 		finding := "none"
 		if r.Finding != "" {
 			finding = "`" + strings.ReplaceAll(r.Finding, "|", "/") + "`"
 		}
-		fmt.Fprintf(&t, "| %s | %s | %.1f | %d | %d | %d | %s | %s |\n", r.Package, r.Target, r.CPUMinutes, r.Executions, r.Learnt, r.Kept, r.At,
+		fmt.Fprintf(&t, "| %s | %s | %.1f | %d | %d | %d | %s | %s |\n", r.Package, r.Target, r.CPUMinutes, r.Executions,
+			r.Learnt, r.Kept, r.At,
 			finding)
 	}
 	return t.String()

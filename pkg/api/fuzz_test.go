@@ -21,8 +21,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
-// FuzzAccess sends any headers to an agent on loopback, without and with a token: no page of another origin, and nobody without
-// the token, is let in.
+// FuzzAccess sends any headers to an agent on loopback, without and with a token: no page of another origin, and nobody
+// without the token, is let in.
 func FuzzAccess(f *testing.F) {
 	f.Add("127.0.0.1:9477", "", "", "")
 	f.Add("localhost.:1", "http://localhost.:1", "cross-site", "Bearer secret")
@@ -33,7 +33,8 @@ func FuzzAccess(f *testing.F) {
 			for _, a := range []access{{loopback: true}, {token: func() string { return "secret" }}} {
 				in := false
 				h := a.guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { in = true }))
-				r := &http.Request{Method: http.MethodGet, URL: httptest.NewRequest(http.MethodGet, "/metrics", nil).URL, Host: host,
+				r := &http.Request{Method: http.MethodGet, URL: httptest.NewRequest(http.MethodGet, "/metrics", nil).URL,
+					Host:   host,
 					Header: http.Header{"Origin": {origin}, "Sec-Fetch-Site": {site}, "Authorization": {authorization}}}
 				h.ServeHTTP(httptest.NewRecorder(), r)
 				if !in {
@@ -45,8 +46,10 @@ func FuzzAccess(f *testing.F) {
 					}
 					continue
 				}
-				if !own(host) || origin != "" && !strings.HasSuffix(origin, "://"+host) && !strings.Contains(origin, "://"+host+"/") &&
-					!strings.Contains(origin, "@"+host) && !strings.Contains(origin, "://"+host+"?") && !strings.Contains(origin, "://"+host+"#") &&
+				if !own(host) || origin != "" && !strings.HasSuffix(origin, "://"+host) && !strings.Contains(origin,
+					"://"+host+"/") &&
+					!strings.Contains(origin, "@"+host) && !strings.Contains(origin, "://"+host+"?") && !strings.Contains(origin,
+					"://"+host+"#") &&
 					!strings.HasPrefix(origin, "//"+host) {
 					t.Errorf("a page of %q is let in, sent to %q", origin, host)
 				}
@@ -81,7 +84,8 @@ func FuzzToken(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if token == "" || len(token) > mostOfToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+			if token == "" || len(token) > mostOfToken || strings.ContainsFunc(token,
+				func(r rune) bool { return r <= ' ' || r > '~' }) {
 				t.Errorf("the token %q is accepted", token)
 			}
 			if !carries(&http.Request{Header: http.Header{"Authorization": {"Bearer " + token}}}, token) {
@@ -104,24 +108,28 @@ func FuzzCertificates(f *testing.F) {
 			t.Fatal(err)
 		}
 		fuzztest.Within(t, 5*time.Second, len(b), func() {
-			if c, err := readTLS(path, path, path, slog.New(slog.DiscardHandler)); err == nil && c.ClientAuth != tls.RequireAndVerifyClientCert {
+			if c, err := readTLS(path, path, path, slog.New(slog.DiscardHandler)); err == nil &&
+				c.ClientAuth != tls.RequireAndVerifyClientCert {
 				t.Error("clients' certificates are not asked for")
 			}
 		})
 	})
 }
 
-// FuzzService sends any body to each procedure that answers once, as JSON and as protocol buffers: it is answered or refused.
+// FuzzService sends any body to each procedure that answers once, as JSON and as protocol buffers: it is answered or
+// refused.
 func FuzzService(f *testing.F) {
 	for _, s := range []string{
-		`{}`, `{"selector":{"process":"(a{9}){9}","ps":[0,-1]}}`, `{"fromUnixNano":"-9223372036854775808","toUnixNano":"9223372036854775807"}`,
+		`{}`, `{"selector":{"process":"(a{9}){9}","ps":[0,-1]}}`,
+		`{"fromUnixNano":"-9223372036854775808","toUnixNano":"9223372036854775807"}`,
 		`{"maxPerP":4294967295,"selector":{"pids":[1000]}}`, `{"windowSeconds":1e308}`,
 	} {
 		f.Add([]byte(s), uint8(0))
 		f.Add([]byte(s), uint8(3))
 	}
 	source := viewtest.New(2, 4, time.Now().Add(-time.Minute))
-	s, err := NewServer(Options{Collector: source, Timeline: timeline.New(timeline.Options{}), Host: "h", Version: "1", Sys: f.TempDir(),
+	s, err := NewServer(Options{Collector: source, Timeline: timeline.New(timeline.Options{}), Host: "h", Version: "1",
+		Sys:    f.TempDir(),
 		Socket: filepath.Join(f.TempDir(), "s")})
 	if err != nil {
 		f.Fatal(err)

@@ -216,8 +216,9 @@ func (c *collect) Run(ctx context.Context) error {
 	}
 }
 
-// wander is by how much the next snapshot is taken earlier or later than its period says: a quarter of it at most. Looks at even
-// distances would see what a program does at the same rhythm always or never; so they come past each phase of it within seconds.
+// wander is by how much the next snapshot is taken earlier or later than its period says: a quarter of it at most.
+// Looks at even distances would see what a program does at the same rhythm always or never; so they come past each
+// phase of it within seconds.
 func wander(every time.Duration) time.Duration { return rand.N(every/2) - every/4 }
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.

@@ -11,8 +11,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// FuzzProcFiles gives the same bytes as every file that is read of a process below /proc: its threads choose their names, a
-// container its cgroups' names, a program its arguments.
+// FuzzProcFiles gives the same bytes as every file that is read of a process below /proc: its threads choose their
+// names, a container its cgroups' names, a program its arguments.
 func FuzzProcFiles(f *testing.F) {
 	for _, s := range []string{
 		"1 (systemd) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5 1 2 3",
@@ -27,7 +27,8 @@ func FuzzProcFiles(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, name := range []string{"stat", "status", "cmdline", "cgroup", "task/1/stat", "task/1/status", "task/1/schedstat"} {
+		for _, name := range []string{"stat", "status", "cmdline", "cgroup", "task/1/stat", "task/1/status",
+			"task/1/schedstat"} {
 			if err := os.WriteFile(o.procPath(1, name), b, 0o644); err != nil {
 				t.Fatal(err)
 			}

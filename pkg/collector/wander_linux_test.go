@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Looks at queues come past every phase of a program's rhythm: a burst of 30 ms that recurs each second, at any phase, is seen in three of a
-// hundred looks, and so is one that recurs at the rhythm of the looks.
+// Looks at queues come past every phase of a program's rhythm: a burst of 30 ms that recurs each second, at any phase,
+// is seen in three of a hundred looks, and so is one that recurs at the rhythm of the looks.
 func TestLooksFollowNoRhythm(t *testing.T) {
 	const every, burst, seconds = 100 * time.Millisecond, 30 * time.Millisecond, 2000
 	for _, rhythm := range []time.Duration{time.Second, every, 250 * time.Millisecond} {

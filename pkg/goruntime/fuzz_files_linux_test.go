@@ -16,14 +16,16 @@ import (
 func smallELF(machine elf.Machine, data []byte) []byte {
 	var b bytes.Buffer
 	head := elf.Header64{
-		Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: 1, Entry: 0x401000, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1,
+		Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: 1, Entry: 0x401000, Phoff: 64, Ehsize: 64,
+		Phentsize: 56, Phnum: 1,
 		Shentsize: 64,
 	}
 	copy(head.Ident[:], "\x7fELF\x02\x01\x01")
 	_ = binary.Write(&b, binary.LittleEndian, &head) // a buffer takes everything
 	size := uint64(64 + 56 + len(data))
 	_ = binary.Write(&b, binary.LittleEndian, &elf.Prog64{
-		Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W | elf.PF_X), Vaddr: 0x400000, Filesz: size, Memsz: size, Align: 4096,
+		Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W | elf.PF_X), Vaddr: 0x400000, Filesz: size,
+		Memsz: size, Align: 4096,
 	})
 	b.Write(data)
 	return b.Bytes()
@@ -56,7 +58,8 @@ func FuzzELF(f *testing.F) {
 
 // FuzzVersion reads what a program says of its Go version.
 func FuzzVersion(f *testing.F) {
-	for _, s := range []string{"go1.26.8", "go1.27rc1 X:nocoverageredesign", "devel go1.28-abc Mon", "go1.99999999999999999999", "go1.21.0-X:a,b", "gccgo 12"} {
+	for _, s := range []string{"go1.26.8", "go1.27rc1 X:nocoverageredesign", "devel go1.28-abc Mon",
+		"go1.99999999999999999999", "go1.21.0-X:a,b", "gccgo 12"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -13,8 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A disk that becomes read-only under a history hides nothing and loses nothing: its process waits until it can write again, and what comes
-// meanwhile waits, too.
+// A disk that becomes read-only under a history hides nothing and loses nothing: its process waits until it can write
+// again, and what comes meanwhile waits, too.
 func TestADiskThatIsReadOnlyForAWhile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	if err := os.Mkdir(dir, 0o755); err != nil {
@@ -42,7 +42,8 @@ func TestADiskThatIsReadOnlyForAWhile(t *testing.T) {
 	}
 	put(10)
 	k.settle()
-	// No file may be open to be written when a file system becomes read-only in this way: that is, between two lives of the process.
+	// No file may be open to be written when a file system becomes read-only in this way: that is, between two lives of
+	// the process.
 	eventually(t, "a moment in which nothing is open", func() bool {
 		pid := k.childPID()
 		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {

@@ -434,7 +434,8 @@ const stepShown = time.Hour
 
 // writes says whether a child that reports this writes and answers.
 func writes(r *report) bool {
-	return r.Open && !slices.ContainsFunc(r.Conditions, func(c store.Condition) bool { return c.What != store.ClockStepped && c.What != store.Damaged })
+	return r.Open && !slices.ContainsFunc(r.Conditions,
+		func(c store.Condition) bool { return c.What != store.ClockStepped && c.What != store.Damaged })
 }
 
 // serving gives the child once its database is open, or waits for it.

@@ -65,7 +65,8 @@ var families = []family{
 		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			w.seconds(&s.uninterruptible, s, p.Uninterruptible, "", nil)
 		}},
-	{Family: Family{"pscope_p_runq_depth", "Mean number of goroutines queued on the P, the one in runnext included, over the looks since the last sample.", "", Gauge},
+	{Family: Family{"pscope_p_runq_depth", "Mean number of goroutines queued on the P, the one in runnext included, " +
+		"over the looks since the last sample.", "", Gauge},
 		p: func(w *walk, v *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			if p.RunqDepth >= 0 {
 				mean := s.runqSeen.mean(v.At, w.set.atLeast, p.RunqLooks(), p.RunqSum, float64(p.RunqDepth))
@@ -78,7 +79,8 @@ var families = []family{
 				w.hist(&s.runqHist, s, h, "", nil)
 			}
 		}},
-	{Family: Family{"pscope_runq_depth", "Mean number of goroutines in the process's global run queue over the looks since the last sample.", "", Gauge},
+	{Family: Family{"pscope_runq_depth", "Mean number of goroutines in the process's global run queue over the looks " +
+		"since the last sample.", "", Gauge},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.GlobalRunq >= 0 {
 				mean := t.globalRunqSeen.mean(v.At, w.set.atLeast, v.GlobalRunqLooks, v.GlobalRunqSum, float64(v.GlobalRunq))

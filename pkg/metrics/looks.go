@@ -10,9 +10,10 @@ type looks struct {
 	hasBefore bool
 }
 
-// mean gives the mean depth over the looks since the time before, of n looks that saw sum goroutines together until now. Where there was no
-// look since, it is what it was; before the first look it is the present depth. A reader that several clients share asks for the looks of at
-// least some time: a client that comes just after another is then told the mean over nearly the same looks, and not that of one look or two.
+// mean gives the mean depth over the looks since the time before, of n looks that saw sum goroutines together until
+// now. Where there was no look since, it is what it was; before the first look it is the present depth. A reader that
+// several clients share asks for the looks of at least some time: a client that comes just after another is then told
+// the mean over nearly the same looks, and not that of one look or two.
 func (l *looks) mean(at int64, atLeast time.Duration, n, sum uint64, present float64) float64 {
 	if n < l.n || sum < l.sum {
 		*l = looks{} // the P is counted anew

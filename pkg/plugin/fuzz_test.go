@@ -15,12 +15,14 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 )
 
-// FuzzResourcePath asks the plugin's resources for any path: the agent, which is sent the token, is asked for procedures of the
-// service and for what the plugin's own resources need, and for nothing else.
+// FuzzResourcePath asks the plugin's resources for any path: the agent, which is sent the token, is asked for
+// procedures of the service and for what the plugin's own resources need, and for nothing else.
 func FuzzResourcePath(f *testing.F) {
 	for _, path := range []string{
-		"pscope.v1.ScopeService/Watch", "pscope.v1.ScopeService/..%2F..%2Fmetrics", "pscope.v1.ScopeService/..%252F..%252Fmetrics",
-		"pscope.v1.ScopeService/Watch?agent=0", "/pscope.v1.ScopeService/Stops#x", "targets?process=(", "label-values?label=p&from=1&to=2",
+		"pscope.v1.ScopeService/Watch", "pscope.v1.ScopeService/..%2F..%2Fmetrics",
+		"pscope.v1.ScopeService/..%252F..%252Fmetrics",
+		"pscope.v1.ScopeService/Watch?agent=0", "/pscope.v1.ScopeService/Stops#x", "targets?process=(",
+		"label-values?label=p&from=1&to=2",
 	} {
 		f.Add("POST", path, []byte("\x00\x00\x00\x00\x00"))
 		f.Add("GET", path, []byte(nil))
@@ -48,7 +50,8 @@ func FuzzResourcePath(f *testing.F) {
 		header := http.Header{"Content-Type": {"application/grpc-web+proto"}}
 		fuzztest.Within(t, 5*time.Second, len(path), func() {
 			// The SDK's adapter refuses what is no URL.
-			_ = d.CallResource(t.Context(), &backend.CallResourceRequest{Method: method, Path: route, URL: path, Headers: header, Body: body}, &reader{})
+			_ = d.CallResource(t.Context(), &backend.CallResourceRequest{Method: method, Path: route, URL: path,
+				Headers: header, Body: body}, &reader{})
 		})
 		mu.Lock()
 		got := asked

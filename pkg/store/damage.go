@@ -21,9 +21,10 @@ import (
 	"github.com/prometheus/prometheus/util/compression"
 )
 
-// What a disk has changed since it was written. TSDB makes more of it than need be: a byte in the log costs everything that was logged after it
-// (tsdb/wlog, Repair), one in the index of a block or in a checkpoint keeps the database from being opened, and one among the samples of a block fails
-// every query that comes past it. Here the log loses the page with the byte, and a block that can't be read is put aside.
+// What a disk has changed since it was written. TSDB makes more of it than need be: a byte in the log costs everything
+// that was logged after it (tsdb/wlog, Repair), one in the index of a block or in a checkpoint keeps the database from
+// being opened, and one among the samples of a block fails every query that comes past it. Here the log loses the page
+// with the byte, and a block that can't be read is put aside.
 
 // damaged is the directory below Dir for blocks and pieces of the log that can't be read, as they were.
 const damaged = "damaged"
@@ -34,8 +35,8 @@ const Damaged = "history without damage"
 // logPage is the unit in which the log is written (tsdb/wlog, pageSize): no record's header and no checksum spans two.
 const logPage = 32 << 10
 
-// repairLog rewrites the segments of a log, or of a checkpoint, from which something can't be read although something follows. What is torn at the end
-// of the last one is the database's business: that is what a kill leaves.
+// repairLog rewrites the segments of a log, or of a checkpoint, from which something can't be read although something
+// follows. What is torn at the end of the last one is the database's business: that is what a kill leaves.
 func (s *Store) repairLog(name, dir string) error {
 	files, err := filepath.Glob(filepath.Join(dir, "[0-9]*"))
 	if err != nil {
@@ -59,7 +60,8 @@ func (s *Store) repairLog(name, dir string) error {
 		if err := s.rewriteSegment(name, file, records); err != nil {
 			return err
 		}
-		s.found("history_damaged_pages", uint64(max(1, lost)), fmt.Sprintf("%d KiB of the log %s could not be read, what follows was kept", max(1, lost)*logPage>>10, file))
+		s.found("history_damaged_pages", uint64(max(1, lost)), fmt.Sprintf("%d KiB of the log %s could not be read, what "+
+			"follows was kept", max(1, lost)*logPage>>10, file))
 	}
 	return nil
 }
@@ -77,8 +79,8 @@ func wholeLog(file string) (bool, error) {
 	return r.Err() == nil, nil
 }
 
-// readLog gives the records of a segment. lost is the number of pages that had to be left out although records follow; torn says that the end could
-// not be read.
+// readLog gives the records of a segment. lost is the number of pages that had to be left out although records follow;
+// torn says that the end could not be read.
 func readLog(text []byte) (records [][]byte, lost int, torn bool) {
 	skipped := 0
 	for at := 0; at < len(text); {
@@ -111,8 +113,8 @@ const (
 	pieceHeader                        = 7
 )
 
-// resume gives the page, from one on, at which reading can begin: one that does not begin in the middle of a record. Where a record that began
-// before ends in a page, its end is made into a record of its own, which the caller drops.
+// resume gives the page, from one on, at which reading can begin: one that does not begin in the middle of a record.
+// Where a record that began before ends in a page, its end is made into a record of its own, which the caller drops.
 func resume(text []byte, at int) (page int, drop bool) {
 	for ; at > 0 && at+pieceHeader <= len(text); at += logPage {
 		length := int(binary.BigEndian.Uint16(text[at+1:]))
@@ -173,7 +175,8 @@ func (s *Store) putDamagedAside(name, path string) error {
 	return os.Rename(path, to)
 }
 
-// repairBlocks puts blocks aside that can't be opened, or, with all, of which a sample can't be read. It gives how many.
+// repairBlocks puts blocks aside that can't be opened, or, with all, of which a sample can't be read. It gives how
+// many.
 func (s *Store) repairBlocks(name string, all bool) (n int, err error) {
 	dir := filepath.Join(s.opts.Dir, name)
 	entries, err := os.ReadDir(dir)
@@ -193,7 +196,8 @@ func (s *Store) repairBlocks(name string, all bool) (n int, err error) {
 			return n, err
 		}
 		n++
-		s.found("history_damaged_blocks", 1, fmt.Sprintf("the block %s can't be read (%v) and was put aside into %s", e.Name(), why, filepath.Join(s.opts.Dir, damaged)))
+		s.found("history_damaged_blocks", 1, fmt.Sprintf("the block %s can't be read (%v) and was put aside into %s",
+			e.Name(), why, filepath.Join(s.opts.Dir, damaged)))
 	}
 	return n, nil
 }
@@ -242,7 +246,8 @@ func (s *Store) readBlock(dir string, all bool) (err error) {
 func (s *Store) found(reason string, n uint64, what string) {
 	s.opts.Log.Error("something has changed what was written", "what", what)
 	s.lose(reason, n)
-	s.set(Condition{What: Damaged, Why: what, Fix: "see whether the disk is whole (dmesg, smartctl -H); the rest of the history is kept and goes on"})
+	s.set(Condition{What: Damaged, Why: what, Fix: "see whether the disk is whole (dmesg, smartctl -H); the rest of " +
+		"the history is kept and goes on"})
 }
 
 // readAllMark is a file that asks the next start to read all blocks to their end.

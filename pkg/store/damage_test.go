@@ -37,7 +37,10 @@ func states(t *testing.T, s *Store, at time.Time) float64 {
 }
 
 func named(s *Store) bool {
-	return slices.ContainsFunc(s.Conditions(), func(c Condition) bool { return c.What == Damaged && strings.Contains(c.Fix, "disk") })
+	return slices.ContainsFunc(s.Conditions(), func(c Condition) bool {
+		return c.What == Damaged &&
+			strings.Contains(c.Fix, "disk")
+	})
 }
 
 // A byte in the middle of the log costs the page it is in, not everything that was logged after it.
@@ -46,7 +49,8 @@ func TestAFlippedByteInTheLogCostsAPage(t *testing.T) {
 	src := viewtest.New(4, 4, start.Add(-time.Hour))
 	const each = 300
 	for i := range 3 { // each opening begins another segment
-		s, err := Open(Options{Dir: dir, Host: "h", MinAge: time.Nanosecond, Now: func() time.Time { return start.Add(time.Hour) }})
+		s, err := Open(Options{Dir: dir, Host: "h", MinAge: time.Nanosecond,
+			Now: func() time.Time { return start.Add(time.Hour) }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -117,7 +121,8 @@ func TestABlockThatCantBeOpenedIsPutAside(t *testing.T) {
 	}
 }
 
-// A sample of a block that can't be read fails the query that meets it, and the next start puts the block aside; then queries are answered.
+// A sample of a block that can't be read fails the query that meets it, and the next start puts the block aside; then
+// queries are answered.
 func TestABlockWithAFlippedSampleIsPutAside(t *testing.T) {
 	dir, block, end := withBlock(t)
 	flip(t, filepath.Join(block, "chunks", "000001"), half)
@@ -126,7 +131,8 @@ func TestABlockWithAFlippedSampleIsPutAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	all := url.Values{"time": {strconv.FormatInt(end.Unix()-1, 10)}}
-	if code, body, _ := ask(t, s, "/api/v1/query", url.Values{"query": {`{__name__=~".+"}[50m]`}, "time": all["time"]}); code == 200 || !strings.Contains(body, "ask again") {
+	if code, body, _ := ask(t, s, "/api/v1/query", url.Values{"query": {`{__name__=~".+"}[50m]`},
+		"time": all["time"]}); code == 200 || !strings.Contains(body, "ask again") {
 		t.Errorf("%d %.300s", code, body)
 	}
 	s.opened = s.opened.Add(-reopenAfter)
@@ -138,7 +144,8 @@ func TestABlockWithAFlippedSampleIsPutAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, func(o *Options) { o.Dir = dir })
-	if code, body, _ := ask(t, s, "/api/v1/query", url.Values{"query": {`{__name__=~".+"}[50m]`}, "time": all["time"]}); code != 200 {
+	if code, body, _ := ask(t, s, "/api/v1/query", url.Values{"query": {`{__name__=~".+"}[50m]`},
+		"time": all["time"]}); code != 200 {
 		t.Errorf("%d %.300s", code, body)
 	}
 	if s.Losses()["history_damaged_blocks"] != 1 || !named(s) {

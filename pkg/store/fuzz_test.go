@@ -14,13 +14,14 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 )
 
-// FuzzQuery sends any form to each handler of the HTTP API over a small history: it is answered or refused within what one query
-// may take.
+// FuzzQuery sends any form to each handler of the HTTP API over a small history: it is answered or refused within what
+// one query may take.
 func FuzzQuery(f *testing.F) {
 	for _, s := range []string{
 		`query=sum+by+(p)+(rate(pscope_p_seconds_total[10s]))&time=1700000030`,
 		`query=max_over_time(vector(1)[100y:1ms])&time=1700000030`, `query=x&start=1700000000&end=1700000060&step=1e-9`,
-		`query=x&start=NaN&end=Inf&step=-1`, `match[]={__name__=~".%2B"}&start=1e308`, `match[]=x&limit=-1`, `query=1&timeout=-1s&limit=9e9`,
+		`query=x&start=NaN&end=Inf&step=-1`, `match[]={__name__=~".%2B"}&start=1e308`, `match[]=x&limit=-1`,
+		`query=1&timeout=-1s&limit=9e9`,
 		`query=label_replace(x,"a","b","c","(a{9}){9}")&time=2024-01-01T00:00:00Z`,
 		`query=pscope_p_runq_depth@+end()+offset+-1d&start=1700000000&end=1700000060&step=1`,
 	} {
@@ -46,8 +47,8 @@ func FuzzQuery(f *testing.F) {
 	})
 }
 
-// FuzzLog changes the log that a killed agent left, cuts it off, or leaves another file beside it, and opens the history again. It
-// must open, and take new samples.
+// FuzzLog changes the log that a killed agent left, cuts it off, or leaves another file beside it, and opens the
+// history again. It must open, and take new samples.
 func FuzzLog(f *testing.F) {
 	whole := f.TempDir()
 	s, err := Open(Options{Dir: whole, Host: "h"})
@@ -94,7 +95,8 @@ func FuzzLog(f *testing.F) {
 
 // FuzzPutAside gives what a block that was put aside says of itself.
 func FuzzPutAside(f *testing.F) {
-	f.Add("01HQ0000000000000000000000", []byte(`{"ulid":"01HQ0000000000000000000000","minTime":1,"maxTime":2,"version":1}`))
+	f.Add("01HQ0000000000000000000000",
+		[]byte(`{"ulid":"01HQ0000000000000000000000","minTime":1,"maxTime":2,"version":1}`))
 	f.Add("01HQ0000000000000000000000", []byte(`{"ulid":"01HQ0000000000000000000001","minTime":9e99}`))
 	f.Fuzz(func(t *testing.T, name string, meta []byte) {
 		if !filepath.IsLocal(name) || strings.ContainsAny(name, "/\x00") || len(name) > 200 {

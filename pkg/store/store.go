@@ -275,7 +275,8 @@ func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*
 	return &layer{name: name, every: every, db: db, recorder: metrics.NewRecorder(s.opts.Host, s.opts.Version)}, nil
 }
 
-// openWhole opens a database. Where something keeps it from that, blocks and checkpoints that can't be read are put aside or repaired first.
+// openWhole opens a database. Where something keeps it from that, blocks and checkpoints that can't be read are put
+// aside or repaired first.
 func (s *Store) openWhole(name, dir string, o *tsdb.Options) (*tsdb.DB, error) {
 	db, err := tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
 	if err == nil || fullDisk(err) || DiskFails(err) {

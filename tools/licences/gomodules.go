@@ -46,7 +46,8 @@ func goModules() ([]*part, error) {
 		return nil, err
 	}
 	// Whichever Go it is built with: the list would else change with each machine.
-	std := &part{name: "Go's standard library and runtime", version: "from " + version, where: []string{"gpx_pscope", "pscope"}}
+	std := &part{name: "Go's standard library and runtime", version: "from " + version,
+		where: []string{"gpx_pscope", "pscope"}}
 	std.take(files)
 	all := slices.SortedFunc(maps.Values(found), func(a, b *part) int { return cmp.Compare(a.name, b.name) })
 	return append([]*part{std}, all...), nil
@@ -56,7 +57,8 @@ func goModules() ([]*part, error) {
 func linked(found map[string]*part, binary, pkg, platform string) error {
 	system, arch, _ := strings.Cut(platform, "/")
 	env := append(os.Environ(), "GOOS="+system, "GOARCH="+arch, "CGO_ENABLED=0")
-	out, err := output(env, "go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Version}}\t{{.Dir}}\t{{$.Dir}}{{end}}{{end}}", pkg)
+	out, err := output(env, "go", "list", "-deps", "-f", "{{with .Module}}{{if not "+
+		".Main}}{{.Path}}\t{{.Version}}\t{{.Dir}}\t{{$.Dir}}{{end}}{{end}}", pkg)
 	if err != nil {
 		return err
 	}

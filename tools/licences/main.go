@@ -1,8 +1,9 @@
-// Command licences lists what others wrote that is linked into the binaries or bundled into the frontend: THIRD_PARTY.md says what and under which
-// licence, THIRD_PARTY_NOTICES.txt has the texts, which ship with every binary.
+// Command licences lists what others wrote that is linked into the binaries or bundled into the frontend:
+// THIRD_PARTY.md says what and under which licence, THIRD_PARTY_NOTICES.txt has the texts, which ship with every
+// binary.
 //
 //	npm run build && go run ./tools/licences -write   makes both anew
-//	npm run build && go run ./tools/licences          fails if they are not current, or if a licence is not compatible with Apache-2.0
+//	npm run build && go run ./tools/licences          fails if they are not current, or a licence is not allowed
 package main
 
 import (
@@ -55,7 +56,8 @@ func run(dist string, write bool) error {
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for name, text := range map[string]string{listFile: list(modules, packages), noticesFile: notices(slices.Concat(modules, packages))} {
+	for name, text := range map[string]string{listFile: list(modules, packages),
+		noticesFile: notices(slices.Concat(modules, packages))} {
 		if write {
 			if err := os.WriteFile(name, []byte(text), 0o644); err != nil {
 				return err
@@ -63,16 +65,19 @@ func run(dist string, write bool) error {
 			continue
 		}
 		if old, err := os.ReadFile(name); err != nil || string(old) != text {
-			errs = append(errs, fmt.Errorf("%s is not current (%s); run \"npm run build && go run ./tools/licences -write\" and commit it", name,
+			errs = append(errs, fmt.Errorf("%s is not current (%s); run \"npm run build && go run ./tools/licences -write\" "+
+				"and commit it", name,
 				firstDifference(string(old), text)))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// allowed are licences whose terms let a program under Apache-2.0 contain what is under them (https://www.apache.org/legal/resolved.html, categories A
-// and, for MPL-2.0, B: unchanged, with the text and the place of the source).
-var allowed = []string{"Apache-2.0", "MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "Zlib", "Unlicense", "CC0-1.0", "BSL-1.0",
+// allowed are licences whose terms let a program under Apache-2.0 contain what is under them
+// (https://www.apache.org/legal/resolved.html, categories A and, for MPL-2.0, B: unchanged, with the text and the place
+// of the source).
+var allowed = []string{"Apache-2.0", "MIT", "MIT-0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "0BSD", "Zlib",
+	"Unlicense", "CC0-1.0", "BSL-1.0",
 	"Unicode-DFS-2016", "Unicode-3.0", "BlueOak-1.0.0", "MPL-2.0", "PostgreSQL"}
 
 // choose reads an SPDX expression: of "A OR B" the first that is allowed counts, of "A AND B" both.
@@ -90,11 +95,13 @@ func choose(expression string) (licences []string) {
 // check says why a part may not be there.
 func (p *part) check() error {
 	if len(p.licences) == 0 {
-		return fmt.Errorf("%s %s: its licence is not known; look at it, and leave it out unless it is compatible with Apache-2.0", p.name, p.version)
+		return fmt.Errorf("%s %s: its licence is not known; look at it, and leave it out unless it is compatible with "+
+			"Apache-2.0", p.name, p.version)
 	}
 	for _, l := range p.licences {
 		if !slices.Contains(allowed, l) {
-			return fmt.Errorf("%s %s is under %s, which is not among the licences that are compatible with Apache-2.0 (tools/licences, allowed)", p.name,
+			return fmt.Errorf("%s %s is under %s, which is not among the licences that are compatible with Apache-2.0 "+
+				"(tools/licences, allowed)", p.name,
 				p.version, l)
 		}
 	}
@@ -106,8 +113,10 @@ func (p *part) check() error {
 
 func list(modules, packages []*part) string {
 	var t strings.Builder
-	t.WriteString("# What others wrote\n\nLinked into the binaries or bundled into the frontend. Made by `go run ./tools/licences -write`, which fails where a licence is\n" +
-		"not compatible with Apache-2.0. The texts are in [" + noticesFile + "](" + noticesFile + "), which ships with the binaries. What is under MPL-2.0 is\n" +
+	t.WriteString("# What others wrote\n\nLinked into the binaries or bundled into the frontend. Made by `go run " +
+		"./tools/licences -write`, which fails where a licence is\n" +
+		"not compatible with Apache-2.0. The texts are in [" + noticesFile + "](" + noticesFile + "), which ships with " +
+		"the binaries. What is under MPL-2.0 is\n" +
 		"unchanged; its source is the module of that name and version.\n")
 	for _, section := range []struct {
 		title string
@@ -115,7 +124,8 @@ func list(modules, packages []*part) string {
 	}{{"Go modules", modules}, {"npm packages", packages}} {
 		fmt.Fprintf(&t, "\n## %s\n\n| name | version | licence | in |\n| --- | --- | --- | --- |\n", section.title)
 		for _, p := range section.parts {
-			fmt.Fprintf(&t, "| %s | %s | %s | %s |\n", p.name, p.version, strings.Join(p.licences, ", "), strings.Join(p.where, ", "))
+			fmt.Fprintf(&t, "| %s | %s | %s | %s |\n", p.name, p.version, strings.Join(p.licences, ", "),
+				strings.Join(p.where, ", "))
 		}
 	}
 	return t.String()
@@ -139,7 +149,8 @@ func notices(parts []*part) string {
 	var t strings.Builder
 	t.WriteString("P-Scope contains software of others, under these terms.\n")
 	for _, text := range order {
-		fmt.Fprintf(&t, "\n%s\n%s\n%s\n\n%s\n", strings.Repeat("=", 80), strings.Join(of[text], "\n"), strings.Repeat("-", 80), text)
+		fmt.Fprintf(&t, "\n%s\n%s\n%s\n\n%s\n", strings.Repeat("=", 80), strings.Join(of[text], "\n"),
+			strings.Repeat("-", 80), text)
 	}
 	return t.String()
 }

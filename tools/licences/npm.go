@@ -19,7 +19,8 @@ func npmPackages(dist string) ([]*part, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%s has no source map, so that what is bundled is not known: run \"npm run build\" first", dist)
+		return nil, fmt.Errorf("%s has no source map, so that what is bundled is not known: run \"npm run build\" first",
+			dist)
 	}
 	dirs := map[string]bool{}
 	for _, file := range files {
@@ -47,7 +48,10 @@ func npmPackages(dist string) ([]*part, error) {
 		}
 		all = append(all, p)
 	}
-	slices.SortFunc(all, func(a, b *part) int { return cmp.Or(cmp.Compare(a.name, b.name), cmp.Compare(a.version, b.version)) })
+	slices.SortFunc(all, func(a, b *part) int {
+		return cmp.Or(cmp.Compare(a.name, b.name),
+			cmp.Compare(a.version, b.version))
+	})
 	return all, nil
 }
 

@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// Small is the bound for parsers of text of some kilobytes. They take microseconds; the rest is for a busy machine, the race
-// detector and the fuzzer's own instruments.
+// Small is the bound for parsers of text of some kilobytes. They take microseconds; the rest is for a busy machine, the
+// race detector and the fuzzer's own instruments.
 const Small = 2 * time.Second
 
-// Bound begins to measure. What it gives fails the test if more than most of this process's CPU time has passed since: "defer
-// fuzztest.Bound(t, fuzztest.Small, len(b))()". CPU time, because a machine that does other work beside stretches the time on the clock.
+// Bound begins to measure. What it gives fails the test if more than most of this process's CPU time has passed since:
+// "defer fuzztest.Bound(t, fuzztest.Small, len(b))()". CPU time, because a machine that does other work beside
+// stretches the time on the clock.
 func Bound(t testing.TB, most time.Duration, size int) (end func()) {
 	begun := cpuTime()
 	return func() {

@@ -246,7 +246,8 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 // looks are those at a run queue since it was first seen, and the goroutines seen in all of them.
 type looks struct{ n, sum uint64 }
 
-// mean is the mean depth since earlier looks, as the metrics have it; without a look since, the depth that was seen last.
+// mean is the mean depth since earlier looks, as the metrics have it; without a look since, the depth that was seen
+// last.
 func (l looks) mean(before looks, last int32) float64 {
 	if l.n <= before.n || l.sum < before.sum {
 		return float64(last)

@@ -11,12 +11,14 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 )
 
-// FuzzLoad reads what Grafana stored of a data source. Nothing but sockets that the server allows and plain addresses may come
-// out of it.
+// FuzzLoad reads what Grafana stored of a data source. Nothing but sockets that the server allows and plain addresses
+// may come out of it.
 func FuzzLoad(f *testing.F) {
 	for _, s := range []string{
-		`{"socketPath":"/run/pscope/../x.sock","startAgent":false}`, `{"mode":"agents","agents":["web-1:9477"," https://b/x/ ",""]}`,
-		`{"mode":"engine","engineUrl":"http://u:p@h","scrapeInterval":"15s"}`, `{"mode":"agents","agents":["http://[::1%25a]:1"]}`,
+		`{"socketPath":"/run/pscope/../x.sock","startAgent":false}`,
+		`{"mode":"agents","agents":["web-1:9477"," https://b/x/ ",""]}`,
+		`{"mode":"engine","engineUrl":"http://u:p@h","scrapeInterval":"15s"}`,
+		`{"mode":"agents","agents":["http://[::1%25a]:1"]}`,
 	} {
 		f.Add([]byte(s))
 	}
