@@ -205,7 +205,10 @@ function steps(o, env) {
         run: () => command('mage', 'go', ['tool', 'mage', '-v'], { env: plain, timeout: 30 * 60_000 }),
       },
       { name: 'frontend', run: () => asStep('frontend', buildFrontend) },
-      { name: 'licences are current', run: () => command('licences', 'go', ['run', './tools/licences'], { env: plain }) },
+      {
+        name: 'licences are current',
+        run: () => command('licences', 'go', ['run', './tools/licences'], { env: plain }),
+      },
       {
         name: 'agent, plugin and preview',
         run: () =>
