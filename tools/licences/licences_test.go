@@ -10,6 +10,7 @@ func TestWhichPackageASourceIsOf(t *testing.T) {
 		"webpack://pscope/./node_modules/grpc-web/index.js":                  "node_modules/grpc-web",
 		"webpack://pscope/../main/node_modules/@lezer/lr/dist/index.js?1a2b": "node_modules/@lezer/lr",
 		"webpack://pscope/./node_modules/a/node_modules/@b/c/x.js":           "node_modules/a/node_modules/@b/c",
+		"webpack://pscope/./node_modules/grafana-public-path.js":             "",
 		"webpack://pscope/./module.ts":                                       "",
 		"webpack://pscope/webpack/runtime/define property getters":           "",
 		"webpack://pscope/external amd \"@grafana/data\"":                    "",

@@ -73,6 +73,9 @@ func packageOf(source string) string {
 	if strings.HasPrefix(name[0], "@") {
 		n = 2
 	}
+	if len(name) <= n {
+		return "" // a file that the bundler made up
+	}
 	return path[first:last] + strings.Join(name[:min(n, len(name))], "/")
 }
 
