@@ -10,6 +10,7 @@ const usage = `npm run test:kernels [-- OPTIONS]
                    with-sysctl (kernel.perf_event_paranoid=2), unprivileged
   --seconds N      how long a program is observed, 20 unless said otherwise
   --results        write bench/results/kernels.md and kernels.json
+  --merge          with --results: keep what they have of other kernels and users
 `;
 
 /** The arguments of tools/kernels. */
@@ -25,6 +26,8 @@ function argumentsOf(argv) {
       out.push(`${name.slice(1)}=${value()}`);
     } else if (name === '--results') {
       out.push('-results=bench/results');
+    } else if (name === '--merge') {
+      out.push('-merge');
     } else {
       throw new Advice(name === '--help' ? usage : `There is no option ${name}.\n\n${usage}`);
     }

@@ -108,6 +108,7 @@ export const DIMENSION_WORDS: Record<Dimension, string> = {
   host: 'host',
   process: 'process',
   pid: 'pid',
+  runtime: 'runtime',
   container: 'container',
   pod: 'pod',
   p: 'P',

@@ -3,6 +3,7 @@
 package history
 
 import (
+	"bufio"
 	"encoding/gob"
 	"errors"
 	"fmt"
@@ -37,9 +38,10 @@ func RunChild(o ChildOptions) error {
 	if err != nil {
 		return fmt.Errorf("the agent starts this command for itself, with descriptors that are not there now: %w", err)
 	}
-	in := gob.NewDecoder(stream)
+	// A reader of single bytes, so that gob takes no more than its own value.
+	in := bufio.NewReaderSize(stream, 64<<10)
 	var set setup
-	if err := in.Decode(&set); err != nil {
+	if err := gob.NewDecoder(in).Decode(&set); err != nil {
 		return fmt.Errorf("no settings from the agent: %w", err)
 	}
 	log := slog.New(slog.DiscardHandler)
@@ -63,9 +65,10 @@ func RunChild(o ChildOptions) error {
 		return nil
 	}
 	defer k.close()
+	var buf []byte
 	for {
 		var next second
-		if err := in.Decode(&next); err != nil {
+		if err := readSecond(in, &next, &buf); err != nil {
 			k.store.End() // the agent has ended, or has been killed
 			return nil
 		}

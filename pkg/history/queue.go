@@ -3,6 +3,7 @@
 package history
 
 import (
+	"slices"
 	"sync"
 
 	"github.com/p-scope/p-scope/pkg/metrics"
@@ -80,6 +81,20 @@ func (q *queue) ack(seq uint64) {
 	defer q.mu.Unlock()
 	for len(q.waiting) > 0 && q.waiting[0].Seq <= seq {
 		q.drop()
+	}
+}
+
+// refuse gives up a second that can't be handed over.
+func (q *queue) refuse(seq uint64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for i := range q.waiting {
+		if q.waiting[i].Seq == seq {
+			q.bytes -= sizeOf(&q.waiting[i].Snap)
+			q.waiting = slices.Delete(q.waiting, i, i+1)
+			q.dropped++
+			return
+		}
 	}
 }
 

@@ -279,6 +279,7 @@ func (s *Supervisor) send(c *child, over <-chan struct{}) {
 		return // the child is gone, or will be killed
 	}
 	var sent uint64
+	var buf []byte
 	for {
 		next, ok, ended := s.queue.after(sent)
 		if ok {
@@ -287,7 +288,10 @@ func (s *Supervisor) send(c *child, over <-chan struct{}) {
 				c.waiting = time.Now()
 			}
 			s.mu.Unlock()
-			if out.Encode(next) != nil {
+			switch err := writeSecond(c.stream, &next, &buf); {
+			case errors.Is(err, errLarge):
+				s.queue.refuse(next.Seq)
+			case err != nil:
 				return
 			}
 			sent = next.Seq

@@ -34,7 +34,7 @@ func (d *Datasource) events(ctx context.Context, a *answer, q query.Query) ([]*p
 	}
 	q.Metric = query.MetricGOMAXPROCS
 	first, last := q.Range()
-	expr := "max by (host, process, process_pid) (" + q.Matchers("go_runtime_gomaxprocs") + ")"
+	expr := "max by (host, process, process_pid, runtime) (" + q.Matchers("go_runtime_gomaxprocs") + ")"
 	answers := agent.Ask(ctx, d.set.Histories(), func(ctx context.Context, h *agent.History) (model.Matrix, error) {
 		m, _, err := h.Range(ctx, expr, first, last, q.Step)
 		return m, err
@@ -59,7 +59,7 @@ func (d *Datasource) events(ctx context.Context, a *answer, q query.Query) ([]*p
 		}
 	}
 	if want(query.EventRestarts) {
-		out = append(out, restarts(lives, first, last, q.Step)...)
+		out = append(out, restarts(perProcess(lives), first, last, q.Step)...)
 	}
 	return out, nil
 }
@@ -70,6 +70,29 @@ func resizes(l *life) (out []*pscopev1.Stop) {
 		if old, now := l.points[i-1], l.points[i]; old.Value != now.Value {
 			out = append(out, l.event(old.Timestamp, now.Timestamp, fmt.Sprintf("GOMAXPROCS %v → %v", old.Value, now.Value)))
 		}
+	}
+	return out
+}
+
+// perProcess joins the lives of the runtimes of one process: a process starts with its first runtime and ends with its last.
+func perProcess(lives []*life) []*life {
+	type key struct {
+		host, process string
+		pid           int32
+	}
+	var out []*life
+	index := map[key]*life{}
+	for _, l := range lives {
+		k := key{l.host, l.process, l.pid}
+		known := index[k]
+		if known == nil {
+			known = &life{l.host, l.process, l.pid, slices.Clone(l.points)}
+			index[k] = known
+			out = append(out, known)
+			continue
+		}
+		known.points = append(known.points, l.points...)
+		slices.SortStableFunc(known.points, func(x, y model.SamplePair) int { return cmp.Compare(x.Timestamp, y.Timestamp) })
 	}
 	return out
 }

@@ -22,7 +22,7 @@ const (
 	watchEvery = 25 * time.Millisecond
 )
 
-// budget is the memory of all queries together. A query is estimated before it begins (costOf) and gets the smallest of three shares that will
+// budget is the memory of all queries together. A query is estimated before it begins (costOf) and gets the smallest of four shares that will
 // do; the engine stops it at that share (promql.EngineOpts.MaxSamples). Those for whom nothing is left wait in line.
 type budget struct {
 	total   int64 // samples
@@ -45,7 +45,7 @@ type class struct {
 func newBudget(o *Options) *budget {
 	b := &budget{total: o.MemoryLimit / queryShare / sampleBytes, limit: uint64(o.MemoryLimit), running: make(map[*ticket]struct{})}
 	b.sem = semaphore.NewWeighted(b.total)
-	for _, part := range []int64{8, 2, 1} {
+	for _, part := range []int64{8, 4, 2, 1} {
 		samples := b.total / part
 		e := promql.NewEngine(promql.EngineOpts{
 			Logger:     quiet(o.Log),

@@ -62,15 +62,21 @@ func (d *disk) room() error {
 	return nil
 }
 
-// fit lowers the limit of the history's size to what its disk can hold: what it has, or nine tenths of that and all that is free beyond twice
-// the reserve. most <= 0 is no limit and stays so.
+// fit lowers the limit of the history's size to what its disk can hold: what it has, or nine tenths of that and all that
+// is free beyond twice the reserve. On a small disk it is half of what there is beyond twice the reserve: limits of size
+// bite long before those of time there, so one block may hold nearly everything, and for a moment its successor is
+// beside it. most <= 0 is no limit and stays so.
 func (d *disk) fit(most int64) int64 {
 	free, _, err := d.free()
 	if most <= 0 || err != nil {
 		return most
 	}
 	own := sizeOf(d.dir)
-	return min(most, max(own, (own+free)/10*9-2*d.reserve, minReserve))
+	can := (own+free)/10*9 - 2*d.reserve
+	if d.size < smallDisk {
+		can = (own + free - 2*d.reserve) / 2
+	}
+	return min(most, max(own, can, minReserve))
 }
 
 // segments gives the sizes of a log's and a block's files. TSDB takes a block's file whole while it writes it (512 MiB, were it not told

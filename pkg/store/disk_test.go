@@ -133,7 +133,7 @@ func TestWhatIsWrittenAfterAFullDiskSurvivesARestart(t *testing.T) {
 
 // On a disk that is smaller than a block's file would be by default, blocks are written and old ones dropped.
 func TestSmallDisksCompactAndForget(t *testing.T) {
-	dir, _ := smallFS(t, "17m")
+	dir, _ := smallFS(t, "20m")
 	s := open(t, func(o *Options) { o.Dir = dir; o.Interval = 15 * time.Second; o.MaxBytes = 2 << 30 })
 	src := viewtest.New(4, 8, start)
 	at := start

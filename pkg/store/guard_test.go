@@ -83,10 +83,10 @@ func TestDearQueriesAreRefusedAtOnce(t *testing.T) {
 	}
 }
 
-// What boards ask is answered.
+// What boards ask is answered, with the memory that a history has by default, also on a host with a hundred processes.
 func TestBoardsAreAnswered(t *testing.T) {
 	s := open(t, nil)
-	fill(t, s, viewtest.New(20, 8, start), start, start.Add(20*time.Second))
+	fill(t, s, viewtest.New(100, 8, start), start, start.Add(20*time.Second))
 	for _, c := range []struct {
 		query string
 		hours float64

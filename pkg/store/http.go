@@ -134,7 +134,7 @@ func (s *Store) query(r *http.Request) (any, annotations.Annotations, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.run(r, at, at, 0, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts) (promql.Query, error) {
+	return s.run(r, at, at, 0, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts, _, _ time.Time) (promql.Query, error) {
 		return e.NewInstantQuery(ctx, s.Queryable(), opts, r.FormValue("query"), at)
 	})
 }
@@ -164,8 +164,8 @@ func (s *Store) queryRange(r *http.Request) (any, annotations.Annotations, error
 	if at[1].Sub(at[0])/step > maxPoints {
 		return nil, nil, badData("more than %d points in each series: ask with a larger step", maxPoints)
 	}
-	return s.run(r, at[0], at[1], step, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts) (promql.Query, error) {
-		return e.NewRangeQuery(ctx, s.Queryable(), opts, r.FormValue("query"), at[0], at[1], step)
+	return s.run(r, at[0], at[1], step, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts, start, end time.Time) (promql.Query, error) {
+		return e.NewRangeQuery(ctx, s.Queryable(), opts, r.FormValue("query"), start, end, step)
 	})
 }
 
@@ -181,8 +181,8 @@ func parse(query string) (parser.Expr, error) {
 	return parser.NewParser(parser.Options{}).ParseExpr(query)
 }
 
-// maker makes a query of an engine's.
-type maker func(context.Context, *promql.Engine, promql.QueryOpts) (promql.Query, error)
+// maker makes a query of an engine's, for a range or a part of it.
+type maker func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts, start, end time.Time) (promql.Query, error)
 
 // run evaluates the query between start and end, every step, once it has its share of the memory.
 func (s *Store) run(r *http.Request, start, end time.Time, step time.Duration, query maker) (any, annotations.Annotations, error) {
@@ -211,22 +211,33 @@ func (s *Store) run(r *http.Request, start, end time.Time, step time.Duration, q
 	if err != nil {
 		return nil, nil, badData(`invalid parameter "query": %w`, err)
 	}
+	part := func(ctx context.Context, e *promql.Engine, start, end time.Time) (promql.Query, error) {
+		return query(ctx, e, opts, start, end)
+	}
+	// What is too much at once may do piece by piece.
+	pieces := func(refusal error) (any, annotations.Annotations, error) {
+		return s.pieces(ctx, expr, start, end, step, limit, part, refusal)
+	}
 	least, likely, err := s.costOf(ctx, expr, start, end, step)
+	if f := (*failure)(nil); errors.As(err, &f) {
+		return pieces(err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
 	if least.peak > float64(s.budget.total) {
-		return nil, nil, tooDear(least.peak, s.budget.total, "ask for fewer series, a shorter range or a larger step")
+		return pieces(tooDear(least.peak, s.budget.total, "ask for fewer series, a shorter range or a larger step"))
 	}
 	// Where the estimate was too low the next larger share is tried.
 	for class := s.budget.class(int64(likely.peak)); ; class++ {
-		data, notes, err := s.exec(ctx, class, limit, func(ctx context.Context, e *promql.Engine) (promql.Query, error) { return query(ctx, e, opts) })
+		data, notes, err := s.exec(ctx, class, limit, func(ctx context.Context, e *promql.Engine) (promql.Query, error) {
+			return part(ctx, e, start, end)
+		})
 		if !tooMuch(err) {
 			return data, notes, err
 		}
 		if class == len(s.budget.classes)-1 {
-			return nil, nil, &failure{"execution", http.StatusUnprocessableEntity,
-				fmt.Errorf("%w: that is all that queries have of the memory; ask for fewer series, a shorter range or a larger step", err)}
+			return pieces(stillTooMuch(err))
 		}
 	}
 }

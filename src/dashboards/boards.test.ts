@@ -80,6 +80,14 @@ describe('boards', () => {
     expect(used.filter((name) => !known.has(name))).toEqual([]);
   });
 
+  it('keep the Ps of two runtimes of one process apart', () => {
+    const text = JSON.stringify([BOARDS, RULES.map(({ query, promql }) => [query, promql])]);
+    const sums = [...text.matchAll(/(?:sum|avg) by \(([^)]*)\)/g)].map((match) => match[1]!.split(/, ?/));
+    const perP = sums.filter((labels) => labels.includes('process_pid') && labels.includes('p'));
+    expect(perP.length).toBeGreaterThan(0);
+    expect(perP.filter((labels) => !labels.includes('runtime'))).toEqual([]);
+  });
+
   it('fit their first screen on a laptop', () => {
     // 1440 x 900 leaves 20 rows of 38 px below Grafana's own bars.
     for (const board of BOARDS) {

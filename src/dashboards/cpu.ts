@@ -163,7 +163,7 @@ const waiting = [
     unit: 'suffix:×',
     decimals: 1,
     min: 0,
-    queries: promql(DEMAND('by (host, process, process_pid)'), '{{process}} {{process_pid}}'),
+    queries: promql(DEMAND('by (host, process, process_pid, runtime)'), '{{process}} {{process_pid}} {{runtime}}'),
   }),
   wakeWaitPanel(ID.wakeWait),
 ];

@@ -1,7 +1,7 @@
 // PromQL that rules and boards share.
 
-const PER_P = 'by (host, process, process_pid, p)';
-const PER_PROCESS = 'by (host, process, process_pid)';
+const PER_P = 'by (host, process, process_pid, runtime, p)';
+const PER_RUNTIME = 'by (host, process, process_pid, runtime)';
 
 /**
  * Upper bound in seconds of the longest stop of the last minute, by reason. A reason's first stop creates its series,
@@ -37,7 +37,7 @@ function busy(selector: string, window: string): string {
 function imbalance(selector: string, window: string): string {
   const dead = `sum ${PER_P} (rate(pscope_p_seconds_total{${selector}${selector && ','}state="dead"}[${window}]))`;
   const alive = `(${busy(selector, window)} unless (${dead} > 0.5))`;
-  return `max ${PER_PROCESS} ${alive} - avg ${PER_PROCESS} ${alive}`;
+  return `max ${PER_RUNTIME} ${alive} - avg ${PER_RUNTIME} ${alive}`;
 }
 
 /** The imbalance of all processes. */
@@ -54,15 +54,15 @@ const RANKED_AFTER = 60;
  * up to how long it has been observed.
  */
 export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' | 'stopped' | 'imbalance', string> {
-  const observed = `max ${PER_PROCESS} (sum ${PER_P} (pscope_p_seconds_total{${selector}}))`;
-  const there = `max ${PER_PROCESS} (pscope_target_info{${selector}} @ end())`;
+  const observed = `max ${PER_RUNTIME} (sum ${PER_P} (pscope_p_seconds_total{${selector}}))`;
+  const there = `max ${PER_RUNTIME} (pscope_target_info{${selector}} @ end())`;
   // All are shares; a rate reaches beyond the first and the last sample, for a process of a few seconds to more than the whole.
   const lasting = (expr: string): string =>
-    `clamp_max((${expr}) and on (host, process, process_pid) (${observed} >= ${RANKED_AFTER} or ${there}), 1)`;
+    `clamp_max((${expr}) and on (host, process, process_pid, runtime) (${observed} >= ${RANKED_AFTER} or ${there}), 1)`;
   const ofPs = (how: 'avg' | 'max', metric: string, more = ''): string =>
-    lasting(`${how} ${PER_PROCESS} (sum ${PER_P} (rate(${metric}{${selector}${more}}[$__rate_interval])))`);
+    lasting(`${how} ${PER_RUNTIME} (sum ${PER_P} (rate(${metric}{${selector}${more}}[$__rate_interval])))`);
   return {
-    busy: lasting(`avg ${PER_PROCESS} (${busy(selector, '$__rate_interval')})`),
+    busy: lasting(`avg ${PER_RUNTIME} (${busy(selector, '$__rate_interval')})`),
     dShare: ofPs('max', 'pscope_p_uninterruptible_seconds_total'),
     cpuWait: ofPs('avg', 'pscope_p_thread_seconds_total', ',thread_state="runnable"'),
     stopped: ofPs('max', 'pscope_p_stop_seconds_total'),
@@ -83,7 +83,7 @@ const HELD_UP = 0.05;
 export const THROTTLED = ((): string => {
   const by = 'by (host, process, process_pid, set_by)';
   const rate = (metric: string): string => `sum ${by} (rate(${metric}[1m]))`;
-  const waits = `avg ${PER_PROCESS} (rate(pscope_p_thread_seconds_total{thread_state="runnable"}[1m]))`;
+  const waits = `avg by (host, process, process_pid) (rate(pscope_p_thread_seconds_total{thread_state="runnable"}[1m]))`;
   const share = `${rate('pscope_cgroup_throttled_periods_total')} / (${rate('pscope_cgroup_periods_total')} > 0)`;
   // A comparison would bind closer than "and".
   return `((${share}) and on (host, process, process_pid) (${waits} > ${HELD_UP}))`;

@@ -193,7 +193,7 @@ const threads = [
     min: 0,
     max: 1,
     marks: [{ from: LEVELS.dShare, colour: THREAD_STATE_COLORS.uninterruptible }],
-    queries: aboutPs({ kind: 'series', metric: 'd_share', by: ['host', 'process', 'pid', 'p'] }),
+    queries: aboutPs({ kind: 'series', metric: 'd_share', by: ['host', 'process', 'pid', 'runtime', 'p'] }),
   }),
   lines({
     id: ID.imbalance,
@@ -210,8 +210,8 @@ const threads = [
       kind: 'series',
       metric: 'imbalance',
       target: CHOSEN_TARGET,
-      by: ['host', 'process', 'pid'],
-      legend: '{{process}} {{pid}}',
+      by: ['host', 'process', 'pid', 'runtime'],
+      legend: '{{process}} {{pid}} {{runtime}}',
     },
   }),
 ];
@@ -299,8 +299,8 @@ const queues = [
       kind: 'series',
       metric: 'global_runq',
       target: CHOSEN_TARGET,
-      by: ['host', 'process', 'pid'],
-      legend: '{{process}} {{pid}}',
+      by: ['host', 'process', 'pid', 'runtime'],
+      legend: '{{process}} {{pid}} {{runtime}}',
     },
   }),
 ];
@@ -388,8 +388,8 @@ const scheduler = [
       kind: 'series',
       metric: 'gomaxprocs',
       target: CHOSEN_TARGET,
-      by: ['host', 'process', 'pid'],
-      legend: '{{process}} {{pid}}',
+      by: ['host', 'process', 'pid', 'runtime'],
+      legend: '{{process}} {{pid}} {{runtime}}',
     },
   }),
 ];

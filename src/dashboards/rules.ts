@@ -134,7 +134,7 @@ export const RULES: Rule[] = [
     when: 'gt',
     threshold: LEVELS.runqDepth,
     for: '1m',
-    promql: { expr: 'avg by (host, process, process_pid, p) (avg_over_time(pscope_p_runq_depth[1m]))' },
+    promql: { expr: 'avg by (host, process, process_pid, runtime, p) (avg_over_time(pscope_p_runq_depth[1m]))' },
     summary: 'P{{p}} of {{process}} ({{pid}}) on {{host}} has {{value}} goroutines waiting',
     description:
       'More than 64 goroutines have been queued on one P for a minute: the process wants more CPU than it gets, or the work is not spread over its Ps.',

@@ -90,6 +90,7 @@ export function rankingColumns(): Column[] {
   return [
     { name: 'process', title: 'Process', width: 150, link: processOfRow('process_pid') },
     { name: 'process_pid', title: 'PID', width: 80 },
+    { name: 'runtime', title: 'Runtime', width: 110 },
     { name: 'host', title: 'Host', width: 130 },
     course('A', 'Busy', P_STATE_COLORS.running),
     course('B', 'D share', THREAD_STATE_COLORS.uninterruptible),
@@ -121,7 +122,7 @@ export function targetColumns(): Column[] {
     { name: 'reason', title: 'Reason', wrap: true },
     { name: 'module', title: 'Module', width: 220 },
     { name: 'pod', title: 'Pod', width: 140 },
-    ...['container', 'namespace', 'cgroup', 'exe', 'cmdline', 'started', 'ended'].map(HIDDEN),
+    ...['runtime', 'container', 'namespace', 'cgroup', 'exe', 'cmdline', 'started', 'ended'].map(HIDDEN),
   ];
 }
 

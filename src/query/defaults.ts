@@ -45,7 +45,7 @@ export function defaultQuery(app?: CoreApp): Partial<ScopeQuery> {
   }
 }
 
-const TARGET_BY: readonly Dimension[] = ['host', 'process', 'pid'];
+const TARGET_BY: readonly Dimension[] = ['host', 'process', 'pid', 'runtime'];
 
 /** How series of a metric are kept apart unless told; the backend has the same table. */
 export function defaultBy(metric: Metric): Dimension[] {

@@ -49,6 +49,7 @@ export const DIMENSIONS = [
   'host',
   'process',
   'pid',
+  'runtime',
   'container',
   'pod',
   'p',
@@ -204,7 +205,7 @@ export const METRIC_DIMENSIONS: Record<Metric, readonly Dimension[]> = {
 
 /** The labels by which series of this metric can be kept apart. */
 export function dimensionsOf(metric: Metric): Dimension[] {
-  return ['host', 'process', 'pid', 'container', 'pod', ...METRIC_DIMENSIONS[metric]];
+  return ['host', 'process', 'pid', 'runtime', 'container', 'pod', ...METRIC_DIMENSIONS[metric]];
 }
 
 /** The kind of a query, as far as it is a known one. */

@@ -32,7 +32,7 @@ type cell struct {
 	User    string          `json:"user"`
 	Booted  float64         `json:"booted_seconds,omitempty"`
 	Again   int             `json:"booted_again,omitempty"` // so often the guest ended by the emulator's fault before it came to this
-	Tries   int             `json:"tries,omitempty"`        // how often it was tried, if more than once
+	Before  []string        `json:"before,omitempty"`       // what the tries before this one gave
 	Result  *account.Result `json:"result,omitempty"`
 	Checks  []verdict       `json:"checks"`
 	console string
@@ -136,8 +136,9 @@ func (t *tableOf) tried(ctx context.Context, p pin, tries int) []cell {
 			break
 		}
 		for _, c := range t.pinned(ctx, p) {
-			c.Tries = n
-			cells[at[c.User]] = c
+			old := &cells[at[c.User]]
+			c.Before = append(old.Before, old.summary())
+			*old = c
 		}
 	}
 	return cells

@@ -44,6 +44,7 @@ type options struct {
 	seconds     float64
 	tap         bool
 	tries       int
+	merge       bool
 }
 
 func parse(args []string) (*options, error) {
@@ -76,6 +77,7 @@ func parse(args []string) (*options, error) {
 	list(&o.users, "users", "without -run: `users` to try them as (default: those that differ on the kernel)")
 	fs.StringVar(&o.results, "results", "", "without -run: `directory` for kernels.md and kernels.json; empty: none are written")
 	fs.Float64Var(&o.seconds, "seconds", 20, "without -run: how long a program is observed")
+	fs.BoolVar(&o.merge, "merge", false, "with -results: keep what they have of other kernels and users")
 	fs.IntVar(&o.tries, "tries", 1, "without -run: how often what is not as promised is tried; an emulated machine beside other work is starved now and then")
 	fs.Float64Var(&mostShareError, "share-error", mostShareError, "without -run: by how much a share of time may differ from the program's own account")
 	fs.BoolVar(&o.tap, "tap", false, "without -run: print a line for each check, in the Test Anything Protocol, instead of a table")
@@ -222,6 +224,13 @@ func all(ctx context.Context, o *options) (int, error) {
 		fmt.Print(markdown(cells, date))
 	}
 	if o.results != "" {
+		if o.merge {
+			old, err := readCells(o.results)
+			if err != nil {
+				return 1, err
+			}
+			cells = merged(old, cells)
+		}
 		if err := writeResults(o.results, cells, date); err != nil {
 			return 1, err
 		}

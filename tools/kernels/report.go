@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/p-scope/p-scope/tools/kernels/account"
@@ -37,10 +38,28 @@ func (c *cell) outcome() string {
 			bad = append(bad, v.Check)
 		}
 	}
-	if len(bad) == 0 {
-		return "as promised"
+	switch {
+	case len(bad) > 0:
+		return "**not as promised**: " + strings.Join(bad, ", ")
+	case len(c.Before) > 0:
+		return fmt.Sprintf("as promised at try %d; before: %s", len(c.Before)+1, strings.Join(c.Before, "; "))
 	}
-	return "**not as promised**: " + strings.Join(bad, ", ")
+	return "as promised"
+}
+
+// summary is what a try gave, in the line of one that came after it.
+func (c *cell) summary() string {
+	var bad []string
+	for _, v := range c.Checks {
+		if !v.good() {
+			bad = append(bad, v.Check)
+		}
+	}
+	out := strings.Join(bad, ", ")
+	if c.Result != nil {
+		out += ", worst share " + shareCell(c.Result)
+	}
+	return out
 }
 
 func sourceCell(r *account.Result) string {
@@ -192,6 +211,36 @@ func bootedAgain(cells []cell, key string) string {
 		return ""
 	}
 	return fmt.Sprintf("booted again %d times: %v", n, errPatching)
+}
+
+// readCells reads what writeResults has written.
+func readCells(dir string) (cells []cell, err error) {
+	b, err := os.ReadFile(filepath.Join(dir, "kernels.json"))
+	if err == nil {
+		err = json.Unmarshal(b, &cells)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the results so far: %w; without -merge they are made anew", err)
+	}
+	return cells, nil
+}
+
+// merged puts new cells in the place of old ones of the same kernel and user; what those gave stays with them where it
+// was not as promised.
+func merged(old, fresh []cell) []cell {
+	for i := range fresh {
+		c := &fresh[i]
+		at := slices.IndexFunc(old, func(o cell) bool { return o.name() == c.name() })
+		if at < 0 {
+			old = append(old, *c)
+			continue
+		}
+		if !old[at].good() {
+			c.Before = append(append(slices.Clone(old[at].Before), old[at].summary()), c.Before...)
+		}
+		old[at] = *c
+	}
+	return old
 }
 
 // writeResults puts the report into a directory, beside its data.

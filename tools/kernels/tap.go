@@ -11,8 +11,8 @@ func tap(w io.Writer, cells []cell) {
 	fmt.Fprintln(w, "TAP version 13")
 	n := 0
 	for i := range cells {
-		if cells[i].Tries > 1 {
-			fmt.Fprintf(w, "# %s: tried %d times\n", cells[i].name(), cells[i].Tries)
+		for _, before := range cells[i].Before {
+			fmt.Fprintf(w, "# %s: tried again; before: %s\n", cells[i].name(), before)
 		}
 		for _, v := range cells[i].Checks {
 			n++

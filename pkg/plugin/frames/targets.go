@@ -8,13 +8,14 @@ import (
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 )
 
-// Targets is one row per Go process: where it runs, what it is, and how it is observed, or why not.
+// Targets is one row per Go runtime: where it runs, what it is, and how it is observed, or why not.
 func Targets(targets []*pscopev1.Target) *data.Frame {
 	type row = *pscopev1.Target
 	return table(
 		column("host", targets, row.GetHost),
 		column("process", targets, row.GetProcess),
 		unit(column("pid", targets, func(t row) int32 { return t.GetKey().GetPid() }), "none"),
+		column("runtime", targets, func(t row) string { return t.GetKey().GetRuntime() }),
 		column("goVersion", targets, row.GetGoVersion),
 		column("source", targets, row.GetSource),
 		column("layout", targets, row.GetLayout),

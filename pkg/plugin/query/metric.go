@@ -4,12 +4,12 @@ import "slices"
 
 // byLabels maps the words of `by` to labels of the series.
 var byLabels = map[string]string{
-	"host": "host", "process": "process", "pid": "process_pid", "container": "container", "pod": "pod",
+	"host": "host", "process": "process", "pid": "process_pid", "runtime": "runtime", "container": "container", "pod": "pod",
 	"p": "p", "state": "state", "thread_state": "thread_state", "reason": "reason",
 }
 
 // byWords is the order in which the words of `by` are listed to users.
-var byWords = []string{"host", "process", "pid", "container", "pod", "p", "state", "thread_state", "reason"}
+var byWords = []string{"host", "process", "pid", "runtime", "container", "pod", "p", "state", "thread_state", "reason"}
 
 // metricSpec is what the builder knows of a metric.
 type metricSpec struct {
@@ -28,14 +28,14 @@ type metricSpec struct {
 }
 
 var (
-	targetBy = []string{"host", "process", "pid"}
-	perP     = []string{"host", "process", "pid", "p"}
+	targetBy = []string{"host", "process", "pid", "runtime"}
+	perP     = []string{"host", "process", "pid", "runtime", "p"}
 )
 
 // metrics has every metric a query may name.
 var metrics = map[Metric]metricSpec{
-	MetricState:            {labels: []string{"p", "state"}, by: []string{"host", "process", "pid", "state"}, unit: "percentunit", aggregate: "avg", lane: true},
-	MetricThread:           {labels: []string{"p", "thread_state"}, by: []string{"host", "process", "pid", "thread_state"}, unit: "percentunit", aggregate: "avg", lane: true},
+	MetricState:            {labels: []string{"p", "state"}, by: []string{"host", "process", "pid", "runtime", "state"}, unit: "percentunit", aggregate: "avg", lane: true},
+	MetricThread:           {labels: []string{"p", "thread_state"}, by: []string{"host", "process", "pid", "runtime", "thread_state"}, unit: "percentunit", aggregate: "avg", lane: true},
 	MetricBusy:             {labels: []string{"p"}, by: perP, unit: "percentunit", aggregate: "avg", lane: true},
 	MetricDShare:           {labels: []string{"p"}, by: perP, unit: "percentunit", aggregate: "avg", lane: true},
 	MetricRunq:             {labels: []string{"p"}, by: perP, unit: "short", aggregate: "sum", lane: true},
@@ -65,7 +65,7 @@ func Metrics() []Metric {
 // has says whether the metric's series carry the label behind a word of `by`.
 func (m metricSpec) has(by string) bool {
 	switch by {
-	case "host", "process", "pid", "container", "pod":
+	case "host", "process", "pid", "runtime", "container", "pod":
 		return true
 	}
 	return slices.Contains(m.labels, by)

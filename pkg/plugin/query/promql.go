@@ -174,7 +174,7 @@ func (q *Query) DistributionExpr(d Dialect) string {
 // thread was stopped or frozen: the states that stand in for raw intervals where the agents' rings don't reach.
 func (q *Query) StateShareExprs(d Dialect) (states, dShare, suspended string) {
 	window := "[" + seconds(q.Window(d)) + "]"
-	const by = "sum by (host, process, process_pid, p"
+	const by = "sum by (host, process, process_pid, runtime, p"
 	return by + ", state) (rate(pscope_p_seconds_total" + q.selector() + window + "))",
 		by + ") (rate(pscope_p_uninterruptible_seconds_total" + q.selector() + window + "))",
 		by + ", thread_state) (rate(pscope_p_thread_seconds_total" + q.selector(anyOf("thread_state",
@@ -183,7 +183,7 @@ func (q *Query) StateShareExprs(d Dialect) (states, dShare, suspended string) {
 
 // ThreadShareExpr is StateShareExprs for thread states.
 func (q *Query) ThreadShareExpr(d Dialect) string {
-	return "sum by (host, process, process_pid, p, thread_state) (rate(pscope_p_thread_seconds_total" + q.selector() +
+	return "sum by (host, process, process_pid, runtime, p, thread_state) (rate(pscope_p_thread_seconds_total" + q.selector() +
 		"[" + seconds(q.Window(d)) + "]))"
 }
 
@@ -233,7 +233,7 @@ func (q *Query) PresentExpr() string {
 
 // imbalance is by how much the busiest P of a process is busier than its Ps are on average, 0 to 1. Ps beyond GOMAXPROCS don't count.
 func (q *Query) imbalance(window string) string {
-	const each, whole = "by (host, process, process_pid, p)", "by (host, process, process_pid)"
+	const each, whole = "by (host, process, process_pid, runtime, p)", "by (host, process, process_pid, runtime)"
 	busy := q.busy(each, window)
 	dead := "sum " + each + " (rate(pscope_p_seconds_total" + q.selector(`state="dead"`) + window + ")) > 0.5"
 	alive := "(" + busy + " unless (" + dead + "))"

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -102,6 +103,26 @@ func TestPlansParse(t *testing.T) {
 					check(t, raw, suspended)
 					check(t, raw, dShare)
 					check(t, raw, q.ThreadShareExpr(d))
+				}
+			}
+		}
+	}
+}
+
+// The Ps of two runtimes of one process have the same numbers: what a query asks for by default never adds them up.
+func TestRuntimesAreKeptApart(t *testing.T) {
+	grouping := regexp.MustCompile(`by \(([^)]*)\)`)
+	for _, m := range Metrics() {
+		q := parsed(t, fmt.Sprintf(`{"kind":"series","metric":%q}`, m))
+		for _, d := range []Dialect{{Sample: time.Second, Native: true}, {Sample: time.Second, Several: true}} {
+			exprs := q.Plan(d).Exprs
+			states, dShare, suspended := q.StateShareExprs(d)
+			for _, expr := range append(exprs, states, dShare, suspended, q.ThreadShareExpr(d)) {
+				for _, by := range grouping.FindAllStringSubmatch(expr, -1) {
+					labels := strings.Split(by[1], ", ")
+					if slices.Contains(labels, "process_pid") && !slices.Contains(labels, "runtime") {
+						t.Errorf("%s: %s", m, expr)
+					}
 				}
 			}
 		}

@@ -110,6 +110,9 @@ export function targetLabels(target: Target): Record<string, string> {
     process: target.process,
     process_pid: String(target.key?.pid ?? ''),
   };
+  if (target.key?.runtime) {
+    labels.runtime = target.key.runtime;
+  }
   if (target.container) {
     labels.container = target.container;
   }

@@ -61,7 +61,7 @@ function byNumber<T extends string>(words: readonly T[], numbers: Record<T, numb
 }
 
 /** Labels that name a row within its process. */
-const SPECIFIC = ['p', 'cpu', 'state', 'thread_state', 'reason'];
+const SPECIFIC = ['runtime', 'p', 'cpu', 'state', 'thread_state', 'reason'];
 
 /** What may stand in front of a name, the shortest first. */
 const PREFIXES = [[], ['process'], ['process', 'process_pid'], ['host', 'process'], ['host', 'process', 'process_pid']];

@@ -243,7 +243,7 @@ function keyOf(labels: Record<string, string>): string {
 
 /** P2 before P10, processes by name, states as in every legend: the backend's order, so that lines keep their colours. */
 export function compareLabels(a: Record<string, string>, b: Record<string, string>): number {
-  for (const label of ['host', 'process', 'process_pid', 'container', 'pod', 'p']) {
+  for (const label of ['host', 'process', 'process_pid', 'runtime', 'container', 'pod', 'p']) {
     const order = (a[label] ?? '').localeCompare(b[label] ?? '', 'en', { numeric: true });
     if (order !== 0) {
       return order;

@@ -20,8 +20,8 @@ export interface Window {
 
 /** A lane keeps this many times what is shown before it is thinned out. */
 const SLACK = 4;
-/** The labels by which processes are told apart. */
-const IDENTITY = ['host', 'process', 'process_pid'];
+/** The labels by which Go runtimes are told apart. */
+const IDENTITY = ['host', 'process', 'process_pid', 'runtime'];
 const NS_PER_US = 1000;
 const US_PER_MS = 1000;
 
@@ -188,7 +188,7 @@ export class LiveTimeline {
   }
 
   private lane(labels: Labels): Lane {
-    const key = [labels.host, labels.process, labels.process_pid, labels.p].join('\n');
+    const key = [labels.host, labels.process, labels.process_pid, labels.runtime, labels.p].join('\n');
     const found = this.lanes.get(key);
     if (found) {
       return found;

@@ -23,7 +23,7 @@ export class LiveValues {
     // Whole milliseconds: Grafana takes two points further apart than the interval it is told for the edges of a gap.
     this.stepMs = Math.ceil(Math.max(1000 / query.rateHz, windowMs / maxPoints));
     this.table = new LiveTable({
-      by: query.kind === 'heatmap' ? ['host', 'process', 'pid', 'p'] : query.by,
+      by: query.kind === 'heatmap' ? ['host', 'process', 'pid', 'runtime', 'p'] : query.by,
       aggregation: query.aggregation ?? 'sum',
       stepMs: this.stepMs,
       windowMs,
@@ -110,7 +110,7 @@ export class LiveValues {
 
   /** The labels by which rows are told apart, in one order; a field of history may carry more. */
   private ownLabels(labels: Labels): Labels {
-    const by = this.query.kind === 'heatmap' ? (['host', 'process', 'pid', 'p'] as const) : this.query.by;
+    const by = this.query.kind === 'heatmap' ? (['host', 'process', 'pid', 'runtime', 'p'] as const) : this.query.by;
     const own: Labels = {};
     for (const dimension of by) {
       const label = labelOf(dimension);

@@ -1558,8 +1558,8 @@ type TargetUpdate struct {
 	GlobalRunqDepth int32              `protobuf:"varint,5,opt,name=global_runq_depth,json=globalRunqDepth,proto3" json:"global_runq_depth,omitempty"`
 	// The process ended; no more updates follow.
 	Ended bool `protobuf:"varint,6,opt,name=ended,proto3" json:"ended,omitempty"`
-	// Looks at the global run queue since first seen, and the goroutines seen in all of them: between two messages their quotient is the mean
-	// depth. Both 0: an agent that doesn't count them.
+	// Looks at the global run queue since first seen, and the goroutines seen in all of them: between two messages their
+	// quotient is the mean depth. Both 0: an agent that doesn't count them.
 	GlobalRunqLooks uint64 `protobuf:"varint,7,opt,name=global_runq_looks,json=globalRunqLooks,proto3" json:"global_runq_looks,omitempty"`
 	GlobalRunqSum   uint64 `protobuf:"varint,8,opt,name=global_runq_sum,json=globalRunqSum,proto3" json:"global_runq_sum,omitempty"`
 	unknownFields   protoimpl.UnknownFields
@@ -1666,8 +1666,8 @@ type PNow struct {
 	// Nanoseconds since first seen, indexed by ThreadState; index 0 is unused.
 	ThreadNanos          []uint64 `protobuf:"varint,7,rep,packed,name=thread_nanos,json=threadNanos,proto3" json:"thread_nanos,omitempty"`
 	UninterruptibleNanos uint64   `protobuf:"varint,8,opt,name=uninterruptible_nanos,json=uninterruptibleNanos,proto3" json:"uninterruptible_nanos,omitempty"`
-	// Looks at the run queue since first seen, and the goroutines seen in all of them: between two messages their quotient is the mean depth.
-	// Both 0: an agent that doesn't count them.
+	// Looks at the run queue since first seen, and the goroutines seen in all of them: between two messages their
+	// quotient is the mean depth. Both 0: an agent that doesn't count them.
 	RunqLooks     uint64 `protobuf:"varint,9,opt,name=runq_looks,json=runqLooks,proto3" json:"runq_looks,omitempty"`
 	RunqSum       uint64 `protobuf:"varint,10,opt,name=runq_sum,json=runqSum,proto3" json:"runq_sum,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -780,8 +780,8 @@ export type TargetUpdate = Message<"pscope.v1.TargetUpdate"> & {
   ended: boolean;
 
   /**
-   * Looks at the global run queue since first seen, and the goroutines seen in all of them: between two messages their quotient is the mean
-   * depth. Both 0: an agent that doesn't count them.
+   * Looks at the global run queue since first seen, and the goroutines seen in all of them: between two messages their
+   * quotient is the mean depth. Both 0: an agent that doesn't count them.
    *
    * @generated from field: uint64 global_runq_looks = 7;
    */
@@ -853,8 +853,8 @@ export type PNow = Message<"pscope.v1.PNow"> & {
   uninterruptibleNanos: bigint;
 
   /**
-   * Looks at the run queue since first seen, and the goroutines seen in all of them: between two messages their quotient is the mean depth.
-   * Both 0: an agent that doesn't count them.
+   * Looks at the run queue since first seen, and the goroutines seen in all of them: between two messages their
+   * quotient is the mean depth. Both 0: an agent that doesn't count them.
    *
    * @generated from field: uint64 runq_looks = 9;
    */
