@@ -232,6 +232,10 @@ function steps(o, env) {
       },
       { name: 'frontend', run: () => asStep('frontend', buildFrontend) },
       {
+        name: 'licences are current',
+        run: () => command('licences', 'go', ['run', './tools/licences'], { env: plain }),
+      },
+      {
         name: 'agent, plugin and preview',
         run: () =>
           asStep('agent', async () => {
@@ -354,6 +358,7 @@ function checkDist() {
     'README.md',
     'CHANGELOG.md',
     'LICENSE',
+    'THIRD_PARTY_NOTICES.txt',
     ...['linux_amd64', 'linux_arm64', 'darwin_amd64', 'darwin_arm64', 'windows_amd64.exe'].map(
       (p) => `gpx_pscope_${p}`
     ),

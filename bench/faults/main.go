@@ -5,6 +5,8 @@
 package main
 
 import (
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,168 +19,166 @@ import (
 	"github.com/p-scope/p-scope/bench/internal/report"
 )
 
-// outcome is one time that a fault happened.
-type outcome struct {
-	// seconds of history that are missing though an agent ran, or had been there before
-	Lost float64 `json:"history_lost_s"`
-	// longest time without a live view; where the agent ends, from the start of the next one on
-	Blind   float64            `json:"blind_s"`
-	Untrue  int                `json:"untrue"`  // pairs of neighbouring samples that say more than wall time
-	Ended   bool               `json:"ended"`   // the agent ended by itself
-	Counted map[string]float64 `json:"counted"` // what the agent says it lost, by reason
-	Note    string             `json:"note,omitempty"`
-}
-
-// row is all times of a fault.
-type row struct {
-	Fault string    `json:"fault"`
-	Times []outcome `json:"times"`
-}
-
-// results is what faults.json holds.
-type results struct {
-	Machine report.Machine `json:"machine"`
-	Load    int            `json:"load"` // busy processes beside
-	Rows    []*row         `json:"rows"`
+// options are the command line.
+type options struct {
+	times        int
+	only, not    string
+	load         int
+	churn        time.Duration
+	programs     string // a directory with the programs, already built
+	guest, merge bool
+	add          string
+	out          string
 }
 
 func main() {
-	times := flag.Int("times", 5, "how often each fault happens")
-	only := flag.String("only", "", "faults whose name has this in it")
-	load := flag.Int("load", 2, "busy processes beside")
-	churn := flag.Duration("churn", 2*time.Minute, "how long processes come and go in the fault of that name")
-	out := flag.String("out", "", "directory for faults.md and faults.json; empty: print only")
-	flag.Parse()
-	r := &results{Machine: report.ThisMachine(), Load: *load}
-	err := r.all(*times, *only, *churn)
-	text := r.markdown()
-	fmt.Print(text)
-	if err == nil && *out != "" {
-		err = report.Write(*out, "faults", text, r)
+	if len(os.Args) > 1 && os.Args[1] == spawnWord {
+		if err := spawn(os.Args[2:]); err != nil {
+			fmt.Fprintln(os.Stderr, "faults:", err)
+			os.Exit(1)
+		}
+		return
 	}
-	if err != nil {
+	var o options
+	flag.IntVar(&o.times, "times", 5, "how often each fault happens")
+	flag.StringVar(&o.only, "only", "", "faults whose name has one of these in it, separated by |")
+	flag.StringVar(&o.not, "not", "", "leave out faults whose name has one of these in it, separated by |")
+	flag.IntVar(&o.load, "load", 2, "busy processes beside")
+	flag.DurationVar(&o.churn, "churn", 2*time.Minute, "how long programs come and go in the fault of that name")
+	flag.StringVar(&o.programs, "programs", "", "`directory` with workload and pscope, built already: for a guest, "+
+		"which has no Go")
+	flag.BoolVar(&o.guest, "guest", false, "this is a guest: only faults that set the machine's clock")
+	flag.BoolVar(&o.merge, "merge", false, "leave the rows of faults.json that are not run as they are")
+	flag.StringVar(&o.add, "add", "", "`file` whose last line are the rows of another run, as a guest prints them: "+
+		"put them among the results")
+	flag.StringVar(&o.out, "out", "", "`directory` for faults.md and faults.json; -: print faults.json as the last "+
+		"line; empty: print only")
+	flag.Parse()
+	if err := run(&o); err != nil {
 		fmt.Fprintln(os.Stderr, "faults:", err)
 		os.Exit(1)
 	}
 }
 
-func (r *results) all(times int, only string, churn time.Duration) error {
+func run(o *options) error {
+	r := &results{}
+	if o.merge && o.out != "" {
+		text, err := os.ReadFile(filepath.Join(o.out, "faults.json"))
+		if err == nil {
+			err = json.Unmarshal(text, r)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	r.Machine = report.ThisMachine()
+	if o.add != "" {
+		if err := r.addRows(o.add); err != nil {
+			return err
+		}
+	}
+	// What was measured is kept also when a later fault can't be brought about.
+	err := r.all(o)
+	if o.out == "-" {
+		line, jerr := json.Marshal(r.Rows)
+		fmt.Printf("%s\n", line)
+		return errors.Join(err, jerr)
+	}
+	fmt.Print(r.markdown())
+	if o.out != "" {
+		err = errors.Join(err, r.write(o.out))
+	}
+	return err
+}
+
+// addRows takes the rows that another run printed as its last line.
+func (r *results) addRows(file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	var rows []*row
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &rows); err != nil {
+		return fmt.Errorf("the last line of %s holds no rows: %w", file, err)
+	}
+	for _, x := range rows {
+		r.put(x)
+	}
+	return nil
+}
+
+func (r *results) write(dir string) error { return report.Write(dir, "faults", r.markdown(), r) }
+
+// hasAny says whether a name has one of the words in it; without words: none.
+func hasAny(name, words string) bool {
+	return words != "" && slices.ContainsFunc(strings.Split(words, "|"),
+		func(w string) bool { return strings.Contains(name, w) })
+}
+
+func (r *results) all(o *options) error {
 	dir, err := os.MkdirTemp("", "pscope-faults")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	for name, pkg := range map[string]string{"workload": processes.Workload, "pscope": processes.Pscope} {
-		if err := processes.Build(filepath.Join(dir, name), pkg); err != nil {
+	for name, pkg := range map[string]string{"workload": processes.Workload, "pscope": processes.Pscope,
+		"gpx_pscope": "pkg"} {
+		file := filepath.Join(dir, name)
+		if o.programs == "" {
+			err = processes.Build(file, pkg)
+		} else if _, serr := os.Stat(filepath.Join(o.programs, name)); serr == nil {
+			err = os.Symlink(filepath.Join(o.programs, name), file)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	stop, err := processes.Burn(r.Load)
+	stop, err := processes.Burn(o.load)
 	if err != nil {
 		return err
 	}
 	defer stop()
-	for _, f := range faults(churn) {
-		if !strings.Contains(f.name, only) {
+	var failed error
+	for _, f := range faults(o.churn) {
+		if f.guest != o.guest || o.only != "" && !hasAny(f.name, o.only) || hasAny(f.name, o.not) {
 			continue
 		}
-		x := &row{Fault: f.name}
-		r.Rows = append(r.Rows, x)
-		for n := range times {
+		x := &row{Fault: f.name, Beside: o.load, Guest: o.guest}
+		for n := range o.times {
 			if f.once && n > 0 {
 				break
 			}
-			o, err := f.happen(dir)
+			load := loadNow()
+			out, err := f.happen(dir)
+			if errors.Is(err, errNotHere) {
+				x.Missing = err.Error()
+				break
+			}
 			if err != nil {
-				return fmt.Errorf("%s: %w", f.name, err)
+				// The others still tell something.
+				failed = errors.Join(failed, fmt.Errorf("%s: %w", f.name, err))
+				x.Failed++
+				fmt.Fprintf(os.Stderr, "faults: %s: %v\n", f.name, err)
+				continue
 			}
-			x.Times = append(x.Times, *o)
+			out.Load = load
+			x.Times = append(x.Times, *out)
 		}
+		r.put(x)
 		fmt.Fprintln(os.Stderr, x)
-	}
-	return nil
-}
-
-func (x *row) String() string {
-	spread := func(of func(o outcome) float64) string {
-		v := []float64{}
-		for _, o := range x.Times {
-			v = append(v, of(o))
-		}
-		slices.Sort(v)
-		if len(v) == 0 {
-			return "–"
-		}
-		return fmt.Sprintf("%.2f, %.2f", v[len(v)/2], v[len(v)-1])
-	}
-	untrue, ended := 0, 0
-	reasons, notes := map[string]bool{}, []string{}
-	for _, o := range x.Times {
-		untrue += o.Untrue
-		if o.Ended {
-			ended++
-		}
-		for reason, n := range o.Counted {
-			if n > 0 {
-				reasons[reason] = true
+		if o.out != "" && o.out != "-" {
+			if err := r.write(o.out); err != nil {
+				return err
 			}
 		}
-		if o.Note != "" && !slices.Contains(notes, o.Note) {
-			notes = append(notes, o.Note)
-		}
 	}
-	var counted []string
-	for reason := range reasons {
-		counted = append(counted, "`"+reason+"`")
-	}
-	slices.Sort(counted)
-	return fmt.Sprintf(
-		"| %s | %d | %s | %s | %d | %d | %s | %s |",
-		x.Fault,
-		len(x.Times),
-		spread(func(o outcome) float64 { return o.Lost }),
-		spread(
-			func(o outcome) float64 { return o.Blind },
-		),
-		ended,
-		untrue,
-		strings.Join(counted, " "),
-		strings.Join(notes, "; "),
-	)
+	return failed
 }
 
-func (r *results) markdown() string {
-	var t strings.Builder
-	fmt.Fprintf(
-		&t,
-		"# What happens to the agent, and what it costs\n\n%s. Beside the agent and one observed program, %d processes "+
-			"that only burn CPU time.\n",
-		r.Machine,
-		r.Load,
-	)
-	fmt.Fprintf(&t, "Made by `go run ./bench/faults -out bench/results`, as root.\n\n")
-	fmt.Fprintf(
-		&t,
-		"*History lost*: seconds that were kept before, or that passed while an agent ran, and have no sample; median, "+
-			"worst. The agent takes a sample a second. *Blind*: the longest time without\n",
-	)
-	fmt.Fprintf(
-		&t,
-		"an answer that shows the program (asked ten times a second); where the agent ends, from the start of its "+
-			"successor on. *Ended*: how often the agent ended by itself. *Untrue*: pairs of\n",
-	)
-	fmt.Fprintf(
-		&t,
-		"neighbouring samples between which the states of all Ps sum to more than wall time by 1 %% and half a second a "+
-			"P. *Counted*: reasons of `pscope_lost_events_total` that grew.\n\n",
-	)
-	fmt.Fprintf(
-		&t,
-		"| fault | times | history lost, s | blind, s | ended | untrue | counted | note |\n| --- | --- | --- | --- | --- "+
-			"| --- | --- | --- |\n",
-	)
-	for _, x := range r.Rows {
-		fmt.Fprintln(&t, x)
-	}
-	return t.String()
+// loadNow is the machine's load of the last minute; 0: not known.
+func loadNow() (load float64) {
+	text, _ := os.ReadFile("/proc/loadavg")
+	_, _ = fmt.Sscan(string(text), &load)
+	return load
 }

@@ -12,7 +12,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,10 +40,19 @@ type rig struct {
 	live      *watcher
 	args      []string
 	mounted   bool
+	disk      *faultyDisk // nil: an ordinary one
+	said      error       // why samples had none
 }
 
-// newRig builds nothing: dir has the programs. With size, the history lies on a disk of that many bytes.
-func newRig(dir string, size int64, args ...string) (r *rig, err error) {
+// storage is what the history of a rig lies on. The zero value is a directory of this machine.
+type storage struct {
+	size   int64 // bytes of a file system in memory; 0: none
+	faulty bool  // a file system that can be told to fail
+	filled bool  // it has a history of 50 minutes
+}
+
+// newRig builds nothing: dir has the programs.
+func newRig(dir string, on storage, args ...string) (r *rig, err error) {
 	r = &rig{dir: dir, args: args}
 	defer func() {
 		if err != nil {
@@ -51,11 +62,8 @@ func newRig(dir string, size int64, args ...string) (r *rig, err error) {
 	if r.data, err = os.MkdirTemp(dir, "data"); err != nil {
 		return r, err
 	}
-	if size > 0 {
-		if err = unix.Mount("pscope-faults", r.data, "tmpfs", 0, fmt.Sprintf("size=%d", size)); err != nil {
-			return r, fmt.Errorf("mount a small disk: %w", err)
-		}
-		r.mounted = true
+	if err = r.prepare(on); err != nil {
+		return r, err
 	}
 	if r.log, err = os.CreateTemp(dir, "log"); err != nil {
 		return r, err
@@ -68,14 +76,38 @@ func newRig(dir string, size int64, args ...string) (r *rig, err error) {
 	if err = r.startAgent(); err != nil {
 		return r, err
 	}
-	if _, err = r.live.next(time.Now(), 2*time.Minute); err != nil {
+	if _, err = r.live.next(time.Now(), 5*time.Minute); err != nil {
 		return r, err
 	}
 	// Some history, so that there is something to lose.
-	return r, r.waitFor(time.Minute, func() bool { return len(r.samples()) >= 5 })
+	return r, r.waitFor(3*time.Minute, func() bool { return len(r.samples()) >= 5 })
+}
+
+// prepare mounts and fills what the history lies on.
+func (r *rig) prepare(on storage) (err error) {
+	if on.faulty {
+		if r.disk, err = mountFaulty(r.data, r.data+"-below"); err != nil {
+			return err
+		}
+	}
+	if on.size > 0 {
+		if err = unix.Mount("pscope-faults", r.data, "tmpfs", 0, fmt.Sprintf("size=%d", on.size)); err != nil {
+			return fmt.Errorf("mount a small disk: %w", err)
+		}
+		r.mounted = true
+	}
+	if on.filled {
+		if err = oldHistory(filepath.Join(r.data, "history")); err != nil {
+			return fmt.Errorf("make a history of 50 minutes: %w", err)
+		}
+	}
+	return nil
 }
 
 func (r *rig) close() {
+	if r.disk != nil {
+		r.disk.heal()
+	}
 	if r.live != nil {
 		r.live.stop()
 	}
@@ -91,6 +123,10 @@ func (r *rig) close() {
 		_ = r.target.Process.Kill()
 		_ = r.target.Wait()
 	}
+	if r.disk != nil {
+		_ = unix.Unmount(r.data, unix.MNT_DETACH)
+		r.disk.server.Wait()
+	}
 	if r.mounted {
 		_ = unix.Unmount(r.data, unix.MNT_DETACH)
 	}
@@ -102,6 +138,12 @@ func (r *rig) close() {
 func (r *rig) socket() string { return filepath.Join(r.dir, "agent.sock") }
 
 func (r *rig) startAgent() error {
+	// By its path, so that the programs of another bench on this machine are left alone. What runs is what a link leads
+	// to.
+	program, err := filepath.EvalSymlinks(filepath.Join(r.dir, "workload"))
+	if err != nil {
+		return err
+	}
 	args := append(
 		[]string{
 			"agent",
@@ -112,7 +154,7 @@ func (r *rig) startAgent() error {
 			"--data-dir",
 			filepath.Join(r.data, "history"),
 			"--include",
-			"^workload$",
+			"^" + regexp.QuoteMeta(program) + "$",
 		},
 		r.args...)
 	r.agent = exec.Command(filepath.Join(r.dir, "pscope"), args...)
@@ -163,7 +205,8 @@ func (r *rig) waitFor(most time.Duration, is func() bool) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("not within %v; the agent's log is %s", most, r.log.Name())
+	log, _ := os.ReadFile(r.log.Name())
+	return fmt.Errorf("not within %v (%w); the agent says: %s", most, r.said, log[max(0, len(log)-2000):])
 }
 
 // client asks the agent over its socket.
@@ -194,9 +237,11 @@ func (r *rig) get(timeout time.Duration, path string) (string, int, error) {
 type sample struct {
 	at  time.Time
 	sum float64
+	old bool // of a history from before: see oldHistory
 }
 
-// samples gives the history of the program, of the last half hour, oldest first; nil if it can't be had now.
+// samples gives the history of the program, of the last 55 minutes, oldest first, with what is there of a history from
+// before; nil if it can't be had now.
 func (r *rig) samples() []sample {
 	c, err := api.NewClient(api.Config{Address: "http://agent", RoundTripper: r.client(20 * time.Second).Transport})
 	if err != nil {
@@ -204,24 +249,51 @@ func (r *rig) samples() []sample {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	query := fmt.Sprintf(`pscope_p_seconds_total{process_pid="%d"}[30m]`, r.target.Process.Pid)
+	query := fmt.Sprintf(`pscope_p_seconds_total{process_pid=~"%d|1000"}[55m]`, r.target.Process.Pid)
 	answer, _, _, err := promv1.NewAPI(c).Query(ctx, query, time.Now())
 	series, ok := answer.(model.Matrix)
 	if err != nil || !ok {
+		r.said = err
 		return nil
 	}
-	sums := map[model.Time]float64{}
+	sums, old := map[model.Time]float64{}, map[model.Time]bool{}
 	for _, s := range series {
+		before := s.Metric["host"] == oldHost
 		for _, v := range s.Values {
-			sums[v.Timestamp] += float64(v.Value)
+			if before {
+				old[v.Timestamp] = true
+			} else {
+				sums[v.Timestamp] += float64(v.Value)
+			}
 		}
 	}
 	var all []sample
+	for at := range old {
+		all = append(all, sample{at: at.Time(), old: true})
+	}
 	for at, sum := range sums {
-		all = append(all, sample{at.Time(), sum})
+		all = append(all, sample{at: at.Time(), sum: sum})
 	}
 	slices.SortFunc(all, func(a, b sample) int { return a.at.Compare(b.at) })
 	return all
+}
+
+// restarts is how often the process that keeps the history was started again.
+func (r *rig) restarts() float64 {
+	text, _, _ := r.get(10*time.Second, "/metrics")
+	for line := range strings.Lines(text) {
+		if rest, ok := strings.CutPrefix(line, "pscope_history_restarts_total{"); ok {
+			n, _ := strconv.ParseFloat(rest[strings.LastIndexByte(strings.TrimSpace(rest), ' ')+1:len(rest)-1], 64)
+			return n
+		}
+	}
+	return 0
+}
+
+// logHas says whether the agent's log has some words.
+func (r *rig) logHas(words string) bool {
+	text, _ := os.ReadFile(r.log.Name())
+	return strings.Contains(string(text), words)
 }
 
 // losses are the agent's own counts of what is missing, by reason; nil if it does not say.

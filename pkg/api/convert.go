@@ -84,7 +84,7 @@ func pbNow(p *pstate.PView) *pb.PNow {
 	out := &pb.PNow{
 		P: p.P, State: pbState(p.State), ThreadState: pbThread(p.Thread), SinceUnixNano: p.Since, RunqDepth: p.RunqDepth,
 		StateNanos: make([]uint64, pstate.NumStates+1), ThreadNanos: make([]uint64, pstate.NumThreadStates+1),
-		UninterruptibleNanos: nanos(p.Uninterruptible),
+		UninterruptibleNanos: nanos(p.Uninterruptible), RunqLooks: p.RunqLooks(), RunqSum: p.RunqSum,
 	}
 	for s := range pstate.State(pstate.NumStates) {
 		out.StateNanos[pbState(s)] = nanos(p.StateTime(s))

@@ -145,7 +145,8 @@ func (w *watcher) message(now *sample) *pb.WatchResponse {
 }
 
 func (w *watcher) update(t *watched, v *pstate.TargetView, at time.Time, lost map[string]uint64) *pb.TargetUpdate {
-	u := &pb.TargetUpdate{GlobalRunqDepth: v.GlobalRunq}
+	u := &pb.TargetUpdate{GlobalRunqDepth: v.GlobalRunq, GlobalRunqLooks: v.GlobalRunqLooks,
+		GlobalRunqSum: v.GlobalRunqSum}
 	if full := pbTarget(w.s.host, &v.Target, v.GOMAXPROCS, 0); t.told == nil || !proto.Equal(t.told, full) {
 		t.told, u.Target = full, full
 	} else {

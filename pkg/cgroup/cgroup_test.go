@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -209,6 +210,7 @@ func FuzzFiles(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(s))()
 		m := ParseMembership(s)
 		mounts := append(parseMounts(s), mount{v2: true, root: "/", point: "/mnt"})
 		for _, at := range append([]string{m.V2}, m.V1["cpu"]) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync"
@@ -192,8 +193,9 @@ func (c *collect) Run(ctx context.Context) error {
 		if due(&snap, now, c.o.SnapshotEvery) {
 			n := max(1, int((now.Sub(looked)+c.o.SnapshotEvery/2)/c.o.SnapshotEvery))
 			looked = now
+			snap = snap.Add(wander(c.o.SnapshotEvery))
 			if c.snapshots(n) && !c.watched() {
-				snap = now.Add(max(c.o.SnapshotEvery, min(2*c.o.SnapshotEvery, restMost)))
+				snap = now.Add(max(c.o.SnapshotEvery, min(2*c.o.SnapshotEvery, restMost)) - rand.N(c.o.SnapshotEvery/4))
 			}
 		}
 		if due(&threads, now, threadsEvery) {
@@ -219,6 +221,11 @@ func (c *collect) Run(ctx context.Context) error {
 		timer.Reset(max(wait, time.Millisecond))
 	}
 }
+
+// wander is by how much the next snapshot is taken earlier or later than its period says: a quarter of it at most.
+// Looks at even distances would see what a program does at the same rhythm always or never; so they come past each
+// phase of it within seconds.
+func wander(every time.Duration) time.Duration { return rand.N(every/2) - every/4 }
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 )
 
 // Paths as the runtimes write them, nested as they are in practice.
@@ -114,6 +115,7 @@ func FuzzParseCgroup(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, file string) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(file))()
 		path, container, pod := parseCgroup(file)
 		for _, s := range []string{path, container, pod} {
 			if !utf8.ValidString(s) {

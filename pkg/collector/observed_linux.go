@@ -48,6 +48,8 @@ type observed struct {
 	snap       goruntime.Snapshot
 	gomaxprocs int32
 	globalRunq int32
+	globalSum  uint64 // of goroutines in globalRunq, over all looks
+	globalN    uint64 // those looks
 	stops      map[string]pstate.Histogram
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
@@ -459,6 +461,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	o.bringUp()
 	v = pstate.TargetView{
 		Target: o.info, GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
+		GlobalRunqLooks: o.globalN, GlobalRunqSum: o.globalSum,
 		Ps:      make([]pstate.PView, len(o.ps)),
 		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
 		Cgroup: o.cgroup, StoppedBy: o.stoppedBy, FrozenBy: o.frozenBy,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -30,6 +31,9 @@ type procStat struct {
 
 // userHz is the unit of times in /proc: USER_HZ, 100 on every architecture that Go runs on.
 const userHz = 100
+
+// mostTicks bounds a time that is believed, to a hundred years: a time.Duration holds 292.
+const mostTicks = 100 * 366 * 24 * 3600 * userHz
 
 const kernelThread = 0x00200000 // PF_KTHREAD, include/linux/sched.h
 
@@ -69,7 +73,7 @@ func parseStat(b []byte) (procStat, error) {
 			return procStat{}, errStat
 		}
 		if n++; n == 21 {
-			s.cpu = time.Duration(user+system) * (time.Second / userHz)
+			s.cpu = time.Duration(min(user, mostTicks)+min(system, mostTicks)) * (time.Second / userHz)
 			return s, nil
 		}
 	}
@@ -163,7 +167,7 @@ func (o *Options) threadUse(pid, tid int32) (u threadUse) {
 	i := 0
 	for f := range bytes.FieldsSeq(b) {
 		v, ok := parseUint(f)
-		if !ok || i == len(n) {
+		if !ok || i == len(n) || v > math.MaxInt64 {
 			return u
 		}
 		n[i] = v

@@ -1,6 +1,10 @@
 package collector
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
+)
 
 func TestParseStat(t *testing.T) {
 	line := "4242 (a (b) c) D 1 4242 4242 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 987654 1 2 3"
@@ -18,6 +22,7 @@ func TestParseStat(t *testing.T) {
 func FuzzParseStat(f *testing.F) {
 	f.Add([]byte("1 (systemd) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 5 1 2 3"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(b))()
 		if s, err := parseStat(b); err == nil && len(s.comm) > len(b) {
 			t.Errorf("%q gives a longer command %q", b, s.comm)
 		}

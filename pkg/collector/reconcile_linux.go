@@ -36,6 +36,7 @@ func (o *observed) snapshot(n int) error {
 	o.countUncounted()
 	o.resting.since, o.resting.stale, o.resting.snapAt = 0, false, now
 	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
+	o.countGlobal(n)
 	if len(o.snap.Ps) > len(o.ps) {
 		if err := o.grow(); err != nil {
 			o.lost["no_room"]++
@@ -66,7 +67,7 @@ func (o *observed) snapshot(n int) error {
 			continue
 		}
 		p.see(seen)
-		p.countDepth(seen, idle)
+		p.countDepth(seen, idle, n)
 		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
 			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
 			if o.index != 0 {
@@ -98,19 +99,29 @@ func (o *observed) snapshot(n int) error {
 	return nil
 }
 
-// countDepth counts the depth of a P's run queue in a snapshot in which so many Ps were idle.
-func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle int) {
+// countGlobal counts the depth of the global run queue as it was seen in n looks. The caller holds mu.
+func (o *observed) countGlobal(n int) {
+	if o.globalRunq >= 0 && n > 0 {
+		o.globalN += uint64(n)
+		o.globalSum += uint64(n) * uint64(o.globalRunq)
+	}
+}
+
+// countDepth counts the depth of a P's run queue in a snapshot in which so many Ps were idle. It stands for the n
+// periods since the look before: looks are further apart while a program rests, and would else count for less.
+func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle, n int) {
 	if seen.RunqDepth < 0 {
 		return
 	}
-	p.runqHist[pstate.RunqBucket(seen.RunqDepth)]++
-	p.runqSum += uint64(seen.RunqDepth)
+	weight := uint64(n)
+	p.runqHist[pstate.RunqBucket(seen.RunqDepth)] += weight
+	p.runqSum += weight * uint64(seen.RunqDepth)
 	if seen.State == pstate.Idle {
 		idle-- // itself
 	}
 	if seen.RunqDepth > 0 && idle > 0 {
-		p.runqIdle++
-		p.runqIdleSum += uint64(seen.RunqDepth)
+		p.runqIdle += weight
+		p.runqIdleSum += weight * uint64(seen.RunqDepth)
 	}
 }
 

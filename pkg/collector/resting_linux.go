@@ -65,6 +65,7 @@ func (o *observed) leaveOut(n int) bool {
 	o.countUncounted()
 	r.since, r.stale = r.since+n, r.stale || !untouched
 	o.globalRunq = globalRunq
+	o.countGlobal(n)
 	for i, p := range o.ps {
 		if word(r.words[i]).state() == pstate.Idle {
 			p.runqDepth = 0
@@ -78,6 +79,7 @@ func (o *observed) leaveOut(n int) bool {
 // countUncounted counts the depths of the periods in which nothing was read. A P that has run since may have begun before the last of them.
 func (o *observed) countUncounted() {
 	r := &o.resting
+	o.countGlobal(r.uncounted)
 	for i, p := range o.ps {
 		n := r.uncounted
 		if r.touched[i] {

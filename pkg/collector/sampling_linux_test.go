@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 )
 
 func TestListsOfCPUs(t *testing.T) {
@@ -34,6 +36,7 @@ func TestListsOfCPUs(t *testing.T) {
 func FuzzListsOfCPUs(f *testing.F) {
 	f.Add("0-3,5\n")
 	f.Fuzz(func(t *testing.T, list string) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(list))()
 		cpus, err := parseCPUs(list)
 		if err != nil {
 			return

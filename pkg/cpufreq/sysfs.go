@@ -144,8 +144,12 @@ func (r *Reader) number(name string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseFloat(strings.TrimSpace(string(b)), 64)
+	n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 48)
+	return float64(n), err
 }
+
+// mostTicks is a hundred years in units of 10 ms: no CPU was longer in a frequency.
+const mostTicks = 100 * 366 * 24 * 3600 * 100
 
 // timeInState parses lines of "<kHz> <units of 10 ms>".
 func (r *Reader) timeInState(name string) ([]Band, error) {
@@ -159,7 +163,11 @@ func (r *Reader) timeInState(name string) ([]Band, error) {
 		if _, err := fmt.Sscan(line, &khz, &ticks); err != nil {
 			return nil, fmt.Errorf("%s: line %q is not a frequency and a time: %w", name, line, err)
 		}
-		total[bandOf(float64(khz)*1000)] += time.Duration(ticks) * 10 * time.Millisecond
+		band := bandOf(float64(khz) * 1000)
+		total[band] += time.Duration(min(ticks, mostTicks)) * 10 * time.Millisecond
+		if total[band] >= mostTicks*10*time.Millisecond {
+			return nil, fmt.Errorf("%s: line %q makes more than a hundred years", name, line)
+		}
 	}
 	return bands(total), nil
 }

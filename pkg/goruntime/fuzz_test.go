@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -94,6 +95,7 @@ func FuzzInspect(f *testing.F) {
 	f.Add(uint8(0), []byte{3, 0, 0, 0, 4, 0, 0, 0, 0, 10, 0, 0, 0, 4, 255, 255, 255, 255}) // broken contents
 	f.Add(uint8(2), []byte{3, 1, 0, 0, 4, 235, 254, 235, 254, 3, 1, 0, 64, 2, 235, 252})   // code that jumps to itself
 	f.Fuzz(func(t *testing.T, which uint8, input []byte) {
+		defer fuzztest.Bound(t, 10*time.Second, len(input))()
 		bases, err := load()
 		if err != nil {
 			t.Fatal(err)
@@ -127,6 +129,7 @@ func FuzzDWARF(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, abbrev, info []byte) {
+		defer fuzztest.Bound(t, 10*time.Second, len(info))()
 		if len(abbrev) > maxFuzzInput || len(info) > maxFuzzInput {
 			return
 		}
@@ -160,6 +163,7 @@ func FuzzPclntab(f *testing.F) {
 	f.Add(pclntabFixture(names, false), false)
 	f.Add(pclntabFixture(names, true), true)
 	f.Fuzz(func(t *testing.T, table []byte, arm bool) {
+		defer fuzztest.Bound(t, 10*time.Second, len(table))()
 		if len(table) > maxFuzzInput {
 			return
 		}
@@ -200,6 +204,7 @@ func FuzzCode(f *testing.F) {
 	f.Add([]byte("\x90\x0b\x40\xf9\xff\x63\x30\xeb\x89\x18\x00\x54\xfe\x0f\x19\xf8"), uint64(0x11000))
 	f.Add([]byte("\x64\x48\x89\x14\x25\xe0\xff\xff\xff"), uint64(0x401000))
 	f.Fuzz(func(t *testing.T, code []byte, addr uint64) {
+		defer fuzztest.Bound(t, 10*time.Second, len(code))()
 		if len(code) > 64<<10 {
 			return
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -138,6 +139,7 @@ func FuzzMappedFiles(f *testing.F) {
 	f.Add([]byte("7f0000000000-7f0000001000 r-xp 00000000 08:01 42   /lib/a b (deleted)\n"))
 	f.Add(binary.LittleEndian.AppendUint64([]byte("1-2 r-xp 0 0:0 1 /"), 0))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(b))()
 		files, _ := MappedFiles(bytes.NewReader(b))
 		for _, m := range files {
 			if m.Inode == 0 || !strings.HasPrefix(m.Path, "/") && m.Path != "" {

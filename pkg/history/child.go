@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -149,6 +150,13 @@ func (k *keeper) open() bool {
 			}
 			time.Sleep(time.Second)
 			continue
+		case store.DiskFails(err) && hasHistory(so.Dir):
+			// What is kept there would be out of sight, and what comes would be lost at the end, if it went anywhere else.
+			if k.report(func(r *report) { r.Conditions = []store.Condition{store.FailingDisk(so.Dir, err)} }) != nil {
+				return false
+			}
+			time.Sleep(time.Second)
+			continue
 		case errors.Is(err, store.ErrInUse) && time.Since(began) < 5*time.Second:
 			time.Sleep(100 * time.Millisecond) // the process before this one is still closing it
 			continue
@@ -173,6 +181,12 @@ func (k *keeper) open() bool {
 		time.Sleep(10 * time.Second)
 		so.Dir, k.temp = k.set.Dir, ""
 	}
+}
+
+// hasHistory says whether a history was kept in a directory before.
+func hasHistory(dir string) bool {
+	fi, err := os.Stat(filepath.Join(dir, "raw"))
+	return err == nil && fi.IsDir()
 }
 
 // ready serves the open database.

@@ -103,6 +103,8 @@ func (c *coder) view(v *pstate.TargetView) {
 	number(c, &v.At)
 	number(c, &v.GOMAXPROCS)
 	number(c, &v.GlobalRunq)
+	c.uint(&v.GlobalRunqLooks)
+	c.uint(&v.GlobalRunqSum)
 	each(c, &v.Ps, c.p)
 	each(c, &v.Threads, c.thread)
 	number(c, &v.ThreadsAt)

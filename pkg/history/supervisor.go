@@ -29,6 +29,7 @@ import (
 const (
 	firstPause = 200 * time.Millisecond // before a child that ended is started again; doubles up to
 	maxPause   = 30 * time.Second
+	shortLife  = 10 * time.Second // after a life as short a child that wants to begin anew waits, too
 	longLife   = time.Minute      // after a life as long the pause is the first again
 	hungAfter  = 2 * time.Minute  // without a sign, while something waits to be written: it is killed
 	slowAfter  = 10 * time.Second // the same: the agent says so
@@ -174,7 +175,13 @@ func (s *Supervisor) keep() {
 		s.restarts++
 		s.mu.Unlock()
 		if reopen {
-			pause = firstPause
+			// One that can't write, however often it is opened anew, must not keep the machine busy with that.
+			if time.Since(begun) < shortLife {
+				s.wait(pause)
+				pause = min(2*pause, maxPause)
+			} else {
+				pause = firstPause
+			}
 			continue
 		}
 		if time.Since(begun) > longLife {
@@ -461,7 +468,8 @@ const stepShown = time.Hour
 
 // writes says whether a child that reports this writes and answers.
 func writes(r *report) bool {
-	return r.Open && !slices.ContainsFunc(r.Conditions, func(c store.Condition) bool { return c.What != store.ClockStepped })
+	return r.Open && !slices.ContainsFunc(r.Conditions,
+		func(c store.Condition) bool { return c.What != store.ClockStepped && c.What != store.Damaged })
 }
 
 // serving gives the child once its database is open, or waits for it.

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -27,7 +28,9 @@ type Exposition struct {
 
 // NewExposition gives the handler. gather is called once per scrape and must give views brought up to that moment.
 func NewExposition(host, version string, gather func() Snapshot) *Exposition {
-	return &Exposition{gather: gather, set: newSet(host, version)}
+	e := &Exposition{gather: gather, set: newSet(host, version)}
+	e.set.atLeast = meansOver
+	return e
 }
 
 type textSlot struct {
@@ -43,6 +46,9 @@ var offered = func() []expfmt.Format {
 	}
 	return []expfmt.Format{expfmt.NewFormat(expfmt.TypeProtoDelim), open, expfmt.NewFormat(expfmt.TypeTextPlain)}
 }()
+
+// meansOver is the least time over which a gauge is a mean, since several clients may scrape.
+const meansOver = 900 * time.Millisecond
 
 // ServeHTTP answers a scrape.
 func (e *Exposition) ServeHTTP(w http.ResponseWriter, r *http.Request) {

@@ -65,10 +65,12 @@ var families = []family{
 		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			w.seconds(&s.uninterruptible, s, p.Uninterruptible, "", nil)
 		}},
-	{Family: Family{"pscope_p_runq_depth", "Goroutines queued on the P, the one in runnext included.", "", Gauge},
-		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
+	{Family: Family{"pscope_p_runq_depth", "Mean number of goroutines queued on the P, the one in runnext included, " +
+		"over the looks since the last sample.", "", Gauge},
+		p: func(w *walk, v *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			if p.RunqDepth >= 0 {
-				w.float(&s.runq, s, float64(p.RunqDepth), "", nil)
+				mean := s.runqSeen.mean(v.At, w.set.atLeast, p.RunqLooks(), p.RunqSum, float64(p.RunqDepth))
+				w.float(&s.runq, s, mean, "", nil)
 			}
 		}},
 	{Family: Family{"pscope_p_runq_depth_distribution", "How often each depth of the P's run queue was seen.", "", Histogram},
@@ -77,10 +79,12 @@ var families = []family{
 				w.hist(&s.runqHist, s, h, "", nil)
 			}
 		}},
-	{Family: Family{"pscope_runq_depth", "Goroutines in the process's global run queue.", "", Gauge},
+	{Family: Family{"pscope_runq_depth", "Mean number of goroutines in the process's global run queue over the looks " +
+		"since the last sample.", "", Gauge},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.GlobalRunq >= 0 {
-				w.float(&t.globalRunq, t, float64(v.GlobalRunq), "", nil)
+				mean := t.globalRunqSeen.mean(v.At, w.set.atLeast, v.GlobalRunqLooks, v.GlobalRunqSum, float64(v.GlobalRunq))
+				w.float(&t.globalRunq, t, mean, "", nil)
 			}
 		}},
 	{Family: Family{"pscope_p_sched_ticks_total", "Rounds of the scheduler on the P (p.schedtick).", "", Counter},

@@ -49,6 +49,8 @@ type targetSlots struct {
 
 	ps []*pSlots // in the order of the view
 
+	globalRunqSeen looks
+
 	globalRunq, gomaxprocs, targetInfo *slot
 	governor, probeCost, observed      *slot
 	paused, watched, knownStarts       *slot
@@ -72,6 +74,7 @@ type pSlots struct {
 	transitions     map[uint16]*slot
 	uninterruptible *slot
 	runq, runqHist  *slot
+	runqSeen        looks
 	schedTicks      *slot
 	syscalls        *slot
 	wakeWait        *slot
@@ -92,6 +95,7 @@ type reader interface {
 // set is one reader's cache of series.
 type set struct {
 	host, version, goVersion, goArch string
+	atLeast                          time.Duration // over which a mean is taken: see looks
 
 	round   uint64
 	targets map[pstate.Key]*targetSlots

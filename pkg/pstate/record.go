@@ -117,6 +117,14 @@ func RunqBucket(depth int32) int {
 	return RunqBuckets - 1
 }
 
+// RunqLooks counts the looks at the P's run queue.
+func (v *PView) RunqLooks() (n uint64) {
+	for _, b := range v.RunqHist {
+		n += b
+	}
+	return n
+}
+
 // StateTime is the time in one state over all thread states.
 func (v *PView) StateTime(s State) (d time.Duration) {
 	for _, t := range v.Time[s] {
@@ -161,9 +169,12 @@ type TargetView struct {
 	At         int64 // Unix nanoseconds: the instant
 	GOMAXPROCS int32
 	GlobalRunq int32 // -1: not known
-	Ps         []PView
-	Threads    []ThreadView // the threads seen so far, bounded
-	ThreadsAt  int64        // Unix ns up to which Threads are told, up to about a second before At
+	// GlobalRunqSum are the goroutines seen in the global run queue in GlobalRunqLooks looks.
+	GlobalRunqLooks, GlobalRunqSum uint64
+
+	Ps        []PView
+	Threads   []ThreadView // the threads seen so far, bounded
+	ThreadsAt int64        // Unix ns up to which Threads are told, up to about a second before At
 	// StopHist counts finished stops by reason.
 	StopHist map[string]Histogram
 	// Lost, Reconciled and ProbeTime account for the observation itself.

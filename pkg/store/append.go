@@ -67,7 +67,7 @@ func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
 	return err
 }
 
-// reopenAfter is how long a database that failed for another reason than a full disk is left alone before it is opened anew.
+// reopenAfter is how long databases are open at least before a query that came past damage makes them be opened anew.
 const reopenAfter = 10 * time.Second
 
 // writable says whether the disk has room and the databases are whole. What a failed write left behind is torn: whatever is written after it
@@ -80,11 +80,10 @@ func (s *Store) writable() error {
 	}
 	if s.broken == nil {
 		s.unset(noRoom)
+		if s.suspect.Load() && time.Since(s.opened) >= reopenAfter && s.askReadAll() == nil {
+			return ErrReopen
+		}
 		return nil
-	}
-	if !fullDisk(s.broken) && time.Since(s.brokeAt) < reopenAfter {
-		s.lose("history_write", max(1, s.LastSamples()))
-		return fmt.Errorf("nothing is written until the history has been opened anew: %w", s.broken)
 	}
 	return ErrReopen
 }
@@ -157,14 +156,13 @@ func (l *layer) append(s *Store, at int64, snap *metrics.Snapshot) (written int,
 	app := l.db.AppenderV2(context.Background())
 	n, refused, err := l.recorder.Record(app, at, snap)
 	if cerr := app.Commit(); cerr != nil {
-		if fullDisk(cerr) {
-			s.lose("history_disk_full", uint64(n+refused))
-		} else {
-			s.lose("history_write", uint64(n+refused))
-		}
-		s.broken, s.brokeAt = cerr, time.Now()
+		s.broken = cerr
 		s.set(Condition{What: "history", Why: fmt.Sprintf("a write to %s failed: %v", s.opts.Dir, cerr),
 			Fix: "it is opened anew by itself; see whether the disk is whole"})
+		if !fullDisk(cerr) {
+			return 0, ErrReopen // nothing is lost yet: the state is written when the databases have been opened anew
+		}
+		s.lose("history_disk_full", uint64(n+refused))
 		return 0, fmt.Errorf("%d samples of the %s history were not written: %w; %s", n+refused, l.name, cerr, remedy(cerr, s.opts.Dir))
 	}
 	if refused > 0 {

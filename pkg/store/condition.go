@@ -18,6 +18,17 @@ var (
 	ErrInUse = errors.New("another agent")
 )
 
+// DiskFails says whether an error comes from a disk that can't be written at present: it fails, or the kernel has made
+// it read-only because it does. What is on it is as good as before once it can be written again.
+func DiskFails(err error) bool { return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EIO) }
+
+// FailingDisk is the condition of a disk that err says can't be written.
+func FailingDisk(dir string, err error) Condition {
+	return Condition{What: "history", Why: fmt.Sprintf("the disk of %s can't be written: %v", dir, err),
+		Fix: "see what the kernel says of the disk (dmesg), repair it or mount it to be written; the history goes on by " +
+			"itself then"}
+}
+
 // Condition is something that is wrong with the history now, and what the user does about it.
 type Condition struct{ What, Why, Fix string }
 

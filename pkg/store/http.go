@@ -78,6 +78,10 @@ func (s *Store) answer(w http.ResponseWriter, r *http.Request, e endpoint) {
 		out.end(append(b, '}'))
 		return
 	}
+	if suspects(err) {
+		s.suspect.Store(true)
+		err = fmt.Errorf("%w; what can't be read is put aside in a moment: ask again", err)
+	}
 	f := failureOf(err)
 	if out.code = f.code; f.code == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "5")

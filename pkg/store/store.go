@@ -114,7 +114,7 @@ type Store struct {
 	openedAt int64         // of the last samples when the databases were opened
 	elapsed  time.Duration // when that was, by Options.Elapsed
 	broken   error         // why the databases take nothing more until they have been opened anew
-	brokeAt  time.Time     // when that began
+	opened   time.Time
 
 	// Which targets the last samples were of, and which have been left out since the history is full.
 	admitted, leftOut map[pstate.Key]bool
@@ -128,7 +128,8 @@ type Store struct {
 
 	warned time.Time
 
-	closed atomic.Bool
+	suspect atomic.Bool // a query came past something that a disk has changed
+	closed  atomic.Bool
 }
 
 // layer is one database and what writes it.
@@ -160,7 +161,7 @@ func Open(o Options) (*Store, error) {
 		_ = s.Close()
 		return nil, err
 	}
-	s.budget = newBudget(&o)
+	s.budget, s.opened = newBudget(&o), time.Now()
 	return s, nil
 }
 
@@ -174,6 +175,13 @@ func (s *Store) openLayers() (err error) {
 		return err
 	}
 	maxBytes := s.disk.fit(s.opts.MaxBytes)
+	if s.readAllAsked() {
+		for _, name := range []string{"raw", "coarse"} {
+			if _, err := s.repairBlocks(name, true); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+		}
+	}
 	// A quarter of the room holds five times the time at a fifteenth of the rate.
 	if s.raw, err = s.open("raw", s.opts.Interval, 30*time.Minute, maxBytes/4*3); err != nil {
 		return err
@@ -249,7 +257,10 @@ func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*
 	if err := s.takeBack(name); err != nil {
 		return nil, err
 	}
-	db, err := tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
+	if err := s.repairLog(name, filepath.Join(dir, "wal")); err != nil {
+		return nil, fmt.Errorf("can't repair the log of the history in %s: %w; %s", dir, err, remedy(err, dir))
+	}
+	db, err := s.openWhole(name, dir, o)
 	if err == nil && newest(db) > s.opts.Now().Add(clockSlack).UnixMilli() {
 		if err = s.putAside(name, db, o); err == nil {
 			db, err = tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
@@ -262,6 +273,32 @@ func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*
 		return nil, fmt.Errorf("can't open the history in %s: %w; %s", dir, err, remedy(err, dir))
 	}
 	return &layer{name: name, every: every, db: db, recorder: metrics.NewRecorder(s.opts.Host, s.opts.Version)}, nil
+}
+
+// openWhole opens a database. Where something keeps it from that, blocks and checkpoints that can't be read are put
+// aside or repaired first.
+func (s *Store) openWhole(name, dir string, o *tsdb.Options) (*tsdb.DB, error) {
+	db, err := tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
+	if err == nil || fullDisk(err) || DiskFails(err) {
+		return db, err
+	}
+	n, berr := s.repairBlocks(name, false)
+	if berr != nil {
+		return nil, errors.Join(err, berr)
+	}
+	checkpoints, cerr := filepath.Glob(filepath.Join(dir, "wal", "checkpoint.*"))
+	if cerr != nil {
+		return nil, errors.Join(err, cerr)
+	}
+	for _, c := range checkpoints {
+		if cerr := s.repairLog(name, c); cerr != nil {
+			return nil, errors.Join(err, cerr)
+		}
+	}
+	if n == 0 && len(checkpoints) == 0 {
+		return nil, err
+	}
+	return tsdb.Open(dir, quiet(s.opts.Log), prometheus.NewRegistry(), o, nil)
 }
 
 func (s *Store) tsdbOptions(block time.Duration, maxBytes int64) *tsdb.Options {

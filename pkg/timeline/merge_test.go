@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -169,6 +170,7 @@ func FuzzMerge(f *testing.F) {
 	f.Add(uint64(2), uint16(5), uint8(1))
 	f.Add(uint64(3), uint16(2000), uint8(255))
 	f.Fuzz(func(t *testing.T, seed uint64, n uint16, limit uint8) {
+		defer fuzztest.Bound(t, fuzztest.Small, int(n))()
 		if n == 0 || limit == 0 {
 			return
 		}

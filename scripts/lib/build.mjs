@@ -65,6 +65,8 @@ export async function buildFrontend() {
     'README.md',
     'CHANGELOG.md',
     'LICENSE',
+    'THIRD_PARTY.md',
+    'THIRD_PARTY_NOTICES.txt',
   ];
   const did = await whenChanged(
     'frontend',

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 )
 
 func TestName(t *testing.T) {
@@ -80,6 +82,7 @@ func FuzzName(f *testing.F) {
 		f.Add(s, 64)
 	}
 	f.Fuzz(func(t *testing.T, s string, most int) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(s))()
 		most = 32 + (most&0x7fffffff)%2000
 		for _, got := range []string{Name(s, most), Text(s, most)} {
 			if !utf8.ValidString(got) || len(got) > most {

@@ -34,6 +34,8 @@ type TargetNow struct {
 	Target     *pscopev1.Target
 	Ps         []*pscopev1.PNow
 	GlobalRunq int32 // below zero: not known
+	// Global are the looks at the global run queue.
+	Global looks
 }
 
 // Hub holds the Watches of one data source.
@@ -193,7 +195,8 @@ func (w *world) take(m *pscopev1.WatchResponse) *Snapshot {
 			delete(w.targets, key)
 			continue
 		}
-		now := &TargetNow{Target: t, Ps: u.GetPs(), GlobalRunq: u.GetGlobalRunqDepth()}
+		now := &TargetNow{Target: t, Ps: u.GetPs(), GlobalRunq: u.GetGlobalRunqDepth(),
+			Global: looks{u.GetGlobalRunqLooks(), u.GetGlobalRunqSum()}}
 		if old := w.targets[key]; old != nil {
 			if t.GetProcess() == "" {
 				now.Target = old.Target

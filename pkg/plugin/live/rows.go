@@ -34,6 +34,7 @@ type Rows struct {
 	q       query.Query
 	palette frames.Palette
 	before  map[pKey]totals
+	global  map[pKey]looks // of the global run queue; p is -1
 	past    *Past
 }
 
@@ -179,17 +180,24 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 		g.things[thing] += value
 	}
 	if r.q.Metric == query.MetricGlobalRunq {
-		for _, s := range snapshots {
+		seen := map[pKey]looks{}
+		for i, s := range snapshots {
 			if s == nil || s.Err != nil {
 				continue
 			}
-			for i := range s.Targets {
-				if t := &s.Targets[i]; t.GlobalRunq >= 0 && len(t.Ps) > 0 {
+			for j := range s.Targets {
+				if t := &s.Targets[j]; t.GlobalRunq >= 0 && len(t.Ps) > 0 {
+					key := pKey{i, keyOf(t.Target), -1}
+					before, known := r.global[key]
+					if seen[key] = t.Global; !known {
+						before = t.Global
+					}
 					l := targetLabels(t.Target)
-					add(l, l.String(), float64(t.GlobalRunq))
+					add(l, l.String(), t.Global.mean(before, t.GlobalRunq))
 				}
 			}
 		}
+		r.global = seen
 	} else {
 		r.each(snapshots, func(t *TargetNow, p *pscopev1.PNow, before totals) {
 			full := targetLabels(t.Target)
@@ -222,7 +230,8 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 				add(full, thing, float64(p.GetUninterruptibleNanos()-before.now.GetUninterruptibleNanos())/wall)
 			case query.MetricRunq:
 				if p.GetRunqDepth() >= 0 {
-					add(full, thing, float64(p.GetRunqDepth()))
+					now := looks{p.GetRunqLooks(), p.GetRunqSum()}
+					add(full, thing, now.mean(looks{before.now.GetRunqLooks(), before.now.GetRunqSum()}, p.GetRunqDepth()))
 				}
 			}
 		})
@@ -232,6 +241,18 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 		curves = append(curves, frames.Curve{Labels: g.labels, Times: []time.Time{at.UTC()}, Values: []float64{aggregate(r.q.Aggregate(), g.things)}})
 	}
 	return curves
+}
+
+// looks are those at a run queue since it was first seen, and the goroutines seen in all of them.
+type looks struct{ n, sum uint64 }
+
+// mean is the mean depth since earlier looks, as the metrics have it; without a look since, the depth that was seen
+// last.
+func (l looks) mean(before looks, last int32) float64 {
+	if l.n <= before.n || l.sum < before.sum {
+		return float64(last)
+	}
+	return float64(l.sum-before.sum) / float64(l.n-before.n)
 }
 
 // inThing keeps the states of one P apart only where the query does.

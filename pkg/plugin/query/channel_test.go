@@ -8,6 +8,8 @@ import (
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/grafana/grafana-plugin-sdk-go/live"
+
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 )
 
 func parsed(t testing.TB, json string) Query {
@@ -87,6 +89,7 @@ func FuzzParseChannel(f *testing.F) {
 	f.Add("1/")
 	f.Add("2/AAAA")
 	f.Fuzz(func(t *testing.T, path string) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(path))()
 		ch, err := ParseChannel(path)
 		if err != nil {
 			return

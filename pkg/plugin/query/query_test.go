@@ -12,6 +12,8 @@ import (
 
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 )
 
 func TestPs(t *testing.T) {
@@ -36,6 +38,7 @@ func FuzzParsePs(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, list string) {
+		defer fuzztest.Bound(t, fuzztest.Small, len(list))()
 		ps, err := ParsePs(list)
 		if err != nil {
 			return

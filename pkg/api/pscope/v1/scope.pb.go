@@ -1557,9 +1557,13 @@ type TargetUpdate struct {
 	Stops           []*Stop            `protobuf:"bytes,4,rep,name=stops,proto3" json:"stops,omitempty"`
 	GlobalRunqDepth int32              `protobuf:"varint,5,opt,name=global_runq_depth,json=globalRunqDepth,proto3" json:"global_runq_depth,omitempty"`
 	// The process ended; no more updates follow.
-	Ended         bool `protobuf:"varint,6,opt,name=ended,proto3" json:"ended,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Ended bool `protobuf:"varint,6,opt,name=ended,proto3" json:"ended,omitempty"`
+	// Looks at the global run queue since first seen, and the goroutines seen in all of them: between two messages their
+	// quotient is the mean depth. Both 0: an agent that doesn't count them.
+	GlobalRunqLooks uint64 `protobuf:"varint,7,opt,name=global_runq_looks,json=globalRunqLooks,proto3" json:"global_runq_looks,omitempty"`
+	GlobalRunqSum   uint64 `protobuf:"varint,8,opt,name=global_runq_sum,json=globalRunqSum,proto3" json:"global_runq_sum,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *TargetUpdate) Reset() {
@@ -1634,6 +1638,20 @@ func (x *TargetUpdate) GetEnded() bool {
 	return false
 }
 
+func (x *TargetUpdate) GetGlobalRunqLooks() uint64 {
+	if x != nil {
+		return x.GlobalRunqLooks
+	}
+	return 0
+}
+
+func (x *TargetUpdate) GetGlobalRunqSum() uint64 {
+	if x != nil {
+		return x.GlobalRunqSum
+	}
+	return 0
+}
+
 // PNow is the present state of one P, with its totals so that a reader can take rates without a history.
 type PNow struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -1641,15 +1659,19 @@ type PNow struct {
 	State         PState                 `protobuf:"varint,2,opt,name=state,proto3,enum=pscope.v1.PState" json:"state,omitempty"`
 	ThreadState   ThreadState            `protobuf:"varint,3,opt,name=thread_state,json=threadState,proto3,enum=pscope.v1.ThreadState" json:"thread_state,omitempty"`
 	SinceUnixNano int64                  `protobuf:"varint,4,opt,name=since_unix_nano,json=sinceUnixNano,proto3" json:"since_unix_nano,omitempty"`
-	// Goroutines queued; -1 if not known.
+	// Goroutines queued when last looked; -1 if not known.
 	RunqDepth int32 `protobuf:"varint,5,opt,name=runq_depth,json=runqDepth,proto3" json:"runq_depth,omitempty"`
 	// Nanoseconds since first seen, indexed by PState; index 0 is unused.
 	StateNanos []uint64 `protobuf:"varint,6,rep,packed,name=state_nanos,json=stateNanos,proto3" json:"state_nanos,omitempty"`
 	// Nanoseconds since first seen, indexed by ThreadState; index 0 is unused.
 	ThreadNanos          []uint64 `protobuf:"varint,7,rep,packed,name=thread_nanos,json=threadNanos,proto3" json:"thread_nanos,omitempty"`
 	UninterruptibleNanos uint64   `protobuf:"varint,8,opt,name=uninterruptible_nanos,json=uninterruptibleNanos,proto3" json:"uninterruptible_nanos,omitempty"`
-	unknownFields        protoimpl.UnknownFields
-	sizeCache            protoimpl.SizeCache
+	// Looks at the run queue since first seen, and the goroutines seen in all of them: between two messages their
+	// quotient is the mean depth. Both 0: an agent that doesn't count them.
+	RunqLooks     uint64 `protobuf:"varint,9,opt,name=runq_looks,json=runqLooks,proto3" json:"runq_looks,omitempty"`
+	RunqSum       uint64 `protobuf:"varint,10,opt,name=runq_sum,json=runqSum,proto3" json:"runq_sum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PNow) Reset() {
@@ -1734,6 +1756,20 @@ func (x *PNow) GetThreadNanos() []uint64 {
 func (x *PNow) GetUninterruptibleNanos() uint64 {
 	if x != nil {
 		return x.UninterruptibleNanos
+	}
+	return 0
+}
+
+func (x *PNow) GetRunqLooks() uint64 {
+	if x != nil {
+		return x.RunqLooks
+	}
+	return 0
+}
+
+func (x *PNow) GetRunqSum() uint64 {
+	if x != nil {
+		return x.RunqSum
 	}
 	return 0
 }
@@ -2393,14 +2429,16 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"atUnixNano\x121\n" +
 	"\atargets\x18\x03 \x03(\v2\x17.pscope.v1.TargetUpdateR\atargets\x12#\n" +
 	"\x04lost\x18\x04 \x03(\v2\x0f.pscope.v1.LossR\x04lost\x12\x16\n" +
-	"\x06resync\x18\x05 \x01(\bR\x06resync\"\x81\x02\n" +
+	"\x06resync\x18\x05 \x01(\bR\x06resync\"\xd5\x02\n" +
 	"\fTargetUpdate\x12)\n" +
 	"\x06target\x18\x01 \x01(\v2\x11.pscope.v1.TargetR\x06target\x12\x1f\n" +
 	"\x02ps\x18\x02 \x03(\v2\x0f.pscope.v1.PNowR\x02ps\x12<\n" +
 	"\vtransitions\x18\x03 \x03(\v2\x1a.pscope.v1.TransitionBatchR\vtransitions\x12%\n" +
 	"\x05stops\x18\x04 \x03(\v2\x0f.pscope.v1.StopR\x05stops\x12*\n" +
 	"\x11global_runq_depth\x18\x05 \x01(\x05R\x0fglobalRunqDepth\x12\x14\n" +
-	"\x05ended\x18\x06 \x01(\bR\x05ended\"\xb8\x02\n" +
+	"\x05ended\x18\x06 \x01(\bR\x05ended\x12*\n" +
+	"\x11global_runq_looks\x18\a \x01(\x04R\x0fglobalRunqLooks\x12&\n" +
+	"\x0fglobal_runq_sum\x18\b \x01(\x04R\rglobalRunqSum\"\xf2\x02\n" +
 	"\x04PNow\x12\f\n" +
 	"\x01p\x18\x01 \x01(\x05R\x01p\x12'\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x11.pscope.v1.PStateR\x05state\x129\n" +
@@ -2411,7 +2449,11 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\vstate_nanos\x18\x06 \x03(\x04R\n" +
 	"stateNanos\x12!\n" +
 	"\fthread_nanos\x18\a \x03(\x04R\vthreadNanos\x123\n" +
-	"\x15uninterruptible_nanos\x18\b \x01(\x04R\x14uninterruptibleNanos\"\xb3\x01\n" +
+	"\x15uninterruptible_nanos\x18\b \x01(\x04R\x14uninterruptibleNanos\x12\x1d\n" +
+	"\n" +
+	"runq_looks\x18\t \x01(\x04R\trunqLooks\x12\x19\n" +
+	"\brunq_sum\x18\n" +
+	" \x01(\x04R\arunqSum\"\xb3\x01\n" +
 	"\x0fTransitionBatch\x12\f\n" +
 	"\x01p\x18\x01 \x01(\x05R\x01p\x12$\n" +
 	"\x0ebase_unix_nano\x18\x02 \x01(\x03R\fbaseUnixNano\x12\x12\n" +

@@ -32,7 +32,7 @@ func (s *size) Set(v string) error {
 		}
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-	if err != nil || n < 0 || n*float64(factor) > 1<<60 {
+	if err != nil || !(n >= 0) || n*float64(factor) > 1<<60 { // NaN is no size, either
 		return errors.New("write it like 512MiB, 2GB or 0 for no limit")
 	}
 	*s = size(n * float64(factor))
