@@ -21,7 +21,8 @@ type set struct {
 	Run     string         `json:"run"`  // length of each run
 	Warm    string         `json:"warm"` // observed before it
 	Windows int            `json:"windows,omitempty"`
-	// Besides is the share of the CPUs that other processes took meanwhile, 0 to 1: of which the busiest part that was merged into this set.
+	// Besides is the share of the CPUs that other processes took meanwhile, 0 to 1: of which the busiest part that was merged into
+	// this set. Negative: not measured.
 	Besides float64   `json:"besides"`
 	Results []*result `json:"results"`
 }
@@ -87,8 +88,12 @@ func (r *results) write(base string) error {
 }
 
 func (s *set) print(w io.Writer) {
-	fmt.Fprintf(w, "\n## %s, Linux %s\n\n%s. Runs of %s, observed for %s before; other processes took %.0f %% of the CPUs meanwhile.\n\n",
-		cmp.Or(s.Machine.CPU, s.Machine.Arch), s.Machine.Kernel, s.Machine, s.Run, s.Warm, 100*s.Besides)
+	besides := "what other processes took meanwhile was not measured"
+	if s.Besides >= 0 {
+		besides = fmt.Sprintf("other processes took %.0f %% of the CPUs meanwhile", 100*s.Besides)
+	}
+	fmt.Fprintf(w, "\n## %s, Linux %s\n\n%s. Runs of %s, observed for %s before; %s.\n\n",
+		cmp.Or(s.Machine.CPU, s.Machine.Arch), s.Machine.Kernel, s.Machine, s.Run, s.Warm, besides)
 	header(w)
 	for _, r := range s.Results {
 		r.print(w, false)
