@@ -71,7 +71,12 @@ func examineAside(ctx context.Context, as collector.AgentInfo) (x examination, e
 	}
 	defer func() {
 		_ = cmd.Process.Kill()
-		go func() { _ = cmd.Wait() }() // it may hang for as long as a file does not answer
+		ended := make(chan struct{})
+		go func() { _ = cmd.Wait(); close(ended) }()
+		select {
+		case <-ended:
+		case <-time.After(time.Second): // it hangs for as long as a file does not answer
+		}
 	}()
 	ctx, cancel := context.WithTimeout(ctx, processesMost+examineGrace)
 	defer cancel()
