@@ -28,6 +28,7 @@ type options struct {
 	programs     string // a directory with the programs, already built
 	guest, merge bool
 	add          string
+	remarks      string
 	out          string
 }
 
@@ -51,6 +52,7 @@ func main() {
 	flag.BoolVar(&o.merge, "merge", false, "leave the rows of faults.json that are not run as they are")
 	flag.StringVar(&o.add, "add", "", "`file` whose last line are the rows of another run, as a guest prints them: "+
 		"put them among the results")
+	flag.StringVar(&o.remarks, "remarks", "", "what the machine did beside, for the results")
 	flag.StringVar(&o.out, "out", "", "`directory` for faults.md and faults.json; -: print faults.json as the last "+
 		"line; empty: print only")
 	flag.Parse()
@@ -72,6 +74,9 @@ func run(o *options) error {
 		}
 	}
 	r.Machine = report.ThisMachine()
+	if o.remarks != "" {
+		r.Remarks = o.remarks
+	}
 	if o.add != "" {
 		if err := r.addRows(o.add); err != nil {
 			return err

@@ -41,6 +41,7 @@ type row struct {
 // results is what faults.json holds.
 type results struct {
 	Machine report.Machine `json:"machine"`
+	Remarks string         `json:"remarks,omitempty"` // what the machine did beside
 	Rows    []*row         `json:"rows"`
 }
 
@@ -140,6 +141,9 @@ func (r *results) markdown() string {
 		"%s processes that only burn CPU time.\n",
 		r.Machine, strings.Join(counts, " or "))
 	fmt.Fprintf(&t, "Made by `go run ./bench/faults -out bench/results`, as root.\n")
+	if r.Remarks != "" {
+		fmt.Fprintf(&t, "\n%s\n", r.Remarks)
+	}
 	t.WriteString(explanation)
 	t.WriteString("\n| fault | times | lost | gap, s | blind, s | ended | untrue | counted | load | note |\n| --- | " +
 		"--- | --- | --- | --- | --- | --- | --- | --- | --- |\n")

@@ -36,6 +36,7 @@ type options struct {
 	cache   string // what is learnt, beside the repository
 	out     string
 	keep    bool
+	idle    bool
 }
 
 func main() {
@@ -46,6 +47,7 @@ func main() {
 	flag.StringVar(&o.cache, "cache", filepath.Join(".cache", "fuzz"), "`directory` for everything that was learnt")
 	flag.StringVar(&o.out, "out", "bench/results", "`directory` for fuzz.md and fuzz.json")
 	flag.BoolVar(&o.keep, "keep", true, "add the few smallest inputs that reach new code to testdata/fuzz")
+	flag.BoolVar(&o.idle, "idle", true, "run only when nothing else wants the CPU")
 	flag.Parse()
 	if *only != "" {
 		o.only = strings.Split(*only, ",")
@@ -111,7 +113,9 @@ func run(ctx context.Context, o *options) (found int, err error) {
 		return 0, errors.New("no fuzz target has that in its package or name")
 	}
 	runtime.LockOSThread()
-	idle()
+	if o.idle {
+		idle()
+	}
 	cache, err := filepath.Abs(o.cache)
 	if err != nil {
 		return 0, err
@@ -188,7 +192,7 @@ func fuzz(ctx context.Context, binary, cache, pkg, name string, most time.Durati
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	var err error
-	done, asked := ctx.Done(), time.Time{}
+	done, asked, killed := ctx.Done(), time.Time{}, false
 wait:
 	for {
 		select {
@@ -204,14 +208,16 @@ wait:
 				_ = c.Process.Signal(os.Interrupt)
 				asked = time.Now()
 			case !asked.IsZero() && time.Since(asked) > 2*time.Minute:
-				_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // a worker hangs: what it had last is in its log
+				// It was told to end and gets no CPU time for that. What it found by then it has said.
+				killed = true
+				_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 			}
 		}
 	}
 	r := &result{Package: pkg, Target: name, At: begun.UTC().Format(time.DateOnly), Minutes: time.Since(begun).Minutes()}
 	r.CPUMinutes = (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Minutes()
 	r.read(said.String())
-	if err != nil && r.Finding == "" {
+	if err != nil && r.Finding == "" && !killed {
 		r.Finding = lastLines(said.String(), 3)
 	}
 	return r
