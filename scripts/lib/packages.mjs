@@ -37,7 +37,9 @@ export async function makePackages(
   try {
     fs.copyFileSync(agent, path.join(stage, 'pscope'));
     fs.copyFileSync(path.join(systemd, 'pscope.yaml'), path.join(stage, 'pscope.yaml'));
-    fs.copyFileSync(path.join(root, 'LICENSE'), path.join(stage, 'LICENSE'));
+    for (const name of ['LICENSE', 'THIRD_PARTY_NOTICES.txt']) {
+      fs.copyFileSync(path.join(root, name), path.join(stage, name));
+    }
     const unit = fs.readFileSync(path.join(systemd, 'pscope-agent.service'), 'utf8');
     fs.writeFileSync(path.join(stage, 'pscope-agent.service'), unitFor(unit));
     fs.mkdirSync(into, { recursive: true });
