@@ -438,11 +438,35 @@ func TestStopsAgainstTheRuntimesOwnCount(t *testing.T) {
 	if byReason["read mem stats"] != 2 {
 		t.Errorf("%d stops for reading memory statistics, two were made (all: %v)", byReason["read mem stats"], byReason)
 	}
-	// Both take the time between the same two places, some ns apart, but for what preempts the thread there.
-	if want := time.Duration(ns1 - ns0); (total - want).Abs() > want/20+100*20*time.Microsecond {
-		t.Errorf("stops of %v in all, the runtime says %v", total, want)
-	} else {
-		t.Logf("stops of %v in all, the runtime says %v", total, want)
+	// Both take the time between the same two places, some ns apart, but for what preempts the thread there: on a busy
+	// machine that may be milliseconds, once. So it is tried again.
+	for try := 1; ; try++ {
+		want := time.Duration(ns1 - ns0)
+		if (total - want).Abs() <= want/20+100*20*time.Microsecond {
+			t.Logf("stops of %v in all, the runtime says %v", total, want)
+			return
+		}
+		if try == 3 {
+			t.Fatalf("stops of %v in all, the runtime says %v, the third time", total, want)
+		}
+		t.Logf("stops of %v in all, the runtime says %v; once more", total, want)
+		before := len(rec.stops)
+		rec.mu.Unlock()
+		n0, ns0 = n1, ns1
+		p.say("gc 50")
+		fmt.Sscanf(p.say("pauses"), "pauses %d %d", &n1, &ns1)
+		waitFor(t, "all stops have come", func() bool {
+			rec.mu.Lock()
+			defer rec.mu.Unlock()
+			return len(rec.stops) >= before+2*int(n1-n0)+1
+		})
+		rec.mu.Lock()
+		total = 0
+		for _, s := range rec.stops[before:] {
+			if strings.HasPrefix(s.Reason, "GC ") {
+				total += s.Duration()
+			}
+		}
 	}
 }
 

@@ -125,12 +125,41 @@ func (s *Supervisor) Run(ctx context.Context, gather func(now time.Time) metrics
 		if late := time.Now().Truncate(s.opts.Store.Interval); late.After(next) {
 			next = late
 		}
-		snap := gather(time.Now())
+		at, snap := gathered(next, gather)
 		for i := range snap.Views {
 			snap.Views[i].Threads = nil // no metric is made of them
 		}
-		s.queue.put(next.UnixMilli(), snap)
+		s.queue.put(at.UnixMilli(), snap)
 		s.watch()
+	}
+}
+
+const (
+	apart   = 100 * time.Millisecond // by which the views of a state, or the state and its time, may differ
+	gathers = 3                      // tries to get views of one moment
+)
+
+// gathered gives a state and the time that it is stored under: the one it was due at, unless the agent had to wait for a
+// CPU while it was gathered. Then it is that of the last view, or a state of 1.9 seconds would be stored as of one second.
+// Views that are far apart, for the same reason, are gathered anew.
+func gathered(due time.Time, gather func(now time.Time) metrics.Snapshot) (time.Time, metrics.Snapshot) {
+	for try := 1; ; try++ {
+		snap := gather(time.Now())
+		var first, last int64
+		for i := range snap.Views {
+			at := snap.Views[i].At
+			if i == 0 || at < first {
+				first = at
+			}
+			last = max(last, at)
+		}
+		if last-first > int64(apart) && try < gathers {
+			continue
+		}
+		if late := time.Unix(0, last); late.Sub(due) > apart {
+			due = late
+		}
+		return due, snap
 	}
 }
 
