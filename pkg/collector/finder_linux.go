@@ -191,6 +191,9 @@ func (f *finder) work(ctx context.Context, to *workers, w *work, of part, id pro
 			f.unanswered[w.pid] = unread{part: of}
 			gaveUp()
 		}
+		if to == f.reads && of == itsProgram {
+			f.readOthers(ctx, id.exe) // also if this process has ended
+		}
 	}
 	w.back = func() {
 		delete(f.unanswered, w.pid)
@@ -417,10 +420,7 @@ func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procI
 	}
 	l := &programLook{target: target, id: id}
 	l.w = &work{pid: target.PID, uid: f.c.o.userOf(target.PID), do: func(*work) { l.look(&f.c.o, f.files) }}
-	f.work(ctx, f.reads, l.w, itsProgram, id, func() { f.programRead(ctx, l) }, func() {
-		f.refuse(l.target, noAnswerFrom(l.w))
-		f.readOthers(ctx, id.exe)
-	})
+	f.work(ctx, f.reads, l.w, itsProgram, id, func() { f.programRead(ctx, l) }, func() { f.refuse(l.target, noAnswerFrom(l.w)) })
 }
 
 // readOthers looks at the processes that waited for a program to be read.

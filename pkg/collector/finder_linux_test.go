@@ -48,3 +48,22 @@ func TestWorkersAreGivenUpWhileMuchIsAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestNobodyWaitsForAReaderThatIsGivenUp: the processes that run a program whose file does not answer are looked at also
+// if the one it was read for has ended meanwhile.
+func TestNobodyWaitsForAReaderThatIsGivenUp(t *testing.T) {
+	f, exe := emptyFinder(t), fileID{ino: 7}
+	f.reads = newWorkers(1, time.Millisecond)
+	f.known[2] = procID{startTime: 2, exe: exe}
+	f.reading[exe] = []int32{2}
+	f.work(t.Context(), f.reads, hangs(t, 1), itsProgram, procID{startTime: 1, exe: exe}, func() {}, func() {
+		t.Error("a process that has ended is listed")
+	})
+	f.settle(t.Context())
+	if _, waits := f.reading[exe]; waits {
+		t.Error("the others wait for a reader that was given up")
+	}
+	if _, known := f.known[2]; known {
+		t.Error("a process that waited was not looked at")
+	}
+}
