@@ -420,7 +420,9 @@ func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procI
 	}
 	l := &programLook{target: target, id: id}
 	l.w = &work{pid: target.PID, uid: f.c.o.userOf(target.PID), do: func(*work) { l.look(&f.c.o, f.files) }}
-	f.work(ctx, f.reads, l.w, itsProgram, id, func() { f.programRead(ctx, l) }, func() { f.refuse(l.target, noAnswerFrom(l.w)) })
+	f.work(ctx, f.reads, l.w, itsProgram, id, func() { f.programRead(ctx, l) }, func() {
+		f.refuse(l.target, noAnswerFrom(l.w))
+	})
 }
 
 // readOthers looks at the processes that waited for a program to be read.

@@ -36,7 +36,8 @@ type room struct {
 
 type userRoom struct {
 	has   [roomKinds]int
-	waits [roomKinds]time.Time // when it was refused last
+	waits [roomKinds]time.Time // when it was refused last, if it waits
+	wants [roomKinds]int       // how much it was refused then
 }
 
 func newRoom(targets, chunks, threads int) room {
@@ -56,17 +57,28 @@ func (r *room) user(uid uint32) *userRoom {
 func (r *room) ask(uid uint32, of roomOf, n, free int) error {
 	u, now := r.user(uid), time.Now()
 	if free < n {
-		u.waits[of] = now
+		r.wait(u, of, n, now)
 		return noRoom(of, n)
 	}
 	for other, o := range r.users {
-		if other != uid && now.Sub(o.waits[of]) < keptFor && o.has[of] < u.has[of] {
-			u.waits[of] = now
+		if other != uid && o.waiting(of, now) && o.has[of]+o.wants[of] <= u.has[of] {
+			r.wait(u, of, n, now)
 			return keptRoom(of, n, uid)
 		}
 	}
 	return nil
 }
+
+// wait notes that a user waits for n of a kind: for the least of what its processes wait for, and not for what nobody
+// can be given.
+func (r *room) wait(u *userRoom, of roomOf, n int, now time.Time) {
+	if n <= r.total[of] && (n <= u.wants[of] || !u.waiting(of, now)) {
+		u.waits[of], u.wants[of] = now, n
+	}
+}
+
+// waiting says whether room is kept for a user.
+func (u *userRoom) waiting(of roomOf, now time.Time) bool { return now.Sub(u.waits[of]) < keptFor }
 
 // take notes that a user's process has taken n of a kind, or given them back if n is negative.
 func (r *room) take(uid uint32, of roomOf, n int) {

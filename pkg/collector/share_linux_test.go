@@ -231,3 +231,48 @@ func TestRoom(t *testing.T) {
 		t.Errorf("user %d has most, %d", uid, has)
 	}
 }
+
+// TestRoomIsNotKeptForWhatNobodyCanHave: who waits for more than a share keeps nobody else out.
+func TestRoomIsNotKeptForWhatNobodyCanHave(t *testing.T) {
+	r := newRoom(10, 10, 10)
+	ask := func(uid uint32, n int) error {
+		return r.ask(uid, roomForThreads, n, r.total[roomForThreads]-r.used[roomForThreads])
+	}
+	r.take(1, roomForThreads, 4)
+	for _, n := range []int{11, 9} { // more than the table, and more than the other user has
+		if ask(2, n) == nil {
+			t.Errorf("there is no room for %d", n)
+		}
+		if err := ask(1, 1); err != nil {
+			t.Errorf("another user waits for %d: %v", n, err)
+		}
+	}
+	r.take(1, roomForThreads, 6)
+	r.user(2).waits[roomForThreads] = time.Time{}
+	_, _ = ask(2, 1), ask(2, 9)
+	r.take(1, roomForThreads, -1)
+	if ask(1, 1) == nil {
+		t.Error("room is kept for the least that another user waits for")
+	}
+}
+
+// TestChunksAfterAdmission: a process that was let in gets all its chunks, whoever waits.
+func TestChunksAfterAdmission(t *testing.T) {
+	k := &kernelSide{room: newRoom(2, 4, 10), freeChunks: []uint16{3, 2, 1}}
+	k.room.take(1, roomForPs, 1)
+	if err := k.admit(1, roomForPs, 3); err != nil {
+		t.Fatal(err)
+	}
+	if k.admit(2, roomForPs, 4) == nil {
+		t.Fatal("there is no room for another one")
+	}
+	k.room.wait(k.room.user(2), roomForPs, 1, time.Now())
+	for range 3 {
+		if _, err := k.takeChunk(1); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := k.takeChunk(1); waitsForRoom(err) == nil {
+		t.Errorf("from an empty table: %v", err)
+	}
+}
