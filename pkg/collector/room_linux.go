@@ -180,7 +180,13 @@ func (k *kernelSide) admit(uid uint32, of roomOf, n int) error {
 	case roomForThreads:
 		free = k.room.total[of] - k.room.used[of]
 	}
-	return k.room.ask(uid, of, n, free)
+	if err := k.room.ask(uid, of, n, free); err != nil {
+		return err
+	}
+	if of == roomForThreads && k.room.wouldBeLetGo(uid, n) {
+		return tooManyThreads(n)
+	}
+	return nil
 }
 
 // makeRoom ends the observation of processes of the user who has most of what a process of another one lacks.
@@ -266,6 +272,25 @@ func (o *observed) roomTaken(of roomOf) int {
 
 // crowded is from how much of the table of threads on one that takes more than its share is let go.
 const crowdedFrom = 7.0 / 8
+
+// wouldBeLetGo says whether a user's process with n threads would be let go again as soon as it is taken in: by the rule
+// of shareThreads.
+func (r *room) wouldBeLetGo(uid uint32, n int) bool {
+	used, total := r.used[roomForThreads]+n, r.total[roomForThreads]
+	if float64(used) < crowdedFrom*float64(total) {
+		return false
+	}
+	has, users := r.user(uid).has[roomForThreads]+n, 1
+	for other, u := range r.users {
+		if other == uid || u.has[roomForTargets] == 0 {
+			continue
+		}
+		if users++; u.has[roomForThreads] > has {
+			return false // that user's would be
+		}
+	}
+	return users > 1 && has > total/users || r.used[roomForTargets] > 0 && n > total/2
+}
 
 // shareThreads counts the threads in the table by user. Nobody is asked before a thread is entered there, so a target
 // that has too many is let go when the table is nearly full.

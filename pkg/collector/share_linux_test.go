@@ -276,3 +276,33 @@ func TestChunksAfterAdmission(t *testing.T) {
 		t.Errorf("from an empty table: %v", err)
 	}
 }
+
+// TestWhoTakesTooManyThreadsIsNotTakenIn: a process that would be let go for its threads is not observed before there
+// are fewer.
+func TestWhoTakesTooManyThreadsIsNotTakenIn(t *testing.T) {
+	const other = 2
+	for _, c := range []struct {
+		uid     uint32
+		has, n  int // threads that another process of user 2 has, and that this one asks for
+		tooMany bool
+	}{
+		{1, 5, 85, true},
+		{1, 5, 80, false}, // below 7/8 of the table
+		{1, 60, 30, false},
+		{1, 40, 55, true},
+		{other, 40, 49, false}, // nobody else is there, and it is not most of the table
+		{other, 40, 55, true},
+		{other, 0, 100, false},
+	} {
+		k := &kernelSide{room: newRoom(4, 4, 100)}
+		if c.has > 0 {
+			k.room.take(other, roomForTargets, 1)
+			k.room.take(other, roomForThreads, c.has)
+		}
+		if err := k.admit(c.uid, roomForThreads, c.n); (err != nil) != c.tooMany {
+			t.Errorf("%+v: %v", c, err)
+		} else if err != nil && (waitsForRoom(err) == nil || !strings.Contains(err.Error(), "a fair share")) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
