@@ -166,7 +166,7 @@ func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (fo
 	if err != nil {
 		return nil, true, false
 	}
-	defer file.Close()
+	defer l.w.close(file, at)
 	if info, err := file.Stat(); err != nil || (libraryID{identify(info), info.Size()}) != id {
 		return nil, true, false
 	}

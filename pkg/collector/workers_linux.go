@@ -2,6 +2,7 @@ package collector
 
 import (
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,15 +191,27 @@ func (w *work) enter(at fileAt) error {
 	if err := w.workers.refuses(w, at); err != nil {
 		return err
 	}
+	w.begins(at)
+	return nil
+}
+
+// begins notes that a call for a file begins.
+func (w *work) begins(at fileAt) {
 	w.mu.Lock()
 	w.at = at
 	w.mu.Unlock()
 	w.since.Store(max(1, int64(time.Since(w.workers.made))))
-	return nil
 }
 
 // leave says that the call has come back.
 func (w *work) leave() { w.since.Store(0) }
+
+// close closes a file. That may not come back either: close(2) waits until a FUSE server has taken it in.
+func (w *work) close(file io.Closer, at fileAt) {
+	w.begins(at)
+	_ = file.Close() // it was only read
+	w.leave()
+}
 
 // file is the one that it is at, or was last.
 func (w *work) file() fileAt {
