@@ -5,6 +5,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // emptyFinder is that of a collector on a host without processes.
@@ -65,5 +67,17 @@ func TestNobodyWaitsForAReaderThatIsGivenUp(t *testing.T) {
 	}
 	if _, known := f.known[2]; known {
 		t.Error("a process that waited was not looked at")
+	}
+}
+
+// TestDeviceOfAProgram: it is written as in /proc/<pid>/maps.
+func TestDeviceOfAProgram(t *testing.T) {
+	for want, dev := range map[string]uint64{
+		"08:01": unix.Mkdev(8, 1), "103:10": unix.Mkdev(259, 16), "00:2f": unix.Mkdev(0, 47),
+	} {
+		l := &programLook{id: procID{exe: fileID{dev: dev, ino: 5}}}
+		if got := l.fileAt(); got != (fileAt{device: want, inode: 5}) {
+			t.Errorf("%+v, not %s", got, want)
+		}
 	}
 }
