@@ -2,11 +2,16 @@ package collector
 
 import (
 	"context"
+	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // emptyFinder is that of a collector on a host without processes.
@@ -51,8 +56,8 @@ func TestWorkersAreGivenUpWhileMuchIsAsked(t *testing.T) {
 	}
 }
 
-// TestNobodyWaitsForAReaderThatIsGivenUp: the processes that run a program whose file does not answer are looked at also
-// if the one it was read for has ended meanwhile.
+// TestNobodyWaitsForAReaderThatIsGivenUp: the processes that run a program whose file does not answer are looked at
+// also if the one it was read for has ended meanwhile.
 func TestNobodyWaitsForAReaderThatIsGivenUp(t *testing.T) {
 	f, exe := emptyFinder(t), fileID{ino: 7}
 	f.reads = newWorkers(1, time.Millisecond)
@@ -79,5 +84,32 @@ func TestDeviceOfAProgram(t *testing.T) {
 		if got := l.fileAt(); got != (fileAt{device: want, inode: 5}) {
 			t.Errorf("%+v, not %s", got, want)
 		}
+	}
+}
+
+// TestLibrariesNotOpenedBecauseOfOthers: a process is looked at again whose libraries lie in a file system of which
+// other files do not answer. The libraries are not listed: each process may have thousands.
+func TestLibrariesNotOpenedBecauseOfOthers(t *testing.T) {
+	f := newCollect(Options{Mode: ModeSnapshot}).found
+	pid := int32(os.Getpid())
+	id := procID{startTime: 1, exe: fileID{ino: 1}} // so that the file of the test is one of its libraries
+	f.known[pid] = id
+	l := &libraryLook{base: pstate.Target{Key: pstate.Key{PID: pid, StartTime: 1}}, id: id, w: &work{workers: f.reads}}
+	mapped, err := l.mappedFiles(&f.c.o)
+	if err != nil || len(mapped) == 0 {
+		t.Fatal(mapped, err)
+	}
+	for _, m := range mapped {
+		for i := range mostHungOfDevice {
+			f.reads.hung[&work{at: fileAt{device: m.Device, inode: uint64(i + 1)}}] = true
+		}
+	}
+	l.look(&f.c.o, f.files)
+	f.librariesRead(t.Context(), l)
+	if len(l.found)+len(f.c.refused) > 0 || !errors.Is(l.err, goruntime.ErrNoAnswer) {
+		t.Errorf("found %+v, refused %+v, error %v", l.found, f.c.refused, l.err)
+	}
+	if again, ok := f.unanswered[pid]; again != (unread{part: itsLibraries}) || !ok {
+		t.Errorf("it is looked at again: %+v", again)
 	}
 }

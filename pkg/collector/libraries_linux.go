@@ -2,10 +2,12 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
 
+	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -127,6 +129,9 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 	}
 	if l.err != nil {
 		f.c.o.Log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
+		if errors.Is(l.err, goruntime.ErrNoAnswer) {
+			f.unreadFor(pid, itsLibraries, l.err)
+		}
 	}
 	f.libs.note(pid, lookedAt{id: l.id, lowest: l.size, denied: l.denied})
 	if l.more {

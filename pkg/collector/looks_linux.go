@@ -104,6 +104,10 @@ func (l *libraryLook) look(o *Options, files *files) {
 		if read {
 			opened++
 		}
+		if found != nil && becauseOfOthers(found.err) {
+			l.err = found.err // said once: there may be thousands
+			continue
+		}
 		if found != nil && (found.bin != nil || found.err != nil) {
 			l.found = append(l.found, foundLibrary{*m, found, lasts})
 		}

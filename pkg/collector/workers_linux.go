@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -251,9 +252,17 @@ func (s *workers) refuses(w *work, at fileAt) error {
 	default:
 		return nil
 	}
-	return goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "its file was not opened, because %s did not answer within %v:"+
-		" whether it is Go is not known, and it is looked at again when they do", others, s.within)
+	return othersError{goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "its file was not opened, because %s did not "+
+		"answer within %v: whether it is Go is not known, and it is looked at again when they do", others, s.within)}
 }
+
+// othersError says that a file may not be touched because of others that did not answer.
+type othersError struct{ error }
+
+func (e othersError) Unwrap() error { return e.error }
+
+// becauseOfOthers says whether an error does.
+func becauseOfOthers(err error) bool { return errors.As(err, new(othersError)) }
 
 // noAnswer says that a file did not answer.
 func noAnswer(within time.Duration) error {
