@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -111,5 +113,44 @@ func TestLibrariesNotOpenedBecauseOfOthers(t *testing.T) {
 	}
 	if again, ok := f.unanswered[pid]; again != (unread{part: itsLibraries}) || !ok {
 		t.Errorf("it is looked at again: %+v", again)
+	}
+}
+
+// TestALookAtLibrariesGoesOn: where each library takes long, a process's are looked at one after the other, not the
+// same ones each time.
+func TestALookAtLibrariesGoesOn(t *testing.T) {
+	const libraries = 3
+	for i := range libraries {
+		file, err := os.Create(filepath.Join(t.TempDir(), strconv.Itoa(i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		if err := file.Truncate(4096); err != nil {
+			t.Fatal(err)
+		}
+		code, err := unix.Mmap(int(file.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
+		if err != nil {
+			t.Skip("no file can be mapped as code here: ", err)
+		}
+		defer func() { _ = unix.Munmap(code) }()
+	}
+	f := newCollect(Options{Mode: ModeSnapshot}).found
+	pid := int32(os.Getpid())
+	id := procID{startTime: 1, exe: fileID{ino: 1}}
+	f.known[pid] = id
+	looked := map[uint64]bool{}
+	for range libraries {
+		l := &libraryLook{base: pstate.Target{Key: pstate.Key{PID: pid}}, id: id, w: &work{workers: f.reads}}
+		l.from = f.libs.looked[pid].next
+		l.look(&f.c.o, f.files)
+		f.libs.note(pid, lookedAt{id: id, next: l.next})
+		if !l.more || !f.libs.due(pid, id, 0) {
+			t.Fatal("a look was not broken off")
+		}
+		looked[l.next] = true
+	}
+	if len(looked) != libraries || len(f.files.libraries) != libraries {
+		t.Errorf("%d looks came to %d places and read %d files", libraries, len(looked), len(f.files.libraries))
 	}
 }

@@ -68,11 +68,14 @@ type libraryLook struct {
 	base pstate.Target
 	id   procID
 	size uint64 // of its address space when it began
+	from uint64 // address of the library to begin with; those before it come last
+	most time.Duration
 
 	described pstate.Target // base with what else /proc says; filled in if found is not empty
 	found     []foundLibrary
-	more      bool // there are others, which were not looked at
-	kept      int  // files of which it will not be asked again what they are
+	more      bool   // there are others, which were not looked at
+	next      uint64 // the first of them
+	kept      int    // files of which it will not be asked again what they are
 	denied    bool
 	err       error // why not all of them can be looked at
 }
@@ -90,14 +93,17 @@ func (l *libraryLook) look(o *Options, files *files) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.err, l.denied = err, errors.Is(err, fs.ErrPermission)
 	}
-	begun, opened := time.Now(), 0
+	begun, opened, first := time.Now(), 0, 0
+	for first < len(mapped) && mapped[first].Start < l.from {
+		first++
+	}
 	for i := range mapped {
-		m := &mapped[i]
+		m := &mapped[(first+i)%len(mapped)]
 		if m.Inode == l.id.exe.ino {
 			continue
 		}
-		if opened >= newFilesALook || time.Since(begun) > lookMost {
-			l.more = true
+		if i > 0 && (opened >= newFilesALook || time.Since(begun) > l.most) {
+			l.more, l.next = true, m.Start
 			break
 		}
 		found, read, lasts := l.inspect(o, files, m)
