@@ -239,8 +239,8 @@ func TestBundleAfterAReloadOfSpoiltSettings(t *testing.T) {
 		noSecrets(t, files, said)
 		for name, want := range map[string]string{"log.txt": "can't be used; the settings before stay in use",
 			"targets.json": fmt.Sprintf("pscope.yaml:%d: ", i+1),
-			"doctor.json": fmt.Sprintf("pscope.yaml:%d: ", i+1),
-			"config.txt": "token-file: (left out"} {
+			"doctor.json":  fmt.Sprintf("pscope.yaml:%d: ", i+1),
+			"config.txt":   "token-file: (left out"} {
 			if !strings.Contains(files[name], want) {
 				t.Errorf("%s lacks %q: %s", name, want, files[name])
 			}
