@@ -238,13 +238,21 @@ func TestDisabledStaysDisabled(t *testing.T) {
 	dir := packages(t)
 	withMounts(t, func(t *testing.T) {
 		m := newMachine(t)
-		m.do("/usr/bin/dpkg", "--install", m.bring(file(dir, before, "deb")))
+		_, calls := m.do("/usr/bin/dpkg", "--install", m.bring(file(dir, before, "deb")))
+		m.wants("the service was started, so that it can be switched off: "+calls, m.exists(m.calls+".active"))
 		const wanted = "/etc/systemd/system/multi-user.target.wants/pscope-agent.service"
-		if err := os.Remove(m.path(wanted)); err != nil { // systemctl disable
+		// What systemctl disable --now does.
+		m.do("/usr/bin/systemctl", "stop", "pscope-agent.service")
+		m.wants("it is stopped", !m.exists(m.calls+".active"))
+		if err := os.Remove(m.path(wanted)); err != nil {
 			t.Fatal(err)
 		}
-		m.do("/usr/bin/dpkg", "--install", m.bring(file(dir, now, "deb")))
+		_, calls = m.do("/usr/bin/dpkg", "--install", m.bring(file(dir, now, "deb")))
 		m.wants("a disabled service stays disabled", !m.exists(wanted))
+		m.wants("systemd was told of the new unit: "+calls, strings.Contains(calls, "daemon-reload"))
+		m.wants("a stopped service is neither started nor restarted: "+calls,
+			!strings.Contains(calls, " start ") && !strings.Contains(calls, "restart") &&
+				!strings.HasPrefix(calls, "start ") && !strings.Contains(calls, "\nstart ") && !m.exists(m.calls+".active"))
 	})
 }
 

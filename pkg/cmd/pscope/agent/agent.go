@@ -38,7 +38,13 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 			return check(c, err, os.Stdout), nil
 		}
 		if err != nil {
-			return 2, err
+			found, _ := err.(Problems) // ParseConfig has no other, and that of help
+			return 2, unlessTerminal(err, func() error {
+				if found == nil {
+					return err
+				}
+				return found.withoutValues()
+			})
 		}
 		if c.File != "" {
 			// From now on and to the very end: what comes while the agent starts is taken up when it has started.
@@ -50,7 +56,7 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 		c.setLevel = level.Set
 		level.Set(c.LogLevel)
 		last := &lastLog{}
-		c.lastLog, c.logTo = last.String, io.MultiWriter(os.Stderr, last)
+		c.lastLog, c.logTo = last.String, c.cleaned(io.MultiWriter(os.Stderr, last))
 		limited := loglimit.New(slog.NewTextHandler(c.logTo, &slog.HandlerOptions{Level: level}))
 		defer limited.Flush()
 		log := slog.New(limited)
@@ -75,7 +81,7 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 			}()
 		}
 		if err := serve(ctx, c, version, log); err != nil {
-			return 1, err
+			return 1, unlessTerminal(err, func() error { return errors.New(c.withoutValues(err.Error())) })
 		}
 		return 0, nil
 	}
@@ -304,6 +310,12 @@ func (w *withLacks) Agent() collector.AgentInfo {
 			info.Lacks = append(info.Lacks, collector.Lack(c))
 		}
 		info.GivenUp = append(slices.Clip(w.givenUp), w.history.Measures()...)
+	}
+	if w.config != nil {
+		for i := range info.Lacks {
+			info.Lacks[i].Why = w.config.running.withoutValues(info.Lacks[i].Why)
+			info.Lacks[i].What = w.config.running.withoutValues(info.Lacks[i].What)
+		}
 	}
 	return info
 }

@@ -63,6 +63,7 @@ type inspector struct {
 
 func (i *inspector) add(warning bool, setting, format string, args ...any) {
 	p := Problem{Setting: setting, Text: fmt.Sprintf(format, args...), Warning: warning}
+	p.Bare = i.c.withoutValues(p.Text)
 	if line, ok := i.c.lines[setting]; ok {
 		p.File, p.Line = i.c.File, line
 	}

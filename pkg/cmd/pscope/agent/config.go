@@ -73,6 +73,9 @@ type Config struct {
 	args   []string          // of the command line
 	values map[string]string // each setting as text, to see what a reload changes
 	lines  map[string]int    // of File, where a setting stands that counts
+
+	defaults map[string]string // of each setting, as text
+	withheld *strings.Replacer // takes values that may be secrets out of a text; nil: there are none
 }
 
 // reloadable are the settings that an agent takes up while it runs.
@@ -94,8 +97,9 @@ func ParseConfig(args []string, w io.Writer) (*Config, error) {
 	}
 	c.settle(text, &found)
 	c.validate(&found)
-	c.values, c.lines = map[string]string{}, found.lines
-	fs.VisitAll(func(f *flag.Flag) { c.values[f.Name] = f.Value.String() })
+	c.values, c.defaults, c.lines = map[string]string{}, map[string]string{}, found.lines
+	fs.VisitAll(func(f *flag.Flag) { c.values[f.Name], c.defaults[f.Name] = f.Value.String(), f.DefValue })
+	c.withhold()
 	if len(found.all) > 0 {
 		found.all.sort()
 		return c, found.all
@@ -201,9 +205,10 @@ func (c *Config) validate(found *problems) {
 	wrong(c.Interval < 100*time.Millisecond, "interval", "interval is %v; at least 100ms", c.Interval)
 	wrong(c.SnapshotEvery < 10*time.Millisecond, "snapshot-every", "snapshot-every is %v; at least 10ms", c.SnapshotEvery)
 	wrong(c.MaxPs < 0 || c.MaxPs > collector.MostPs, "max-ps",
-		"max-ps is %d; from 1 to %d, or 0 for what fits the machine", c.MaxPs, collector.MostPs)
+		"max-ps is %d; from 1 to %v, or 0 for what fits the machine", c.MaxPs, known(strconv.Itoa(collector.MostPs)))
 	wrong(c.MaxThreads < 0 || c.MaxThreads > collector.MostThreads, "max-threads",
-		"max-threads is %d; from 1 to %d, or 0 for what fits the machine", c.MaxThreads, collector.MostThreads)
+		"max-threads is %d; from 1 to %v, or 0 for what fits the machine", c.MaxThreads,
+		known(strconv.Itoa(collector.MostThreads)))
 	wrong(c.SampleHz < 1 || c.SampleHz > 1000, "sample-hz", "sample-hz is %d; from 1 to 1000", c.SampleHz)
 	wrong(!(c.CostBudget >= 0 && c.CostBudget <= 100), "cost-budget", "cost-budget is %v; from 0 to 100 percent",
 		c.CostBudget)

@@ -5,15 +5,13 @@ package agent
 import (
 	"fmt"
 	"io"
-	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 )
 
 // Describe says for a bug report what stands in a configuration file: the settings there are, with their values, and
 // what is wrong with it. What could be a secret that was put into the wrong place is left out: comments, settings that
-// there are not, paths that are none.
+// there are not, values of settings that are wrong or of another kind than they must be.
 func Describe(path string) string {
 	c, err := ParseConfig([]string{"--config", path}, io.Discard)
 	var b strings.Builder
@@ -23,10 +21,21 @@ func Describe(path string) string {
 		names = append(names, name)
 	}
 	slices.SortFunc(names, func(a, b string) int { return c.lines[a] - c.lines[b] })
-	for _, name := range names {
-		fmt.Fprintf(&b, "%s: %s\n", name, c.shown(name))
-	}
 	problems, _ := err.(Problems) // ParseConfig has no other
+	wrong := map[string]bool{}
+	for _, p := range problems {
+		wrong[p.Setting] = true
+	}
+	for _, name := range names {
+		value, why := c.shown(name)
+		if wrong[name] {
+			why = "see below"
+		}
+		if why != "" {
+			value = "(left out: " + why + ")"
+		}
+		fmt.Fprintf(&b, "%s: %s\n", name, value)
+	}
 	for _, p := range problems {
 		// Values that can't be read are not repeated: nobody knows what they are.
 		what := "no YAML, or it can't be read"
@@ -39,23 +48,4 @@ func Describe(path string) string {
 		fmt.Fprintf(&b, "# line %d: %s\n", p.Line, what)
 	}
 	return b.String()
-}
-
-// shown is the value of a setting if it is of the kind that it must be of.
-func (c *Config) shown(name string) string {
-	value := c.values[name]
-	switch name {
-	case "token-file", "tls-cert", "tls-key", "tls-client-ca", "socket", "data-dir":
-		if value != "" && !filepath.IsAbs(value) {
-			return "(left out: no absolute path)"
-		}
-	case "allow-origins":
-		for _, o := range c.AllowOrigins {
-			if u, err := url.Parse(o); o != "*" && (err != nil || u.User != nil || u.Host == "" || u.RawQuery != "" ||
-				u.Path != "") {
-				return "(left out: not only origins)"
-			}
-		}
-	}
-	return value
 }

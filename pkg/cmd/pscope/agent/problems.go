@@ -24,7 +24,8 @@ type Problem struct {
 	Line    int    // 0: the file as a whole
 	Setting string // empty: none in particular
 	Text    string
-	Warning bool // an agent starts nevertheless
+	Bare    string // the same without values of settings, which may be secrets
+	Warning bool   // an agent starts nevertheless
 }
 
 func (p Problem) String() string {
@@ -48,6 +49,15 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// withoutValues are the same without values of settings, for logs and for whoever asks the agent.
+func (p Problems) withoutValues() Problems {
+	out := slices.Clone(p)
+	for i := range out {
+		out[i].Text = out[i].Bare
+	}
+	return out
+}
+
 // fatal are those with which no agent starts.
 func (p Problems) fatal() (out Problems) {
 	for _, one := range p {
@@ -65,14 +75,15 @@ type problems struct {
 	all   Problems
 }
 
-// add notes a problem with a setting, the first of each: what a value that can't be read leads to is no news.
+// add notes a problem with a setting, the first of each: what a value that can't be read leads to is no news. Arguments
+// are taken for values of settings unless they are known.
 func (p *problems) add(setting, format string, args ...any) {
 	for _, had := range p.all {
 		if setting != "" && had.Setting == setting {
 			return
 		}
 	}
-	one := Problem{Setting: setting, Text: fmt.Sprintf(format, args...)}
+	one := Problem{Setting: setting, Text: fmt.Sprintf(format, args...), Bare: withoutArguments(format, args)}
 	if line, ok := p.lines[setting]; ok {
 		one.File, one.Line = p.file, line
 	}
@@ -81,7 +92,8 @@ func (p *problems) add(setting, format string, args ...any) {
 
 // atLine notes a problem of the file.
 func (p *problems) atLine(line int, setting, format string, args ...any) {
-	p.all = append(p.all, Problem{File: p.file, Line: line, Setting: setting, Text: fmt.Sprintf(format, args...)})
+	p.all = append(p.all, Problem{File: p.file, Line: line, Setting: setting, Text: fmt.Sprintf(format, args...),
+		Bare: withoutArguments(format, args)})
 }
 
 // sort puts those of the command line first, then those of the file from its top.
@@ -132,7 +144,7 @@ var lineOf = regexp.MustCompile(`line (\d+): `)
 func (p *problems) readFile(fs *flag.FlagSet) {
 	text, err := readBounded(p.file, mostOfConfig)
 	if err != nil {
-		p.add("", "can't read the configuration: %v", err)
+		p.add("", "can't read the configuration: %v", known(err.Error()))
 		return
 	}
 	documents := yaml.NewDecoder(bytes.NewReader(text))
@@ -147,7 +159,11 @@ func (p *problems) readFile(fs *flag.FlagSet) {
 			line, _ = strconv.Atoi(m[1])
 			why = strings.TrimPrefix(why, m[0])
 		}
-		p.atLine(line, "", "no YAML: %s", why)
+		var what any = why
+		if !strings.ContainsAny(why, "'`\"") {
+			what = known(why) // words of the library; it quotes those of the file
+		}
+		p.atLine(line, "", "no YAML: %s", what)
 		return
 	}
 	given := map[string]bool{}
@@ -162,7 +178,8 @@ func (p *problems) readFile(fs *flag.FlagSet) {
 		for i := 0; i+1 < len(root.Content); i += 2 {
 			name, value := root.Content[i], root.Content[i+1]
 			if line, twice := first[name.Value]; twice {
-				p.atLine(name.Line, "", "%s stands in line %d already; write it once", name.Value, line)
+				p.atLine(name.Line, "", "%s stands in line %v already; write it once", p.named(fs, name),
+					known(strconv.Itoa(line)))
 				continue
 			}
 			first[name.Value] = name.Line
@@ -186,14 +203,15 @@ func (p *problems) set(fs *flag.FlagSet, name, value *yaml.Node, given bool) {
 				names = append(names, f.Name)
 			}
 		})
-		p.atLine(name.Line, name.Value, "there is no setting %q; the settings are %s", name.Value, strings.Join(names, ", "))
+		p.atLine(name.Line, name.Value, "there is no setting %q; the settings are %s", name.Value,
+			known(strings.Join(names, ", ")))
 		return
 	}
 	if value.Kind == yaml.AliasNode {
 		value = value.Alias
 	}
 	if value.Kind != yaml.ScalarNode {
-		p.atLine(name.Line, name.Value, "%s must be a single value, not a list or a map", name.Value)
+		p.atLine(name.Line, name.Value, "%s must be a single value, not a list or a map", known(name.Value))
 		return
 	}
 	if given {
@@ -205,8 +223,16 @@ func (p *problems) set(fs *flag.FlagSet, name, value *yaml.Node, given bool) {
 	}
 	p.lines[name.Value] = name.Line
 	if err := fs.Set(name.Value, text); err != nil {
-		p.atLine(name.Line, name.Value, "%s is %s: %v", name.Value, text, err)
+		p.atLine(name.Line, name.Value, "%s is %s: %v", known(name.Value), text, err)
 	}
+}
+
+// named is a name in the file: known where it is that of a setting.
+func (*problems) named(fs *flag.FlagSet, name *yaml.Node) any {
+	if fs.Lookup(name.Value) != nil {
+		return known(name.Value)
+	}
+	return name.Value
 }
 
 // readBounded reads a file that is not larger than a bound.

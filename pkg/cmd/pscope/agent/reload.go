@@ -51,10 +51,12 @@ func (r *reloader) run(ctx context.Context) {
 // reload reads the file, with the flags that the agent was started with.
 func (r *reloader) reload() {
 	next, err := ParseConfig(r.running.args, io.Discard)
+	wrong, _ := err.(Problems) // ParseConfig has no other
 	if err == nil {
-		if found := next.inspectFiles(nil).fatal(); len(found) > 0 {
-			err = found
-		}
+		wrong = next.inspectFiles(nil).fatal()
+	}
+	if err = nil; len(wrong) > 0 {
+		err = wrong.withoutValues() // others read the log and what the agent answers
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -3,7 +3,6 @@
 package agent
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -33,7 +32,7 @@ func (s *size) Set(v string) error {
 	}
 	n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
 	if err != nil || !(n >= 0) || n*float64(factor) > 1<<60 { // NaN is no size, either
-		return errors.New("write it like 512MiB, 2GB or 0 for no limit")
+		return remedy("write it like 512MiB, 2GB or 0 for no limit")
 	}
 	*s = size(n * float64(factor))
 	return nil
@@ -54,7 +53,7 @@ type span time.Duration
 func (d *span) Set(v string) error {
 	p, err := model.ParseDuration(v)
 	if err != nil {
-		return errors.New("write it like 500ms, 36h or 7d")
+		return remedy("write it like 500ms, 36h or 7d")
 	}
 	*d = span(p)
 	return nil

@@ -7,12 +7,14 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"syscall"
@@ -45,9 +47,25 @@ func (o *Options) Register(fs *flag.FlagSet) {
 // Target is how messages name the agent.
 func (o *Options) Target() string {
 	if o.URL != "" {
-		return o.URL
+		base, _, _ := o.split()
+		return base
 	}
 	return o.Socket
+}
+
+// split gives the base URL, and apart from it the name and password that may stand in it: what is said of the agent
+// does not repeat those.
+func (o *Options) split() (base string, user *url.Userinfo, err error) {
+	if !strings.HasPrefix(o.URL, "http://") && !strings.HasPrefix(o.URL, "https://") {
+		return "(no URL)", nil, errors.New("what --agent names must start with http:// or https://")
+	}
+	u, err := url.Parse(o.URL)
+	if err != nil {
+		return "(no URL)", nil, errors.New("what --agent names is no URL; write it like http://127.0.0.1:9477")
+	}
+	user, u.User = u.User, nil
+	u.RawQuery, u.Fragment = "", ""
+	return u.String(), user, nil
 }
 
 // Dial gives a client; nothing is sent yet.
@@ -70,6 +88,7 @@ func (o *Options) http() (c *http.Client, base string, err error) {
 		token = strings.TrimSpace(string(b))
 	}
 	transport := &http.Transport{DisableCompression: true}
+	var user *url.Userinfo
 	base = o.URL
 	if base == "" {
 		base = "http://pscope"
@@ -77,8 +96,8 @@ func (o *Options) http() (c *http.Client, base string, err error) {
 			return (&net.Dialer{Timeout: 3 * time.Second}).DialContext(ctx, "unix", o.Socket)
 		}
 	} else {
-		if !strings.HasPrefix(base, "http://") && !strings.HasPrefix(base, "https://") {
-			return nil, "", fmt.Errorf("--agent is %q; it must start with http:// or https://", base)
+		if base, user, err = o.split(); err != nil {
+			return nil, "", err
 		}
 		transport.DialContext = (&net.Dialer{Timeout: 3 * time.Second}).DialContext
 		if o.CAFile != "" {
@@ -94,8 +113,12 @@ func (o *Options) http() (c *http.Client, base string, err error) {
 		}
 	}
 	var rt http.RoundTripper = transport
-	if token != "" {
-		rt = bearer{token, transport}
+	switch {
+	case token != "":
+		rt = authorized{"Bearer " + token, transport}
+	case user != nil:
+		password, _ := user.Password()
+		rt = authorized{"Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)), transport}
 	}
 	return &http.Client{Transport: rt}, base, nil
 }
@@ -143,14 +166,14 @@ func (o *Options) Explain(err error) error {
 	return fmt.Errorf("the agent at %s: %w", o.Target(), err)
 }
 
-// bearer adds the token to every request.
-type bearer struct {
-	token string
-	next  http.RoundTripper
+// authorized says with every request who asks.
+type authorized struct {
+	header string
+	next   http.RoundTripper
 }
 
-func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+func (b authorized) RoundTrip(r *http.Request) (*http.Response, error) {
 	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", "Bearer "+b.token)
+	r.Header.Set("Authorization", b.header)
 	return b.next.RoundTrip(r)
 }

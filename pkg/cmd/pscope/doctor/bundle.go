@@ -12,8 +12,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"time"
@@ -77,7 +79,10 @@ func (b *bundle) make(ctx context.Context, r *Report, o *client.Options, w io.Wr
 	defer cancel()
 	names := newNames()
 	names.ofReport(r)
-	report, err := json.MarshalIndent(r, "", "  ")
+	if u, err := url.Parse(o.URL); err == nil && o.URL != "" {
+		names.address(u.Host)
+	}
+	report, err := asJSON(r)
 	if err != nil {
 		return err
 	}
@@ -96,6 +101,16 @@ func (b *bundle) make(ctx context.Context, r *Report, o *client.Options, w io.Wr
 	}
 	fmt.Fprintf(w, "Written to %s. Look into it before you send it: tar -xzf %s\n", b.path, b.path)
 	return nil
+}
+
+// asJSON is JSON to be read: names stand in it as they are, so that they are found again.
+func asJSON(v any) ([]byte, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	err := enc.Encode(v)
+	return out.Bytes(), err
 }
 
 // readme lists what is in it.
@@ -250,7 +265,7 @@ func (b *bundle) targets(list *pscopev1.ListTargetsResponse, names *names) {
 		names.ofTarget(&one)
 		out.Targets = append(out.Targets, one)
 	}
-	text, err := json.MarshalIndent(out, "", "  ")
+	text, err := asJSON(out)
 	if err != nil {
 		b.lack("the agent's targets", err)
 		return
@@ -258,7 +273,7 @@ func (b *bundle) targets(list *pscopev1.ListTargetsResponse, names *names) {
 	b.add("targets.json", "the processes that the agent lists, by name", text)
 }
 
-// log are the last lines of a running agent, else of the journal.
+// log are the last lines of a running agent, else of the journal if the agent is this machine's.
 func (b *bundle) log(ctx context.Context, o *client.Options) {
 	body, _, err := o.Fetch(ctx, "/-/log", mostOfFile)
 	if err == nil {
@@ -266,15 +281,60 @@ func (b *bundle) log(ctx context.Context, o *client.Options) {
 		return
 	}
 	why := o.Explain(err)
+	if o.URL != "" {
+		b.lack("the agent's log", fmt.Errorf("%w; add what it wrote to its standard error. The journal of this machine is "+
+			"that of another agent", why))
+		return
+	}
 	journal := exec.CommandContext(ctx, "journalctl", "--unit", "pscope-agent", "--lines", "500", "--no-pager",
 		"--output", "cat")
 	journal.WaitDelay = time.Second
 	if text, err := journal.Output(); err == nil && len(bytes.TrimSpace(text)) > 0 && !bytes.HasPrefix(text,
 		[]byte("-- No entries")) {
-		b.add("log.txt", "the last lines of pscope-agent in the journal", text)
+		b.add("log.txt", "the last lines of pscope-agent in the journal", withoutProblems(text))
 		return
 	}
 	b.lack("the agent's log", fmt.Errorf("%w; add what it wrote to its standard error", why))
+}
+
+const (
+	startFailed  = "pscope agent: "                                         // begins the lines of an agent that did not start
+	reloadFailed = "can't be used; the settings before stay in use"         // is in a line about a spoilt file
+	leftOut      = "(left out: it may repeat the value of a wrong setting)" // stands for the rest of such lines
+)
+
+var (
+	// logged begins lines that are not about why an agent did not start: those of log/slog, of systemd, and of the
+	// runtime when a program ends by a panic.
+	logged = regexp.MustCompile(`^(time=|Start|Stop|Reload|Main process|Failed|Deactivated|Consumed|Scheduled|` +
+		`pscope-agent\.service|panic: |fatal error: |goroutine |SIG|-- )`)
+	position = regexp.MustCompile(`^((?:pscope agent: )?/[^:]*:\d+: )`)
+)
+
+// withoutProblems leaves out of a journal what is wrong with settings, and keeps in which line of their file it is: the
+// agents of former versions told the values, which may be secrets.
+func withoutProblems(journal []byte) []byte {
+	var out bytes.Buffer
+	problem := false
+	for line := range bytes.Lines(journal) {
+		switch {
+		case bytes.HasPrefix(line, []byte(startFailed)):
+			problem = true
+		case logged.Match(line):
+			problem = bytes.Contains(line, []byte(reloadFailed))
+		}
+		if !problem {
+			out.Write(line)
+			continue
+		}
+		if at, _, slog := bytes.Cut(line, []byte(" msg=")); slog && bytes.HasPrefix(line, []byte("time=")) {
+			fmt.Fprintf(&out, "%s msg=%q %s\n", at, "the configuration "+reloadFailed, leftOut)
+			problem = false
+			continue
+		}
+		fmt.Fprintf(&out, "%s%s\n", position.Find(line), leftOut)
+	}
+	return out.Bytes()
 }
 
 // verifier adds what the kernel said of programs that it refuses.

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net"
@@ -20,6 +21,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 )
 
 // What must never be in a bundle, each in another place.
@@ -38,6 +41,7 @@ type site struct {
 	config  string // the agent's own
 	spoilt  string // one with mistakes
 	program string // the name of the observed program
+	agent   *os.Process
 }
 
 func newSite(t *testing.T) *site {
@@ -76,6 +80,7 @@ func newSite(t *testing.T) *site {
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.agent = agent.Process
 	t.Cleanup(func() { _ = agent.Process.Signal(syscall.SIGTERM); _ = agent.Wait() })
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		if c, err := net.Dial("unix", s.socket); err == nil {
@@ -211,6 +216,90 @@ func TestBundleOfSpoiltSettings(t *testing.T) {
 	}
 }
 
+// The agent's own file is spoilt while it runs, and it is told to read it again: it says so in its log and to whoever
+// asks it, and all that is in the bundle.
+func TestBundleAfterAReloadOfSpoiltSettings(t *testing.T) {
+	s := newSite(t)
+	for i, text := range []string{
+		"token-file: " + secrets[2] + "\n", // found when files are looked at
+		"token-file: " + secrets[2] + "\nretention: " + secrets[2] + "\n" + secrets[3] + ": 1\nallow-origins: https://admin:" +
+			secrets[4] + "@x.example\n", // found when the file is read
+	} {
+		s.write("pscope.yaml", text)
+		if err := s.agent.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second) // until it has been read
+		path := filepath.Join(s.dir, fmt.Sprint("report", i))
+		said, err := s.doctor("--bundle", path, "--config", s.config)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, said)
+		}
+		files := unpacked(t, path)
+		noSecrets(t, files, said)
+		for name, want := range map[string]string{"log.txt": "can't be used; the settings before stay in use",
+			"targets.json": fmt.Sprintf("pscope.yaml:%d: ", i+1),
+			"doctor.json":  fmt.Sprintf("pscope.yaml:%d: ", i+1),
+			"config.txt":   "token-file: (left out"} {
+			if !strings.Contains(files[name], want) {
+				t.Errorf("%s lacks %q: %s", name, want, files[name])
+			}
+		}
+	}
+}
+
+// journalOf puts a journalctl into the path that gives a text. What it replaces needs systemd.
+func journalOf(t *testing.T, text string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "text"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "journalctl"), []byte("#!/bin/sh\nexec cat "+dir+"/text\n"),
+		0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+}
+
+// What an agent that did not start wrote into the journal tells where the fault is, and no value.
+func TestBundleTakesNoValuesFromTheJournal(t *testing.T) {
+	s := newSite(t) // its program, as the one that does not start
+	out, err := exec.Command(s.pscope, "agent", "--config", s.spoilt).CombinedOutput()
+	if err == nil {
+		t.Fatalf("it starts: %s", out)
+	}
+	noSecrets(t, map[string]string{"the journal": string(out)}, "")
+	former := "time=2026-01-01T10:00:00.000Z level=INFO msg=observing\n" +
+		"time=2026-01-01T10:00:01.000Z level=ERROR msg=\"the configuration can't be used; the settings before stay in use\" " +
+		"err=\"/etc/pscope/pscope.yaml:3: retention is " + secrets[2] + "\"\n" +
+		"pscope agent: /etc/pscope/pscope.yaml:2: can't read the token: open " + secrets[2] + ": no such file\n" +
+		"/etc/pscope/pscope.yaml:4: there is no setting \"" + secrets[3] + "\"\n" + secrets[4] + "\n" +
+		"pscope-agent.service: Main process exited, code=exited, status=2/INVALIDARGUMENT\n" +
+		"panic: something\n\tmain.go:1\n"
+	journalOf(t, former+string(out))
+	b := &bundle{}
+	b.log(t.Context(), &client.Options{Socket: filepath.Join(s.dir, "none")})
+	if len(b.files) != 1 {
+		t.Fatalf("%v", b.lacks)
+	}
+	text := string(b.files[0].body)
+	noSecrets(t, map[string]string{"log.txt": text}, "")
+	for _, want := range []string{"msg=observing\n", "/etc/pscope/pscope.yaml:4: (left out", "pscope.yaml:2: (left out",
+		"stay in use\" (left out", "status=2/INVALIDARGUMENT\n", "panic: something\n\tmain.go:1\n", "spoilt.yaml:1: "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the log lacks %q:\n%s", want, text)
+		}
+	}
+
+	// An agent elsewhere does not write into this journal.
+	b = &bundle{}
+	b.log(t.Context(), &client.Options{URL: "http://127.0.0.1:1"})
+	if len(b.files) != 0 || len(b.lacks) != 1 {
+		t.Errorf("%d files: this machine's journal is taken for that of an agent elsewhere; %v", len(b.files), b.lacks)
+	}
+}
+
 func noSecrets(t *testing.T, files map[string]string, said string) {
 	t.Helper()
 	files["what it prints"] = said
@@ -230,18 +319,27 @@ func noSecrets(t *testing.T, files map[string]string, said string) {
 func TestRedactedBundle(t *testing.T) {
 	s := newSite(t)
 	path := filepath.Join(s.dir, "report.tar.gz")
-	said, err := s.doctor("--bundle", path, "--config", s.config, "--redact")
+	settings := filepath.Join(s.dir, "settings.yaml")
+	if err := os.Rename(s.config, settings); err != nil {
+		t.Fatal(err)
+	}
+	said, err := s.doctor("--bundle", path, "--config", settings, "--redact")
 	if err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	files := unpacked(t, path)
 	noSecrets(t, files, "")
+	noSettings := filepath.Join(s.dir, "absent", "settings.yaml")
+	if said, err := s.doctor("--bundle", path+"2", "--config", noSettings, "--redact"); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	files["README.txt without settings"] = unpacked(t, path+"2")["README.txt"]
 	host, err := os.Hostname()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, text := range files {
-		for _, hidden := range []string{s.program, s.dir, `"` + host + `"`} {
+		for _, hidden := range []string{s.program, s.dir, "settings.yaml", `"` + host + `"`} {
 			if strings.Contains(text, hidden) {
 				at := strings.Index(text, hidden)
 				t.Errorf("%s holds %q: …%s…", name, hidden, text[max(0, at-80):min(len(text), at+80)])
