@@ -103,21 +103,6 @@ func MappedFiles(r io.Reader) (files []Mapped, err error) {
 	return files, lines.Err()
 }
 
-// FileMappings lists the mappings of files in a piece of /proc/<pid>/maps, each of them, whether of code or not. The
-// error is of a line that cannot be understood.
-func FileMappings(maps []byte) (list []Mapped, err error) {
-	for line := range bytes.Lines(maps) {
-		m, _, ok, err := parseMapping(bytes.TrimSuffix(line, []byte{'\n'}))
-		if err != nil {
-			return list, err
-		}
-		if ok {
-			list = append(list, m)
-		}
-	}
-	return list, nil
-}
-
 // parseMapping reads a line of /proc/<pid>/maps: "start-end perms offset dev inode   path". ok is false for a mapping
 // of no file.
 func parseMapping(line []byte) (m Mapped, executable, ok bool, err error) {
