@@ -187,8 +187,8 @@ function steps(o, env) {
           command(
             'go-test',
             'go',
-            ['test', '-race', '-p', '1', '-count', '1', '-timeout', '20m', '-json', ...o.packages],
-            { env: race, read: readGoTest, timeout: 40 * 60_000 }
+            ['test', '-race', '-p', '1', '-count', '1', '-timeout', '30m', '-json', ...o.packages],
+            { env: race, read: readGoTest, timeout: 55 * 60_000 }
           ),
       },
       { name: 'test -race with four capabilities', run: () => withCapabilities(race) },

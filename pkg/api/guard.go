@@ -27,27 +27,31 @@ func open(r *http.Request) bool { return r.URL.Path == "/-/healthy" || r.URL.Pat
 // refused: a browser on this host reaches the loopback address, too. There the name in Host must be the host's own, so that no page gets in by a
 // name of its own that it lets resolve to 127.0.0.1 (DNS rebinding).
 func (a access) guard(next http.Handler) http.Handler {
-	next = allowOrigins(a.origins, next)
-	if a.token == nil {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !open(r) {
-				if why := cmp.Or(a.wrongHost(r), a.wrongOrigin(r)); why != "" {
-					http.Error(w, why, http.StatusForbidden)
-					return
-				}
-			}
-			next.ServeHTTP(w, r)
-		})
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// A browser asks by OPTIONS, without the token, whether it may send it; allowOrigins answers and nothing else is done.
-		preflight := r.Method == http.MethodOptions && len(a.origins()) > 0
-		if !open(r) && !preflight && !carries(r, a.token()) {
+		// Read once: a reload may change them at any moment.
+		var origins []string
+		if a.origins != nil {
+			origins = a.origins()
+		}
+		switch {
+		case open(r):
+		case a.token == nil:
+			if why := cmp.Or(a.wrongHost(r), wrongOrigin(r, origins)); why != "" {
+				http.Error(w, why, http.StatusForbidden)
+				return
+			}
+		// A browser asks by OPTIONS, without the token, whether it may send it; answeredOrigin answers and nothing else
+		// is done.
+		case r.Method == http.MethodOptions && len(origins) > 0:
+		case !carries(r, a.token()):
 			w.Header().Set("WWW-Authenticate", `Bearer realm="pscope"`)
-			http.Error(w, "This agent asks for its token: send it as \"Authorization: Bearer <token>\" (it is in the file the agent was given with --token-file).", http.StatusUnauthorized)
+			http.Error(w, "This agent asks for its token: send it as \"Authorization: Bearer <token>\" "+
+				"(it is in the file the agent was given with --token-file).", http.StatusUnauthorized)
 			return
 		}
-		next.ServeHTTP(w, r)
+		if !answeredOrigin(w, r, origins) {
+			next.ServeHTTP(w, r)
+		}
 	})
 }
 
@@ -76,11 +80,11 @@ func (a access) wrongHost(r *http.Request) string {
 }
 
 // wrongOrigin says why a request is refused for the web page that makes it; empty: it is not.
-func (a access) wrongOrigin(r *http.Request) string {
+func wrongOrigin(r *http.Request, origins []string) string {
 	const next = "start the agent with --token-file, or let the page's origin in with --allow-origins."
 	if origin := r.Header.Get("Origin"); origin != "" {
 		u, err := url.Parse(origin)
-		if err == nil && u.Host == r.Host && u.Host != "" || allowed(a.origins(), origin) {
+		if err == nil && u.Host == r.Host && u.Host != "" || allowed(origins, origin) {
 			return ""
 		}
 		return fmt.Sprintf("This agent asks for no token, so it answers no web page of another origin (%q): %s", origin, next)
@@ -112,32 +116,30 @@ func allowed(origins []string, origin string) bool {
 	return slices.Contains(origins, origin) || slices.Contains(origins, "*")
 }
 
-// allowOrigins answers the CORS questions of browsers on the given origins.
-func allowOrigins(origins func() []string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origins := origins()
-		if len(origins) == 0 {
-			next.ServeHTTP(w, r)
-			return
-		}
-		origin := r.Header.Get("Origin")
-		if origin != "" && allowed(origins, origin) {
-			h := w.Header()
-			h.Set("Access-Control-Allow-Origin", origin)
-			h.Add("Vary", "Origin")
-			h.Set("Access-Control-Expose-Headers", "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin")
-			if r.Method == http.MethodOptions {
-				h.Set("Access-Control-Allow-Methods", "GET, POST")
-				h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, Grpc-Timeout, X-Grpc-Web, X-User-Agent")
-				h.Set("Access-Control-Max-Age", "7200")
-				w.WriteHeader(http.StatusNoContent)
-				return
-			}
-		}
+// answeredOrigin gives a browser on one of the origins leave to read the answer, and answers what browsers ask before
+// (CORS). true: nothing else is to be done.
+func answeredOrigin(w http.ResponseWriter, r *http.Request, origins []string) bool {
+	if len(origins) == 0 {
+		return false
+	}
+	origin := r.Header.Get("Origin")
+	if origin != "" && allowed(origins, origin) {
+		h := w.Header()
+		h.Set("Access-Control-Allow-Origin", origin)
+		h.Add("Vary", "Origin")
+		h.Set("Access-Control-Expose-Headers", "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin")
 		if r.Method == http.MethodOptions {
-			http.Error(w, "This origin may not ask this agent from a browser; see --allow-origins.", http.StatusForbidden)
-			return
+			h.Set("Access-Control-Allow-Methods", "GET, POST")
+			h.Set("Access-Control-Allow-Headers", "Authorization, Content-Type, Connect-Protocol-Version, "+
+				"Connect-Timeout-Ms, Grpc-Timeout, X-Grpc-Web, X-User-Agent")
+			h.Set("Access-Control-Max-Age", "7200")
+			w.WriteHeader(http.StatusNoContent)
+			return true
 		}
-		next.ServeHTTP(w, r)
-	})
+	}
+	if r.Method == http.MethodOptions {
+		http.Error(w, "This origin may not ask this agent from a browser; see --allow-origins.", http.StatusForbidden)
+		return true
+	}
+	return false
 }

@@ -314,6 +314,9 @@ func (c *collect) snapshots(n int) (rest bool) {
 	for _, o := range c.all() {
 		if err := o.snapshot(n); err != nil {
 			c.ended(o, err)
+			if errors.Is(err, goruntime.ErrNoAnswer) {
+				c.heart.beat() // that took seconds, and the next one may, too: the agent is there all the same
+			}
 		}
 		rest = rest && o.resting.untouched
 	}

@@ -125,7 +125,7 @@ func (f *files) readProgram(w *work, id fileID, path string, at fileAt) (*inspec
 	if err != nil {
 		return &inspected{err: fmt.Errorf("its program can't be read: %w", err)}, nil
 	}
-	defer file.Close()
+	defer w.close(file, at)
 	info, err := file.Stat()
 	if err != nil {
 		return nil, errChanged

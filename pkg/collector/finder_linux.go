@@ -94,10 +94,17 @@ func (f *finder) run(ctx context.Context) {
 	scanned, all := time.Now(), false
 	timer := time.NewTimer(f.every())
 	defer timer.Stop()
+	gaveUp := time.Now()
 	for {
 		var giveUp <-chan time.Time
 		if f.reads.waits()+f.starts.waits() > 0 {
-			giveUp = time.After(slowAfter)
+			// Also where something is asked for all the time.
+			due := slowAfter - time.Since(gaveUp)
+			if due <= 0 {
+				f.giveUp()
+				gaveUp, due = time.Now(), slowAfter
+			}
+			giveUp = time.After(due)
 		}
 		select {
 		case <-ctx.Done():
@@ -113,8 +120,6 @@ func (f *finder) run(ctx context.Context) {
 		case w := <-f.reads.done:
 			f.reads.finish(w)
 		case <-giveUp:
-			f.starts.giveUp()
-			f.reads.giveUp()
 			continue
 		case <-f.chosen:
 			f.rechoose(ctx)
@@ -150,10 +155,15 @@ func (f *finder) settle(ctx context.Context) {
 		case w := <-f.reads.done:
 			f.reads.finish(w)
 		case <-giveUp.C:
-			f.starts.giveUp()
-			f.reads.giveUp()
+			f.giveUp()
 		}
 	}
+}
+
+// giveUp gives up the workers that have been in one call for too long.
+func (f *finder) giveUp() {
+	f.starts.giveUp()
+	f.reads.giveUp()
 }
 
 // end lets go of the workers.
@@ -180,6 +190,9 @@ func (f *finder) work(ctx context.Context, to *workers, w *work, of part, id pro
 		if f.known[w.pid] == id {
 			f.unanswered[w.pid] = unread{part: of}
 			gaveUp()
+		}
+		if to == f.reads && of == itsProgram {
+			f.readOthers(ctx, id.exe) // also if this process has ended
 		}
 	}
 	w.back = func() {
@@ -409,7 +422,6 @@ func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procI
 	l.w = &work{pid: target.PID, uid: f.c.o.userOf(target.PID), do: func(*work) { l.look(&f.c.o, f.files) }}
 	f.work(ctx, f.reads, l.w, itsProgram, id, func() { f.programRead(ctx, l) }, func() {
 		f.refuse(l.target, noAnswerFrom(l.w))
-		f.readOthers(ctx, id.exe)
 	})
 }
 

@@ -50,6 +50,7 @@ var (
 	_ fs.NodeGetattrer = (*fileNode)(nil)
 	_ fs.NodeSetattrer = (*fileNode)(nil)
 	_ fs.NodeWriter    = (*fileNode)(nil)
+	_ fs.NodeFlusher   = (*fileNode)(nil)
 )
 
 func (s *fileServer) wait(operation string) {
@@ -84,6 +85,12 @@ func (n *fileNode) Write(_ context.Context, _ fs.FileHandle, b []byte, _ int64) 
 func (n *fileNode) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall.Errno) {
 	n.s.wait("open")
 	return nil, 0, 0
+}
+
+// Flush answers close(2).
+func (n *fileNode) Flush(context.Context, fs.FileHandle) syscall.Errno {
+	n.s.wait("flush")
+	return 0
 }
 
 func (n *fileNode) Read(_ context.Context, _ fs.FileHandle, b []byte, off int64) (fuse.ReadResult, syscall.Errno) {
@@ -298,6 +305,23 @@ func TestAFileThatHangsWhenItIsProbed(t *testing.T) {
 		v := view(c, pid)
 		return v != nil && strings.Contains(v.Reason, "did not answer within 5s")
 	})
+}
+
+// TestAFileThatHangsWhenItIsClosed: the worker that closes it is given up, as one that opens a file is.
+func TestAFileThatHangsWhenItIsClosed(t *testing.T) {
+	bin, err := targetBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, say := hangingFiles(t, bin, filepath.Base(bin))
+	pid := startFile(t, filepath.Join(dir, filepath.Base(bin)))
+	say("hang 0 flush")
+	defer say("release")
+	c, _ := collectIn(t, ModeEBPF, nil)
+	waitFor(t, "the worker is given up", func() bool { return c.Agent().GlobalLost["file_no_answer"] > 0 })
+	seen(t, c, start(t).cmd.Process.Pid)
+	say("release")
+	seen(t, c, pid)
 }
 
 // TestMemoryThatDoesNotAnswer: a process that waits for its file system while it holds the lock of its memory is listed

@@ -201,13 +201,13 @@ func (k *kernelSide) takeTarget(uid uint32, threads int) (uint32, error) {
 	return i, nil
 }
 
-// takeChunk gives an unused chunk of records to a process of a user.
+// takeChunk gives an unused chunk of records to a process of a user, which admit has let in.
 func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.wake()
-	if err := k.room.ask(uid, roomForPs, 1, len(k.freeChunks)); err != nil {
-		return 0, err
+	if len(k.freeChunks) == 0 {
+		return 0, noRoom(roomForPs, 1)
 	}
 	k.room.take(uid, roomForPs, 1)
 	c := k.freeChunks[len(k.freeChunks)-1]

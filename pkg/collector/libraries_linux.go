@@ -2,10 +2,12 @@ package collector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
 
+	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -31,6 +33,7 @@ type lookedAt struct {
 	lowest uint64 // its smallest address space since then
 	scans  int    // since then
 	denied bool
+	next   uint64 // address of the library at which the look was broken off; 0: it was not
 }
 
 // lookAgain makes the next check look, whatever the process's size.
@@ -42,7 +45,7 @@ func (l *libraries) forget(pid int32) { delete(l.looked, pid) }
 // due says whether a process may have loaded a library since it was looked at last.
 func (l *libraries) due(pid int32, id procID, size uint64) bool {
 	was, ok := l.looked[pid]
-	if !ok || was.id != id {
+	if !ok || was.id != id || was.next != 0 {
 		return true
 	}
 	was.lowest = min(was.lowest, size)
@@ -101,7 +104,10 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 	if err != nil || stat.state == 'Z' || stat.startTime != id.startTime || !f.libs.due(pid, id, stat.size) {
 		return
 	}
-	l := &libraryLook{base: f.c.o.named(pid, stat), id: id, size: stat.size}
+	l := &libraryLook{base: f.c.o.named(pid, stat), id: id, size: stat.size, most: lookMost}
+	if was := f.libs.looked[pid]; was.id == id {
+		l.from = was.next
+	}
 	if !f.wanted(&l.base) {
 		return
 	}
@@ -127,11 +133,11 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 	}
 	if l.err != nil {
 		f.c.o.Log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
+		if errors.Is(l.err, goruntime.ErrNoAnswer) {
+			f.unreadFor(pid, itsLibraries, l.err)
+		}
 	}
-	f.libs.note(pid, lookedAt{id: l.id, lowest: l.size, denied: l.denied})
-	if l.more {
-		f.libs.lookAgain(pid)
-	}
+	f.libs.note(pid, lookedAt{id: l.id, lowest: l.size, denied: l.denied, next: l.next})
 	// Libraries with one base name are told apart by numbers. Those that are observed keep theirs, wherever others are
 	// loaded.
 	names, observed := map[string]bool{}, map[uint64]bool{}

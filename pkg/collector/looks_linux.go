@@ -2,11 +2,14 @@ package collector
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -34,8 +37,8 @@ type programLook struct {
 
 // look does it.
 func (l *programLook) look(o *Options, files *files) {
-	at := l.fileAt(o)
-	if l.found, l.err = files.readProgram(l.w, l.id.exe, o.procPath(l.target.PID, "exe"), at); l.found == nil {
+	exe := o.procPath(l.target.PID, "exe")
+	if l.found, l.err = files.readProgram(l.w, l.id.exe, exe, l.fileAt()); l.found == nil {
 		return
 	}
 	l.described = l.w.describe(o, l.target)
@@ -51,27 +54,12 @@ func (w *work) describe(o *Options, t pstate.Target) pstate.Target {
 	return t
 }
 
-// fileAt names the program's file. The device is the one that the process's memory map has, as for libraries.
-func (l *programLook) fileAt(o *Options) fileAt {
-	at := fileAt{device: strconv.FormatUint(l.id.exe.dev, 10), inode: l.id.exe.ino, name: l.target.Exe}
-	if l.w.enter(fileAt{}) != nil {
-		return at
-	}
-	defer l.w.leave()
-	var buf [mostOfProc]byte
-	b, err := o.procFile(&buf, l.target.PID, "maps")
-	if err != nil {
-		return at
-	}
-	b = b[:strings.LastIndexByte(string(b), '\n')+1] // the last line may be cut
-	mapped, _ := goruntime.FileMappings(b)
-	for _, m := range mapped {
-		if m.Inode == at.inode {
-			at.device = m.Device
-			break
-		}
-	}
-	return at
+// fileAt names the program's file. The device is written as in /proc/<pid>/maps, as for libraries, but it is the one
+// that the kernel has for the file: a FUSE server chooses the inode numbers in maps, also those of another file system.
+func (l *programLook) fileAt() fileAt {
+	exe := l.id.exe
+	device := fmt.Sprintf("%02x:%02x", unix.Major(exe.dev), unix.Minor(exe.dev))
+	return fileAt{device: device, inode: exe.ino, name: l.target.Exe}
 }
 
 // libraryLook is a look at the libraries that a process has loaded, and what came of it.
@@ -80,11 +68,14 @@ type libraryLook struct {
 	base pstate.Target
 	id   procID
 	size uint64 // of its address space when it began
+	from uint64 // address of the library to begin with; those before it come last
+	most time.Duration
 
 	described pstate.Target // base with what else /proc says; filled in if found is not empty
 	found     []foundLibrary
-	more      bool // there are others, which were not looked at
-	kept      int  // files of which it will not be asked again what they are
+	more      bool   // there are others, which were not looked at
+	next      uint64 // the first of them
+	kept      int    // files of which it will not be asked again what they are
 	denied    bool
 	err       error // why not all of them can be looked at
 }
@@ -102,19 +93,26 @@ func (l *libraryLook) look(o *Options, files *files) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.err, l.denied = err, errors.Is(err, fs.ErrPermission)
 	}
-	begun, opened := time.Now(), 0
+	begun, opened, first := time.Now(), 0, 0
+	for first < len(mapped) && mapped[first].Start < l.from {
+		first++
+	}
 	for i := range mapped {
-		m := &mapped[i]
+		m := &mapped[(first+i)%len(mapped)]
 		if m.Inode == l.id.exe.ino {
 			continue
 		}
-		if opened >= newFilesALook || time.Since(begun) > lookMost {
-			l.more = true
+		if i > 0 && (opened >= newFilesALook || time.Since(begun) > l.most) {
+			l.more, l.next = true, m.Start
 			break
 		}
 		found, read, lasts := l.inspect(o, files, m)
 		if read {
 			opened++
+		}
+		if found != nil && becauseOfOthers(found.err) {
+			l.err = found.err // said once: there may be thousands
+			continue
 		}
 		if found != nil && (found.bin != nil || found.err != nil) {
 			l.found = append(l.found, foundLibrary{*m, found, lasts})
@@ -166,7 +164,7 @@ func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (fo
 	if err != nil {
 		return nil, true, false
 	}
-	defer file.Close()
+	defer l.w.close(file, at)
 	if info, err := file.Stat(); err != nil || (libraryID{identify(info), info.Size()}) != id {
 		return nil, true, false
 	}

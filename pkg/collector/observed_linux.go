@@ -254,7 +254,8 @@ func (o *observed) grow() error {
 		return &roomError{sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
 			len(o.snap.Ps), most)}
 	}
-	if k := o.kernel(); k != nil && len(o.ps) == 0 {
+	grows := len(o.ps) > 0 // by as many chunks as there are, one after the other
+	if k := o.kernel(); k != nil && !grows {
 		if err := k.admit(o.uid, roomForPs, chunksFor(len(o.snap.Ps))); err != nil {
 			return err // it takes nothing from its neighbours
 		}
@@ -267,6 +268,11 @@ func (o *observed) grow() error {
 		slot := 0
 		if k := o.kernel(); k != nil {
 			if i%chunkPs == 0 {
+				if grows {
+					if err := k.admit(o.uid, roomForPs, 1); err != nil {
+						return err
+					}
+				}
 				chunk, err := k.takeChunk(o.uid)
 				if err != nil {
 					return err

@@ -36,7 +36,8 @@ type room struct {
 
 type userRoom struct {
 	has   [roomKinds]int
-	waits [roomKinds]time.Time // when it was refused last
+	waits [roomKinds]time.Time // when it was refused last, if it waits
+	wants [roomKinds]int       // how much it was refused then
 }
 
 func newRoom(targets, chunks, threads int) room {
@@ -56,17 +57,28 @@ func (r *room) user(uid uint32) *userRoom {
 func (r *room) ask(uid uint32, of roomOf, n, free int) error {
 	u, now := r.user(uid), time.Now()
 	if free < n {
-		u.waits[of] = now
+		r.wait(u, of, n, now)
 		return noRoom(of, n)
 	}
 	for other, o := range r.users {
-		if other != uid && now.Sub(o.waits[of]) < keptFor && o.has[of] < u.has[of] {
-			u.waits[of] = now
+		if other != uid && o.waiting(of, now) && o.has[of]+o.wants[of] <= u.has[of] {
+			r.wait(u, of, n, now)
 			return keptRoom(of, n, uid)
 		}
 	}
 	return nil
 }
+
+// wait notes that a user waits for n of a kind: for the least of what its processes wait for, and not for what nobody
+// can be given.
+func (r *room) wait(u *userRoom, of roomOf, n int, now time.Time) {
+	if n <= r.total[of] && (n <= u.wants[of] || !u.waiting(of, now)) {
+		u.waits[of], u.wants[of] = now, n
+	}
+}
+
+// waiting says whether room is kept for a user.
+func (u *userRoom) waiting(of roomOf, now time.Time) bool { return now.Sub(u.waits[of]) < keptFor }
 
 // take notes that a user's process has taken n of a kind, or given them back if n is negative.
 func (r *room) take(uid uint32, of roomOf, n int) {
@@ -168,7 +180,13 @@ func (k *kernelSide) admit(uid uint32, of roomOf, n int) error {
 	case roomForThreads:
 		free = k.room.total[of] - k.room.used[of]
 	}
-	return k.room.ask(uid, of, n, free)
+	if err := k.room.ask(uid, of, n, free); err != nil {
+		return err
+	}
+	if of == roomForThreads && k.room.wouldBeLetGo(uid, n) {
+		return tooManyThreads(n)
+	}
+	return nil
 }
 
 // makeRoom ends the observation of processes of the user who has most of what a process of another one lacks.
@@ -254,6 +272,25 @@ func (o *observed) roomTaken(of roomOf) int {
 
 // crowded is from how much of the table of threads on one that takes more than its share is let go.
 const crowdedFrom = 7.0 / 8
+
+// wouldBeLetGo says whether a user's process with n threads would be let go again as soon as it is taken in: by the rule
+// of shareThreads.
+func (r *room) wouldBeLetGo(uid uint32, n int) bool {
+	used, total := r.used[roomForThreads]+n, r.total[roomForThreads]
+	if float64(used) < crowdedFrom*float64(total) {
+		return false
+	}
+	has, users := r.user(uid).has[roomForThreads]+n, 1
+	for other, u := range r.users {
+		if other == uid || u.has[roomForTargets] == 0 {
+			continue
+		}
+		if users++; u.has[roomForThreads] > has {
+			return false // that user's would be
+		}
+	}
+	return users > 1 && has > total/users || r.used[roomForTargets] > 0 && n > total/2
+}
 
 // shareThreads counts the threads in the table by user. Nobody is asked before a thread is entered there, so a target
 // that has too many is let go when the table is nearly full.

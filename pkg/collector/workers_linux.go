@@ -1,7 +1,9 @@
 package collector
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -190,15 +192,27 @@ func (w *work) enter(at fileAt) error {
 	if err := w.workers.refuses(w, at); err != nil {
 		return err
 	}
+	w.begins(at)
+	return nil
+}
+
+// begins notes that a call for a file begins.
+func (w *work) begins(at fileAt) {
 	w.mu.Lock()
 	w.at = at
 	w.mu.Unlock()
 	w.since.Store(max(1, int64(time.Since(w.workers.made))))
-	return nil
 }
 
 // leave says that the call has come back.
 func (w *work) leave() { w.since.Store(0) }
+
+// close closes a file. That may not come back either: close(2) waits until a FUSE server has taken it in.
+func (w *work) close(file io.Closer, at fileAt) {
+	w.begins(at)
+	_ = file.Close() // it was only read
+	w.leave()
+}
 
 // file is the one that it is at, or was last.
 func (w *work) file() fileAt {
@@ -238,9 +252,17 @@ func (s *workers) refuses(w *work, at fileAt) error {
 	default:
 		return nil
 	}
-	return goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "its file was not opened, because %s did not answer within %v:"+
-		" whether it is Go is not known, and it is looked at again when they do", others, s.within)
+	return othersError{goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "its file was not opened, because %s did not "+
+		"answer within %v: whether it is Go is not known, and it is looked at again when they do", others, s.within)}
 }
+
+// othersError says that a file may not be touched because of others that did not answer.
+type othersError struct{ error }
+
+func (e othersError) Unwrap() error { return e.error }
+
+// becauseOfOthers says whether an error does.
+func becauseOfOthers(err error) bool { return errors.As(err, new(othersError)) }
 
 // noAnswer says that a file did not answer.
 func noAnswer(within time.Duration) error {

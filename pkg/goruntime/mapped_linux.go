@@ -50,6 +50,12 @@ func OpenRegular(path string) (*os.File, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
+	// Go adds files that do not block to its epoll, and adding one whose file system does not answer (FUSE_POLL) would
+	// hold up everything in this process that waits for descriptors.
+	if err := unix.SetNonblock(opened, false); err != nil {
+		unix.Close(opened)
+		return nil, &fs.PathError{Op: "fcntl", Path: path, Err: err}
+	}
 	return os.NewFile(uintptr(opened), name), nil
 }
 

@@ -107,7 +107,7 @@ func (p *Process) AllIdle(ps int) (globalRunq int32, idle bool) {
 
 // diagnose finds out what is behind a failed reading: memory that looks wrong is normal for a process that has exited or executed another program.
 func (p *Process) diagnose(err error) error {
-	if errors.Is(err, ErrNoAnswer) {
+	if errors.Is(err, ErrNoAnswer) || errors.Is(err, ErrTorn) {
 		return err
 	}
 	if alive := p.Alive(); alive != nil {

@@ -24,7 +24,8 @@ func (l *looks) mean(at int64, atLeast time.Duration, n, sum uint64, present flo
 	case !l.hasBefore:
 		return present
 	}
-	if l.at == 0 || at-l.at >= int64(atLeast) {
+	// Before the last time: the clock was set back.
+	if l.at == 0 || at < l.at || at-l.at >= int64(atLeast) {
 		l.at, l.n, l.sum = at, n, sum
 	}
 	return l.last

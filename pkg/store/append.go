@@ -41,7 +41,11 @@ const tolerance = 2
 func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
 	at := due.UnixMilli()
 	if len(snap.Views) > 0 {
-		taken := (snap.Views[0].At + 5e5) / 1e6
+		last := snap.Views[0].At
+		for i := range snap.Views {
+			last = max(last, snap.Views[i].At)
+		}
+		taken := (last + 5e5) / 1e6
 		// Further away than a sample's distance is no lateness: one of the two was taken before the clock was set.
 		if off := taken - at; (off < -tolerance || off > tolerance) && max(off, -off) < s.opts.Interval.Milliseconds() {
 			at = taken
@@ -56,6 +60,9 @@ func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
 	s.lastAt = at
 	old := s.admit(olderThan(snap, s.minAge()))
 	n, err := s.raw.append(s, at, &old)
+	if errors.Is(err, ErrReopen) {
+		return err // the same snapshot comes once more, and must be new to both
+	}
 	if at-s.coarse.last >= s.coarse.every.Milliseconds()-tolerance {
 		old = olderThan(&old, s.coarse.every)
 		_, coarseErr := s.coarse.append(s, at, &old)

@@ -3,6 +3,7 @@ package store
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -10,7 +11,8 @@ import (
 	"hash/crc32"
 	"os"
 	"path/filepath"
-	"strings"
+	"regexp"
+	"slices"
 
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,6 +21,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/index"
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
+	"golang.org/x/sys/unix"
 )
 
 // What a disk has changed since it was written. TSDB makes more of it than need be: a byte in the log costs everything
@@ -153,8 +156,16 @@ func (s *Store) rewriteSegment(name, file string, records [][]byte) error {
 	if err := errors.Join(w.Log(records...), w.Close()); err != nil {
 		return err
 	}
-	if err := s.putDamagedAside(name, file); err != nil {
+	// A link, so that there is a segment of this number at every moment: the database opens no log with a hole in it.
+	aside, err := s.placeForDamaged(name, file)
+	if err != nil {
 		return err
+	}
+	if os.Link(file, aside) != nil {
+		// A file system without links: then the place is empty for a moment.
+		if err := os.Rename(file, aside); err != nil {
+			return err
+		}
 	}
 	if err := os.Rename(wlog.SegmentName(tmp, 0), file); err != nil {
 		return err
@@ -162,17 +173,46 @@ func (s *Store) rewriteSegment(name, file string, records [][]byte) error {
 	return syncDir(filepath.Dir(file))
 }
 
-// putDamagedAside moves a file or a block out of the way.
+// putDamagedAside moves a block out of the way.
 func (s *Store) putDamagedAside(name, path string) error {
-	to := filepath.Join(s.opts.Dir, damaged, name)
-	if err := os.MkdirAll(to, DirMode); err != nil {
-		return err
-	}
-	to = filepath.Join(to, filepath.Base(path))
-	if err := os.RemoveAll(to); err != nil { // of an earlier time
+	to, err := s.placeForDamaged(name, path)
+	if err != nil {
 		return err
 	}
 	return os.Rename(path, to)
+}
+
+// placeForDamaged is where something damaged goes. What has been there for longest is removed where all of it takes
+// more than the reserve.
+func (s *Store) placeForDamaged(name, path string) (string, error) {
+	all := filepath.Join(s.opts.Dir, damaged)
+	dir := filepath.Join(all, name)
+	if err := os.MkdirAll(dir, DirMode); err != nil {
+		return "", err
+	}
+	to := filepath.Join(dir, filepath.Base(path))
+	if err := os.RemoveAll(to); err != nil { // of an earlier time
+		return "", err
+	}
+	entries, err := filepath.Glob(filepath.Join(all, "*", "*"))
+	if err != nil {
+		return "", err
+	}
+	age := func(path string) int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			return 0
+		}
+		return info.ModTime().UnixNano()
+	}
+	slices.SortFunc(entries, func(a, b string) int { return cmp.Compare(age(a), age(b)) })
+	for len(entries) > 0 && sizeOf(all)+sizeOf(path) > s.disk.reserve {
+		if err := os.RemoveAll(entries[0]); err != nil {
+			return "", err
+		}
+		entries = entries[1:]
+	}
+	return to, nil
 }
 
 // repairBlocks puts blocks aside that can't be opened, or, with all, of which a sample can't be read. It gives how
@@ -192,6 +232,9 @@ func (s *Store) repairBlocks(name string, all bool) (n int, err error) {
 		if why == nil {
 			continue
 		}
+		if passing(why) {
+			return n, fmt.Errorf("the block %s can't be read now: %w", e.Name(), why)
+		}
 		if err := s.putDamagedAside(name, block); err != nil {
 			return n, err
 		}
@@ -200,6 +243,16 @@ func (s *Store) repairBlocks(name string, all bool) (n int, err error) {
 			e.Name(), why, filepath.Join(s.opts.Dir, damaged)))
 	}
 	return n, nil
+}
+
+// passing says whether an error is of the machine's state and says nothing about the block.
+func passing(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EACCES, unix.EPERM, unix.EIO, unix.ENOSPC} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // readBlock says why a block can't be opened or, with all, read to its end: each chunk has a checksum.
@@ -253,9 +306,14 @@ func (s *Store) found(reason string, n uint64, what string) {
 // readAllMark is a file that asks the next start to read all blocks to their end.
 const readAllMark = "read-all"
 
-// suspects says whether a query's error comes from what a disk has changed.
+// mismatch is what the database says of a chunk whose checksum is not that of its bytes (tsdb/chunks).
+var mismatch = regexp.MustCompile(`checksum mismatch expected:[0-9a-f]+, actual:[0-9a-f]+`)
+
+// suspects says whether a query's error comes from what a disk has changed. What is wrong with a request itself quotes
+// the request, which may say anything.
 func suspects(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "checksum mismatch")
+	var f *failure
+	return err != nil && !errors.As(err, &f) && mismatch.MatchString(err.Error())
 }
 
 // askReadAll leaves the mark, once a query came past something damaged.

@@ -46,6 +46,12 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 				return found.withoutValues()
 			})
 		}
+		if c.File != "" {
+			// From now on and to the very end: what comes while the agent starts is taken up when it has started.
+			c.hangups = make(chan os.Signal, 1)
+			signal.Notify(c.hangups, syscall.SIGHUP)
+			defer signal.Stop(c.hangups)
+		}
 		level := new(slog.LevelVar)
 		c.setLevel = level.Set
 		level.Set(c.LogLevel)

@@ -63,6 +63,8 @@ type Config struct {
 
 	setLevel func(slog.Level) // changes the level of the log that is in use; nil: it stays
 
+	hangups chan os.Signal // SIGHUP, each of which reads File again; nil: there is no File
+
 	folded func() uint64 // counts messages that were not logged one by one; nil: all were
 
 	logTo   io.Writer     // where the log goes, also that of the process that keeps the history; nil: standard error

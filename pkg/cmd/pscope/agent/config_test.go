@@ -66,6 +66,9 @@ func TestConfigErrors(t *testing.T) {
 		{name: "half of TLS", args: []string{"--tls-cert", "x"}, want: "go together"},
 		{name: "argument", args: []string{"run"}, want: `unexpected argument "run"`},
 		{name: "size", args: []string{"--memory-limit", "much"}, want: "512MiB"},
+		{name: "three dashes", args: []string{"---mode", "auto"}, want: "bad flag syntax"},
+		{name: "no name", args: []string{"--=x"}, want: "bad flag syntax"},
+		{name: "no name at the end", args: []string{"--listen", "", "---"}, want: "bad flag syntax"},
 		{name: "socket mode", args: []string{"--socket-mode", "rw"}, want: "octal"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

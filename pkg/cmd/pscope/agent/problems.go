@@ -120,8 +120,9 @@ func (p *problems) parseFlags(fs *flag.FlagSet, args []string, w io.Writer) erro
 			break
 		}
 		p.add("", "%v; 'pscope agent --help' lists all flags", err)
-		if rest = fs.Args(); len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
-			rest = rest[1:] // the value of the flag that is wrong
+		before := len(rest)
+		if rest = fs.Args(); len(rest) == before || len(rest) > 0 && !strings.HasPrefix(rest[0], "-") {
+			rest = rest[1:] // what is no flag at all, such as ---x, or the value of the flag that is wrong
 		}
 		if len(rest) == 0 {
 			return nil

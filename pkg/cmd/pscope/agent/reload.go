@@ -9,11 +9,9 @@ import (
 	"log/slog"
 	"maps"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector"
@@ -32,19 +30,14 @@ type reloader struct {
 	wrong   error     // of the last reading; nil: it succeeded
 }
 
-// newReloader waits for SIGHUP from now on. Without a file there is nothing to read: then SIGHUP ends the agent, as Run
-// has it.
+// newReloader takes up what comes on the configuration's hangups. Without a file there is nothing to read: then SIGHUP
+// ends the agent, as Run has it.
 func newReloader(c *Config, log *slog.Logger, apply func(*Config)) *reloader {
-	r := &reloader{log: log, apply: apply, hangups: make(chan os.Signal, 1), running: c, taken: c, at: time.Now()}
-	if c.File != "" {
-		signal.Notify(r.hangups, syscall.SIGHUP)
-	}
-	return r
+	return &reloader{log: log, apply: apply, hangups: c.hangups, running: c, taken: c, at: time.Now()}
 }
 
 // run reloads on every SIGHUP until ctx is done.
 func (r *reloader) run(ctx context.Context) {
-	defer signal.Stop(r.hangups)
 	for {
 		select {
 		case <-ctx.Done():

@@ -270,6 +270,51 @@ func TestHangupWithoutAFileEnds(t *testing.T) {
 	}
 }
 
+// A hangup that comes while the agent starts or ends does not kill it.
+func TestHangupsAtAnyTime(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "pscope.yaml")
+	settings := fmt.Sprintf("socket: %s\nlisten: \"\"\ndata-dir: %s\ninclude: ^no such process$\n",
+		filepath.Join(dir, "s"), filepath.Join(dir, "data"))
+	if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "--config", path)
+	cmd.Env = append(os.Environ(), asAgent+"=1")
+	log := &output{}
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Process.Kill() }()
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	time.Sleep(300 * time.Millisecond) // a Go program that has not read its arguments yet can't know what to do
+	told := false
+	for begun := time.Now(); ; {
+		_ = cmd.Process.Signal(syscall.SIGHUP)
+		select {
+		case err := <-ended:
+			if !told || err != nil {
+				t.Errorf("it ended, told to: %v; %v: %s", told, err, log)
+			}
+			return
+		case <-time.After(20 * time.Millisecond):
+		}
+		if !told && strings.Contains(log.String(), "read again") {
+			told = true
+			_ = cmd.Process.Signal(syscall.SIGTERM)
+		}
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("after a minute: told to end: %v; %s", told, log)
+		}
+	}
+}
+
 // What repeats itself does not fill the log of a real agent, and the log and a metric say how often it was.
 func TestRepeatedMessagesOfAnAgentAreFolded(t *testing.T) {
 	a := startReloading(t, "include: ^no such process$\n")
