@@ -26,7 +26,8 @@ import (
 // settings that are not of the kind that they must be of are told on a terminal only: logs, answers of the agent and
 // bundles for bug reports go to others.
 
-// shown is the value of a setting, if it is of the kind that it must be of and so is no secret; else why it is left out.
+// shown is the value of a setting, if it is of the kind that it must be of and so is no secret; else why it is left
+// out.
 func (c *Config) shown(name string) (value, why string) {
 	value = c.values[name]
 	if value == "" {

@@ -46,7 +46,8 @@ func secretless(t *testing.T, where, text string) {
 	}
 }
 
-// A reload of a spoilt file: neither the log nor what the agent answers repeats a value, and both name line and setting.
+// A reload of a spoilt file: neither the log nor what the agent answers repeats a value, and both name line and
+// setting.
 func TestReloadTellsNoValues(t *testing.T) {
 	a := startReloading(t, "include: ^no such process$\n")
 	for name, lines := range spoilt {

@@ -298,9 +298,11 @@ func (b *bundle) log(ctx context.Context, o *client.Options) {
 }
 
 const (
-	startFailed  = "pscope agent: "                                         // begins the lines of an agent that did not start
-	reloadFailed = "can't be used; the settings before stay in use"         // is in a line about a spoilt file
-	leftOut      = "(left out: it may repeat the value of a wrong setting)" // stands for the rest of such lines
+	// startFailed begins the lines of an agent that did not start, reloadFailed is in a line about a spoilt file, and
+	// leftOut stands for the rest of such lines.
+	startFailed  = "pscope agent: "
+	reloadFailed = "can't be used; the settings before stay in use"
+	leftOut      = "(left out: it may repeat the value of a wrong setting)"
 )
 
 var (

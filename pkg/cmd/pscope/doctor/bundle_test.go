@@ -222,7 +222,8 @@ func TestBundleAfterAReloadOfSpoiltSettings(t *testing.T) {
 	s := newSite(t)
 	for i, text := range []string{
 		"token-file: " + secrets[2] + "\n", // found when files are looked at
-		"token-file: " + secrets[2] + "\nretention: " + secrets[2] + "\n" + secrets[3] + ": 1\nallow-origins: https://admin:" +
+		"token-file: " + secrets[2] + "\nretention: " + secrets[2] + "\n" + secrets[3] +
+			": 1\nallow-origins: https://admin:" +
 			secrets[4] + "@x.example\n", // found when the file is read
 	} {
 		s.write("pscope.yaml", text)
@@ -271,7 +272,8 @@ func TestBundleTakesNoValuesFromTheJournal(t *testing.T) {
 	}
 	noSecrets(t, map[string]string{"the journal": string(out)}, "")
 	former := "time=2026-01-01T10:00:00.000Z level=INFO msg=observing\n" +
-		"time=2026-01-01T10:00:01.000Z level=ERROR msg=\"the configuration can't be used; the settings before stay in use\" " +
+		"time=2026-01-01T10:00:01.000Z level=ERROR msg=\"the configuration can't be used; " +
+		"the settings before stay in use\" " +
 		"err=\"/etc/pscope/pscope.yaml:3: retention is " + secrets[2] + "\"\n" +
 		"pscope agent: /etc/pscope/pscope.yaml:2: can't read the token: open " + secrets[2] + ": no such file\n" +
 		"/etc/pscope/pscope.yaml:4: there is no setting \"" + secrets[3] + "\"\n" + secrets[4] + "\n" +
