@@ -137,7 +137,7 @@ func TestSmallDisksCompactAndForget(t *testing.T) {
 	s := open(t, func(o *Options) { o.Dir = dir; o.Interval = 15 * time.Second; o.MaxBytes = 2 << 30 })
 	src := viewtest.New(4, 8, start)
 	at := start
-	for range 24 { // 12 hours
+	for range 16 { // 8 hours
 		fill(t, s, src, at, at.Add(30*time.Minute))
 		at = at.Add(30 * time.Minute)
 		for _, l := range []*layer{s.raw, s.coarse} {
