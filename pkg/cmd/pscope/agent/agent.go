@@ -47,10 +47,10 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 			})
 		}
 		if c.File != "" {
-			// From now on and to the very end: what comes while the agent starts is taken up when it has started.
+			// From now on and for as long as the process lives: what comes while the agent starts is taken up when it has
+			// started, and what comes while it ends does not kill it.
 			c.hangups = make(chan os.Signal, 1)
 			signal.Notify(c.hangups, syscall.SIGHUP)
-			defer signal.Stop(c.hangups)
 		}
 		level := new(slog.LevelVar)
 		c.setLevel = level.Set
