@@ -21,8 +21,8 @@ type set struct {
 	Run     string         `json:"run"`  // length of each run
 	Warm    string         `json:"warm"` // observed before it
 	Windows int            `json:"windows,omitempty"`
-	// Besides is the share of the CPUs that other processes took meanwhile, 0 to 1: of which the busiest part that was merged into
-	// this set. Negative: not measured.
+	// Besides is the share of the CPUs that other processes took meanwhile, 0 to 1: of which the busiest part that was
+	// merged into this set. Negative: not measured.
 	Besides float64   `json:"besides"`
 	Results []*result `json:"results"`
 }

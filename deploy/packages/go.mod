@@ -1,7 +1,7 @@
 // What makes the packages is a module of its own, so that the agent and the plugin don't carry its dependencies.
 module github.com/p-scope/p-scope/deploy/packages
 
-go 1.26.0
+go 1.26.11
 
 tool github.com/goreleaser/nfpm/v2/cmd/nfpm
 

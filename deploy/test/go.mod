@@ -1,7 +1,7 @@
 // What tests the files of deploy/ is a module of its own, so that the agent and the plugin don't carry its dependencies.
 module github.com/p-scope/p-scope/deploy/test
 
-go 1.26.0
+go 1.26.11
 
 require (
 	github.com/hashicorp/hcl/v2 v2.24.0

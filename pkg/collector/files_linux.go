@@ -44,45 +44,36 @@ type inspected struct {
 
 // files remembers what files said. Workers use it at the same time.
 type files struct {
-	mu        sync.Mutex
-	programs  map[fileID]*inspected // nil for a program that isn't Go
-	libraries map[libraryID]*inspected
+	programs  memory[fileID] // nil for a program that isn't Go
+	libraries memory[libraryID]
 }
 
 func newFiles() *files {
-	return &files{programs: map[fileID]*inspected{}, libraries: map[libraryID]*inspected{}}
+	return &files{programs: memory[fileID]{most: maxBinaries}, libraries: memory[libraryID]{most: maxLibraries}}
 }
 
-func (f *files) program(id fileID) (found *inspected, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	found, ok = f.programs[id]
+// memory keeps what files of one kind said, most of them at most.
+type memory[ID comparable] struct {
+	most int
+
+	mu   sync.Mutex
+	said map[ID]*inspected
+}
+
+func (m *memory[ID]) get(id ID) (found *inspected, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	found, ok = m.said[id]
 	return found, ok
 }
 
-func (f *files) keepProgram(id fileID, found *inspected) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.programs) >= maxBinaries {
-		clear(f.programs)
+func (m *memory[ID]) keep(id ID, found *inspected) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.said == nil || len(m.said) >= m.most {
+		m.said = map[ID]*inspected{}
 	}
-	f.programs[id] = found
-}
-
-func (f *files) library(id libraryID) (found *inspected, ok bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	found, ok = f.libraries[id]
-	return found, ok
-}
-
-func (f *files) keepLibrary(id libraryID, found *inspected) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.libraries) >= maxLibraries {
-		clear(f.libraries)
-	}
-	f.libraries[id] = found
+	m.said[id] = found
 }
 
 // identifyProgram says which file a process executes, without a word to the file system: one that does not answer would
@@ -111,7 +102,7 @@ var errChanged = errors.New("the process executes another program")
 // readProgram reads the program that a process executes. nil: it isn't Go. The path is one through a process, which may
 // lead to another file than a moment ago: then it is errChanged, and nothing is remembered under the wrong name.
 func (f *files) readProgram(w *work, id fileID, path string, at fileAt) (*inspected, error) {
-	if found, ok := f.program(id); ok {
+	if found, ok := f.programs.get(id); ok {
 		return found, nil
 	}
 	if err := w.enter(at); err != nil {
@@ -137,8 +128,8 @@ func (f *files) readProgram(w *work, id fileID, path string, at fileAt) (*inspec
 	found, lasts := inspectFile(w, file, at)
 	if lasts {
 		// The time may have been out of date when the file system was not asked for it.
-		f.keepProgram(id, found)
-		f.keepProgram(now, found)
+		f.programs.keep(id, found)
+		f.programs.keep(now, found)
 	}
 	return found, nil
 }

@@ -14,7 +14,8 @@ import (
 )
 
 // finder looks for Go processes: at once when the kernel side reports an exec, and now and then through /proc. Only its
-// own goroutine touches its fields. That one reads /proc, but opens no file of a process and reads no memory: workers do.
+// own goroutine touches its fields. That one reads /proc, but opens no file of a process and reads no memory: workers
+// do.
 type finder struct {
 	c      *collect
 	asked  chan question
@@ -311,7 +312,7 @@ func (f *finder) unchanged(pid int32) bool {
 			return false
 		}
 	}
-	if found, _ := f.files.program(id.exe); found != nil && found.bin != nil && !own {
+	if found, _ := f.files.programs.get(id.exe); found != nil && found.bin != nil && !own {
 		return false // the runtimes in its libraries are observed, that of the program is not, or not any more
 	}
 	return len(runtimes) > 0
@@ -406,7 +407,7 @@ func ended(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(
 // readProgram lets a worker read a process's program, unless it is known not to be Go, or another process's is the same
 // and is being read.
 func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procID) {
-	found, read := f.files.program(id.exe)
+	found, read := f.files.programs.get(id.exe)
 	if read && found == nil {
 		f.settled(target.Key)
 		return
@@ -458,7 +459,7 @@ func (f *finder) programRead(ctx context.Context, l *programLook) {
 		return
 	}
 	if found.err != nil {
-		if _, lasts := f.files.program(l.id.exe); !lasts {
+		if _, lasts := f.files.programs.get(l.id.exe); !lasts {
 			f.unreadFor(pid, itsProgram, found.err)
 		}
 		f.refuse(l.described, found.err)

@@ -150,7 +150,7 @@ func TestALookAtLibrariesGoesOn(t *testing.T) {
 		}
 		looked[l.next] = true
 	}
-	if len(looked) != libraries || len(f.files.libraries) != libraries {
-		t.Errorf("%d looks came to %d places and read %d files", libraries, len(looked), len(f.files.libraries))
+	if len(looked) != libraries || len(f.files.libraries.said) != libraries {
+		t.Errorf("%d looks came to %d places and read %d files", libraries, len(looked), len(f.files.libraries.said))
 	}
 }

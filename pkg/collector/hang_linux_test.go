@@ -203,8 +203,8 @@ func startFile(t *testing.T, path string) int {
 	return p.cmd.Process.Pid
 }
 
-// TestProgramsWhoseFilesDoNotAnswer: programs on a file system whose server does not answer are listed with that reason,
-// no other process waits for them, and they are observed when it answers.
+// TestProgramsWhoseFilesDoNotAnswer: programs on a file system whose server does not answer are listed with that
+// reason, no other process waits for them, and they are observed when it answers.
 func TestProgramsWhoseFilesDoNotAnswer(t *testing.T) {
 	bin, err := targetBinary()
 	if err != nil {

@@ -104,7 +104,12 @@ func start(t *testing.T, env ...string) *target {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(bin)
+	return startCommand(t, exec.Command(bin), env...)
+}
+
+// startCommand starts a target by a command that is set up otherwise.
+func startCommand(t *testing.T, cmd *exec.Cmd, env ...string) *target {
+	t.Helper()
 	cmd.Env = append(os.Environ(), env...)
 	c, stdin := piped(t, cmd)
 	t.Cleanup(func() {

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -157,7 +155,7 @@ func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (fo
 		return nil, false, true
 	}
 	id := libraryID{identify(info), info.Size()}
-	if found, ok := files.library(id); ok {
+	if found, ok := files.libraries.get(id); ok {
 		return found, false, true
 	}
 	file, err := goruntime.OpenRegular(name)
@@ -173,7 +171,7 @@ func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (fo
 		found = &inspected{}
 	}
 	if lasts {
-		files.keepLibrary(id, found)
+		files.libraries.keep(id, found)
 		l.kept++
 	}
 	return found, true, lasts
@@ -189,22 +187,12 @@ func (l *libraryLook) replaced(m *goruntime.Mapped, err error) *inspected {
 		"deleted since the process loaded it, and the kernel leads to the one that is loaded only with more privileges")}
 }
 
-// userOf is the real user of a process, who can't choose it as it can its effective one; root's if it isn't known.
+// userOf is the real user of a process; root's if it isn't known.
 func (o *Options) userOf(pid int32) uint32 {
 	var buf [mostOfProc]byte
 	b, err := o.procFile(&buf, pid, "status")
 	if err != nil {
 		return rootUser
 	}
-	for line := range strings.Lines(string(b)) {
-		if numbers, ok := strings.CutPrefix(line, "Uid:"); ok {
-			if f := strings.Fields(numbers); len(f) > 0 {
-				uid, err := strconv.ParseUint(f[0], 10, 32)
-				if err == nil {
-					return uint32(uid)
-				}
-			}
-		}
-	}
-	return rootUser
+	return goruntime.RealUser(b)
 }

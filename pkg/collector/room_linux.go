@@ -273,8 +273,8 @@ func (o *observed) roomTaken(of roomOf) int {
 // crowded is from how much of the table of threads on one that takes more than its share is let go.
 const crowdedFrom = 7.0 / 8
 
-// wouldBeLetGo says whether a user's process with n threads would be let go again as soon as it is taken in: by the rule
-// of shareThreads.
+// wouldBeLetGo says whether a user's process with n threads would be let go again as soon as it is taken in: by the
+// rule of shareThreads.
 func (r *room) wouldBeLetGo(uid uint32, n int) bool {
 	used, total := r.used[roomForThreads]+n, r.total[roomForThreads]
 	if float64(used) < crowdedFrom*float64(total) {

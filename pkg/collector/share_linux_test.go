@@ -29,16 +29,8 @@ func startAs(t *testing.T, uid uint32, env ...string) *target {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin)
-	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	c, stdin := piped(t, cmd)
-	t.Cleanup(func() {
-		stdin.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	c.out.Scan()
-	return c
+	return startCommand(t, cmd, env...)
 }
 
 // mapper maps the files that it is told as code, as a loader of libraries does.

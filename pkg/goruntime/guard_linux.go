@@ -2,6 +2,9 @@ package goruntime
 
 import (
 	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -10,16 +13,17 @@ import (
 
 // Reading another process's memory may wait in the kernel for as long as somebody else likes: a page of it may lie in a
 // file whose file system does not answer, and one of its threads may wait for such a file while it holds the lock of
-// the address space (fs/fuse/file.c, fuse_vma_close, writes back under it). No signal ends that. So each read is done by
-// a goroutine of its own, which is left to itself when it takes too long.
+// the address space (fs/fuse/file.c, fuse_vma_close, writes back under it). No signal ends that. So each read is done
+// by a goroutine of its own, which is left to itself when it takes too long.
 
 // memoryWithin is how long a read may take. A machine that swaps takes milliseconds a page.
 const memoryWithin = 3 * time.Second
 
 // Bounds of the memoryReaders that were left to themselves, each of which keeps a thread.
 const (
-	mostLeft       = 32
-	mostLeftOfUser = 4 // of the processes of one user other than root, so that the others are not to find all of them taken
+	mostLeft = 32
+	// Of the processes of one user other than root, so that the others are not to find all of them taken.
+	mostLeftOfUser = 4
 )
 
 // A process whose memory did not answer is left alone for aloneFor, for twice as long each further time, at most
@@ -82,8 +86,8 @@ func readMemory(pid int, local []unix.Iovec, remote []unix.RemoteIovec) (int, er
 			r.left = true
 			noteHang(pid, time.Now())
 			memoryReaders.mu.Unlock()
-			return 0, refuse(ReasonNoAnswer, nil, "the memory of process %d did not answer within %v: part of it lies in a file "+
-				"whose file system does not answer; it is looked at again when that does", pid, memoryWithin)
+			return 0, refuse(ReasonNoAnswer, nil, "the memory of process %d did not answer within %v: "+
+				"part of it lies in a file whose file system does not answer; it is looked at again when that does", pid, memoryWithin)
 		}
 	}
 	r.timer.Stop()
@@ -140,25 +144,41 @@ func mayRead(pid int, now time.Time) error {
 			}
 		}
 		if n >= mostLeftOfUser {
-			return refuse(ReasonNoAnswer, nil, "the memory of process %d was not read, because that of %d processes of the same "+
-				"user does not answer", pid, n)
+			return refuse(ReasonNoAnswer, nil, "the memory of process %d was not read, because that of %d processes of "+
+				"the same user does not answer", pid, n)
 		}
 	}
 	if memoryReaders.n >= mostLeft {
 		// It is not this process that hangs: it is read the next time.
-		return refuse(ReasonTorn, nil, "the memory of process %d was not read, because that of too many others does not answer",
-			pid)
+		return refuse(ReasonTorn, nil,
+			"the memory of process %d was not read, because that of too many others does not answer", pid)
 	}
 	return nil
 }
 
-// userOf is the user of a process; root's if it is not known.
+// userOf is the real user of a process; root's if it is not known.
 func userOf(pid int) uint32 {
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
 		return 0
 	}
-	return st.Uid
+	return RealUser(b)
+}
+
+// RealUser gives the real user of a process by the contents of its /proc/<pid>/status (proc_pid_status(5)); root's, 0,
+// if that does not have it. A process can choose its effective user, and whose its folder in /proc is, but not this
+// one.
+func RealUser(status []byte) uint32 {
+	for line := range strings.Lines(string(status)) {
+		if numbers, ok := strings.CutPrefix(line, "Uid:"); ok {
+			if f := strings.Fields(numbers); len(f) > 0 {
+				if uid, err := strconv.ParseUint(f[0], 10, 32); err == nil {
+					return uint32(uid)
+				}
+			}
+		}
+	}
+	return 0
 }
 
 // takeReader gives one that has nothing to do, if the process's memory may be read.

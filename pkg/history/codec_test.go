@@ -99,7 +99,8 @@ func TestASecondIsHandedOverWhole(t *testing.T) {
 	}
 }
 
-// A stream that ends or is damaged is an error, takes no more memory than it has bytes for, and never what was not sent.
+// A stream that ends or is damaged is an error, takes no more memory than it has bytes for, and never what was not
+// sent.
 func FuzzReadSecond(f *testing.F) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 3 {

@@ -6,8 +6,8 @@
 //
 // Two socket pairs join them; the child inherits one end of each:
 //
-//   - descriptor 3, a stream: [setup] as a gob value and then each [second] by codec.go to the child, [report]s as gob values to the
-//     agent;
+//   - descriptor 3, a stream: [setup] as a gob value and then each [second] by codec.go to the child, [report]s as gob
+//     values to the agent;
 //   - descriptor 4, packets: one for each connection of the agent's HTTP client; the connection itself is a further socket pair, whose
 //     end comes along as a descriptor (unix(7), SCM_RIGHTS).
 //

@@ -25,11 +25,12 @@ func TestAStateIsOfItsTime(t *testing.T) {
 		want   time.Duration
 		asked  int
 	}{
-		"on time":                     {[]metrics.Snapshot{after(2*ms, 3*ms)}, 0, 1},
-		"nothing is observed":         {[]metrics.Snapshot{after()}, 0, 1},
-		"late":                        {[]metrics.Snapshot{after(900*ms, 901*ms)}, 901 * ms, 1},
-		"far apart":                   {[]metrics.Snapshot{after(2*ms, 700*ms), after(701*ms, 702*ms)}, 702 * ms, 2},
-		"far apart, again and again":  {[]metrics.Snapshot{after(2*ms, 700*ms), after(701*ms, 1702*ms), after(1703*ms, 2500*ms)}, 2500 * ms, 3},
+		"on time":             {[]metrics.Snapshot{after(2*ms, 3*ms)}, 0, 1},
+		"nothing is observed": {[]metrics.Snapshot{after()}, 0, 1},
+		"late":                {[]metrics.Snapshot{after(900*ms, 901*ms)}, 901 * ms, 1},
+		"far apart":           {[]metrics.Snapshot{after(2*ms, 700*ms), after(701*ms, 702*ms)}, 702 * ms, 2},
+		"far apart, again and again": {[]metrics.Snapshot{
+			after(2*ms, 700*ms), after(701*ms, 1702*ms), after(1703*ms, 2500*ms)}, 2500 * ms, 3},
 		"the clock was set back":      {[]metrics.Snapshot{after(-time.Hour)}, 0, 1},
 		"the clock was set back amid": {[]metrics.Snapshot{after(1*ms, -time.Hour), after(-time.Hour, -time.Hour)}, 0, 2},
 	} {

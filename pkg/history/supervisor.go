@@ -139,9 +139,9 @@ const (
 	gathers = 3                      // tries to get views of one moment
 )
 
-// gathered gives a state and the time that it is stored under: the one it was due at, unless the agent had to wait for a
-// CPU while it was gathered. Then it is that of the last view, or a state of 1.9 seconds would be stored as of one second.
-// Views that are far apart, for the same reason, are gathered anew.
+// gathered gives a state and the time that it is stored under: the one it was due at, unless the agent had to wait for
+// a CPU while it was gathered. Then it is that of the last view, or a state of 1.9 seconds would be stored as of one
+// second. Views that are far apart, for the same reason, are gathered anew.
 func gathered(due time.Time, gather func(now time.Time) metrics.Snapshot) (time.Time, metrics.Snapshot) {
 	for try := 1; ; try++ {
 		snap := gather(time.Now())

@@ -74,7 +74,8 @@ func resizes(l *life) (out []*pscopev1.Stop) {
 	return out
 }
 
-// perProcess joins the lives of the runtimes of one process: a process starts with its first runtime and ends with its last.
+// perProcess joins the lives of the runtimes of one process: a process starts with its first runtime and ends with its
+// last.
 func perProcess(lives []*life) []*life {
 	type key struct {
 		host, process string

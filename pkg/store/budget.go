@@ -22,8 +22,9 @@ const (
 	watchEvery = 25 * time.Millisecond
 )
 
-// budget is the memory of all queries together. A query is estimated before it begins (costOf) and gets the smallest of four shares that will
-// do; the engine stops it at that share (promql.EngineOpts.MaxSamples). Those for whom nothing is left wait in line.
+// budget is the memory of all queries together. A query is estimated before it begins (costOf) and gets the smallest of
+// four shares that will do; the engine stops it at that share (promql.EngineOpts.MaxSamples). Those for whom nothing is
+// left wait in line.
 type budget struct {
 	total   int64 // samples
 	limit   uint64

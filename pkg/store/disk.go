@@ -62,10 +62,10 @@ func (d *disk) room() error {
 	return nil
 }
 
-// fit lowers the limit of the history's size to what its disk can hold: what it has, or nine tenths of that and all that
-// is free beyond twice the reserve. On a small disk it is half of what there is beyond twice the reserve: limits of size
-// bite long before those of time there, so one block may hold nearly everything, and for a moment its successor is
-// beside it. most <= 0 is no limit and stays so.
+// fit lowers the limit of the history's size to what its disk can hold: what it has, or nine tenths of that and all
+// that is free beyond twice the reserve. On a small disk it is half of what there is beyond twice the reserve: limits
+// of size bite long before those of time there, so one block may hold nearly everything, and for a moment its successor
+// is beside it. most <= 0 is no limit and stays so.
 func (d *disk) fit(most int64) int64 {
 	free, _, err := d.free()
 	if most <= 0 || err != nil {

@@ -134,7 +134,8 @@ func (s *Store) query(r *http.Request) (any, annotations.Annotations, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	return s.run(r, at, at, 0, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts, _, _ time.Time) (promql.Query, error) {
+	return s.run(r, at, at, 0, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts,
+		_, _ time.Time) (promql.Query, error) {
 		return e.NewInstantQuery(ctx, s.Queryable(), opts, r.FormValue("query"), at)
 	})
 }
@@ -164,7 +165,8 @@ func (s *Store) queryRange(r *http.Request) (any, annotations.Annotations, error
 	if at[1].Sub(at[0])/step > maxPoints {
 		return nil, nil, badData("more than %d points in each series: ask with a larger step", maxPoints)
 	}
-	return s.run(r, at[0], at[1], step, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts, start, end time.Time) (promql.Query, error) {
+	return s.run(r, at[0], at[1], step, func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts,
+		start, end time.Time) (promql.Query, error) {
 		return e.NewRangeQuery(ctx, s.Queryable(), opts, r.FormValue("query"), start, end, step)
 	})
 }
@@ -182,7 +184,8 @@ func parse(query string) (parser.Expr, error) {
 }
 
 // maker makes a query of an engine's, for a range or a part of it.
-type maker func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts, start, end time.Time) (promql.Query, error)
+type maker func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts,
+	start, end time.Time) (promql.Query, error)
 
 // run evaluates the query between start and end, every step, once it has its share of the memory.
 func (s *Store) run(r *http.Request, start, end time.Time, step time.Duration, query maker) (any, annotations.Annotations, error) {

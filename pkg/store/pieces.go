@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// A range query over many series holds every series it reads at every step, though what it gives may be small. Each step
-// is evaluated by itself, so a query that would hold more than all queries may is evaluated piece by piece: a part of the
-// range at a time, and the results are joined. It takes half of the budget while it runs, or all of it where half won't
-// do: one half of that for the present piece, the other for what the pieces before gave.
+// A range query over many series holds every series it reads at every step, though what it gives may be small. Each
+// step is evaluated by itself, so a query that would hold more than all queries may is evaluated piece by piece: a part
+// of the range at a time, and the results are joined. It takes half of the budget while it runs, or all of it where
+// half won't do: one half of that for the present piece, the other for what the pieces before gave.
 
 // rangeMaker makes a query for a part of a range.
 type rangeMaker func(ctx context.Context, e *promql.Engine, start, end time.Time) (promql.Query, error)
@@ -25,31 +25,23 @@ type rangeMaker func(ctx context.Context, e *promql.Engine, start, end time.Time
 // pieceable says whether parts of a range can be evaluated by themselves: nothing in the expression names the range's
 // own start or end.
 func pieceable(e parser.Expr) bool {
-	return parser.Walk(inspector(func(n parser.Node) error {
+	names := false
+	parser.Inspect(e, func(n parser.Node, _ []parser.Node) error {
 		switch v := n.(type) {
 		case *parser.VectorSelector:
-			if v.StartOrEnd != 0 {
-				return errNamesRange
-			}
+			names = names || v.StartOrEnd != 0
 		case *parser.SubqueryExpr:
-			if v.StartOrEnd != 0 {
-				return errNamesRange
-			}
+			names = names || v.StartOrEnd != 0
 		}
 		return nil
-	}), e, nil) == nil
+	})
+	return !names
 }
 
-var errNamesRange = errors.New("the expression names the start or the end of its range")
-
-type inspector func(parser.Node) error
-
-// Visit is parser.Visitor's.
-func (f inspector) Visit(n parser.Node, _ []parser.Node) (parser.Visitor, error) { return f, f(n) }
-
-// firstPiece is how many steps the first piece has: by the estimate the most that half of a share holds. 0: not even one
-// step fits, or the result does not.
-func (s *Store) firstPiece(ctx context.Context, e parser.Expr, share int64, start, end time.Time, step time.Duration) (int, error) {
+// firstPiece is how many steps the first piece has: by the estimate the most that half of a share holds. 0: not even
+// one step fits, or the result does not.
+func (s *Store) firstPiece(ctx context.Context, e parser.Expr, share int64,
+	start, end time.Time, step time.Duration) (int, error) {
 	half := float64(share) / 2
 	for n := int(end.Sub(start)/step) + 1; n > 0; n /= 2 {
 		least, likely, err := s.costOf(ctx, e, start, start.Add(time.Duration(n-1)*step), step)
@@ -126,7 +118,8 @@ func (s *Store) execPieces(ctx context.Context, class, n int, start, end time.Ti
 
 func stillTooMuch(err error) error {
 	return &failure{"execution", http.StatusUnprocessableEntity,
-		fmt.Errorf("%w: that is all that queries have of the memory; ask for fewer series, a shorter range or a larger step", err)}
+		fmt.Errorf("%w: that is all that queries have of the memory; "+
+			"ask for fewer series, a shorter range or a larger step", err)}
 }
 
 // joined is what the pieces gave so far.

@@ -66,8 +66,9 @@ func TestWideQueriesAreAnsweredPieceByPiece(t *testing.T) {
 	s.budget = small
 	for query, why := range map[string]string{
 		`pscope_p_seconds_total`: "fewer series", // the result alone is too large
-		`sum(rate(pscope_p_seconds_total[4s]) unless pscope_p_seconds_total @ end())`: "fewer series", // each step needs the range's end
-		`max_over_time(vector(1)[100y:1ms])`:                                          "larger step",  // one step is too much
+		// each step needs the range's end
+		`sum(rate(pscope_p_seconds_total[4s]) unless pscope_p_seconds_total @ end())`: "fewer series",
+		`max_over_time(vector(1)[100y:1ms])`:                                          "larger step", // one step is too much
 	} {
 		if code, body := ask(t, query, 1); code != http.StatusUnprocessableEntity || !strings.Contains(body, why) {
 			t.Errorf("%s: %d %.300s", query, code, body)

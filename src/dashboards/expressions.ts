@@ -83,10 +83,11 @@ const HELD_UP = 0.05;
 export const THROTTLED = ((): string => {
   const by = 'by (host, process, process_pid, set_by)';
   const rate = (metric: string): string => `sum ${by} (rate(${metric}[1m]))`;
-  const waits = `avg by (host, process, process_pid) (rate(pscope_p_thread_seconds_total{thread_state="runnable"}[1m]))`;
+  const perProcess = '(host, process, process_pid)';
+  const waits = `avg by ${perProcess} (rate(pscope_p_thread_seconds_total{thread_state="runnable"}[1m]))`;
   const share = `${rate('pscope_cgroup_throttled_periods_total')} / (${rate('pscope_cgroup_periods_total')} > 0)`;
   // A comparison would bind closer than "and".
-  return `((${share}) and on (host, process, process_pid) (${waits} > ${HELD_UP}))`;
+  return `((${share}) and on ${perProcess} (${waits} > ${HELD_UP}))`;
 })();
 
 /**

@@ -13,7 +13,8 @@ func TestMergedLinesSayWhatWasBefore(t *testing.T) {
 		return cell{Line: "6.1", Arch: "amd64", User: user, Result: r, Checks: []verdict{{Check: "shares", Wrong: wrong}}}
 	}
 	dir := t.TempDir()
-	if err := writeResults(dir, []cell{line("root", "gc: 1 %, seen 9 %"), line("capabilities")}, "2026-01-01"); err != nil {
+	first := []cell{line("root", "gc: 1 %, seen 9 %"), line("capabilities")}
+	if err := writeResults(dir, first, "2026-01-01"); err != nil {
 		t.Fatal(err)
 	}
 	old, err := readCells(dir)

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Package processes is what the benchmarks share about the processes they start: building them, keeping CPUs busy beside
-// them, and finding their children.
+// Package processes is what the benchmarks share about the processes they start: building them, keeping CPUs busy
+// beside them, and finding their children.
 package processes
 
 import (

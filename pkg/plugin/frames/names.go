@@ -119,7 +119,8 @@ func legend(template string, l data.Labels) string {
 	}))
 }
 
-// byLabels orders label sets by host, process, pid and runtime, then P and CPU as numbers, then states as legends show them, then all else.
+// byLabels orders label sets by host, process, pid and runtime, then P and CPU as numbers, then states as legends show
+// them, then all else.
 func byLabels(a, b data.Labels) int {
 	for _, k := range []string{"host", "process", "process_pid", "runtime", "p", "cpu"} {
 		if c := compareNumbers(a[k], b[k]); c != 0 {

@@ -42,8 +42,9 @@ func WireThreadState(s pstate.ThreadState) pscopev1.ThreadState {
 	return pscopev1.ThreadState_THREAD_STATE_UNSPECIFIED
 }
 
-// Intervals unpacks the columns of one P. Columns of unequal length are read as far as all reach. An agent of a later version may know states that this
-// plugin does not: intervals of such P states are left out, which shows as a gap, and such thread states count as no thread.
+// Intervals unpacks the columns of one P. Columns of unequal length are read as far as all reach. An agent of a later
+// version may know states that this plugin does not: intervals of such P states are left out, which shows as a gap, and
+// such thread states count as no thread.
 func Intervals(p *pscopev1.PIntervals) []pstate.Interval {
 	n := min(len(p.GetCode()), len(p.GetGapNanos()), len(p.GetDurationNanos()))
 	out := make([]pstate.Interval, 0, n)

@@ -183,7 +183,8 @@ func (q *Query) StateShareExprs(d Dialect) (states, dShare, suspended string) {
 
 // ThreadShareExpr is StateShareExprs for thread states.
 func (q *Query) ThreadShareExpr(d Dialect) string {
-	return "sum by (host, process, process_pid, runtime, p, thread_state) (rate(pscope_p_thread_seconds_total" + q.selector() +
+	return "sum by (host, process, process_pid, runtime, p, thread_state) (rate(pscope_p_thread_seconds_total" +
+		q.selector() +
 		"[" + seconds(q.Window(d)) + "]))"
 }
 

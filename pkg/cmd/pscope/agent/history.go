@@ -13,9 +13,10 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/loglimit"
 )
 
-// History is the subcommand "history": the process that keeps the history of the agent that started it. It ends with that agent, however that one
-// ends, so it leaves the signals of a terminal or a service manager to the agent. Its log goes through a pipe to the agent;
-// where that has been killed, writing to it must not end the child while it closes the database.
+// History is the subcommand "history": the process that keeps the history of the agent that started it. It ends with
+// that agent, however that one ends, so it leaves the signals of a terminal or a service manager to the agent. Its log
+// goes through a pipe to the agent; where that has been killed, writing to it must not end the child while it closes
+// the database.
 func History(context.Context, []string) (int, error) {
 	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	_ = relaxTimers() // as the agent does; without it all works just as well

@@ -27,31 +27,38 @@ type reloading struct {
 	ended  chan error
 }
 
-func startReloading(t *testing.T, settings string, flags ...string) *reloading {
+// startAgent starts a real agent; its log is shown where the test fails.
+func startAgent(t *testing.T, flags ...string) (*exec.Cmd, *output) {
 	t.Helper()
-	dir := t.TempDir()
-	a := &reloading{t: t, path: filepath.Join(dir, "pscope.yaml"), socket: filepath.Join(dir, "s"), log: &output{},
-		ended: make(chan error, 1)}
-	a.base = fmt.Sprintf("socket: %s\nlisten: 127.0.0.1:0\ndata-dir: %s\nmode: snapshot\nkeep-privileges: true\n",
-		a.socket, filepath.Join(dir, "data"))
-	a.write(settings)
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.cmd = exec.Command(self, append(flags, "--config", a.path)...)
-	a.cmd.Env = append(os.Environ(), asAgent+"=1")
-	a.cmd.Stderr = a.log
-	if err := a.cmd.Start(); err != nil {
+	cmd, log := exec.Command(self, flags...), &output{}
+	cmd.Env = append(os.Environ(), asAgent+"=1")
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	go func() { a.ended <- a.cmd.Wait() }()
 	t.Cleanup(func() {
-		_ = a.cmd.Process.Kill()
+		_ = cmd.Process.Kill()
 		if t.Failed() {
-			t.Log(a.log)
+			t.Log(log)
 		}
 	})
+	return cmd, log
+}
+
+func startReloading(t *testing.T, settings string, flags ...string) *reloading {
+	t.Helper()
+	dir := t.TempDir()
+	a := &reloading{t: t, path: filepath.Join(dir, "pscope.yaml"), socket: filepath.Join(dir, "s"),
+		ended: make(chan error, 1)}
+	a.base = fmt.Sprintf("socket: %s\nlisten: 127.0.0.1:0\ndata-dir: %s\nmode: snapshot\nkeep-privileges: true\n",
+		a.socket, filepath.Join(dir, "data"))
+	a.write(settings)
+	a.cmd, a.log = startAgent(t, append(flags, "--config", a.path)...)
+	go func() { a.ended <- a.cmd.Wait() }()
 	a.wait("the agent serves", func() bool { return strings.Contains(a.log.String(), " listen=") })
 	_, rest, _ := strings.Cut(a.log.String(), " listen=")
 	address, _, _ := strings.Cut(rest, " ")
@@ -238,21 +245,10 @@ func TestLastLog(t *testing.T) {
 
 // Without a configuration file a hangup ends the agent, cleanly.
 func TestHangupWithoutAFileEnds(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
-	cmd := exec.Command(self, "--socket", socket, "--listen", "", "--mode", "snapshot", "--include", "^no such process$",
+	cmd, log := startAgent(t, "--socket", socket, "--listen", "", "--mode", "snapshot", "--include", "^no such process$",
 		"--data-dir", filepath.Join(dir, "data"))
-	cmd.Env = append(os.Environ(), asAgent+"=1")
-	log := &output{}
-	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill() }()
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(log.String(),
 		"observing"); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -272,10 +268,6 @@ func TestHangupWithoutAFileEnds(t *testing.T) {
 
 // A hangup that comes while the agent starts or ends does not kill it.
 func TestHangupsAtAnyTime(t *testing.T) {
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "pscope.yaml")
 	settings := fmt.Sprintf("socket: %s\nlisten: \"\"\ndata-dir: %s\ninclude: ^no such process$\n",
@@ -283,14 +275,7 @@ func TestHangupsAtAnyTime(t *testing.T) {
 	if err := os.WriteFile(path, []byte(settings), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(self, "--config", path)
-	cmd.Env = append(os.Environ(), asAgent+"=1")
-	log := &output{}
-	cmd.Stderr = log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill() }()
+	cmd, log := startAgent(t, "--config", path)
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
 	time.Sleep(300 * time.Millisecond) // a Go program that has not read its arguments yet can't know what to do

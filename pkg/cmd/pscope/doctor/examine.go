@@ -56,8 +56,8 @@ func examineAside(ctx context.Context, as collector.AgentInfo) (x examination, e
 	if err != nil {
 		return x, err
 	}
-	// The very program that runs, also if its file has been replaced meanwhile. Nothing of doctor's is left open to it: who
-	// reads doctor's output would wait for it, too.
+	// The very program that runs, also if its file has been replaced meanwhile. Nothing of doctor's is left open to it:
+	// who reads doctor's output would wait for it, too.
 	cmd := exec.Command("/proc/self/exe", ExamineCommand)
 	cmd.Args[0] = "pscope"
 	cmd.Stdin = bytes.NewReader(input)

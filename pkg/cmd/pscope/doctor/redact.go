@@ -235,8 +235,8 @@ func (n *names) hider() func(string) string {
 	}
 }
 
-// Paths that tell nothing: the kernel has them on every machine, or P-Scope has. What is below the former counts too, but
-// for folders in which names stand.
+// Paths that tell nothing: the kernel has them on every machine, or P-Scope has. What is below the former counts too,
+// but for folders in which names stand.
 var (
 	publicBelow = []string{"/proc/sys", "/sys", "/dev/null", "/api/v1", "/-", "/var/lib/pscope", "/etc/sysctl.d"}
 	namesBelow  = []string{"/sys/fs/cgroup", "/sys/fs/bpf"}
