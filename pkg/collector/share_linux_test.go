@@ -144,8 +144,8 @@ func TestRoomIsSharedByUser(t *testing.T) {
 	})
 }
 
-// TestThreadsAreSharedByUser: a process with so many threads that no room is left for those of others is let go, with a
-// reason of its own, and stays away.
+// TestThreadsAreSharedByUser: a process with so many threads that no room is left for those of others is let go, and
+// stays away. Its reason is first that it has too many, and a moment later that there is no room for them.
 func TestThreadsAreSharedByUser(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxThreads = 100 })
 	greedy, other := startAs(t, oneUser, "GOMAXPROCS=2"), startAs(t, anotherUser, "GOMAXPROCS=2")
@@ -153,7 +153,7 @@ func TestThreadsAreSharedByUser(t *testing.T) {
 	seen(t, c, other.cmd.Process.Pid)
 	greedy.say("threads 95")
 	waitFor(t, "the process with many threads is let go", func() bool {
-		return refusedWith(c, []*target{greedy}, "take more than a fair share") == 1
+		return c.Agent().GlobalLost["room_given"] == 1 && refusedWith(c, []*target{greedy}, "the table of threads is ") == 1
 	})
 	waitFor(t, "it is not taken in again", func() bool {
 		return refusedWith(c, []*target{greedy}, "the table of threads is full") == 1
