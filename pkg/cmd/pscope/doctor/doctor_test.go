@@ -64,6 +64,41 @@ func TestWhatTheHostSaysIsNotTakenForTried(t *testing.T) {
 	}
 }
 
+// TestAUnitThatHidesThePackages: who has a unit of one's own beside the package's is told; others are not.
+func TestAUnitThatHidesThePackages(t *testing.T) {
+	unit := func(files map[string]string, mask bool) string {
+		h := fakeHost(t, 0, files)
+		if mask {
+			own := filepath.Join(h.root, ownUnit)
+			if err := os.MkdirAll(filepath.Dir(own), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(os.DevNull, own); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, c := range h.checks(true) {
+			if c.Name == "unit" {
+				return c.Detail + "; " + c.Fix
+			}
+		}
+		return ""
+	}
+	packaged := map[string]string{packagedUnit: "[Service]\n"}
+	both := map[string]string{packagedUnit: "[Service]\n", ownUnit: "[Service]\n"}
+	for name, c := range map[string]struct{ got, want string }{
+		"none":     {unit(nil, false), ""},
+		"packaged": {unit(packaged, false), ""},
+		"own":      {unit(map[string]string{ownUnit: "[Service]\n"}, false), ""},
+		"both":     {unit(both, false), "systemctl edit pscope-agent"},
+		"masked":   {unit(packaged, true), "systemctl unmask pscope-agent"},
+	} {
+		if c.want == "" && c.got != "" || !strings.Contains(c.got, c.want) {
+			t.Errorf("%s: %q", name, c.got)
+		}
+	}
+}
+
 func TestSnapshotsAreImpossibleUnderYamaWithoutTheCapability(t *testing.T) {
 	scope := map[string]string{"proc/sys/kernel/yama/ptrace_scope": "1\n"}
 	if !fakeHost(t, 0, scope).onlyChildren() {

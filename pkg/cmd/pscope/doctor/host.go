@@ -59,7 +59,41 @@ func (h *host) checks(worked bool) []Check {
 		cs = append(cs, Check{Name: "user namespace", Result: Info, Detail: "not the host's: capabilities in here count for nothing outside"})
 	}
 	cs = append(cs, h.frequency())
+	if c, ok := h.unit(); ok {
+		cs = append(cs, c)
+	}
 	return append(cs, h.notes()...)
+}
+
+// Where systemd looks for the agent's unit: the administrator's comes before the package's (systemd.unit(5)).
+const (
+	ownUnit      = "etc/systemd/system/pscope-agent.service"
+	packagedUnit = "usr/lib/systemd/system/pscope-agent.service"
+)
+
+// unit says that systemd runs an administrator's unit instead of the package's, which then changes nothing any more
+// when the package does. ok is false where there are not both.
+func (h *host) unit() (c Check, ok bool) {
+	own := filepath.Join(h.root, ownUnit)
+	if _, err := os.Stat(filepath.Join(h.root, packagedUnit)); err != nil {
+		return c, false
+	}
+	info, err := os.Lstat(own)
+	if err != nil {
+		return c, false
+	}
+	if to, err := os.Readlink(own); err == nil && to == os.DevNull {
+		return Check{Name: "unit", Result: Info, Detail: "/" + ownUnit + " leads to " + os.DevNull + ": the unit is masked",
+			Fix: "systemctl unmask pscope-agent"}, true
+	}
+	if !info.Mode().IsRegular() {
+		return c, false
+	}
+	return Check{Name: "unit", Result: Info,
+		Detail: "systemd uses /" + ownUnit + " and not the package's /" + packagedUnit,
+		Why:    "what a newer package changes in its unit, such as rights and limits, is not in effect",
+		Fix: "keep what you changed with systemctl edit pscope-agent, remove /" + ownUnit +
+			", then systemctl daemon-reload and systemctl restart pscope-agent"}, true
 }
 
 // kernel names it. Which version it is decides nothing.
