@@ -189,10 +189,11 @@ static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now
 }
 
 // The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle or halted now.
-static __noinline int released(struct target *t, struct thread *th, u64 now)
+// Global like look_at_idle.
+__noinline int released(struct target *t, struct thread *th, u64 now)
 {
 	struct p_record *r;
-	struct p_view p;
+	struct p_view p = {};
 	u32 slot, tid;
 	u64 w;
 
@@ -241,7 +242,7 @@ struct idle_walk {
 __noinline int look_at_idle(struct target *t, struct idle_walk *w)
 {
 	struct p_record *r;
-	struct p_view p;
+	struct p_view p = {};
 	u32 slot = 0;
 
 	if (!t || !w || read_p(t, w->addr, &p) || p.status != P_IDLE)
@@ -290,26 +291,25 @@ __noinline int look_at_idle(struct target *t, struct idle_walk *w)
 // Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
 // become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
 // the address known has just been looked at. A thread that had none may have put several there that it took from others (runtime/proc.go, retake and forEachP),
-// below one that came later.
-static __always_inline int look_at_idle_list(struct target *t, u64 switch_in, u64 now, u64 known, bool others)
+// below one that came later. Global like look_at_idle.
+__noinline int look_at_idle_list(struct target *t, struct idle_walk *w, u64 known)
 {
-	struct idle_walk w = {.switch_in = switch_in, .now = now, .others = others};
-
-	if (!t->layout.sched_pidle)
+	if (!t || !w || !t->layout.sched_pidle)
 		return 0;
-	if (read_user64(t->layout.sched_pidle, &w.addr)) {
+	if (read_user64(t->layout.sched_pidle, &w->addr)) {
 		lose(t, LOST_READ_FAULT);
 		return 0;
 	}
 	if (!known) {
-		u64 more = elapsed(now, word_of(switch_in, 0, 0, 0)) >> IDLE_LIST_PASS_SHIFT;
+		u64 more = elapsed(w->now, word_of(w->switch_in, 0, 0, 0)) >> IDLE_LIST_PASS_SHIFT;
 
-		w.nothing = IDLE_LIST_PASS + (more < IDLE_LIST_PASS_MOST - IDLE_LIST_PASS ? more : IDLE_LIST_PASS_MOST - IDLE_LIST_PASS);
+		w->nothing = IDLE_LIST_PASS;
+		w->nothing += more < IDLE_LIST_PASS_MOST - IDLE_LIST_PASS ? more : IDLE_LIST_PASS_MOST - IDLE_LIST_PASS;
 	}
-	for (int i = 0; i < IDLE_LIST_LOOK && w.addr && w.addr != known; i++)
-		if (!look_at_idle(t, &w))
+	for (int i = 0; i < IDLE_LIST_LOOK && w->addr && w->addr != known; i++)
+		if (!look_at_idle(t, w))
 			break;
-	return w.given;
+	return w->given;
 }
 
 // The thread exits: its P, if it had one, is somebody else's business from here on.
@@ -327,7 +327,7 @@ static __noinline void thread_gone(struct target *t, u32 tid, u64 now)
 // (runtime/proc.go, reentersyscall and exitsyscallfast).
 static __always_inline u64 left_for_call(struct target *t, u64 m, u64 oldp)
 {
-	struct p_view p;
+	struct p_view p = {};
 	u32 tick = 0;
 
 	if (!oldp || !t->layout.m_syscalltick)
@@ -343,7 +343,7 @@ static __always_inline u64 left_for_call(struct target *t, u64 m, u64 oldp)
 static __noinline struct p_record *handed_over(struct target *t, u64 addr, u32 from, u32 *slot)
 {
 	struct p_record *r = record_at(t, addr, slot);
-	struct p_view p;
+	struct p_view p = {};
 	u64 w;
 
 	if (r) {
@@ -360,7 +360,7 @@ static __noinline struct p_record *handed_over(struct target *t, u64 addr, u32 f
 static __always_inline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
 {
 	struct m_view m = {};
-	struct p_view p;
+	struct p_view p = {};
 	struct p_record *r;
 	u32 slot = 0, tid;
 
@@ -426,7 +426,8 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 		int given = released(t, th, now);
 		if (!given)
 			had = 0;
-		given |= !!th->gave | look_at_idle_list(t, th->switch_in, now, had, false);
+		struct idle_walk w = {.switch_in = th->switch_in, .now = now};
+		given |= !!th->gave | look_at_idle_list(t, &w, had);
 		if (given)
 			lagged(t, th, lag, now);
 		return;
@@ -478,8 +479,10 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 	th->held = now;
 	// The end of a GC's marking asks every P for something and takes all that are in calls for it (runtime/proc.go, forEachP). Who does that is a worker or waits
 	// for the other Ps, with its own.
-	if (mv.state == P_GC ? thread != T_ON_CPU : mv.state == P_RUNNING && thread == T_SLEEPING)
-		look_at_idle_list(t, th->switch_in, now, 0, true);
+	if (mv.state == P_GC ? thread != T_ON_CPU : mv.state == P_RUNNING && thread == T_SLEEPING) {
+		struct idle_walk w = {.switch_in = th->switch_in, .now = now, .others = true};
+		look_at_idle_list(t, &w, 0);
+	}
 }
 
 #endif

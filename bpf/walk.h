@@ -142,7 +142,8 @@ static __always_inline int read_m(struct target *t, u64 m, struct thread *th, st
 	return read_named_m(t, m, th, task, v);
 }
 
-static __noinline int read_p(struct target *t, u64 addr, struct p_view *v)
+// Global, so that the verifier follows it once and not from every place it is called from; *v is set before it is called, for the same reason.
+__noinline int read_p(struct target *t, u64 addr, struct p_view *v)
 {
 	u64 head[P_WORDS];
 
@@ -222,7 +223,7 @@ static __always_inline struct p_record *record_at(struct target *t, u64 addr, u3
 static __noinline struct p_record *record_named(struct target *t, u64 addr, u32 *slot)
 {
 	struct p_record *r = record_at(t, addr, slot);
-	struct p_view p;
+	struct p_view p = {};
 
 	if (r)
 		return r;
