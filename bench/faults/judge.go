@@ -74,7 +74,7 @@ func lost(f fault, after []sample) (n int) {
 	}
 	for i := 1; i < len(after); i++ {
 		from, to := after[i-1].at, after[i].at
-		if !to.After(last) {
+		if after[i-1].old || !to.After(last) { // no agent ran between the old history and the first sample
 			continue
 		}
 		if from.Before(last) {

@@ -21,6 +21,11 @@ func TestWhatIsLost(t *testing.T) {
 	killed := fault{before: seconds(1, 2, 3), at: moment(3.2), down: moment(3.3), up: moment(3.6)}
 	later := fault{before: seconds(1, 2, 3), at: moment(3.2), down: moment(5.3), up: moment(5.6)}
 	running := fault{before: seconds(1, 2, 3), at: moment(3.2)}
+	old := seconds(1, 2, 3)
+	for i := range old {
+		old[i].old = true
+	}
+	none := fault{before: old, at: moment(3.2)}
 	for name, c := range map[string]struct {
 		f     fault
 		after []sample
@@ -36,6 +41,7 @@ func TestWhatIsLost(t *testing.T) {
 		"a late one":                        {running, seconds(1, 2, 3, 4.4, 5, 6), 0, 1.4},
 		"one before is gone":                {running, seconds(1, 3, 4, 5), 1, 1},
 		"older than what is asked for now":  {running, seconds(2, 3, 4, 5), 0, 1},
+		"no agent ran after the old ones":   {none, append(old, seconds(9, 10)...), 0, 1},
 	} {
 		if got := lost(c.f, c.after); got != c.lost {
 			t.Errorf("%s: %d lost, want %d", name, got, c.lost)
