@@ -5,7 +5,7 @@
 
 #define SWAP_ATTEMPTS 4
 
-#define load(p) (*(volatile typeof(*(p)) *)(p))
+#define READ_ONCE(p) (*(volatile typeof(*(p)) *)(p))
 
 static __always_inline u64 tick_now(void)
 {
@@ -41,13 +41,13 @@ static __always_inline u64 elapsed(u64 now, u64 w)
 	return d > (SINCE_MASK >> 1) ? 0 : d;
 }
 
-static __always_inline void lose(struct target *t, u32 reason)
+static __always_inline void count_lost(struct target *t, u32 reason)
 {
 	if (t)
 		__sync_fetch_and_add(&t->lost[reason & 7], 1);
 }
 
-static __always_inline void lose_global(u32 reason)
+static __always_inline void count_lost_global(u32 reason)
 {
 	u64 *n = bpf_map_lookup_elem(&lost_global, &reason);
 	if (n)
@@ -55,12 +55,12 @@ static __always_inline void lose_global(u32 reason)
 }
 
 // A P's slot, state and thread state in one value: a BPF function takes five arguments at most.
-static __always_inline u64 what_of(u32 slot, u32 state, u32 thread)
+static __always_inline u64 pack_interval(u32 slot, u32 state, u32 thread)
 {
 	return slot | ((u64)state << 32) | ((u64)thread << 40);
 }
 
-static __noinline void send_interval(struct target *t, u64 what, u64 end, u64 ticks)
+static __noinline void send_interval(struct target *t, u64 packed, u64 end, u64 ticks)
 {
 	struct interval_event *e;
 
@@ -68,15 +68,15 @@ static __noinline void send_interval(struct target *t, u64 what, u64 end, u64 ti
 		return;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		lose(t, LOST_RING_FULL);
+		count_lost(t, LOST_RING_FULL);
 		return;
 	}
 	__sync_fetch_and_add(&t->sent, 1);
 	e->kind = EVENT_INTERVAL;
-	e->state = what >> 32;
-	e->thread = what >> 40;
+	e->state = packed >> 32;
+	e->thread = packed >> 40;
 	e->pad = 0;
-	e->slot = what;
+	e->slot = packed;
 	e->start = end - ticks;
 	e->end = end;
 	// No wake-up: the agent polls, so that the target never pays for waking it.
@@ -84,19 +84,19 @@ static __noinline void send_interval(struct target *t, u64 what, u64 end, u64 ti
 }
 
 // What is over the budget is counted by P, whose line is at hand: one that the target's Ps share would have to come from another CPU half of the time.
-static __always_inline void emit_interval(struct target *t, struct p_record *r, u64 what, u64 end, u64 ticks)
+static __always_inline void emit_interval(struct target *t, struct p_record *r, u64 packed, u64 end, u64 ticks)
 {
-	if (!load(&t->intervals) || !ticks)
+	if (!READ_ONCE(&t->intervals) || !ticks)
 		return;
-	if (load(&t->sent) >= load(&t->allowance))
+	if (READ_ONCE(&t->sent) >= READ_ONCE(&t->sent_limit))
 		__sync_fetch_and_add(&r->unsent, 1);
 	else
-		send_interval(t, what, end, ticks);
+		send_interval(t, packed, end, ticks);
 }
 
 // On a CPU, running, syscall and gc can't be told apart between two samples: the time goes to running and the samples say how the agent
 // splits it. Off the CPU the state was read at the switch and is exact.
-static __always_inline u32 cell(u32 state, u32 thread)
+static __always_inline u32 time_index(u32 state, u32 thread)
 {
 	if (thread == T_ON_CPU && (state == P_SYSCALL || state == P_GC))
 		state = P_RUNNING;
@@ -107,14 +107,14 @@ static __always_inline u32 cell(u32 state, u32 thread)
 	return state * T_STATES + thread;
 }
 
-static __always_inline void account(struct target *t, struct p_record *r, u64 what, u64 end, u64 ticks)
+static __always_inline void account(struct target *t, struct p_record *r, u64 packed, u64 end, u64 ticks)
 {
-	u32 c = cell((u8)(what >> 32), (u8)(what >> 40));
+	u32 c = time_index((u8)(packed >> 32), (u8)(packed >> 40));
 
 	if (c >= P_STATES * T_STATES)
 		return;
 	__sync_fetch_and_add(&r->time[c], ticks);
-	emit_interval(t, r, what, end, ticks);
+	emit_interval(t, r, packed, end, ticks);
 }
 
 static __always_inline void count_move(struct p_record *r, u32 from, u32 to)
@@ -128,18 +128,18 @@ static __always_inline void count_move(struct p_record *r, u32 from, u32 to)
 // What a caller wants of p_move.
 struct move {
 	u64 now;
-	u64 took_at;	// if not 0: should the P turn out not to have been owner's, owner ran it silently from this tick on
-	u64 word;	// out: the word that was replaced
-	u64 ran;	// out: ticks accounted since took_at
+	u64 unseen_from;	// if not 0: should the P turn out not to have been owner's, owner ran it silently from this tick on
+	u64 old_word;	// out: the word that was replaced
+	u64 unseen_ticks;	// out: ticks accounted since unseen_from
 	u32 owner;
-	u32 only_owner;	// if not 0: do nothing unless the P belongs to this thread
+	u32 require_owner;	// if not 0: do nothing unless the P belongs to this thread
 	u8 state;
 	u8 thread;
-	u8 ran_as;	// the state owner ran it in since took_at
-	u8 only_idle;	// do nothing unless the P is idle
+	u8 unseen_state;	// the state owner ran it in since unseen_from
+	u8 require_idle;	// do nothing unless the P is idle
 };
 
-enum { MOVED = 1, NOT_MINE = 0, CONTENDED = -1 };
+enum { MOVED = 1, NOT_MOVED = 0, CONTENDED = -1 };
 
 // The two functions that swap a P's words are global, and the verifier looks at each of them once: it would follow static ones from every place they are called
 // from and in every state, which took sched_switch to two thirds of what a kernel accepts.
@@ -151,15 +151,15 @@ __noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct mov
 	u32 state, thread;
 
 	if (!t || !r || !m)
-		return NOT_MINE;
+		return NOT_MOVED;
 	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
-		old = load(&r->word);
+		old = READ_ONCE(&r->word);
 		state = word_state(old);
 		thread = word_thread(old);
-		if (m->only_owner && word_owner(old) != m->only_owner)
-			return NOT_MINE;
-		if (m->only_idle && state != P_IDLE)
-			return NOT_MINE;
+		if (m->require_owner && word_owner(old) != m->require_owner)
+			return NOT_MOVED;
+		if (m->require_idle && state != P_IDLE)
+			return NOT_MOVED;
 		gone = elapsed(m->now, old);
 		// With nothing gone the word's since may be ahead of now; keep it.
 		now = gone ? m->now : m->now + ((old - m->now) & SINCE_MASK);
@@ -167,27 +167,27 @@ __noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct mov
 		if (word_owner(old) == m->owner && state == m->state && thread == m->thread)
 			return MOVED;
 		ran = 0;
-		if (m->took_at && (word_owner(old) != m->owner || thread != T_ON_CPU) && now > m->took_at) {
-			ran = now - m->took_at;
+		if (m->unseen_from && (word_owner(old) != m->owner || thread != T_ON_CPU) && now > m->unseen_from) {
+			ran = now - m->unseen_from;
 			if (ran > gone)
 				ran = gone;
 		}
 		new = word_of(now, m->owner, m->state, m->thread);
 		if (__sync_val_compare_and_swap(&r->word, old, new) == old) {
-			m->word = old;
-			m->ran = ran;
+			m->old_word = old;
+			m->unseen_ticks = ran;
 			if (gone - ran)
-				account(t, r, what_of(slot, state, thread), now - ran, gone - ran);
+				account(t, r, pack_interval(slot, state, thread), now - ran, gone - ran);
 			if (ran) {
-				account(t, r, what_of(slot, m->ran_as, T_ON_CPU), now, ran);
-				count_move(r, state, m->ran_as);
-				state = m->ran_as;
+				account(t, r, pack_interval(slot, m->unseen_state, T_ON_CPU), now, ran);
+				count_move(r, state, m->unseen_state);
+				state = m->unseen_state;
 			}
 			count_move(r, state, m->state);
 			return MOVED;
 		}
 	}
-	lose(t, LOST_CONTENDED);
+	count_lost(t, LOST_CONTENDED);
 	return CONTENDED;
 }
 
@@ -199,7 +199,7 @@ __noinline int d_change(struct target *t, struct p_record *r, u64 now, int by)
 	if (!r)
 		return 0;
 	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
-		old = load(&r->d_word);
+		old = READ_ONCE(&r->d_word);
 		n = old >> SINCE_BITS;
 		if (by < 0 && n == 0)
 			return 0;
@@ -216,7 +216,7 @@ __noinline int d_change(struct target *t, struct p_record *r, u64 now, int by)
 			return 0;
 		}
 	}
-	lose(t, LOST_CONTENDED);
+	count_lost(t, LOST_CONTENDED);
 	return 0;
 }
 
@@ -227,7 +227,7 @@ static __always_inline u32 thread_move(struct target *t, struct thread *th, u64 
 	u32 from;
 
 	for (int i = 0; i < SWAP_ATTEMPTS; i++) {
-		old = load(&th->word);
+		old = READ_ONCE(&th->word);
 		from = word_thread(old);
 		if (from == to)
 			return from;
@@ -239,7 +239,7 @@ static __always_inline u32 thread_move(struct target *t, struct thread *th, u64 
 			return from;
 		}
 	}
-	lose(t, LOST_CONTENDED);
+	count_lost(t, LOST_CONTENDED);
 	return T_NONE;
 }
 

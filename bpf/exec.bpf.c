@@ -4,7 +4,7 @@
 
 // From here on nothing in the memory of this process is where the agent said. It learns of that later, and the target must not be credited with what the
 // next program does until then.
-static __always_inline void retire(u32 tgid)
+static __always_inline void stop_observing(u32 tgid)
 {
 	u32 index = 0;
 	struct target *t = any_target_of(tgid, &index);
@@ -19,12 +19,12 @@ int exec(struct bpf_raw_tracepoint_args *ctx)
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct exec_event *e;
 
-	retire(tgid);
+	stop_observing(tgid);
 	if (agent_silent(bpf_ktime_get_ns()))
 		return 0; // when it is back it looks at all processes
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		lose_global(LOST_RING_FULL); // the agent's own scan of /proc finds it a second later
+		count_lost_global(LOST_RING_FULL); // the agent's own scan of /proc finds it a second later
 		return 0;
 	}
 	e->kind = EVENT_EXEC;
@@ -44,7 +44,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!t || BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;
-	thread_gone(t, ids, tick_now());
-	retire(tgid);
+	thread_exited(t, ids, tick_now());
+	stop_observing(tgid);
 	return 0;
 }

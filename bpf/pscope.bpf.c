@@ -32,7 +32,7 @@ const enum run_times_bounds *run_bounds __attribute__((unused));
 const enum lost_reason *reasons __attribute__((unused));
 const enum word_bits *names_word_bits __attribute__((unused));
 const enum chunks *names_chunks __attribute__((unused));
-const enum at_places *names_at_places __attribute__((unused));
+const enum p_place_bounds *names_p_place_bounds __attribute__((unused));
 const enum lag_bounds *names_lag_bounds __attribute__((unused));
 const enum hints *names_hints __attribute__((unused));
 const enum thread_key *names_thread_key __attribute__((unused));

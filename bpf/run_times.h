@@ -33,7 +33,7 @@ struct {
 	__type(value, struct run_lengths);
 } run_times SEC(".maps");
 
-static __always_inline void run_took(u32 program, u64 ns)
+static __always_inline void count_run(u32 program, u64 ns)
 {
 	struct run_lengths *r = bpf_map_lookup_elem(&run_times, &program);
 	u64 bucket = ns >> RUN_BUCKET_SHIFT;
@@ -49,15 +49,15 @@ static __always_inline void run_took(u32 program, u64 ns)
 }
 
 // began is the clock when the run had found its target.
-static __always_inline void run_ended(u32 program, u64 began)
+static __always_inline void count_run_time(u32 program, u64 began)
 {
 	u64 now;
 
 	if (!time_runs)
 		return;
 	now = bpf_ktime_get_ns();
-	run_took(program, now - began);
-	run_took(TIMED_CLOCK, bpf_ktime_get_ns() - now);
+	count_run(program, now - began);
+	count_run(TIMED_CLOCK, bpf_ktime_get_ns() - now);
 }
 
 #endif

@@ -15,30 +15,30 @@ static __always_inline int hand_over(struct target *t, struct thread *th, struct
 	if (!th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
 		return 0;
 	tid = th->tid;
-	r = handed_over(t, m.nextp, from, &slot);
+	r = handed_p_record(t, m.nextp, from, &slot);
 	if (!r)
 		return 0;
 	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
-	w = load(&r->word);
-	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? thread_at(from) : 0;
-	own = waker && (word_owner(w) == from || waker->gave == slot + 1);
+	w = READ_ONCE(&r->word);
+	waker = word_owner(w) == from || elapsed(now, w) < MAX_LAG ? thread_at(from) : 0;
+	own = waker && (word_owner(w) == from || waker->released_slot == slot + 1);
 	if (own) {
-		since = given_back(t, waker, now, LAG_PASSED);
-		lagged(t, waker, LAG_PASSED, now);
+		since = give_back_time(t, waker, now, LAG_PASSED);
+		count_lag(t, waker, LAG_PASSED, now);
 		waker->slot = 0;
-		waker->gave = 0;
-		waker->unheld = 0;
-		waker->lost = since;
+		waker->released_slot = 0;
+		waker->ticks_without_p = 0;
+		waker->lost_at = since;
 	}
 	struct move mv = {.now = since, .owner = tid, .state = stays ? P_RUNNING : P_IDLE, .thread = stays ? T_ON_CPU : T_RUNNABLE};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return 0;
-	if (!own && word_thread(mv.word) == T_ON_CPU)
-		deprived(mv.word, since);
-	r->unread = 1;
+	if (!own && word_thread(mv.old_word) == T_ON_CPU)
+		note_p_taken(mv.old_word, since);
+	r->schedtick_stale = 1;
 	th->slot = slot + 1;
 	if (!stays)
-		th->handed = now;
+		th->handed_at = now;
 	return 1;
 }
 
@@ -53,43 +53,43 @@ static __noinline int waker_took(struct target *t, u64 now)
 	struct p_record *r;
 	bool lost;
 
-	if (!t || !th || !th->m || (th->slot && th->lost <= th->held))
+	if (!t || !th || !th->m || (th->slot && th->lost_at <= th->held_at))
 		return 0;
 	if (read_m(t, th->m, th, (struct task_struct *)bpf_get_current_task(), &m) || !m.p)
 		return 0;
-	r = record_at(t, m.p, &slot);
+	r = record_by_known_address(t, m.p, &slot);
 	if (!r)
 		return 0;
 	struct move mv = {.now = now,
 			  .owner = tid,
 			  .state = P_RUNNING,
 			  .thread = T_ON_CPU,
-			  .ran_as = P_RUNNING,
-			  .took_at = taken_at(t, th, now, th->slot && th->slot != slot + 1, &lost)};
+			  .unseen_state = P_RUNNING,
+			  .unseen_from = take_time(t, th, now, th->slot && th->slot != slot + 1, &lost)};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return 0;
-	if (lost || mv.ran) {
-		lagged(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
-		th->unheld = 0;
+	if (lost || mv.unseen_ticks) {
+		count_lag(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
+		th->ticks_without_p = 0;
 	}
-	r->unread = 1;
+	r->schedtick_stale = 1;
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;
-	th->held = now;
+	th->held_at = now;
 	return 1;
 }
 
 // The thread is woken, off its CPU or, if it stays, on it. Gives whether it was handed a P.
-static __noinline int woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
+static __noinline int thread_woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
 	if (!t || !th)
 		return 0;
 	if (stays) {
-		th->stayed = now | 1;
+		th->woken_on_cpu = now | 1;
 	} else {
 		thread_move(t, th, now, T_RUNNABLE);
 		th->woken = 1;
-		waits_with_its_p(t, th, now);
+		make_p_runnable(t, th, now);
 	}
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) == t->tgid)
 		return hand_over(t, th, task, now, stays);
@@ -119,14 +119,14 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	if (!th)
 		return 0;
 	// Woken before it has left the CPU, a thread does not sleep at all: it stays where it is, and no switch will say so.
-	stays = word_thread(load(&th->word)) == T_ON_CPU;
-	handed = woken(t, th, task, now, stays);
+	stays = word_thread(READ_ONCE(&th->word)) == T_ON_CPU;
+	handed = thread_woken(t, th, task, now, stays);
 	// Unless it has left meanwhile, or leaves now and finds that it has been woken. A swap, because it orders what both write before what they read.
 	if (stays && word_thread(__sync_val_compare_and_swap(&th->word, 0, 0)) != T_ON_CPU)
-		handed |= woken(t, th, task, now, false);
+		handed |= thread_woken(t, th, task, now, false);
 	if (handed)
 		waker_took(t, now);
-	measured(t, began);
-	run_ended(TIMED_WAKING, began);
+	count_cost(t, began);
+	count_run_time(TIMED_WAKING, began);
 	return 0;
 }

@@ -29,7 +29,7 @@ static __always_inline u32 way_of(struct thread_set *s, u32 tid)
 	u64 way = THREAD_WAYS, other;
 
 	for (u32 i = 0; i < THREAD_WAYS; i++) {
-		other = load(&s->key[i]) ^ tid;
+		other = READ_ONCE(&s->key[i]) ^ tid;
 		asm volatile("" : "+r"(other)); // or the compiler makes a branch of what follows
 		way -= ((other - 1) >> 63) * (THREAD_WAYS - i);
 	}
@@ -66,20 +66,20 @@ __noinline int new_thread(struct target *t, u32 index, u64 task, u32 tid)
 	if (!t || !s)
 		return 0;
 	for (u32 i = 0; i < THREAD_WAYS && way == THREAD_WAYS; i++)
-		if (!load(&s->key[i]) && !__sync_val_compare_and_swap(&s->key[i], 0, tid | THREAD_ENTERING))
+		if (!READ_ONCE(&s->key[i]) && !__sync_val_compare_and_swap(&s->key[i], 0, tid | THREAD_ENTERING))
 			way = i;
 	if (way == THREAD_WAYS) {
-		lose(t, LOST_THREADS_FULL);
+		count_lost(t, LOST_THREADS_FULL);
 		return 0;
 	}
 	th = thread_in(set, way);
 	for (u32 i = 0; i < THREAD_WAYS; i++) {
-		if (i != way && (load(&s->key[i]) & ~THREAD_ENTERING) == tid)
+		if (i != way && (READ_ONCE(&s->key[i]) & ~THREAD_ENTERING) == tid)
 			th = 0; // at least one of two CPUs comes here, because each has written its key before it reads the other's
 	}
 	if (!th) {
 		*(volatile u32 *)&s->key[within_set(way)] = 0;
-		lose(t, LOST_CONTENDED);
+		count_lost(t, LOST_CONTENDED);
 		return 0;
 	}
 	__builtin_memset(th, 0, sizeof(*th));

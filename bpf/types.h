@@ -36,16 +36,16 @@ enum chunks {
 #define STOP_ARRIVALS 64
 
 // The table target.at.
-enum at_places {
-	AT_SHIFT = 8,
-	AT_TRIES = 2,
+enum p_place_bounds {
+	P_PLACES_SHIFT = 8,
+	P_PLACE_TRIES = 2,
 };
-#define AT_PLACES (1 << AT_SHIFT)
+#define P_PLACES (1 << P_PLACES_SHIFT)
 
 // After the world has been started again an M may for a moment still have a P that is marked as halted.
-#define CALM_AFTER 15625 // ticks, 1 ms
+#define GCSTOP_GRACE 15625 // ticks, 1 ms
 // A mark worker may be off the CPU when the marking ends, and is one until it has parked.
-#define MARKING_AFTER 15625000 // ticks, 1 s
+#define MARKING_GRACE 15625000 // ticks, 1 s
 
 enum lost_reason {
 	LOST_RING_FULL = 0,	// the ring buffer was full: an interval or stop is missing from the raw record, not from the totals
@@ -62,7 +62,7 @@ enum lost_reason {
 // A thread takes its P a little after it has come onto the CPU and gives it back a little before it leaves; the tracepoints show only the latter
 // two. How much lies between is measured: the samples that find a thread on the CPU without a P, divided by the bursts that end the same way.
 enum lag_bounds {
-	LAG_MOST = 312,	// ticks, 20 µs: what is more is no hand-over but a thread that works without a P
+	MAX_LAG = 312,	// ticks, 20 µs: what is more is no hand-over but a thread that works without a P
 };
 
 enum lag {
@@ -77,9 +77,9 @@ enum lag {
 
 // What the programs do about a target.
 enum activity {
-	LEFT = 0,	// nothing
+	NOT_OBSERVED = 0,	// nothing
 	OBSERVED = 1,	// everything
-	BETWEEN = 2,	// between two windows: stops are told of, but no record is touched, which the agent sees to then
+	STOPS_ONLY = 2,	// between two windows: stops are told of, but no record is touched, which the agent sees to then
 };
 
 // Where things are in this target's memory. Offsets are bytes from the start of the runtime's struct.
@@ -98,18 +98,18 @@ struct layout {
 	u16 p_schedtick;
 	u16 p_syscalltick;
 	u16 p_m;
-	u16 keeps_m;	   // a thread's m is its own for life: no cgo (runtime/proc.go, needm)
-	u16 nested;	   // the process lives in a PID namespace of its own: m.procid is the thread's number in there
-	u16 begun;	   // startTheWorldWithSema is called with the time at which the stop began (since Go 1.22)
-	u16 ended;	   // where that keeps the time at which the stop ended, from the stack pointer at its call of wakep; 0: not known
+	u16 fixed_m;	   // a thread's m is its own for life: no cgo (runtime/proc.go, needm)
+	u16 in_pid_namespace;	   // the process lives in a PID namespace of its own: m.procid is the thread's number in there
+	u16 has_stop_start_arg;	   // startTheWorldWithSema is called with the time at which the stop began (since Go 1.22)
+	u16 stop_end_sp_offset;	   // where that keeps the time at which the stop ended, from the stack pointer at its call of wakep; 0: not known
 	u32 p_gcmode;	   // gcMarkWorkerMode
 	u64 sched_pidle;   // address of sched.pidle in this process
-	u64 worker_from;   // the code whose go statement starts the GC's mark workers; 0: not known
-	u64 worker_to;
+	u64 gc_worker_from;   // the code whose go statement starts the GC's mark workers; 0: not known
+	u64 gc_worker_to;
 };
 
 // The stop_ fields are written without a swap by the probes: the runtime lets one thread at a time stop and start the
-// world (worldsema). So are calm_from and marking_until; a benign race with the agent, because it moves them on by a
+// world (worldsema). So are no_gcstop_from and marking_until; a benign race with the agent, because it moves them on by a
 // swap, which fails where the probe was first.
 struct target {
 	u32 tgid;
@@ -118,20 +118,20 @@ struct target {
 	u32 n_ps;	   // Ps that have a record
 	u32 intervals;	   // send raw intervals
 	u64 stop_start;	   // tick; 0: the world runs
-	u64 stop_asked;	   // tick at which our program saw the stop asked for: no P came to rest for it before
-	u64 stop_begun;	   // likewise by the runtime's own clock reading; 0: not known
-	u64 stop_ending;   // tick at which the world began to be started again
+	u64 stop_requested;	   // tick at which our program saw the stop asked for: no P came to rest for it before
+	u64 stop_start_runtime;	   // likewise by the runtime's own clock reading; 0: not known
+	u64 start_requested;   // tick at which the world began to be started again
 	u32 stop_reason;
 	u32 stop_tid;	   // of the M that stopped the world last
 	u64 stops;
-	u32 ends_late;	   // world_started is attached and tells of the stop, not start_world
+	u32 end_probe_attached;	   // world_started is attached and tells of the stop, not start_world
 	u32 lag[LAGS];	   // ticks by which the edge of a burst is moved, set by the agent
-	u64 allowance;	   // how far sent may go; the agent moves it on
-	u64 calm_from;	   // tick from which on no P that an M has is halted: all ones during a stop, and where stops aren't seen
+	u64 sent_limit;	   // how far sent may go; the agent moves it on
+	u64 no_gcstop_from;	   // tick from which on no P that an M has is halted: all ones during a stop, and where stops aren't seen
 	u64 marking_until; // tick from which on no GC worker runs: all ones during a GC, and where it isn't known
 	u16 chunk[MAX_CHUNKS]; // the slot of P i is chunk[i / 8] * 8 + i % 8; 0: no room yet
-	u16 at[AT_PLACES]; // slots of Ps, by a hash of where the runtime's p is (place_of); not all need be here
-	u64 apart[8];	   // what follows is written all the time, by several CPUs; what comes before is not, and shares no cache line with it
+	u16 p_places[P_PLACES]; // slots of Ps, by a hash of where the runtime's p is (p_place_of); not all need be here
+	u64 padding[8];	   // what follows is written all the time, by several CPUs; what comes before is not, and shares no cache line with it
 	u64 sent;	   // intervals and stops in the ring; with those counted as lost, all that came to be
 	u64 lag_bursts[LAGS]; // bursts with such an edge
 	u64 lag_ticks[LAGS]; // what the samples stand for that found their thread on a CPU without a P
@@ -141,7 +141,7 @@ struct target {
 };
 
 // Fields that are written without a swap or an atomic addition:
-// - schedtick and unread: a benign race, because both are hints of rule 4; where two CPUs write them at once, one burst
+// - schedtick and schedtick_stale: a benign race, because both are hints of rule 4; where two CPUs write them at once, one burst
 //   may be counted or left out.
 // - arrived: a benign race, because two CPUs that see the same P come to rest write times that lie less than an event
 //   apart.
@@ -154,7 +154,7 @@ struct p_record {
 	u32 target;
 	u32 id;
 	u32 schedtick;	   // as last seen
-	u32 unread;	   // it has run, as far as we know, since schedtick was read
+	u32 schedtick_stale;	   // it has run, as far as we know, since schedtick was read
 	u64 arrived;	   // tick at which it came to rest in the present stop
 	u64 unsent;	   // raw intervals over the target's budget
 	u64 d_word;	   // threads in uninterruptible sleep: since (36 bits) and how many (low bits above)
@@ -165,7 +165,7 @@ struct p_record {
 	u64 moves[P_STATES * P_STATES];
 	u64 wake_sum;	   // ns
 	u64 wake[WAKE_BUCKETS];
-	u64 apart[4];	   // up to the next line
+	u64 padding[4];	   // up to the next line
 };
 
 // One set of the table of threads: the tids of those in it, 0 for a free place.
@@ -180,7 +180,7 @@ struct thread_set {
 
 // Most fields are written by the CPU that the thread is on, leaves or comes to: one at a time. A CPU that wakes it or
 // takes its P writes some of them at the same moment, without a swap:
-// - woken, stayed: a benign race, because who wakes the thread and the one that it leaves each write before a swap of
+// - woken, woken_on_cpu: a benign race, because who wakes the thread and the one that it leaves each write before a swap of
 //   word and look after it (sched_waking.bpf.c).
 // - slot, handed: a benign race, because both CPUs then write the same hand-over; released leaves a P alone that is on
 //   its way to the thread.
@@ -191,32 +191,32 @@ struct thread {
 	u64 word;	   // since and thread state; the owner bits are unused
 	u64 m;		   // address of the runtime's m; 0: not known
 	u64 switch_in;	   // tick of the last switch onto a CPU
-	u64 handed;	   // tick at which a P was handed to it; 0: none or it has run since
-	u64 held;	   // tick at which it was last seen on a CPU with the P it carries
-	u64 lost;	   // tick at which it was last known to be without its P: that was taken from it in a call, or given back
+	u64 handed_at;	   // tick at which a P was handed to it; 0: none or it has run since
+	u64 held_at;	   // tick at which it was last seen on a CPU with the P it carries
+	u64 lost_at;	   // tick at which it was last known to be without its P: that was taken from it in a call, or given back
 	u32 target;
 	u32 slot;	   // of the P it carries, plus one
 	u32 last_slot;	   // of the P it last carried, plus one
 	u8 woken;	   // it slept before it became runnable: it was not preempted
-	u8 named;	   // its m has been seen to name it
-	u16 stayed;	   // 0, or low bits of the tick, odd, at which it was last woken while on its CPU
+	u8 m_verified;	   // its m has been seen to name it
+	u16 woken_on_cpu;	   // 0, or low bits of the tick, odd, at which it was last woken while on its CPU
 
 	u64 time[T_STATES - 1]; // by thread state, less one: a thread is never T_NONE for a time that counts
 	u32 tid;
 	u32 d_slot;	   // of the P whose D count it is in, plus one
-	u32 unheld;	   // ticks that the samples of this burst stand for which found it without a P
-	u32 gave;	   // slot of the P, plus one, that a sample of this burst found given back
+	u32 ticks_without_p;	   // ticks that the samples of this burst stand for which found it without a P
+	u32 released_slot;	   // slot of the P, plus one, that a sample of this burst found given back
 
 	u32 tgid;
-	u32 weight;	   // ticks that the present sample stands for
+	u32 sample_ticks;	   // ticks that the present sample stands for
 	char comm[16];
-	u64 apart[5];	   // up to the next line
+	u64 padding[5];	   // up to the next line
 };
 
 // The samples of one CPU.
 struct cpu_samples {
-	u64 seen;	   // that came, whatever ran
-	u32 stands_for;	   // ticks that one stands for. The agent sets it: the time between two, or more where some of them don't come
+	u64 samples;	   // that came, whatever ran
+	u32 ticks_each;	   // ticks that one stands for. The agent sets it: the time between two, or more where some of them don't come
 	u32 pad;
 };
 
@@ -245,8 +245,8 @@ struct interval_event {
 
 struct stop_event {
 	u8 kind;
-	u8 own_start;	   // start is when our program read the clock, not the runtime
-	u8 own_end;	   // likewise
+	u8 start_by_probe;	   // start is when our program read the clock, not the runtime
+	u8 end_by_probe;	   // likewise
 	u8 pad;
 	u32 target;
 	u64 start;	   // ticks
@@ -273,7 +273,7 @@ struct migration_window {
 	u32 set_mask;	   // of last_ran
 	u32 g_goid;	   // where goid is in the runtime's g
 	u32 pad;
-	u64 stray;	   // hits of which the P is not known
+	u64 hits_without_p;	   // hits of which the P is not known
 };
 
 // By how much of the window, in eighths, a goroutine's start came after its last.
@@ -283,9 +283,9 @@ struct p_start_counts {
 	u64 hits;	   // of the probe, also outside of the window
 	u64 ns;		   // in the program, from one hit in 16
 	u64 first;	   // starts in the window of goroutines that were not seen before in it
-	u64 again;	   // starts of the others
-	u64 came[MIGRATION_GAPS]; // those of them on another P than the last
-	u64 gaps[MIGRATION_GAPS]; // the time since the last start that these took together, in ns
+	u64 repeated;	   // starts of the others
+	u64 migrated[MIGRATION_GAPS]; // those of them on another P than the last
+	u64 gap_ns[MIGRATION_GAPS]; // the time since the last start that these took together, in ns
 };
 
 #define RAN_WAYS 8

@@ -5,7 +5,7 @@
 
 static const u64 wake_bounds[WAKE_BUCKETS] = {WAKE_BOUNDS};
 
-static __always_inline void wake_waited(struct p_record *r, u64 ns)
+static __always_inline void count_wake_wait(struct p_record *r, u64 ns)
 {
 	u32 lo = 0;
 

@@ -76,7 +76,7 @@ static __always_inline u64 current_ids(struct task_struct *current)
 }
 
 // A thread's number as a process sees it that lives in a PID namespace of its own, which is what the runtime keeps in m.procid.
-static __noinline u32 tid_inside(struct task_struct *task)
+static __noinline u32 tid_in_namespace(struct task_struct *task)
 {
 	struct pid *pid;
 	u32 level, nr = 0;
@@ -96,13 +96,13 @@ static __always_inline u64 word_from(const u64 *w, u64 bytes, u64 words)
 }
 
 // Reads of an m that is known to be this thread's: what lies before curg is cold, and takes longer than all the rest.
-static __always_inline int read_own_m(struct target *t, u64 m, struct m_view *v)
+static __always_inline int read_verified_m(struct target *t, u64 m, struct m_view *v)
 {
 	u64 w[M_SCHED_WORDS], from;
 
 	from = t->layout.m_curg;
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + from))) {
-		lose(t, LOST_READ_FAULT);
+		count_lost(t, LOST_READ_FAULT);
 		return -1;
 	}
 	v->curg = w[0];
@@ -114,19 +114,19 @@ static __always_inline int read_own_m(struct target *t, u64 m, struct m_view *v)
 
 // Reads the m at an address, from procid on, if it is the m of this thread. A function of its own because of the stack: kernels before 6.13 give a program and
 // all functions it is in at once 512 bytes.
-static __noinline int read_named_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
+static __noinline int read_and_verify_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
 {
 	u64 w[M_WORDS];
 
 	if (!t || !th || !v)
 		return -1;
 	if (bpf_probe_read_user(w, sizeof(w), (void *)(m + t->layout.m_procid))) {
-		lose(t, LOST_READ_FAULT);
+		count_lost(t, LOST_READ_FAULT);
 		return -1;
 	}
-	if (w[0] != (t->layout.nested ? tid_inside(task) : th->tid))
+	if (w[0] != (t->layout.in_pid_namespace ? tid_in_namespace(task) : th->tid))
 		return -1;
-	th->named = th->m == m;
+	th->m_verified = th->m == m;
 	v->curg = word_from(w, t->layout.m_curg - t->layout.m_procid, M_WORDS);
 	v->p = word_from(w, t->layout.m_p - t->layout.m_procid, M_WORDS);
 	v->nextp = word_from(w, t->layout.m_nextp - t->layout.m_procid, M_WORDS);
@@ -137,9 +137,9 @@ static __noinline int read_named_m(struct target *t, u64 m, struct thread *th, s
 // The same where it may already be known to be this thread's.
 static __always_inline int read_m(struct target *t, u64 m, struct thread *th, struct task_struct *task, struct m_view *v)
 {
-	if (th->named && th->m == m && t->layout.keeps_m)
-		return read_own_m(t, m, v);
-	return read_named_m(t, m, th, task, v);
+	if (th->m_verified && th->m == m && t->layout.fixed_m)
+		return read_verified_m(t, m, v);
+	return read_and_verify_m(t, m, th, task, v);
 }
 
 // Global, so that the verifier follows it once and not from every place it is called from; *v is set before it is called, for the same reason.
@@ -150,7 +150,7 @@ __noinline int read_p(struct target *t, u64 addr, struct p_view *v)
 	if (!t || !v)
 		return -1;
 	if (bpf_probe_read_user(head, sizeof(head), (void *)addr)) {
-		lose(t, LOST_READ_FAULT);
+		count_lost(t, LOST_READ_FAULT);
 		return -1;
 	}
 	v->addr = addr;
@@ -161,14 +161,14 @@ __noinline int read_p(struct target *t, u64 addr, struct p_view *v)
 	v->syscalltick = field32(head, t->layout.p_syscalltick);
 	v->m = field64(head, t->layout.p_m);
 	if (v->id >= MAX_PS || v->status > P_DEAD) {
-		lose(t, LOST_BAD_MEMORY);
+		count_lost(t, LOST_BAD_MEMORY);
 		return -1;
 	}
 	return 0;
 }
 
 // The record of the P with this id; its slot comes back in *slot.
-static __noinline struct p_record *record_of(struct target *t, u32 id, u32 *slot)
+static __noinline struct p_record *record_by_id(struct target *t, u32 id, u32 *slot)
 {
 	struct p_record *r;
 	u32 chunk, s;
@@ -177,41 +177,41 @@ static __noinline struct p_record *record_of(struct target *t, u32 id, u32 *slot
 		return 0;
 	chunk = id >> CHUNK_SHIFT;
 	if (chunk >= MAX_CHUNKS) {
-		lose(t, LOST_BAD_MEMORY);
+		count_lost(t, LOST_BAD_MEMORY);
 		return 0;
 	}
-	s = load(&t->chunk[chunk]);
+	s = READ_ONCE(&t->chunk[chunk]);
 	if (!s) {
-		lose(t, LOST_NO_SLOT);
+		count_lost(t, LOST_NO_SLOT);
 		return 0;
 	}
 	s = (s << CHUNK_SHIFT) | (id & (CHUNK_PS - 1));
 	r = bpf_map_lookup_elem(&p_records, &s);
 	if (!r || r->id != id) {
-		lose(t, LOST_NO_SLOT);
+		count_lost(t, LOST_NO_SLOT);
 		return 0;
 	}
 	*slot = s;
 	return r;
 }
 
-static __always_inline u32 place_of(u64 addr)
+static __always_inline u32 p_place_of(u64 addr)
 {
-	return (addr * 0x9e3779b97f4a7c15ULL) >> (64 - AT_SHIFT);
+	return (addr * 0x9e3779b97f4a7c15ULL) >> (64 - P_PLACES_SHIFT);
 }
 
 // The record of the P at an address, where that is in the table: a P never moves, and to read which one it is takes longer than all the rest.
-static __always_inline struct p_record *record_at(struct target *t, u64 addr, u32 *slot)
+static __always_inline struct p_record *record_by_known_address(struct target *t, u64 addr, u32 *slot)
 {
 	struct p_record *r;
-	u32 place = place_of(addr), s;
+	u32 place = p_place_of(addr), s;
 
-	for (int i = 0; i < AT_TRIES; i++) {
-		s = load(&t->at[(place + i) & (AT_PLACES - 1)]);
+	for (int i = 0; i < P_PLACE_TRIES; i++) {
+		s = READ_ONCE(&t->p_places[(place + i) & (P_PLACES - 1)]);
 		if (!s)
 			return 0;
 		r = bpf_map_lookup_elem(&p_records, &s);
-		if (r && load(&r->addr) == addr) {
+		if (r && READ_ONCE(&r->addr) == addr) {
 			*slot = s;
 			return r;
 		}
@@ -220,14 +220,14 @@ static __always_inline struct p_record *record_at(struct target *t, u64 addr, u3
 }
 
 // The record of the P at an address, from wherever that can be known.
-static __noinline struct p_record *record_named(struct target *t, u64 addr, u32 *slot)
+static __noinline struct p_record *record_by_address(struct target *t, u64 addr, u32 *slot)
 {
-	struct p_record *r = record_at(t, addr, slot);
+	struct p_record *r = record_by_known_address(t, addr, slot);
 	struct p_view p = {};
 
 	if (r)
 		return r;
-	return read_p(t, addr, &p) ? 0 : record_of(t, p.id, slot);
+	return read_p(t, addr, &p) ? 0 : record_by_id(t, p.id, slot);
 }
 
 // Where the m of the current thread is, by its g.
@@ -264,11 +264,11 @@ static __always_inline u32 classify(struct target *t, u64 p, u64 curg, u64 now)
 	if (curg && !bpf_probe_read_user(&status, sizeof(status), (void *)(curg + t->layout.g_atomicstatus)) &&
 	    (status & ~G_SCAN) == G_SYSCALL)
 		return P_SYSCALL;
-	if (now >= load(&t->marking_until))
+	if (now >= READ_ONCE(&t->marking_until))
 		return P_RUNNING;
 	// A mark worker is one to its end, also where it stops the world after the P's mode has been reset (runtime/mgc.go, gcMarkDone).
-	if (curg && t->layout.worker_from && !read_user64(curg + t->layout.g_gopc, &gopc)) {
-		if (gopc >= t->layout.worker_from && gopc < t->layout.worker_to)
+	if (curg && t->layout.gc_worker_from && !read_user64(curg + t->layout.g_gopc, &gopc)) {
+		if (gopc >= t->layout.gc_worker_from && gopc < t->layout.gc_worker_to)
 			return P_GC;
 		return P_RUNNING;
 	}

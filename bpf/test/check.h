@@ -11,7 +11,7 @@ struct test_case {
 
 static struct test_case *first_case, **last_case = &first_case;
 static u32 failures;
-static const char *doing; // said with what fails: a row of a table, an order of two CPUs
+static const char *case_detail; // said with what fails: a row of a table, an order of two CPUs
 
 static const char *file_name(const char *path)
 {
@@ -36,7 +36,7 @@ static const char *file_name(const char *path)
 		if (++failures <= 4) {										\
 			printf("# %s:%d: ", file_name(__FILE__), __LINE__);					\
 			printf(__VA_ARGS__);									\
-			printf("%s%s\n", doing ? " in " : "", doing ? doing : "");				\
+			printf("%s%s\n", case_detail ? " in " : "", case_detail ? case_detail : "");				\
 		}												\
 	} while (0)
 

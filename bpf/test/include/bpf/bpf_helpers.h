@@ -32,23 +32,23 @@ long bpf_task_pt_regs(struct task_struct *task);
 #endif
 
 // Another CPU may do something before and after each of these: see point in machine.h.
-void point(void);
+void switch_point(void);
 bool swap_fails(void *word);
 
 #define __sync_val_compare_and_swap(word, old, new)								\
 	({													\
 		typeof(word) at_ = (word);									\
 		typeof(*at_) old_ = (old), was_;								\
-		point();											\
+		switch_point();											\
 		was_ = swap_fails(at_) ? ~old_ : __sync_val_compare_and_swap(at_, old_, new);			\
-		point();											\
+		switch_point();											\
 		was_;												\
 	})
 #define __sync_fetch_and_add(counter, by)									\
 	({													\
 		typeof(counter) at_ = (counter);								\
 		typeof(*at_) was_;										\
-		point();											\
+		switch_point();											\
 		was_ = __sync_fetch_and_add(at_, by);								\
 		was_;												\
 	})
