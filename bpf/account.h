@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Words and the accounting behind them: see types.h for why a word is swapped and never locked.
+// Words, their swaps, and the times behind them. types.h says why a word is swapped and never locked.
 #ifndef PSCOPE_ACCOUNT_H
 #define PSCOPE_ACCOUNT_H
 
@@ -33,8 +33,8 @@ static __always_inline u32 word_thread(u64 w)
 	return w >> THREAD_SHIFT;
 }
 
-// Ticks from a word's since to now. Another CPU's clock may be a little ahead and have written a since that lies in our future: then
-// nothing has passed and the caller keeps that since, so that time never runs backwards for a P.
+// Ticks from a word's since to now. Another CPU's clock may be a little ahead, so that its since lies in our future.
+// Then no time has passed, and the caller keeps that since: time never runs backwards for a P.
 static __always_inline u64 elapsed(u64 now, u64 w)
 {
 	u64 d = (now - w) & SINCE_MASK;
@@ -54,7 +54,7 @@ static __always_inline void count_lost_global(u32 reason)
 		__sync_fetch_and_add(n, 1);
 }
 
-// A P's slot, state and thread state in one value: a BPF function takes five arguments at most.
+// A P's slot, state and thread state in one value, because a BPF function takes five arguments at most.
 static __always_inline u64 pack_interval(u32 slot, u32 state, u32 thread)
 {
 	return slot | ((u64)state << 32) | ((u64)thread << 40);
@@ -79,11 +79,12 @@ static __noinline void send_interval(struct target *t, u64 packed, u64 end, u64 
 	e->slot = packed;
 	e->start = end - ticks;
 	e->end = end;
-	// No wake-up: the agent polls, so that the target never pays for waking it.
+	// No wake-up: the agent polls, so that the target does not pay for waking it.
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 }
 
-// What is over the budget is counted by P, whose line is at hand: one that the target's Ps share would have to come from another CPU half of the time.
+// Each P counts its own intervals over the budget, because the P's cache line is at hand. A counter of the target would
+// often have to come from another CPU.
 static __always_inline void emit_interval(struct target *t, struct p_record *r, u64 packed, u64 end, u64 ticks)
 {
 	if (!READ_ONCE(&t->intervals) || !ticks)
@@ -94,8 +95,8 @@ static __always_inline void emit_interval(struct target *t, struct p_record *r, 
 		send_interval(t, packed, end, ticks);
 }
 
-// On a CPU, running, syscall and gc can't be told apart between two samples: the time goes to running and the samples say how the agent
-// splits it. Off the CPU the state was read at the switch and is exact.
+// On a CPU, running, syscall and gc cannot be distinguished between two samples. So this time counts as running, and
+// the agent splits it by the samples. Off the CPU, the state was read at the switch and is exact.
 static __always_inline u32 time_index(u32 state, u32 thread)
 {
 	if (thread == T_ON_CPU && (state == P_SYSCALL || state == P_GC))
@@ -125,26 +126,26 @@ static __always_inline void count_move(struct p_record *r, u32 from, u32 to)
 		__sync_fetch_and_add(&r->moves[m], 1);
 }
 
-// What a caller wants of p_move.
+// The arguments of p_move.
 struct move {
 	u64 now;
-	u64 unseen_from;	// if not 0: should the P turn out not to have been owner's, owner ran it silently from this tick on
+	u64 unseen_from;	// not 0: if the P was not owner's before, owner has run it since this tick, unseen
 	u64 old_word;	// out: the word that was replaced
-	u64 unseen_ticks;	// out: ticks accounted since unseen_from
+	u64 unseen_ticks;	// out: ticks that were accounted as owner's since unseen_from
 	u32 owner;
-	u32 require_owner;	// if not 0: do nothing unless the P belongs to this thread
+	u32 require_owner;	// not 0: do nothing unless this thread owns the P
 	u8 state;
 	u8 thread;
-	u8 unseen_state;	// the state owner ran it in since unseen_from
+	u8 unseen_state;	// the P's state since unseen_from
 	u8 require_idle;	// do nothing unless the P is idle
 };
 
 enum { MOVED = 1, NOT_MOVED = 0, CONTENDED = -1 };
 
-// The two functions that swap a P's words are global, and the verifier looks at each of them once: it would follow static ones from every place they are called
-// from and in every state, which took sched_switch to two thirds of what a kernel accepts.
+// p_move and d_change are global functions, so that the verifier checks each of them once. It checks a static function
+// anew for each call and each state (kernel/bpf/verifier.c, do_check_subprogs).
 
-// Moves a P to m->state, carried by m->owner in m->thread, and accounts what came before.
+// Moves a P to m->state, carried by m->owner in m->thread, and accounts the time before.
 __noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct move *m)
 {
 	u64 old, new, now, gone, ran;
@@ -161,9 +162,9 @@ __noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct mov
 		if (m->require_idle && state != P_IDLE)
 			return NOT_MOVED;
 		gone = elapsed(m->now, old);
-		// With nothing gone the word's since may be ahead of now; keep it.
+		// If no time has passed, the word's since may be ahead of now: keep it.
 		now = gone ? m->now : m->now + ((old - m->now) & SINCE_MASK);
-		// Nothing new: leave the interval whole.
+		// Nothing changes: leave the interval whole.
 		if (word_owner(old) == m->owner && state == m->state && thread == m->thread)
 			return MOVED;
 		ran = 0;
@@ -191,7 +192,8 @@ __noinline int p_move(struct target *t, struct p_record *r, u32 slot, struct mov
 	return CONTENDED;
 }
 
-// D: how many threads of a P are in uninterruptible sleep, and since when at least one is. The word is since | count << 36.
+// Counts the threads of a P that are in uninterruptible sleep. The word is the number << 36, and since when it is not
+// 0.
 __noinline int d_change(struct target *t, struct p_record *r, u64 now, int by)
 {
 	u64 old, new, n, gone;
@@ -204,9 +206,9 @@ __noinline int d_change(struct target *t, struct p_record *r, u64 now, int by)
 		if (by < 0 && n == 0)
 			return 0;
 		gone = n ? elapsed(now, old) : 0;
-		if (n && by > 0) // already counting: since stays
+		if (n && by > 0) // since stays
 			new = old + (1ULL << SINCE_BITS);
-		else if (n > 1) // still counting
+		else if (n > 1) // some are left: since stays
 			new = old - (1ULL << SINCE_BITS);
 		else
 			new = ((n + by) << SINCE_BITS) | (now & SINCE_MASK);
@@ -220,7 +222,7 @@ __noinline int d_change(struct target *t, struct p_record *r, u64 now, int by)
 	return 0;
 }
 
-// Moves a thread to a new state and accounts the time in the one before. Gives the state before.
+// Moves a thread to a new state and accounts the time in the old one. Returns the old state.
 static __always_inline u32 thread_move(struct target *t, struct thread *th, u64 now, u32 to)
 {
 	u64 old, new, gone;

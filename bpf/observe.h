@@ -1,21 +1,24 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Which P a thread has, seen from that thread. The rules are numbered as in docs/decisions/collector.md.
+// Finds the P of a thread, on that thread's CPU. docs/decisions/collector.md has the rules by their numbers.
 #ifndef PSCOPE_OBSERVE_H
 #define PSCOPE_OBSERVE_H
 
-// How many Ps from the head of the idle list are looked at at most, and how many with nothing new are passed: more after a long burst, in which others may have put
-// Ps on top of those that this thread did.
+// IDLE_LIST_MAX is how many Ps of the idle list are read at most. The UNCHANGED bounds are how many Ps without news are
+// passed before the search ends. A longer burst passes more of them, because other threads may meanwhile have put Ps in
+// front of this thread's.
 #define IDLE_LIST_MAX 32
 #define IDLE_LIST_MIN_UNCHANGED 2
 #define IDLE_LIST_MAX_UNCHANGED 8
-#define IDLE_LIST_UNCHANGED_SHIFT 9 // one more every 512 ticks, 33 µs
+#define IDLE_LIST_MORE_UNCHANGED (IDLE_LIST_MAX_UNCHANGED - IDLE_LIST_MIN_UNCHANGED)
+#define IDLE_LIST_UNCHANGED_SHIFT 9 // one more for every 512 ticks, 33 µs
 
-// What an event is taken to cost at most, in ns. Where it takes longer the CPU was not there, by the hypervisor's choice or, in a uprobe, the scheduler's; and
-// once in 16 times that would count 16 times.
+// The highest cost that an event is given, in ns. Where an event takes longer, the hypervisor took the CPU away or, in
+// a uprobe, the scheduler did. Counted times 16, that time would distort the cost.
 #define MAX_EVENT_COST 20000
 
-// Counts the cost of one event in 16, times 16. Which ones: those whose time of beginning hashes to it, because a counter that two CPUs share costs as
-// much as a good part of the event. A hash, because clocks may tick in steps of which a power of two picks too many or too few.
+// Counts the cost of one event in 16, times 16. An update of a counter that two CPUs share is expensive compared with
+// an event. A hash of the event's time chooses the events. The time's low bits would not do, because a clock may tick
+// in steps.
 #define EVENT_SAMPLE 16
 static __always_inline bool event_sampled(u64 now)
 {
@@ -48,7 +51,7 @@ static __always_inline struct target *target_at(u32 i, u32 tgid, u32 *index)
 	return t;
 }
 
-// A target that is observed at the moment.
+// A target that is observed now.
 static __always_inline struct target *target_of(u32 tgid, u32 *index)
 {
 	u32 word = (tgid & (HINTS - 1)) >> 2, i, *shared;
@@ -70,7 +73,7 @@ static __always_inline struct target *target_of(u32 tgid, u32 *index)
 	return t && READ_ONCE(&t->active) == OBSERVED ? t : 0;
 }
 
-// Any target, also one between two windows, for which there is no hint then.
+// A target that is observed now, or one of which only stops are reported. The latter has no hint.
 static __always_inline struct target *any_target_of(u32 tgid, u32 *index)
 {
 	u32 *i = bpf_map_lookup_elem(&target_index, &tgid);
@@ -90,7 +93,8 @@ static __always_inline void d_leave(struct target *t, struct thread *th, u64 now
 	u32 slot = th->d_slot;
 	struct p_record *r;
 
-	// The CPU that a thread leaves and the one that wakes it may both find it counted: one of them takes it back.
+	// The CPU that the thread leaves and the CPU that wakes it may both find it counted. The swap lets one of them
+	// subtract it.
 	if (!slot || __sync_val_compare_and_swap(&th->d_slot, slot, 0) != slot)
 		return;
 	slot--;
@@ -110,13 +114,14 @@ static __always_inline void d_enter(struct target *t, struct thread *th, u64 now
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	if (!r)
 		return;
-	// It may be woken meanwhile, on another CPU: who finds d_slot set must find it counted, or the count never comes down again. What
-	// is set too late for that, its switch onto a CPU takes back.
+	// Another CPU may wake the thread meanwhile. Who finds d_slot set must find the thread counted, or the count
+	// never returns to 0. So the count changes first. Where d_slot is set too late for the waker, the switch onto a
+	// CPU subtracts the thread.
 	d_change(t, r, now, 1);
 	th->d_slot = slot + 1;
 }
 
-// Where the P of a slot is in the target's memory.
+// The address of a slot's P in the target's memory.
 static __always_inline u64 slot_address(u32 slot)
 {
 	struct p_record *r = bpf_map_lookup_elem(&p_records, &slot);
@@ -124,7 +129,7 @@ static __always_inline u64 slot_address(u32 slot)
 	return r ? READ_ONCE(&r->addr) : 0;
 }
 
-// A P as the idle list shows it: halted, idle or gone.
+// The state of a P that no M has.
 static __always_inline u32 state_without_owner(u32 status)
 {
 	return status == P_GCSTOP ? P_GCSTOP : status == P_DEAD ? P_DEAD : P_IDLE;
@@ -136,7 +141,7 @@ static __always_inline void note_arrival(struct target *t, struct p_record *r, u
 		r->arrived = now;
 }
 
-// A burst with an edge that nothing announces has ended.
+// Counts a burst whose edge no tracepoint shows.
 static __always_inline void count_lag(struct target *t, struct thread *th, u32 lag, u64 now)
 {
 	if (event_sampled(now))
@@ -145,7 +150,8 @@ static __always_inline void count_lag(struct target *t, struct thread *th, u32 l
 		__sync_fetch_and_add(&t->lag_ticks[lag], th->ticks_without_p);
 }
 
-// When a thread gave back the P that it is now found without, or passes on now; not before the thread came.
+// The tick at which a thread gave back the P that it is now found without, or that it passes on now. It is not before
+// the burst.
 static __always_inline u64 give_back_time(struct target *t, struct thread *th, u64 now, u32 kind)
 {
 	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = READ_ONCE(&t->lag[kind]);
@@ -153,8 +159,8 @@ static __always_inline u64 give_back_time(struct target *t, struct thread *th, u
 	return now - (lag < on ? lag : on);
 }
 
-// A P was moved away from the thread that carried it, by another one: the runtime takes it from an M in a call (runtime/proc.go, retake and forEachP).
-// That M stays on its CPU and will silently take another one.
+// Another thread took the P from the one that carried it. The runtime takes Ps from Ms in system calls
+// (runtime/proc.go, retake and forEachP). That M stays on its CPU and will take another P, which no tracepoint shows.
 static __always_inline void note_p_taken(u64 word, u64 now)
 {
 	u32 tid = word_owner(word);
@@ -167,8 +173,9 @@ static __always_inline void note_p_taken(u64 word, u64 now)
 		th->lost_at = now;
 }
 
-// When, in this burst, the thread took the P that it is now found with and that was not known to be its own: at the beginning of the burst, unless it had
-// another or none since. Between the sight of the one and that of the other nothing says when it changed over; the middle is right on average.
+// The tick of this burst at which the thread took its present P, which was not known to be its own. This is the
+// beginning of the burst, unless the thread had another P in it or was seen without one. If it had another P, nothing
+// shows when it changed over. The middle of the time between the two observations is right on average.
 static __always_inline u64 take_time(struct target *t, struct thread *th, u64 now, bool other, bool *lost)
 {
 	u64 at = th->switch_in, held = th->held_at;
@@ -188,8 +195,8 @@ static __always_inline u64 take_time(struct target *t, struct thread *th, u64 no
 	return at;
 }
 
-// The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle or halted now.
-// Global like check_idle_p.
+// Brings the record of the thread's former P up to date from the P's memory. Returns 1 if the P was on the CPU and is
+// idle or in gcstop now. It is a global function for the reason of check_idle_p.
 __noinline int update_released_p(struct target *t, struct thread *th, u64 now)
 {
 	struct p_record *r;
@@ -203,7 +210,7 @@ __noinline int update_released_p(struct target *t, struct thread *th, u64 now)
 	slot = th->slot - 1;
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	w = r ? READ_ONCE(&r->word) : 0;
-	// Handed over to this thread after its m was read: it is on its way to it.
+	// The P was put into this thread's m.nextp after its m was read.
 	if (word_owner(w) == tid && word_state(w) == P_IDLE && word_thread(w) == T_RUNNABLE)
 		return 0;
 	th->slot = 0;
@@ -219,26 +226,29 @@ __noinline int update_released_p(struct target *t, struct thread *th, u64 now)
 		if (mv.state == P_GCSTOP)
 			note_arrival(t, r, now);
 	} else {
-		// Another M has it already. Its own next switch, sample or the agent's snapshot tells which; it can only be on a CPU now.
+		// Another M has the P. It can only be on a CPU now. Its next switch, its next sample or the agent's
+		// snapshot shows which M it is.
 		mv.state = p.status == P_SYSCALL ? P_SYSCALL : P_RUNNING;
 		mv.thread = T_ON_CPU;
 	}
-	given = p_move(t, r, slot, &mv) == MOVED && (mv.state == P_IDLE || mv.state == P_GCSTOP) && word_thread(mv.old_word) == T_ON_CPU;
+	given = p_move(t, r, slot, &mv) == MOVED && (mv.state == P_IDLE || mv.state == P_GCSTOP) &&
+		word_thread(mv.old_word) == T_ON_CPU;
 	note_schedtick(r, &p);
 	return given;
 }
 
 // A walk along the idle list.
 struct idle_walk {
-	u64 next;      // of the P that is next
-	u64 switch_in; // of the thread that walks
+	u64 next;      // address of the P to read next
+	u64 switch_in; // of the thread that walks, as a tick
 	u64 now;
-	u32 unchanged_left;   // how many Ps with nothing new are passed
-	u32 found;     // a P was given back by this thread
-	bool keeps_own_p;   // this thread has a P of its own: one that ran unannounced was another's
+	u32 unchanged_left;   // how many more Ps without news are passed
+	u32 found;     // 1: this thread gave back a P
+	bool keeps_own_p;   // This thread has its own P. A P whose schedtick changed ran on another thread.
 };
 
-// Looks at one P of the idle list, and gives whether to look at the next one. Global, so that the verifier follows it once and not as often as it is called.
+// Reads one P of the idle list. Returns 1 if the next P is to be read. It is a global function, so that the verifier
+// checks it once and not for each call.
 __noinline int check_idle_p(struct target *t, struct idle_walk *w)
 {
 	struct p_record *r;
@@ -257,13 +267,13 @@ __noinline int check_idle_p(struct target *t, struct idle_walk *w)
 		if (w->keeps_own_p || r->schedtick == p.schedtick)
 			return w->unchanged_left-- > 0;
 		if (r->schedtick_stale) {
-			note_schedtick(r, &p); // when it ran is accounted for
+			note_schedtick(r, &p); // the time it ran is accounted for
 			return 0;
 		}
-		// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
-		// two moves, so that each is one swap.
+		// The P ran in this burst, at the earliest from its start. Move it to running and at once back to idle,
+		// so that each move is one swap.
 		if (elapsed(w->now, word_of(w->switch_in, 0, 0, 0))) {
-			// One struct for both: the stack is short.
+			// One struct for both moves saves stack.
 			mv.unseen_from = w->switch_in;
 			mv.state = P_RUNNING;
 			mv.thread = T_ON_CPU;
@@ -288,10 +298,13 @@ __noinline int check_idle_p(struct target *t, struct idle_walk *w)
 	return 1;
 }
 
-// Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
-// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
-// the address known has just been looked at. A thread that had none may have put several there that it took from others (runtime/proc.go, retake and forEachP),
-// below one that came later. Global like check_idle_p.
+// Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list were put there last. A P there whose
+// record is busy has become idle. A P whose schedtick has changed since it was read ran in this burst, and no
+// tracepoint showed it. Returns 1 if there was such a P.
+//
+// The walk ends at the P at the address known, which was read before. A thread without a known P may have put several
+// Ps there that it took from others (runtime/proc.go, retake and forEachP), and others may lie in front of them. It is
+// a global function for the reason of check_idle_p.
 __noinline int check_idle_list(struct target *t, struct idle_walk *w, u64 known)
 {
 	if (!t || !w || !t->layout.sched_pidle)
@@ -304,7 +317,7 @@ __noinline int check_idle_list(struct target *t, struct idle_walk *w, u64 known)
 		u64 more = elapsed(w->now, word_of(w->switch_in, 0, 0, 0)) >> IDLE_LIST_UNCHANGED_SHIFT;
 
 		w->unchanged_left = IDLE_LIST_MIN_UNCHANGED;
-		w->unchanged_left += more < IDLE_LIST_MAX_UNCHANGED - IDLE_LIST_MIN_UNCHANGED ? more : IDLE_LIST_MAX_UNCHANGED - IDLE_LIST_MIN_UNCHANGED;
+		w->unchanged_left += more < IDLE_LIST_MORE_UNCHANGED ? more : IDLE_LIST_MORE_UNCHANGED;
 	}
 	for (int i = 0; i < IDLE_LIST_MAX && w->next && w->next != known; i++)
 		if (!check_idle_p(t, w))
@@ -312,7 +325,7 @@ __noinline int check_idle_list(struct target *t, struct idle_walk *w, u64 known)
 	return w->found;
 }
 
-// The thread exits: its P, if it had one, is somebody else's business from here on.
+// The thread exits. Another event shows what becomes of its P.
 static __noinline void thread_exited(struct target *t, u32 tid, u64 now)
 {
 	struct thread *th = thread_at(tid);
@@ -323,8 +336,8 @@ static __noinline void thread_exited(struct target *t, u32 tid, u64 now)
 	remove_thread(tid);
 }
 
-// Up to Go 1.25 an M in a call has no P in name: it has left it in m.oldp, and takes it back unless somebody else took it meanwhile, which the tick tells
-// (runtime/proc.go, reentersyscall and exitsyscallfast).
+// Up to Go 1.25 an M in a system call has its P in m.oldp and not in m.p. It takes the P back, unless another M took it
+// meanwhile. A changed p.syscalltick shows that (runtime/proc.go, reentersyscall and exitsyscallfast).
 static __always_inline u64 p_in_oldp(struct target *t, u64 m, u64 oldp)
 {
 	struct p_view p = {};
@@ -339,7 +352,8 @@ static __always_inline u64 p_in_oldp(struct target *t, u64 m, u64 oldp)
 	return oldp;
 }
 
-// The record of the P at an address that an M is handed: one that the thread had itself or that nobody has is it, of any other its memory has to say so.
+// The record of the P at an address in an m.nextp. If the waker had the P or nobody has it, the record says enough.
+// Else the P's memory must say that it is idle.
 static __noinline struct p_record *handed_p_record(struct target *t, u64 addr, u32 from, u32 *slot)
 {
 	struct p_record *r = record_by_known_address(t, addr, slot);
@@ -356,7 +370,7 @@ static __noinline struct p_record *handed_p_record(struct target *t, u64 addr, u
 	return record_by_id(t, p.id, slot);
 }
 
-// Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
+// Reads the M and P of the current thread, and moves the P's record to its present state and to this thread state.
 static __always_inline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
 {
 	struct m_view m = {};
@@ -385,7 +399,7 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			slot = th->slot;
 			if (slot && m.nextp && m.nextp == slot_address(slot - 1)) {
 				__sync_fetch_and_add(&t->lag_ticks[LAG_HANDED], th->sample_ticks);
-				return; // it is about to take it
+				return; // it is about to take the P
 			}
 			if (update_released_p(t, th, now))
 				th->released_slot = slot;
@@ -394,12 +408,13 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			th->ticks_without_p += th->sample_ticks;
 			return;
 		}
-		// It has been handed a P and leaves the CPU before it has taken it. Without having been switched to for it: the waker comes just now.
+		// A P was put into m.nextp, and the thread leaves the CPU before it takes it. The thread was not
+		// switched to for this P: the waker runs at this moment.
 		if (m.nextp && (r = handed_p_record(t, m.nextp, tid, &slot))) {
 			struct move mv = {.now = now, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
 
-			// Stopped or frozen on the way to it, the thread does not wait for a CPU, however long that lasts. When it goes on
-			// it takes the P silently.
+			// If it was stopped or frozen before it took the P, the thread does not wait for a CPU, however
+			// long that lasts. When it runs again it takes the P, and no tracepoint shows it.
 			bool suspended = thread == T_STOPPED || thread == T_FROZEN;
 			if (suspended) {
 				mv.owner = 0;
@@ -418,10 +433,10 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 
 		since = give_back_time(t, th, now, lag);
 		if (stopping && elapsed(stopping, since))
-			since = stopping < now ? stopping : now; // no P is halted before
+			since = stopping < now ? stopping : now; // no P halts before the stop begins
 		now = since;
-		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
-		// end the samples can measure.
+		// A sample may have found the P given back before. Such a burst counts too, and only there do the
+		// samples measure the lag.
 		u64 had = th->slot ? slot_address(th->slot - 1) : 0;
 		int given = update_released_p(t, th, now);
 		if (!given)
@@ -432,7 +447,7 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			count_lag(t, th, lag, now);
 		return;
 	}
-	// A P that an M has is halted or gone only where the world has stopped: else its own memory need not be asked.
+	// A P that an M has is in gcstop or dead only after a stop of the world. Else the P's memory need not be read.
 	r = no_gcstop ? record_by_known_address(t, m.p, &slot) : 0;
 	if (!r) {
 		no_gcstop = false;
@@ -443,16 +458,19 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			return;
 		in_syscall |= p.status == P_SYSCALL;
 	}
-	// Rule 1: the P its M names is its P; another one it had was given up when it took this one.
+	// Rule 1: the P in m.p is the thread's. If the thread had another P, it gave that up when it took this one.
 	bool other = th->slot && th->slot != slot + 1;
 	bool lost;
-	struct move mv = {.now = now, .owner = tid, .thread = thread, .unseen_from = take_time(t, th, now, other, &lost)};
+	struct move mv = {.now = now,
+			  .owner = tid,
+			  .thread = thread,
+			  .unseen_from = take_time(t, th, now, other, &lost)};
 	if (other)
 		update_released_p(t, th, mv.unseen_from ? mv.unseen_from : now);
 	mv.state = P_SYSCALL;
 	if (!no_gcstop && p.status == P_GCSTOP) {
-		// The M that stops the world keeps its P and runs on; every other one has been halted. It is still that M when the world has
-		// been started but its P not yet marked as running.
+		// The M that stops the world keeps its P and runs on. Every other M has halted. It is still that M when
+		// the world has started but its P does not have status running yet.
 		if (READ_ONCE(&t->stop_tid) == tid) {
 			mv.state = classify(t, m.p, m.curg, now);
 		} else {
@@ -460,11 +478,12 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			note_arrival(t, r, now);
 		}
 	} else if (!no_gcstop && (p.status == P_IDLE || p.status == P_DEAD)) {
-		mv.state = p.status; // caught between taking it and marking it
+		mv.state = p.status; // read after the M took the P and before it set the status
 	} else if (!in_syscall) {
 		mv.state = classify(t, m.p, m.curg, now);
 	}
-	// Rule 3: a P that was idle or another's was taken at the start of this burst, not before its own last change.
+	// Rule 3: if the P was idle or another thread's, this thread took it at the start of this burst, but not before
+	// the P's last change.
 	mv.unseen_state = mv.state == P_GC ? P_GC : P_RUNNING;
 	if (p_move(t, r, slot, &mv) == MOVED && (lost || (mv.unseen_ticks && thread != T_ON_CPU))) {
 		count_lag(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
@@ -477,8 +496,9 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;
 	th->held_at = now;
-	// The end of a GC's marking asks every P for something and takes all that are in calls for it (runtime/proc.go, forEachP). Who does that is a worker or waits
-	// for the other Ps, with its own.
+	// At the end of marking, the GC runs a function on every P and takes the Ps that are in system calls
+	// (runtime/proc.go, forEachP). The thread that does so is a worker, or it waits for the other Ps and keeps its
+	// own.
 	if (mv.state == P_GC ? thread != T_ON_CPU : mv.state == P_RUNNING && thread == T_SLEEPING) {
 		struct idle_walk w = {.switch_in = th->switch_in, .now = now, .keeps_own_p = true};
 		check_idle_list(t, &w, 0);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A cpu-clock sample on every CPU: what the scheduler tracepoints can't show because nothing was switched. It tells running from syscall
-// and gc, and finds a P that was taken or given back by a thread that stays on its CPU.
+// A cpu-clock sample on every CPU. It shows what happens without a context switch: whether a P is in running, syscall
+// or gc, and whether a thread on its CPU took or gave back a P.
 
-// By CPU. The agent makes room for every CPU that there can be.
+// By CPU. The agent makes room for every possible CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);

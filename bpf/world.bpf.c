@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). Entry probes only.
+// Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). No probe is
+// a uretprobe.
 
 struct world_walk {
 	struct target *t;
@@ -24,7 +25,8 @@ static long halt_one(u32 id, struct world_walk *w)
 	word = READ_ONCE(&r->word);
 	state = word_state(word);
 	thread = word_thread(word);
-	// Idle Ps and those of threads blocked in a call are halted by the M that stops the world; running ones have to come by themselves.
+	// The M that stops the world halts idle Ps and those of threads that are blocked in a system call. Running Ps
+	// halt themselves.
 	if ((state == P_IDLE && thread == T_NONE) || (state == P_SYSCALL && thread != T_ON_CPU)) {
 		struct move mv = {.now = w->now, .state = P_GCSTOP, .thread = T_NONE};
 		if (p_move(t, r, slot, &mv) == MOVED)
@@ -68,7 +70,7 @@ static long report_arrival(u32 id, struct world_walk *w)
 		return 0;
 	arrived = r->arrived;
 	r->arrived = 0;
-	// Between windows nothing is set back when a stop begins: what is older is of another stop.
+	// Where only stops are reported, halt_one does not clear arrived. An older time belongs to another stop.
 	if (!arrived || arrived > w->now || arrived < t->stop_requested)
 		return 0;
 	after = arrived > e->start ? arrived - e->start : 0;
@@ -81,13 +83,13 @@ static long report_arrival(u32 id, struct world_walk *w)
 	return 0;
 }
 
-// The stop is over, by the runtime at ended, if that is known: reports it.
+// Reports a stop that is over. ended is its end by the runtime's clock, or 0.
 static __noinline void report_stop(struct target *t, u32 index, u64 now, u64 ended)
 {
 	struct world_walk w = {.t = t, .now = now};
 	struct stop_event *e;
 
-	// Attached in the middle of a stop: there is no start to report.
+	// The probes were attached during a stop: its start is not known.
 	if (!t || !t->stop_start)
 		return;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -135,7 +137,8 @@ static __always_inline u64 third_argument(struct pt_regs *ctx)
 #endif
 }
 
-// The tick of a time that the runtime says, if it can be one of this stop, or 0: what looks at the clock after our probe sees a later time, or the same.
+// The tick of a time by the runtime's clock, or 0 if it can't belong to this stop. A clock that is read after our
+// probe's shows the same time or a later one.
 static __always_inline u64 tick_in_stop(u64 ns, u64 from, u64 to)
 {
 	u64 tick = ns >> TICK_SHIFT;
@@ -162,7 +165,7 @@ int stop_world(struct pt_regs *ctx)
 		bpf_loop(t->n_ps, halt_one, &w, 0);
 	t->stop_requested = w.now;
 	t->stop_start_runtime = 0;
-	t->stop_start = tick_now(); // not the time this probe takes
+	t->stop_start = tick_now(); // without the time that this probe takes
 	count_cost(t, began);
 	return 0;
 }
@@ -177,7 +180,8 @@ int start_world(struct pt_regs *ctx)
 	if (!t || agent_silent(began))
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
-	// The runtime reads its clock some microseconds after our probe has, which is a trap and cold code away: with that, a short stop would come out twice as long.
+	// The runtime reads its clock some microseconds after our probe does, because of the probe's trap and cold
+	// code. With the probe's time, a short stop would seem much longer.
 	if (t->layout.has_stop_start_arg)
 		t->stop_start_runtime = tick_in_stop(third_argument(ctx), t->stop_start, w.now);
 	t->start_requested = w.now;
@@ -189,7 +193,7 @@ int start_world(struct pt_regs *ctx)
 	return 0;
 }
 
-// The end of startTheWorldWithSema: the runtime has just taken the time at which it says the stop ended.
+// In startTheWorldWithSema, after the runtime has read the clock for the end of the stop.
 SEC("uprobe/world_started")
 int world_started(struct pt_regs *ctx)
 {
@@ -199,7 +203,8 @@ int world_started(struct pt_regs *ctx)
 
 	if (!t || agent_silent(began))
 		return 0;
-	// After the marking the GC brings an earlier time along, which it has for its statistics (runtime/mgc.go, gcMarkTermination): the world still stood then.
+	// After marking, the GC passes an earlier time, which it uses for its statistics (runtime/mgc.go,
+	// gcMarkTermination). The world was still stopped then.
 	if (t->layout.stop_end_sp_offset && !read_user64(BPF_CORE_READ(ctx, sp) + t->layout.stop_end_sp_offset, &ended))
 		ended = tick_in_stop(ended, t->start_requested, began >> TICK_SHIFT);
 	report_stop(t, index, began >> TICK_SHIFT, ended);

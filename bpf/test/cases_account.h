@@ -39,7 +39,7 @@ CASE(time_passes_over_the_wrap_of_since_and_never_backwards)
 	}
 }
 
-CASE(what_cannot_be_told_apart_on_a_CPU_goes_to_running)
+CASE(states_that_cannot_be_distinguished_on_a_CPU_count_as_running)
 {
 	for (u32 state = 0; state < 256; state++)
 		for (u32 th = 0; th < 256; th++) {
@@ -53,7 +53,7 @@ CASE(what_cannot_be_told_apart_on_a_CPU_goes_to_running)
 		}
 }
 
-// A P that thread 1 runs since tick 100, and a move of it at some later tick.
+// Thread 1 runs a P since tick 100. Each row moves the P at a later tick.
 CASE(a_move_accounts_what_came_before_it)
 {
 	static const struct {
@@ -62,21 +62,21 @@ CASE(a_move_accounts_what_came_before_it)
 		u32 require_owner, owner, state, thread;
 		bool require_idle;
 		int gives;
-		u64 was_running, silently; // ticks; the latter in gc, what the mover says
+		u64 was_running, silently; // ticks; unseen time is in gc, as the move says
 		u64 since;
 	} rows[] = {
 		{"to another state", 150, 0, 0, 1, P_SYSCALL, T_SLEEPING, false, MOVED, 50, 0, 150},
 		{"to another thread", 150, 0, 0, 2, P_RUNNING, T_ON_CPU, false, MOVED, 50, 0, 150},
 		{"nothing new leaves the interval whole", 150, 0, 0, 1, P_RUNNING, T_ON_CPU, false, MOVED, 0, 0, 100},
-		{"only if it is thread 1's, which it is", 150, 0, 1, 1, P_IDLE, T_NONE, false, MOVED, 50, 0, 150},
-		{"only if it is thread 2's, which it is not", 150, 0, 2, 2, P_IDLE, T_NONE, false, NOT_MOVED, 0, 0, 100},
+		{"only if it is thread 1's; it is", 150, 0, 1, 1, P_IDLE, T_NONE, false, MOVED, 50, 0, 150},
+		{"only if it is thread 2's; it is not", 150, 0, 2, 2, P_IDLE, T_NONE, false, NOT_MOVED, 0, 0, 100},
 		{"only if it is idle, which it is not", 150, 0, 0, 2, P_IDLE, T_NONE, true, NOT_MOVED, 0, 0, 100},
 		{"thread 2 took it at 120", 150, 120, 0, 2, P_IDLE, T_NONE, false, MOVED, 20, 30, 150},
 		{"thread 2 took it before its last change", 150, 50, 0, 2, P_IDLE, T_NONE, false, MOVED, 0, 50, 150},
 		{"thread 2 takes it in the future", 150, 160, 0, 2, P_IDLE, T_NONE, false, MOVED, 50, 0, 150},
 		{"its own thread took nothing", 150, 120, 0, 1, P_SYSCALL, T_SLEEPING, false, MOVED, 50, 0, 150},
 		{"a clock that is behind", 90, 0, 0, 2, P_IDLE, T_NONE, false, MOVED, 0, 0, 100},
-		{"a clock that is behind, and a silent burst", 90, 80, 0, 2, P_IDLE, T_NONE, false, MOVED, 0, 0, 100},
+		{"a clock that is behind, and unseen_from", 90, 80, 0, 2, P_IDLE, T_NONE, false, MOVED, 0, 0, 100},
 	};
 
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -97,7 +97,7 @@ CASE(a_move_accounts_what_came_before_it)
 		CHECK_EQ("the first move", p_move(target, r, FIRST_SLOT, &first), MOVED);
 		P_TIME(0, P_IDLE, T_NONE, 100);
 		CHECK_EQ("the move", p_move(target, r, FIRST_SLOT, &m), rows[i].gives);
-		// On a CPU, gc is accounted as running: both together.
+		// On a CPU, time in gc is accounted as running, so both are added.
 		P_TIME(0, P_RUNNING, T_ON_CPU, rows[i].was_running + rows[i].silently);
 		P_SINCE(0, rows[i].since);
 		if (rows[i].gives == MOVED && rows[i].since != 100)
@@ -109,7 +109,7 @@ CASE(a_move_accounts_what_came_before_it)
 	}
 }
 
-CASE(a_silent_burst_is_two_intervals)
+CASE(a_burst_that_no_tracepoint_showed_is_two_intervals)
 {
 	struct move first = {.now = BEGAN + 100, .owner = tid_of(1), .state = P_IDLE, .thread = T_RUNNABLE};
 	struct move m = {.now = BEGAN + 150, .unseen_from = BEGAN + 120, .owner = tid_of(2), .state = P_SYSCALL,
@@ -133,8 +133,8 @@ CASE(a_silent_burst_is_two_intervals)
 	CHECK_EQ("running to syscall", record(0)->moves[P_RUNNING * P_STATES + P_SYSCALL], 1);
 }
 
-// A swap fails where another CPU was faster; what has not been moved must not be accounted.
-CASE(a_word_that_changes_under_every_attempt_is_left_and_counted)
+// A swap fails where another CPU was faster. A move that failed must not be accounted.
+CASE(a_word_that_changes_under_every_attempt_keeps_its_value_and_is_counted)
 {
 	for (u32 fails = 0; fails <= SWAP_ATTEMPTS; fails++) {
 		struct move m = {.now = BEGAN + 40, .owner = tid_of(1), .state = P_RUNNING, .thread = T_ON_CPU};
@@ -176,8 +176,8 @@ CASE(the_time_of_a_thread_goes_to_the_state_before)
 	struct thread th = {.word = word_of(BEGAN, 0, 0, T_NONE)};
 
 	start_process(1);
-	thread_move(target, &th, BEGAN + 10, T_ON_CPU); // what was before it was seen is nobody's
-	thread_move(target, &th, BEGAN + 30, T_ON_CPU); // nothing new
+	thread_move(target, &th, BEGAN + 10, T_ON_CPU); // the time before it was first seen is not counted
+	thread_move(target, &th, BEGAN + 30, T_ON_CPU); // nothing changes
 	thread_move(target, &th, BEGAN + 35, T_UNINTERRUPTIBLE);
 	thread_move(target, &th, BEGAN + 30, T_RUNNABLE); // by a clock that is behind
 	thread_move(target, &th, BEGAN + 45, T_ON_CPU);
@@ -193,7 +193,7 @@ CASE(d_counts_wall_time_once_however_many_threads)
 
 	start_process(1);
 	r = record(0);
-	d_change(target, r, BEGAN + 5, -1); // nothing to take back
+	d_change(target, r, BEGAN + 5, -1); // nothing to subtract
 	CHECK_EQ("in D", IN_D_COUNT(0), 0);
 	d_change(target, r, BEGAN + 10, 1);
 	d_change(target, r, BEGAN + 20, 1);
@@ -227,7 +227,7 @@ CASE(raw_intervals_end_where_the_budget_does)
 	CHECK_EQ("over the budget", record(0)->unsent, 3);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 40);
 
-	// A full ring is another loss.
+	// A full ring is another kind of loss.
 	target->sent_limit = 100;
 	ring_capacity = ring_used;
 	m.now = BEGAN + 60;
@@ -237,7 +237,7 @@ CASE(raw_intervals_end_where_the_budget_does)
 	CHECK_EQ("sent", target->sent, 2);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 50);
 
-	// Where nobody asks for intervals, nothing is lost.
+	// Without raw intervals, nothing is lost.
 	target->intervals = 0;
 	m.now = BEGAN + 70;
 	m.owner = tid_of(8);

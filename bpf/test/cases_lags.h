@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// What the samples see, and the lags between what the runtime does and what a tracepoint shows of it ("Lags" in
+// The samples, and the lags between an action of the runtime and the tracepoint that shows it ("Lags" in
 // docs/decisions/collector.md).
 
-// The first tick from this one on whose burst is one of those that are counted.
+// The first tick, from this one on, whose event is one of the counted ones.
 static u64 next_counted_tick(u64 tick)
 {
 	while (!event_sampled(BEGAN + tick))
@@ -10,7 +10,7 @@ static u64 next_counted_tick(u64 tick)
 	return tick;
 }
 
-CASE(a_sample_counts_for_what_it_found_its_P_doing)
+CASE(a_sample_counts_for_the_state_of_its_P)
 {
 	static const struct {
 		const char *what;
@@ -41,7 +41,7 @@ CASE(a_sample_counts_for_what_it_found_its_P_doing)
 	}
 	case_detail = 0;
 
-	// A thread without a P, the idle task, another process: nothing.
+	// A thread without a P, the idle task and another process count for nothing.
 	start_process(1);
 	switch_in(0, 1);
 	take_sample(0);
@@ -50,7 +50,7 @@ CASE(a_sample_counts_for_what_it_found_its_P_doing)
 		CHECK_EQ("samples", record(0)->samples[c], 0);
 }
 
-CASE(lag_taken_what_the_samples_stand_for_before_a_burst_took_its_P)
+CASE(lag_taken_the_samples_before_a_burst_took_its_P)
 {
 	u64 end = next_counted_tick(500);
 
@@ -66,7 +66,7 @@ CASE(lag_taken_what_the_samples_stand_for_before_a_burst_took_its_P)
 	CHECK_EQ("ticks", target->lag_ticks[LAG_TAKEN], 1000);
 	P_TIME(0, P_RUNNING, T_ON_CPU, end - 100);
 
-	// A burst that goes on with its P teaches nothing.
+	// A burst that begins and ends with its P has no lag to measure.
 	set_clock(end + 10);
 	switch_in(0, 1);
 	set_clock(next_counted_tick(end + 20));
@@ -142,7 +142,7 @@ CASE(lag_halted_a_P_given_back_because_the_world_is_being_stopped)
 	}
 	case_detail = 0;
 
-	// Not before the stop began.
+	// It does not halt before the stop began.
 	start_process(2);
 	switch_in(0, 1);
 	m_takes_p(1, 0);
@@ -164,7 +164,7 @@ CASE(lag_halted_a_P_given_back_because_the_world_is_being_stopped)
 CASE(a_lag_does_not_reach_back_before_the_burst)
 {
 	start_process(2);
-	// Thread 3 is in a call with P 1, which sysmon takes from it later.
+	// Thread 3 is in a system call with P 1. sysmon takes the P from it later.
 	switch_in(1, 3);
 	m_takes_p(3, 1);
 	set_g_status(3, G_IN_SYSCALL);
@@ -201,7 +201,7 @@ CASE(lag_passed_a_P_that_a_sample_found_given_back_and_that_was_passed_on)
 	set_clock(now - 50);
 	take_sample(0);
 	P_IS(0, P_IDLE, T_NONE, 0);
-	CHECK_EQ("gave", thread(1)->released_slot, FIRST_SLOT + 1);
+	CHECK_EQ("released slot", thread(1)->released_slot, FIRST_SLOT + 1);
 	hand_p_to_m(2, 0);
 	target->lag[LAG_PASSED] = 7;
 	set_clock(now);
@@ -209,8 +209,8 @@ CASE(lag_passed_a_P_that_a_sample_found_given_back_and_that_was_passed_on)
 	P_IS(0, P_IDLE, T_RUNNABLE, 2);
 	CHECK_EQ("bursts", target->lag_bursts[LAG_PASSED], EVENT_SAMPLE);
 	CHECK_EQ("ticks", target->lag_ticks[LAG_PASSED], 1000);
-	CHECK_EQ("gave", thread(1)->released_slot, 0);
-	CHECK_EQ("unheld", thread(1)->ticks_without_p, 0);
+	CHECK_EQ("released slot", thread(1)->released_slot, 0);
+	CHECK_EQ("ticks without a P", thread(1)->ticks_without_p, 0);
 }
 
 CASE(lag_handed_a_thread_takes_what_it_was_handed_a_while_after_it_came)
@@ -249,7 +249,7 @@ CASE(lag_lost_a_P_lost_in_a_call_and_another_taken_after_it)
 	m_gives_back_p(1, 0);
 	idle_list(0, 1);
 	set_clock(200);
-	take_sample(0); // it has none
+	take_sample(0); // it has no P
 	CHECK_EQ("lost", thread(1)->lost_at, BEGAN + 200);
 	target->lag[LAG_LOST] = 60;
 	m_takes_p(1, 1);
@@ -258,7 +258,7 @@ CASE(lag_lost_a_P_lost_in_a_call_and_another_taken_after_it)
 	P_TIME(1, P_RUNNING, T_ON_CPU, end - 260);
 	CHECK_EQ("bursts", target->lag_bursts[LAG_LOST], EVENT_SAMPLE);
 	CHECK_EQ("ticks", target->lag_ticks[LAG_LOST], 1000);
-	CHECK_EQ("unheld", thread(1)->ticks_without_p, 0);
+	CHECK_EQ("ticks without a P", thread(1)->ticks_without_p, 0);
 }
 
 CASE(lag_lost_a_thread_preempted_in_a_call_in_which_it_lost_its_P)
@@ -289,7 +289,7 @@ CASE(lag_lost_a_thread_preempted_in_a_call_in_which_it_lost_its_P)
 	P_TIME(1, P_RUNNING, T_ON_CPU, 500 - 360);
 }
 
-// Woken from sleep instead, it is not in that call any more.
+// It was woken from sleep instead, so it is no longer in that call.
 CASE(a_thread_woken_without_its_P_is_in_no_call)
 {
 	start_process(2);
@@ -326,7 +326,8 @@ CASE(one_event_in_16_is_measured_and_none_for_more_than_it_can_cost)
 		count_cost(target, began);
 		counted += event_sampled(began);
 		CHECK_EQ("events", target->events - events, event_sampled(began) ? EVENT_SAMPLE : 0);
-		CHECK_EQ("ns", target->probe_ns - ns, !event_sampled(began) ? 0 : EVENT_SAMPLE * (i & 1 ? 700 : MAX_EVENT_COST));
+		CHECK_EQ("ns", target->probe_ns - ns,
+			 event_sampled(began) ? EVENT_SAMPLE * (i & 1 ? 700 : MAX_EVENT_COST) : 0);
 	}
 	CHECK(counted > 60 && counted < 140, "%u of 1600 events are measured", counted);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Two CPUs at once: each case runs two programs in every order in which each of them is interrupted once at most ("Two
+// Two CPUs at once. Each case runs two programs in every order in which each of them is interrupted at most once ("Two
 // CPUs at once" in docs/decisions/collector.md).
 
-// Thread 2 runs P 1 on CPU 0 and is about to sleep; thread 1 runs P 0 on CPU 1 and wakes it.
+// Thread 2 runs P 1 on CPU 0 and is about to sleep. Thread 1 runs P 0 on CPU 1 and wakes it.
 static void one_wakes_another(void)
 {
 	start_process(2);
@@ -39,7 +39,7 @@ static void thread_2_is_runnable(void)
 	CHECK_EQ("in D", IN_D_COUNT(1), 0);
 }
 
-// The first sentence of that page's section. The clock goes on between the steps of the programs, or it does not.
+// The first sentence of that section. The clock moves between the steps of the programs, or it stands.
 CASE(race_a_thread_woken_while_it_leaves_its_CPU_is_runnable)
 {
 	every_order_at_every_pace(one_wakes_another, thread_2_leaves_asleep, thread_1_wakes_2, thread_2_is_runnable);
@@ -50,7 +50,7 @@ CASE(race_a_thread_woken_while_it_leaves_its_CPU_in_D_is_counted_no_longer)
 	every_order_at_every_pace(one_wakes_another, thread_2_leaves_in_d, thread_1_wakes_2, thread_2_is_runnable);
 }
 
-// The same where another thread of that P is in D as well: the first must not be taken back twice.
+// Another thread of that P is in D as well. The first thread must not be subtracted twice.
 static void one_wakes_one_of_two_in_d(void)
 {
 	start_process(2);
@@ -82,7 +82,7 @@ CASE(race_a_thread_woken_while_it_leaves_in_D_is_taken_back_once)
 		only_thread_3_is_in_d);
 }
 
-// Two CPUs see a thread for the first time: it leaves one and is woken from the other.
+// Two CPUs see a thread for the first time. It leaves one of them, and the other wakes it.
 static void an_unknown_thread(void)
 {
 	start_process(2);
@@ -94,7 +94,8 @@ static void an_unknown_thread(void)
 
 static void thread_2_is_one_entry(void)
 {
-	// Where each finds the other about to enter it, both leave it to a later event: a loss, which is counted.
+	// Where each CPU finds that the other is adding the thread, both leave it to a later event. That is a counted
+	// loss.
 	u64 lost = target->lost[LOST_CONTENDED];
 
 	if (!thread(2)) {
@@ -106,7 +107,8 @@ static void thread_2_is_one_entry(void)
 	CHECK_EQ("tgid", thread(2)->tgid, TGID);
 	CHECK_EQ("target", thread(2)->target, TARGET);
 	CHECK(!strcmp(thread(2)->comm, "m2"), "its name is %s", thread(2)->comm);
-	// Its state, the next event says: a waker that has never seen it can't know that it is on its CPU.
+	// The next event corrects the state. A waker that sees the thread for the first time can't know that it is on a
+	// CPU.
 	CHECK(word_thread(thread(2)->word) == T_RUNNABLE || word_thread(thread(2)->word) == T_SLEEPING,
 		"thread 2 is %s",
 	      thread_names[word_thread(thread(2)->word)]);
@@ -117,7 +119,7 @@ CASE(race_a_thread_that_two_CPUs_see_for_the_first_time_has_one_entry)
 	every_order_at_every_pace(an_unknown_thread, thread_2_leaves_asleep, thread_1_wakes_2, thread_2_is_one_entry);
 }
 
-// Thread 2 has no P and looks for work on CPU 0; thread 1 puts P 1 into its nextp and wakes it.
+// Thread 2 has no P and looks for work on CPU 0. Thread 1 puts P 1 into its nextp and wakes it.
 static void one_hands_over_to_another(void)
 {
 	start_process(2);
@@ -145,7 +147,7 @@ CASE(race_a_thread_that_leaves_asleep_with_a_P_in_nextp_has_been_handed_it)
 		p_1_waits_for_thread_2);
 }
 
-// The same where thread 1 puts the P there only then: what the one that leaves has read of its m may be older than that.
+// Thread 1 puts the P into nextp only then. The CPU that thread 2 leaves may have read its m before.
 static void one_is_about_to_hand_over(void)
 {
 	one_hands_over_to_another();
@@ -166,7 +168,7 @@ CASE(race_a_P_is_put_into_nextp_while_its_thread_leaves_asleep)
 		p_1_waits_for_thread_2);
 }
 
-// Two CPUs swap one P's word: thread 1 leaves with P 0, which thread 2's program thinks is its own from the idle list.
+// Two CPUs swap the word of one P. Thread 1 leaves with P 0, and thread 2 has taken it.
 static void two_want_one_P(void)
 {
 	start_process(1);
@@ -209,7 +211,7 @@ CASE(race_two_CPUs_that_swap_one_word_count_each_tick_once)
 	every_order_at_every_pace(two_want_one_P, thread_1_leaves, thread_2_has_taken_it, the_times_add_up);
 }
 
-// Another CPU's swap before each of ours.
+// Another CPU swaps the word before each of our swaps.
 static struct p_record *flipped;
 static u32 flips;
 
@@ -249,8 +251,8 @@ CASE(race_a_word_that_others_swap_all_the_time_is_given_up_after_some_attempts)
 	}
 }
 
-// Readers see one instant: whenever no swap is between its addition and itself the sum is right, and it is never too
-// great. The agent's reader has its own test; this is what it relies on.
+// Readers see one instant: while no swap waits for its addition the sum is right, and it is never too great. The
+// agent's reader relies on this and has its own test.
 static void sums_are_never_too_great(void)
 {
 	u64 sum = 0;
@@ -280,8 +282,8 @@ CASE(race_a_reader_never_sees_more_time_than_has_passed)
 	action_at_switch_point = 0;
 }
 
-// D: the thread is counted before it is marked, so that who wakes it finds it counted; what comes too late for that,
-// its switch onto a CPU takes back.
+// The thread is counted before d_slot is set, so that the waker finds it counted. Where d_slot is set too late for the
+// waker, the switch onto a CPU subtracts the thread.
 static void thread_2_comes_back(void)
 {
 	switch_in(0, 2);
@@ -331,8 +333,7 @@ CASE(race_a_thread_that_leaves_with_its_P_while_the_world_stops)
 		p_1_is_of_thread_2_or_halted);
 }
 
-// The same P is handed over while a thread that had it leaves without it: whoever comes first, the P is the woken
-// thread's.
+// A P is handed over while a thread that had it leaves without it. In either order the P is the woken thread's.
 static void passes_on_and_leaves(void)
 {
 	start_process(1);
@@ -368,7 +369,7 @@ CASE(race_a_P_is_handed_over_while_the_thread_that_had_it_leaves)
 		p_0_waits_for_thread_2);
 }
 
-// The process changes its memory while it is read, word by word.
+// The process changes its memory between two words of a read.
 static void tear(void)
 {
 	static u32 n;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Whatever happens in whatever order, and whatever the process's memory says: a tick is counted once, no index leaves
-// its table (the sanitizers and the map's stub see to that), and every program ends.
+// Random events in random order, with random memory of the process. Each tick is counted once, no index leaves its
+// table (the sanitizers and the test's maps check that), and every program ends.
 
 static u64 random_state;
 
@@ -22,7 +22,7 @@ static u32 below(u32 n)
 #define RANDOM_PS 6
 #define RANDOM_MS 6
 
-// The runtime does something that it may do at any time: what the programs find need not make sense.
+// A random action of the runtime. What the programs find need not make sense.
 static void random_runtime_change(void)
 {
 	u32 n = 1 + below(RANDOM_MS), p = below(RANDOM_PS);
@@ -58,7 +58,7 @@ static void random_runtime_change(void)
 	}
 }
 
-// On a CPU, or on its way onto or off one.
+// On a CPU, or in a switch onto or off one.
 static bool on_cpu(u32 n)
 {
 	for (u32 c = 0; c < CPUS; c++)
@@ -78,7 +78,7 @@ static bool coming(u32 n)
 static bool being_woken[RANDOM_MS + 1]; // the kernel lets one CPU at a time wake a thread
 static bool processes_end;
 
-// One event of a CPU: what the kernel does is possible, what the runtime has done need not be.
+// One random event on a CPU. The kernel's part of it is possible. The runtime's part need not be.
 static void random_event(u32 cpu)
 {
 	static const u64 states[] = {0, PREEMPTED, ASLEEP, ASLEEP, IN_D, IN_D | 0x400, 0x4, 0x8, 0x80};
@@ -169,7 +169,7 @@ static void advance_clock(void)
 	clock_ns += below(8) ? below(2000) : below(2000000);
 }
 
-// CPUs' programs one after the other.
+// The CPUs run their programs one after the other.
 static void sequence(u64 seed, u32 events)
 {
 	static u64 totals[RANDOM_PS][P_STATES * T_STATES];
@@ -207,7 +207,7 @@ static void events_of_cpu_1(void)
 		random_event(1);
 }
 
-// Two CPUs' programs, interrupted at random.
+// Two CPUs run their programs and are interrupted at random.
 static void two_at_once(u64 seed, u32 rounds)
 {
 	random_setup(seed);
@@ -231,7 +231,7 @@ static void two_at_once(u64 seed, u32 rounds)
 
 static u64 garbage(void)
 {
-	// Numbers that are nearly right, and those that are not at all.
+	// Some values are plausible, and some are not.
 	switch (below(8)) {
 	case 0:
 		return 0;
@@ -251,8 +251,7 @@ static u64 garbage(void)
 	return random_u64();
 }
 
-// Every other word that is read is random: m, p, g, lists and counters. So is where the agent said that they are, which
-// comes from a file.
+// Every other word that is read is random: m, p, g, lists and counters. Some offsets of the layout are random as well.
 static void hostile_memory(u64 seed, u32 events)
 {
 	random_state = seed;

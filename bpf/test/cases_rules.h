@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The four rules of docs/decisions/collector.md by which an event says which P a thread has.
+// The four rules of docs/decisions/collector.md that find the P of a thread at an event.
 
-// A thread whose m has been seen, asleep without a P.
+// A thread whose m is known sleeps without a P.
 static void sleep_without_p(u32 n)
 {
 	u64 now = clock_ns;
@@ -12,7 +12,7 @@ static void sleep_without_p(u32 n)
 	clock_ns = now;
 }
 
-// A goroutine that is one of the GC's mark workers, by where it was made.
+// Makes a goroutine one of the GC's mark workers, by its go statement.
 static void mark_worker(u32 n)
 {
 	target->layout.gc_worker_from = WORKER_FROM;
@@ -38,7 +38,7 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 		 .want_thread = T_RUNNABLE},
 		{"it yields", 0, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_RUNNABLE},
 		{"uninterruptible", IN_D, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_UNINTERRUPTIBLE},
-		{"idle in D, which is no load", IN_D | 0x400, P_RUNNING, G_RUNNING, .want = P_RUNNING,
+		{"idle in D, which does not count as load", IN_D | 0x400, P_RUNNING, G_RUNNING, .want = P_RUNNING,
 		 .want_thread = T_SLEEPING},
 		{"stopped", 0x4, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_STOPPED},
 		{"traced", 0x8, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_STOPPED},
@@ -60,7 +60,7 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 		 .worker = true, .want = P_RUNNING,
 		 .want_thread = T_RUNNABLE},
 		{"halted", ASLEEP, P_GCSTOP, G_RUNNING, .want = P_GCSTOP, .want_thread = T_SLEEPING},
-		{"halted, but it is the one that stops the world", PREEMPTED, P_GCSTOP, G_RUNNING, .stopper = true,
+		{"halted, but it stops the world", PREEMPTED, P_GCSTOP, G_RUNNING, .stopper = true,
 		 .want = P_RUNNING,
 		 .want_thread = T_RUNNABLE},
 		{"taken and not yet marked", PREEMPTED, P_IDLE, G_RUNNING, .want = P_IDLE, .want_thread = T_RUNNABLE},
@@ -100,7 +100,7 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 	}
 }
 
-// Go up to 1.25: entersyscall takes the P out of m.p, and only m.oldp remembers it.
+// Up to Go 1.25, entersyscall moves the P from m.p to m.oldp.
 CASE(rule_1_up_to_Go_1_25_a_thread_in_a_call_has_left_its_P_in_oldp)
 {
 	static const struct {
@@ -108,7 +108,7 @@ CASE(rule_1_up_to_Go_1_25_a_thread_in_a_call_has_left_its_P_in_oldp)
 		u32 p_status, m_tick, p_tick;
 		bool has_tick, found;
 	} rows[] = {
-		{"nobody has taken it", P_SYSCALL, 7, 7, true, true},
+		{"no M has taken it", P_SYSCALL, 7, 7, true, true},
 		{"it has been taken, given back and left in another call", P_SYSCALL, 7, 8, true, false},
 		{"it has been taken", P_RUNNING, 7, 7, true, false},
 		{"it is idle", P_IDLE, 7, 7, true, false},
@@ -137,7 +137,7 @@ CASE(rule_1_up_to_Go_1_25_a_thread_in_a_call_has_left_its_P_in_oldp)
 	}
 }
 
-CASE(rule_1_another_P_that_the_thread_had_is_asked_what_became_of_it)
+CASE(rule_1_the_state_of_the_former_P_is_read_from_its_memory)
 {
 	static const struct {
 		const char *what;
@@ -165,7 +165,7 @@ CASE(rule_1_another_P_that_the_thread_had_is_asked_what_became_of_it)
 		switch_out(0, ASLEEP);
 		P_IS(0, rows[i].want, rows[i].want_thread, 0);
 		P_IS(1, P_RUNNING, T_SLEEPING, 1);
-		// When it changed over, between the sight of the one and of the other, is not known: half-way.
+		// The time of the change is not known, so it is the middle between the two observations.
 		P_SINCE(0, 250);
 		P_TIME(1, P_RUNNING, T_ON_CPU, 50);
 		P_TIME(1, P_IDLE, T_NONE, 250);
@@ -174,7 +174,7 @@ CASE(rule_1_another_P_that_the_thread_had_is_asked_what_became_of_it)
 	}
 }
 
-// What probes tell need not be read: between stops, a P that is known by its address is left schedtick_stale.
+// Between two stops, a P with a known address is not read. Its schedtick becomes stale.
 CASE(rule_1_between_two_stops_a_P_that_is_known_by_its_address_is_not_read)
 {
 	start_process(1);
@@ -183,20 +183,20 @@ CASE(rule_1_between_two_stops_a_P_that_is_known_by_its_address_is_not_read)
 	set_clock(100);
 	switch_in(0, 1);
 	m_takes_p(1, 0);
-	set_p_status(0, P_GCSTOP); // must not be seen
+	set_p_status(0, P_GCSTOP); // must not be read
 	set_clock(300);
 	switch_out(0, ASLEEP);
 	P_IS(0, P_RUNNING, T_SLEEPING, 1);
-	CHECK_EQ("unread", record(0)->schedtick_stale, 1);
+	CHECK_EQ("schedtick stale", record(0)->schedtick_stale, 1);
 	CHECK_EQ("schedtick", record(0)->schedtick, 0);
 
-	// Within a stop, or soon after it, it is read.
+	// Within a stop, or soon after it, the P is read.
 	target->no_gcstop_from = BEGAN + 401;
 	set_clock(400);
 	switch_in(0, 1);
 	switch_out(0, ASLEEP);
 	P_IS(0, P_GCSTOP, T_SLEEPING, 1);
-	CHECK_EQ("unread", record(0)->schedtick_stale, 0);
+	CHECK_EQ("schedtick stale", record(0)->schedtick_stale, 0);
 	CHECK_EQ("schedtick", record(0)->schedtick, 1);
 }
 
@@ -249,19 +249,20 @@ CASE(rule_2_a_waker_may_pass_its_own_P_on)
 	set_clock(200);
 	wake(0, 2);
 	P_IS(0, P_IDLE, T_RUNNABLE, 2);
-	P_TIME(0, P_RUNNING, T_ON_CPU, 200 - 100 - 7); // it let go of it a little earlier
+	P_TIME(0, P_RUNNING, T_ON_CPU, 200 - 100 - 7); // it gave the P back a little earlier
 	P_SINCE(0, 193);
 	CHECK_EQ("the waker's P", thread(1)->slot, 0);
 	CHECK_EQ("the woken thread's P", thread(2)->slot, FIRST_SLOT + 1);
-	// The waker goes to sleep without it, and must not touch it any more.
+	// The waker goes to sleep without the P, and must not move it any more.
 	set_clock(250);
 	switch_out(0, ASLEEP);
 	P_IS(0, P_IDLE, T_RUNNABLE, 2);
 }
 
-CASE(rule_2_a_P_that_the_waker_took_silently_is_seen_when_it_wakes)
+CASE(rule_2_a_P_that_the_waker_took_unseen_is_found_when_it_wakes)
 {
-	// Thread 1 comes without a P, takes P 0, hands P 1 to thread 2, gives P 0 back, and that is on its way to thread 3 when thread 1 leaves.
+	// Thread 1 comes without a P, takes P 0, hands P 1 to thread 2, and gives P 0 back. P 0 is in the nextp of
+	// thread 3 when thread 1 leaves.
 	for (u32 lost = 0; lost < 2; lost++) {
 		u64 taken = lost ? 60 + 30 : 20;
 
@@ -319,8 +320,8 @@ CASE(rule_2_a_thread_that_is_woken_while_on_its_CPU_takes_the_P_at_once)
 	CHECK_EQ("waits", record(1)->wake_sum, 0);
 }
 
-// netpoll gave thread 1 work: it took P 0, which nothing announces, and wakes the next M.
-CASE(rule_2_a_waker_that_took_its_P_silently_is_seen_when_it_hands_over_another)
+// netpoll gave thread 1 work. It took P 0, which no tracepoint showed, and wakes the next M.
+CASE(rule_2_the_P_of_a_waker_is_found_when_it_hands_over_another)
 {
 	start_process(3);
 	enter_p_address(0);
@@ -337,7 +338,7 @@ CASE(rule_2_a_waker_that_took_its_P_silently_is_seen_when_it_hands_over_another)
 	P_TIME(0, P_RUNNING, T_ON_CPU, 100);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	CHECK_EQ("slot", thread(1)->slot, FIRST_SLOT + 1);
-	// It is given back, and taken by another, before this one leaves: the burst is known all the same.
+	// The P is given back before the thread leaves. The burst is known all the same.
 	set_clock(250);
 	m_gives_back_p(1, 0);
 	idle_list(0);
@@ -346,7 +347,7 @@ CASE(rule_2_a_waker_that_took_its_P_silently_is_seen_when_it_hands_over_another)
 	P_IS(0, P_IDLE, T_NONE, 0);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 160);
 
-	// Without a hand-over the P is seen when the thread leaves.
+	// Without a hand-over the P is found when the thread leaves.
 	start_process(3);
 	enter_p_address(0);
 	sleep_without_p(2);
@@ -377,7 +378,7 @@ CASE(rule_2_only_a_waker_of_the_same_process_and_only_a_P_that_is_handed_over)
 	P_IS(1, P_IDLE, T_NONE, 0);
 	invariants();
 
-	// A P that another thread runs is believed to be handed over only if its memory says so.
+	// If another thread runs the P, its memory must say that it was handed over.
 	before_wake();
 	switch_in(2, 3);
 	m_takes_p(3, 1);
@@ -395,7 +396,7 @@ CASE(rule_2_only_a_waker_of_the_same_process_and_only_a_P_that_is_handed_over)
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	invariants();
 
-	// What is no P at all is counted.
+	// An address that is no P's is counted.
 	before_wake();
 	poke(M_AT(2) + usual_layout.m_nextp, G_AT(1), 8);
 	poke(G_AT(1), MAX_PS, 4);
@@ -405,9 +406,9 @@ CASE(rule_2_only_a_waker_of_the_same_process_and_only_a_P_that_is_handed_over)
 	invariants();
 }
 
-CASE(rule_2_a_P_that_was_taken_while_its_thread_was_in_a_call_is_lost_to_that)
+CASE(rule_2_a_thread_whose_P_was_taken_in_a_call_has_lost_it)
 {
-	// Thread 3 is on its CPU in a call; sysmon (thread 1) takes P 1 from it and hands it to thread 2.
+	// Thread 3 is on its CPU in a system call. sysmon (thread 1) takes P 1 from it and hands it to thread 2.
 	before_wake();
 	switch_in(2, 3);
 	m_takes_p(3, 1);
@@ -420,7 +421,7 @@ CASE(rule_2_a_P_that_was_taken_while_its_thread_was_in_a_call_is_lost_to_that)
 	wake(0, 2);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	CHECK_EQ("lost", thread(3)->lost_at, BEGAN + 200);
-	// It took another one when the call was over: from then on, plus the mean of such calls.
+	// It took another P after the call. The call is assumed to last as long as the mean of such calls.
 	target->lag[LAG_LOST] = 30;
 	m_takes_p(3, 2);
 	set_g_status(3, G_RUNNING);
@@ -446,11 +447,11 @@ CASE(rule_2_a_thread_that_keeps_its_P_through_sleep_is_runnable_with_it_when_wok
 	P_TIME(0, P_SYSCALL, T_SLEEPING, 50);
 	set_clock(180);
 	switch_in(0, 1);
-	// Woken from sleep, it is about to leave the call.
+	// It was woken from sleep, so it is about to leave the call.
 	P_IS(0, P_RUNNING, T_ON_CPU, 1);
 	P_TIME(0, P_SYSCALL, T_RUNNABLE, 30);
 	CHECK_EQ("waits, of which this is none", record(0)->wake_sum, 0);
-	// Preempted in the call, it goes on with it.
+	// It was preempted in the call, so it goes on with it.
 	set_clock(200);
 	switch_out(0, PREEMPTED);
 	P_IS(0, P_SYSCALL, T_RUNNABLE, 1);
@@ -502,7 +503,7 @@ CASE(rule_3_a_P_that_was_anothers_was_taken_at_the_burst_s_beginning_not_before_
 {
 	static const struct {
 		const char *what;
-		u64 taken_from_other; // the tick at which thread 2 left the CPU with it; 0: it was idle
+		u64 taken_from_other; // the tick at which thread 2 left the CPU with the P; 0: it was idle
 		u64 lag, running;
 	} rows[] = {
 		{"idle since long", 0, 0, 200},
@@ -572,7 +573,7 @@ CASE(rule_4_a_burst_that_took_and_gave_back_a_P)
 	CHECK_EQ("idle to running", record(0)->moves[P_IDLE * P_STATES + P_RUNNING], 1);
 	CHECK_EQ("running to idle", record(0)->moves[P_RUNNING * P_STATES + P_IDLE], 1);
 	P_TIME(1, P_RUNNING, T_ON_CPU, 0);
-	// It has been seen: the next burst does not count it again.
+	// The schedtick is known now, so the next burst does not count the P again.
 	set_clock(400);
 	switch_in(0, 1);
 	set_clock(500);
@@ -581,7 +582,7 @@ CASE(rule_4_a_burst_that_took_and_gave_back_a_P)
 	CHECK_EQ("schedtick", record(0)->schedtick, 1);
 }
 
-CASE(rule_4_a_P_that_we_hold_for_busy_is_idle_when_the_list_has_it)
+CASE(rule_4_a_P_whose_record_is_busy_is_idle_if_the_list_has_it)
 {
 	start_process(3);
 	set_clock(10);
@@ -601,7 +602,7 @@ CASE(rule_4_a_P_that_we_hold_for_busy_is_idle_when_the_list_has_it)
 	P_TIME(1, P_SYSCALL, T_SLEEPING, 250);
 }
 
-CASE(rule_4_a_P_that_waits_for_its_thread_is_left_to_that)
+CASE(rule_4_a_P_that_waits_for_its_thread_does_not_change)
 {
 	before_wake();
 	set_clock(200);
@@ -614,9 +615,9 @@ CASE(rule_4_a_P_that_waits_for_its_thread_is_left_to_that)
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 }
 
-// How far down the idle list a thread without a P looks: past two Ps with nothing new, and one more for each 512 ticks
-// of its burst, up to eight.
-CASE(rule_4_how_many_Ps_with_nothing_new_are_passed)
+// A thread without a P passes two Ps without news on the idle list, and one more for each 512 ticks of its burst, up to
+// eight.
+CASE(rule_4_how_many_unchanged_Ps_are_passed)
 {
 	static const struct {
 		u64 burst;
@@ -646,7 +647,7 @@ CASE(rule_4_how_many_Ps_with_nothing_new_are_passed)
 		}
 }
 
-CASE(rule_4_all_that_ran_are_found_one_behind_the_other_up_to_32)
+CASE(rule_4_all_Ps_in_sequence_that_ran_are_found_up_to_32)
 {
 	int list[41];
 
@@ -665,7 +666,7 @@ CASE(rule_4_all_that_ran_are_found_one_behind_the_other_up_to_32)
 		P_TIME(p, P_RUNNING, T_ON_CPU, p < IDLE_LIST_MAX ? 10 : 0);
 }
 
-CASE(rule_4_a_list_that_bites_its_tail_ends)
+CASE(rule_4_the_walk_of_a_cyclic_list_ends)
 {
 	start_process(2);
 	set_clock(100);
@@ -682,8 +683,8 @@ CASE(rule_4_a_list_that_bites_its_tail_ends)
 	CHECK(user_reads < IDLE_LIST_MAX + 10, "%llu reads", user_reads);
 }
 
-// A thread that came with a P and leaves without it asks that P, and then the list only as far as that P.
-CASE(rule_4_a_thread_that_had_a_P_looks_as_far_as_that)
+// A thread that came with a P and leaves without it reads that P, and then the list only as far as that P.
+CASE(rule_4_a_thread_that_had_a_P_reads_the_list_up_to_that_P)
 {
 	start_process(4);
 	set_clock(10);
@@ -693,7 +694,7 @@ CASE(rule_4_a_thread_that_had_a_P_looks_as_far_as_that)
 	take_sample(0);
 	m_gives_back_p(1, 1);
 	idle_list(0, 1, 2);
-	p_starts_goroutine(0); // it lies above: this thread had it later
+	p_starts_goroutine(0); // it lies in front: this thread had it later
 	p_starts_goroutine(2);
 	set_clock(300);
 	switch_out(0, ASLEEP);
@@ -703,7 +704,7 @@ CASE(rule_4_a_thread_that_had_a_P_looks_as_far_as_that)
 	P_TIME(2, P_RUNNING, T_ON_CPU, 0);
 }
 
-CASE(rule_4_a_P_that_was_left_unread_is_read_and_nothing_taken_from_its_schedtick)
+CASE(rule_4_a_stale_schedtick_is_read_and_accounts_no_time)
 {
 	start_process(2);
 	record(0)->schedtick_stale = 1;
@@ -714,13 +715,13 @@ CASE(rule_4_a_P_that_was_left_unread_is_read_and_nothing_taken_from_its_schedtic
 	set_clock(300);
 	switch_out(0, ASLEEP);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 0);
-	CHECK_EQ("unread", record(0)->schedtick_stale, 0);
+	CHECK_EQ("schedtick stale", record(0)->schedtick_stale, 0);
 	CHECK_EQ("schedtick", record(0)->schedtick, 1);
 }
 
-// The end of marking takes Ps from calls: a worker that leaves the CPU looks, though it keeps its P; what ran
-// unannounced was others'.
-CASE(rule_4_a_GC_worker_that_leaves_the_CPU_looks_as_well)
+// At the end of marking the GC takes Ps from system calls. So a worker that leaves the CPU reads the list, though it
+// keeps its P. A P there that ran was another thread's.
+CASE(rule_4_a_GC_worker_that_leaves_the_CPU_reads_the_list_too)
 {
 	start_process(3);
 	target->marking_until = ~0ULL;
@@ -744,7 +745,7 @@ CASE(rule_4_a_GC_worker_that_leaves_the_CPU_looks_as_well)
 	CHECK_EQ("schedtick of the other", record(2)->schedtick, 0);
 }
 
-CASE(a_layout_without_the_idle_list_does_without_rule_4)
+CASE(without_the_address_of_the_idle_list_rule_4_does_nothing)
 {
 	start_process(2);
 	target->layout.sched_pidle = 0;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
 // bpf/world.bpf.c: the world stops and starts.
 
-// Four Ps: thread 1 runs P 0 and will stop the world, P 1 is idle, thread 2 sleeps in a call with P 2, thread 3 runs P
-// 3.
+// Four Ps. Thread 1 runs P 0 and will stop the world. P 1 is idle. Thread 2 sleeps in a system call with P 2. Thread 3
+// runs P 3.
 static void four_ps(void)
 {
 	start_process(4);
@@ -43,14 +43,14 @@ CASE(a_stop_halts_what_does_not_run_and_waits_for_the_rest)
 	P_IS(2, P_GCSTOP, T_NONE, 0);
 	P_IS(3, P_RUNNING, T_ON_CPU, 3);
 	P_TIME(2, P_SYSCALL, T_SLEEPING, 50);
-	// The last one comes.
+	// The last P halts.
 	set_p_status(3, P_GCSTOP);
 	set_clock(150);
 	switch_out(1, ASLEEP);
 	P_IS(3, P_GCSTOP, T_SLEEPING, 3);
 	set_p_status(0, P_GCSTOP);
 	set_clock(160);
-	take_sample(0); // the one that stops the world goes on
+	take_sample(0); // the thread that stops the world goes on
 	P_IS(0, P_RUNNING, T_ON_CPU, 1);
 	set_clock(200);
 	call_start_world(0, 0);
@@ -63,15 +63,15 @@ CASE(a_stop_halts_what_does_not_run_and_waits_for_the_rest)
 	CHECK_EQ("halted time of P 3", record(3)->stop_time, 50);
 
 	e = the_stop();
-	CHECK(e, "nothing tells of the stop");
+	CHECK(e, "the stop is not reported");
 	if (!e)
 		return;
 	CHECK_EQ("target", e->target, TARGET);
 	CHECK_EQ("reason", e->reason, 3);
 	CHECK_EQ("start", e->start, BEGAN + 100);
 	CHECK_EQ("end", e->end, BEGAN + 200);
-	CHECK_EQ("start by our clock", e->start_by_probe, 1);
-	CHECK_EQ("end by our clock", e->end_by_probe, 1);
+	CHECK_EQ("start by the probe", e->start_by_probe, 1);
+	CHECK_EQ("end by the probe", e->end_by_probe, 1);
 	CHECK_EQ("Ps", e->n_ps, 4);
 	CHECK_EQ("slowest", e->slowest, 3);
 	CHECK_EQ("slowest after", e->slowest_after, 50);
@@ -81,11 +81,11 @@ CASE(a_stop_halts_what_does_not_run_and_waits_for_the_rest)
 	CHECK_EQ("stops", target->stops, 1);
 	CHECK_EQ("stop_start", target->stop_start, 0);
 	for (u32 p = 0; p < 4; p++)
-		CHECK_EQ("arrived, after it has been told", record(p)->arrived, 0);
+		CHECK_EQ("arrived, after the report", record(p)->arrived, 0);
 }
 
-// The program takes time; the stop begins when it has ended, not when it began.
-CASE(a_stop_begins_when_the_probe_that_sees_it_is_through)
+// The program takes time. The stop begins when the program ends, not when it begins.
+CASE(a_stop_begins_when_the_program_of_its_probe_ends)
 {
 	four_ps();
 	set_clock(100);
@@ -96,12 +96,12 @@ CASE(a_stop_begins_when_the_probe_that_sees_it_is_through)
 	clock_step = 0;
 }
 
-CASE(a_stop_begins_and_ends_by_the_runtimes_clock_if_that_can_be)
+CASE(a_stop_begins_and_ends_by_the_runtimes_clock_if_that_is_plausible)
 {
 	static const struct {
 		const char *what;
-		s64 begun, ended; // ticks; the probes saw 100, 200 and 220
-		bool told_begun, told_ended, late;
+		s64 begun, ended; // ticks; the probes ran at 100, 200 and 220
+		bool has_begun, has_ended, late;
 		u64 start, end;
 		bool own_start, own_end;
 	} rows[] = {
@@ -122,31 +122,31 @@ CASE(a_stop_begins_and_ends_by_the_runtimes_clock_if_that_can_be)
 
 		case_detail = rows[i].what;
 		four_ps();
-		target->layout.has_stop_start_arg = rows[i].told_begun;
-		target->layout.stop_end_sp_offset = rows[i].told_ended ? 24 : 0;
+		target->layout.has_stop_start_arg = rows[i].has_begun;
+		target->layout.stop_end_sp_offset = rows[i].has_ended ? 24 : 0;
 		target->end_probe_attached = rows[i].late;
 		set_clock(100);
 		call_stop_world(0, 3);
 		set_clock(200);
 		call_start_world(0, (BEGAN + rows[i].begun) << TICK_SHIFT);
 		if (rows[i].late) {
-			CHECK(!the_stop(), "told before its end is known");
+			CHECK(!the_stop(), "reported before its end is known");
 			set_clock(220);
 			call_world_started(0, (BEGAN + rows[i].ended) << TICK_SHIFT);
 		}
 		e = the_stop();
-		CHECK(e, "nothing tells of the stop");
+		CHECK(e, "the stop is not reported");
 		if (!e)
 			continue;
 		CHECK_EQ("start", e->start - BEGAN, rows[i].start);
 		CHECK_EQ("end", e->end - BEGAN, rows[i].end);
-		CHECK_EQ("start by our clock", e->start_by_probe, rows[i].own_start);
-		CHECK_EQ("end by our clock", e->end_by_probe, rows[i].own_end);
+		CHECK_EQ("start by the probe", e->start_by_probe, rows[i].own_start);
+		CHECK_EQ("end by the probe", e->end_by_probe, rows[i].own_end);
 		invariants();
 	}
 }
 
-CASE(a_stop_whose_end_cannot_be_read_ends_by_our_clock)
+CASE(a_stop_whose_end_cannot_be_read_ends_by_the_probes_clock)
 {
 	four_ps();
 	target->layout.stop_end_sp_offset = 24;
@@ -161,15 +161,15 @@ CASE(a_stop_whose_end_cannot_be_read_ends_by_our_clock)
 	remove_region(STACK_AT);
 	argument(2, 0);
 	world_started(&regs);
-	CHECK(the_stop() && the_stop()->end == BEGAN + 220 && the_stop()->end_by_probe, "the stop is not told");
+	CHECK(the_stop() && the_stop()->end == BEGAN + 220 && the_stop()->end_by_probe, "the stop is not reported");
 }
 
-CASE(a_stop_that_had_begun_before_the_probes_came_is_not_told)
+CASE(a_stop_that_began_before_the_probes_were_attached_is_not_reported)
 {
 	four_ps();
 	set_clock(200);
 	call_start_world(0, 0);
-	CHECK(!the_stop(), "a stop without a beginning is told");
+	CHECK(!the_stop(), "a stop without a start is reported");
 	CHECK_EQ("stops", target->stops, 0);
 }
 
@@ -185,17 +185,17 @@ CASE(a_stop_for_which_the_ring_has_no_room_is_counted)
 	CHECK_EQ("ring full", target->lost[LOST_RING_FULL], 1);
 	CHECK_EQ("stops", target->stops, 1);
 	CHECK_EQ("stop_start", target->stop_start, 0);
-	// Room again, and the next one is told as if nothing had been.
+	// The ring has room again, and the next stop is reported as usual.
 	ring_capacity = RING;
 	set_clock(300);
 	call_stop_world(0, 3);
 	set_clock(400);
 	call_start_world(0, 0);
 	CHECK(the_stop() && the_stop()->start == BEGAN + 300 && the_stop()->after[1] == 1,
-		"the next stop is not told rightly");
+		"the next stop is not reported correctly");
 }
 
-CASE(between_windows_stops_are_told_and_no_record_touched)
+CASE(stops_only_reports_stops_and_changes_no_record)
 {
 	four_ps();
 	target->active = STOPS_ONLY;
@@ -206,7 +206,7 @@ CASE(between_windows_stops_are_told_and_no_record_touched)
 	P_IS(1, P_IDLE, T_NONE, 0);
 	P_SINCE(1, 0);
 	CHECK_EQ("halted time", record(1)->stop_time, 0);
-	CHECK(the_stop() && the_stop()->slowest == -1, "the stop is not told, or with Ps that nobody saw arrive");
+	CHECK(the_stop() && the_stop()->slowest == -1, "the stop is not reported, or with arrivals that were not seen");
 
 	four_ps();
 	target->active = NOT_OBSERVED;
@@ -214,10 +214,10 @@ CASE(between_windows_stops_are_told_and_no_record_touched)
 	call_stop_world(0, 3);
 	set_clock(200);
 	call_start_world(0, 0);
-	CHECK(!the_stop(), "a stop of a process that has been left is told");
+	CHECK(!the_stop(), "a stop of a process that is not observed is reported");
 }
 
-CASE(a_P_on_its_way_to_a_thread_is_not_halted_by_the_one_that_stops)
+CASE(a_P_in_a_nextp_is_not_halted_by_the_thread_that_stops_the_world)
 {
 	before_wake();
 	set_clock(200);
@@ -245,31 +245,31 @@ CASE(the_P_that_arrives_last_is_the_slowest_also_beyond_those_that_are_listed)
 	switch_out(1, ASLEEP);
 	set_clock(200);
 	call_start_world(0, 0);
-	CHECK(the_stop(), "not told");
+	CHECK(the_stop(), "the stop is not reported");
 	CHECK_EQ("slowest", the_stop()->slowest, STOP_ARRIVALS + 1);
 	CHECK_EQ("after", the_stop()->slowest_after, 70);
 	CHECK_EQ("arrival of the last that is listed", the_stop()->after[STOP_ARRIVALS - 1], 1);
 }
 
-CASE(what_the_stops_say_of_the_GC_and_of_halted_Ps)
+CASE(stops_bound_the_times_of_GC_and_gcstop)
 {
 	four_ps();
 	target->no_gcstop_from = 0;
 	target->marking_until = 0;
 	set_clock(100);
 	call_stop_world(0, STOP_SWEEP_TERMINATION);
-	CHECK_EQ("calm", target->no_gcstop_from, ~0ULL);
+	CHECK_EQ("no_gcstop_from", target->no_gcstop_from, ~0ULL);
 	CHECK_EQ("marking", target->marking_until, ~0ULL);
 	set_clock(200);
 	call_start_world(0, 0);
-	CHECK_EQ("calm", target->no_gcstop_from, BEGAN + 200 + GCSTOP_GRACE);
+	CHECK_EQ("no_gcstop_from", target->no_gcstop_from, BEGAN + 200 + GCSTOP_GRACE);
 	CHECK_EQ("marking", target->marking_until, ~0ULL);
 	set_clock(1000);
 	call_stop_world(0, STOP_MARK_TERMINATION);
 	CHECK_EQ("marking", target->marking_until, ~0ULL);
 	set_clock(1100);
 	call_start_world(0, 0);
-	CHECK_EQ("calm", target->no_gcstop_from, BEGAN + 1100 + GCSTOP_GRACE);
+	CHECK_EQ("no_gcstop_from", target->no_gcstop_from, BEGAN + 1100 + GCSTOP_GRACE);
 	CHECK_EQ("marking", target->marking_until, BEGAN + 1100 + MARKING_GRACE);
 	set_clock(2000);
 	call_stop_world(0, 9);
@@ -278,7 +278,7 @@ CASE(what_the_stops_say_of_the_GC_and_of_halted_Ps)
 	CHECK_EQ("marking, after a stop that is no GC's", target->marking_until, BEGAN + 1100 + MARKING_GRACE);
 }
 
-// Only the low byte of the argument is the reason: a uint8 in a register.
+// The reason is a uint8 in a register, so only its low byte counts.
 CASE(a_reason_is_one_byte)
 {
 	four_ps();

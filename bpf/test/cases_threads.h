@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Threads and their Ps' D count, targets and how they are found, and what is read of the process's memory.
+// Threads and the D counts of their Ps, how a target is found, and the reads of the process's memory.
 
-// D: share of time in which a thread of a P is in uninterruptible sleep. A thread is of a P if it carries it, or
-// carried it last.
+// The D share is the share of time in which a thread of a P is in uninterruptible sleep. A thread is of a P if it
+// carries it, or carried it last.
 
 CASE(d_counts_a_thread_that_carries_its_P)
 {
@@ -34,7 +34,7 @@ CASE(d_counts_a_thread_for_the_P_it_carried_last)
 	set_g_status(1, G_IN_SYSCALL);
 	set_clock(100);
 	switch_out(0, IN_D);
-	// sysmon takes the P from the call, and thread 2 runs it: thread 1 still counts.
+	// sysmon takes the P from the call, and thread 2 runs it. Thread 1 still counts.
 	switch_in(1, 2);
 	set_m_p(1, -1);
 	m_takes_p(2, 0);
@@ -42,14 +42,14 @@ CASE(d_counts_a_thread_for_the_P_it_carried_last)
 	take_sample(1);
 	P_IS(0, P_RUNNING, T_ON_CPU, 2);
 	CHECK_EQ("in D", IN_D_COUNT(0), 1);
-	// Two at once count once.
+	// Two threads at once count once.
 	set_clock(220);
 	switch_out(1, IN_D);
 	CHECK_EQ("in D", IN_D_COUNT(0), 2);
 	set_clock(250);
 	switch_in(0, 1);
 	CHECK_EQ("in D", IN_D_COUNT(0), 1);
-	// It sleeps in D again, without a P: the last it had was P 0.
+	// It sleeps in D again, without a P. Its last P was P 0.
 	set_clock(260);
 	switch_out(0, IN_D);
 	CHECK_EQ("in D", IN_D_COUNT(0), 2);
@@ -59,7 +59,7 @@ CASE(d_counts_a_thread_for_the_P_it_carried_last)
 	switch_in(0, 1);
 	CHECK_EQ("in D", IN_D_COUNT(0), 0);
 	CHECK_EQ("D time", record(0)->d_time, 230);
-	// Now it takes P 1, and counts for that.
+	// Now it takes P 1, and counts for P 1.
 	m_takes_p(1, 1);
 	set_g_status(1, G_RUNNING);
 	set_clock(400);
@@ -68,7 +68,7 @@ CASE(d_counts_a_thread_for_the_P_it_carried_last)
 	CHECK_EQ("in D of P 1", IN_D_COUNT(1), 1);
 }
 
-// Stopped, traced or frozen: neither D nor sleep, whatever the kernel's own state of the thread looks like.
+// A stopped, traced or frozen thread is neither in D nor asleep, whatever state the kernel gives it.
 CASE(a_suspended_thread_is_in_no_D_count)
 {
 	static const struct {
@@ -77,12 +77,12 @@ CASE(a_suspended_thread_is_in_no_D_count)
 	} ways[] = {
 		{STOPPED, 0, T_STOPPED},
 		{TRACED, 0, T_STOPPED},
-		{STOPPED, JOBCTL_TRAP_FREEZE, T_STOPPED}, // by a signal first, and its group is frozen
-		{IN_FREEZER, 0, T_FROZEN}, // v1
-		{ASLEEP | FREEZABLE, JOBCTL_TRAP_FREEZE, T_FROZEN}, // v2
+		{STOPPED, JOBCTL_TRAP_FREEZE, T_STOPPED}, // stopped by a signal first, and then its cgroup is frozen
+		{IN_FREEZER, 0, T_FROZEN}, // cgroup v1
+		{ASLEEP | FREEZABLE, JOBCTL_TRAP_FREEZE, T_FROZEN}, // cgroup v2
 		{ASLEEP | FREEZABLE, JOBCTL_TRAP_FREEZE >> 1, T_SLEEPING},
 		{IN_D | FREEZABLE, 0, T_UNINTERRUPTIBLE},
-		{IN_D, JOBCTL_TRAP_FREEZE, T_UNINTERRUPTIBLE}, // its group freezes, and it is not there yet
+		{IN_D, JOBCTL_TRAP_FREEZE, T_UNINTERRUPTIBLE}, // its cgroup freezes, and the thread is not frozen yet
 	};
 
 	for (u32 way = 0; way < 2 * sizeof(ways) / sizeof(ways[0]); way++) {
@@ -107,7 +107,7 @@ CASE(a_suspended_thread_is_in_no_D_count)
 	}
 }
 
-// A thread that is stopped on its way to a P that was handed to it does not wait for a CPU.
+// A thread that is stopped before it takes the P in its nextp does not wait for a CPU.
 CASE(a_P_handed_to_a_thread_that_is_stopped_is_idle)
 {
 	start_process(2);
@@ -179,7 +179,7 @@ CASE(a_thread_that_never_had_a_P_counts_in_no_D)
 	CHECK_EQ("time", thread(1)->time[T_UNINTERRUPTIBLE - 1], 50);
 }
 
-// The table of threads.
+// The thread table.
 
 CASE(a_thread_that_exits_is_forgotten)
 {
@@ -189,7 +189,7 @@ CASE(a_thread_that_exits_is_forgotten)
 	set_clock(100);
 	switch_out(0, 0x80); // EXIT_DEAD
 	CHECK(!thread(1), "the thread is still there");
-	// Its P is somebody else's business.
+	// Another event shows what becomes of its P.
 	P_IS(0, P_IDLE, T_NONE, 0);
 }
 
@@ -219,7 +219,7 @@ CASE(a_process_that_runs_another_program_is_no_target_any_more)
 	switch_out(0, ASLEEP);
 	P_IS(0, P_IDLE, T_NONE, 0);
 
-	// The ring is full: that loss is nobody's.
+	// The ring is full, and the loss belongs to no target.
 	ring_capacity = ring_used;
 	exec(0);
 	CHECK_EQ("lost", *(u64 *)value_at(&lost_global, LOST_RING_FULL), 1);
@@ -232,7 +232,7 @@ CASE(a_tid_that_another_process_had_before_is_another_thread)
 	m_takes_p(1, 0);
 	set_clock(100);
 	switch_out(0, ASLEEP);
-	thread(1)->target = TARGET + 1; // as if left over
+	thread(1)->target = TARGET + 1; // as if left over from another target
 	set_clock(200);
 	switch_in(0, 1);
 	CHECK_EQ("target", thread(1)->target, TARGET);
@@ -241,7 +241,7 @@ CASE(a_tid_that_another_process_had_before_is_another_thread)
 	CHECK(!strcmp(thread(1)->comm, "m1"), "its name is %s", thread(1)->comm);
 }
 
-CASE(a_full_set_of_the_table_of_threads_is_counted)
+CASE(a_full_set_of_the_thread_table_is_counted)
 {
 	u32 set = tid_of(1) % THREAD_SETS;
 	struct thread_set *keys;
@@ -258,7 +258,7 @@ CASE(a_full_set_of_the_table_of_threads_is_counted)
 	CHECK_EQ("threads full", target->lost[LOST_THREADS_FULL], 3);
 	P_IS(0, P_IDLE, T_NONE, 0);
 
-	// Another set has room, and so has this one as soon as one of them ends.
+	// Another set has room. This set has room as soon as one of its threads exits.
 	switch_in(1, 2);
 	THREAD_IS(2, T_ON_CPU);
 	for (u32 way = 0; way < THREAD_WAYS; way++) {
@@ -286,7 +286,7 @@ CASE(a_thread_is_found_wherever_it_is_in_its_set)
 		CHECK_EQ("way", way_of(&keys, 100 + way), way);
 	CHECK_EQ("way of what is not there", way_of(&keys, 99) >= THREAD_WAYS, true);
 	keys.key[3] |= THREAD_ENTERING;
-	CHECK_EQ("way of what is about to be entered", way_of(&keys, 103) >= THREAD_WAYS, true);
+	CHECK_EQ("way of an incomplete entry", way_of(&keys, 103) >= THREAD_WAYS, true);
 }
 
 // Targets.
@@ -307,10 +307,10 @@ CASE(a_target_is_found_by_its_hint_or_by_the_table_that_two_share)
 	CHECK(!target_of(TGID + 2 * HINTS, &index), "a third process of the same hint is found");
 
 	target->active = STOPS_ONLY;
-	CHECK(!target_of(TGID, &index), "found between windows");
-	CHECK(any_target_of(TGID, &index) == target, "not found between windows by who asks for any");
+	CHECK(!target_of(TGID, &index), "found where only stops are reported");
+	CHECK(any_target_of(TGID, &index) == target, "any_target_of does not find it where only stops are reported");
 	target->active = NOT_OBSERVED;
-	CHECK(!any_target_of(TGID, &index), "found after it has been left");
+	CHECK(!any_target_of(TGID, &index), "found after its observation ended");
 }
 
 CASE(the_idle_task_and_processes_that_are_no_targets_cost_no_reads)
@@ -330,7 +330,7 @@ CASE(the_idle_task_and_processes_that_are_no_targets_cost_no_reads)
 }
 
 // An agent that is stopped must cost nothing (bpf/heartbeat.h).
-CASE(programs_do_nothing_while_the_agent_is_not_heard_of)
+CASE(programs_do_nothing_while_the_agent_is_silent)
 {
 	u64 args[1] = {(u64)&tasks[1]}, word;
 
@@ -359,7 +359,7 @@ CASE(programs_do_nothing_while_the_agent_is_not_heard_of)
 	THREAD_IS(1, T_RUNNABLE);
 	CHECK(!thread(2), "a thread is entered");
 	CHECK_EQ("stops", target->stops, 0);
-	// A sample is counted all the same: it came.
+	// The sample itself is counted.
 	CHECK_EQ("samples of the CPU", ((struct cpu_samples *)value_at(&sampled_cpus, 0))->samples, 1);
 
 	agent_alive_until = ~0ULL;
@@ -385,9 +385,9 @@ CASE(threads_are_numbered_alike_whatever_the_kernel_offers)
 	}
 }
 
-// What is read.
+// Reads of memory.
 
-CASE(an_m_must_name_the_thread_it_is_read_for)
+CASE(an_m_must_hold_the_tid_of_its_thread)
 {
 	static const struct {
 		const char *what;
@@ -425,8 +425,8 @@ CASE(an_m_must_name_the_thread_it_is_read_for)
 	}
 }
 
-// Without cgo a thread's m is its own for life, and is then read from curg on.
-CASE(an_m_that_has_named_its_thread_is_not_asked_again_where_it_keeps_it)
+// Without cgo a thread keeps its m for life, and the m is then read from curg on.
+CASE(a_verified_m_is_verified_again_only_with_cgo)
 {
 	for (u32 keeps = 0; keeps < 2; keeps++) {
 		start_process(1);
@@ -437,7 +437,7 @@ CASE(an_m_that_has_named_its_thread_is_not_asked_again_where_it_keeps_it)
 		switch_out(0, ASLEEP);
 		CHECK_EQ("named", thread(1)->m_verified, 1);
 		poke(M_AT(1) + usual_layout.m_procid, 1, 8);
-		poke(G0_AT(1) + usual_layout.g_m, M_AT(2), 8); // nor does another one, which is not its either
+		poke(G0_AT(1) + usual_layout.g_m, M_AT(2), 8); // and its g leads to another thread's m
 		switch_in(0, 1);
 		m_takes_p(1, 0);
 		set_clock(200);
@@ -468,7 +468,7 @@ CASE(a_thread_that_has_another_m_is_found_with_that)
 	CHECK_EQ("m", thread(1)->m, M_AT(5));
 }
 
-CASE(memory_that_is_not_there_is_counted_and_nothing_guessed)
+CASE(memory_that_is_not_resident_is_counted_and_changes_nothing)
 {
 	static const struct {
 		const char *what;
@@ -518,7 +518,7 @@ CASE(a_P_without_a_record_is_counted)
 	switch_out(0, ASLEEP);
 	CHECK_EQ("no slot", target->lost[LOST_NO_SLOT], 1);
 
-	// A slot in which another P is.
+	// The slot holds another P.
 	start_process(16);
 	target->chunk[0] = target->chunk[1];
 	switch_in(0, 1);
@@ -529,7 +529,7 @@ CASE(a_P_without_a_record_is_counted)
 	P_IS(11, P_IDLE, T_NONE, 0);
 }
 
-CASE(what_a_P_says_of_itself_must_be_possible)
+CASE(impossible_values_of_a_P_are_counted)
 {
 	static const struct {
 		const char *what;
@@ -563,7 +563,8 @@ CASE(a_P_s_record_is_found_by_its_address_in_the_places_that_its_hash_gives)
 	start_process(4);
 	CHECK(!record_by_known_address(target, P_AT(2), &slot), "found where it has not been entered");
 	enter_p_address(2);
-	CHECK(record_by_known_address(target, P_AT(2), &slot) == record(2) && slot == FIRST_SLOT + 2, "not found in its first place");
+	CHECK(record_by_known_address(target, P_AT(2), &slot) == record(2) && slot == FIRST_SLOT + 2,
+		"not found in its first place");
 	target->p_places[place] = FIRST_SLOT + 3;
 	target->p_places[(place + 1) & (P_PLACES - 1)] = FIRST_SLOT + 2;
 	slot = 0;

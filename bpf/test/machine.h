@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A machine for the programs of bpf/ to run on, in user space: a clock that the test sets, CPUs with their current
-// tasks, maps, the memory of the observed process, and a choice of what two CPUs do in which order.
+// A machine in user space that runs the programs of bpf/. It has a clock that the test sets, CPUs with their current
+// tasks, maps, the memory of the observed process, and a choice of the order in which two CPUs act.
 #ifndef PSCOPE_TEST_MACHINE_H
 #define PSCOPE_TEST_MACHINE_H
 
 // --- the clock -----------------------------------------------------------------------------------
 
 static u64 clock_ns;
-static u64 clock_step; // ns by which each point (see below) moves the clock
+static u64 clock_step; // ns by which each switch point (see below) moves the clock
 
 u64 bpf_ktime_get_ns(void)
 {
@@ -20,7 +20,7 @@ u64 bpf_ktime_get_ns(void)
 
 struct cpu {
 	struct task_struct *current;
-	struct task_struct *next; // while it switches
+	struct task_struct *next; // during a context switch
 };
 
 static struct cpu cpus[CPUS];
@@ -58,15 +58,15 @@ long bpf_probe_read_kernel(void *to, u32 size, const void *from)
 	return 0;
 }
 
-// --- what two CPUs do in which order -------------------------------------------------------------
+// --- the order of two CPUs -----------------------------------------------------------------------
 
-// Each CPU's program runs on a stack of its own. A point is a place at which the other CPU's program may go on: before
+// Each CPU's program runs on its own stack. At a switch point the other CPU's program may go on. There is one before
 // and after each atomic operation, and before each helper that reads what another CPU may write.
 struct side {
 	ucontext_t context;
 	char stack[256 << 10];
 	void (*run)(void);
-	void *shadow; // of the address sanitizer
+	void *shadow; // of the address sanitizer's stack
 	u32 cpu;
 	bool ended;
 };
@@ -77,7 +77,7 @@ static void *order_shadow;
 static const void *order_stack;
 static size_t order_stack_size;
 static u64 switch_points_left, switch_points_passed;
-static void (*action_at_switch_point)(void); // something else that a test wants to happen there
+static void (*action_at_switch_point)(void); // another action of a test at every switch point
 
 static void act_at_switch_point(void)
 {
@@ -115,7 +115,7 @@ static void side_main(void)
 	setcontext(&order_context);
 }
 
-// Lets one side run past so many points, or to its end.
+// Lets one side run past this number of switch points, or to its end.
 static void run_side(struct side *s, u64 points)
 {
 	if (s->ended)
@@ -141,10 +141,10 @@ static void start_side(struct side *s, u32 cpu, void (*run)(void))
 	makecontext(&s->context, side_main, 0);
 }
 
-// --- what may fail -------------------------------------------------------------------------------
+// --- injected failures ---------------------------------------------------------------------------
 
 static void *failing_word; // swaps of this word fail, as if another CPU had been faster
-static u32 failing_swaps;  // so often
+static u32 failing_swaps;  // number of swaps that fail
 
 bool swap_fails(void *word)
 {
@@ -156,7 +156,7 @@ bool swap_fails(void *word)
 
 // --- maps ----------------------------------------------------------------------------------------
 
-// Each value is an allocation of its own, so that the address sanitizer sees a program that goes beyond it.
+// Each value is a separate allocation, so that the address sanitizer sees an access beyond it.
 #define TARGETS 4
 #define RECORDS 96
 #define THREAD_SETS 4
@@ -171,7 +171,7 @@ struct map {
 		u32 key;
 		void *value;
 	} *items;
-	void **deleted; // values of deleted entries: a program that still has one may use it, as in the kernel
+	void **deleted; // values of deleted entries: a program may still use one, as in the kernel
 	u32 n_deleted;
 	u32 *touched; // entries that must be cleared before the next case
 	u32 n_touched;
@@ -219,7 +219,8 @@ void *bpf_map_lookup_elem(void *id, const void *key)
 	struct map *m = map_of(id);
 	int i;
 
-	if (id != &target_hints && id != &sampled_cpus) // no program writes the one, and a CPU's own only the other
+	// no program writes target_hints, and each CPU has its own entry of sampled_cpus
+	if (id != &target_hints && id != &sampled_cpus)
 		switch_point();
 	i = entry_of(m, *(const u32 *)key);
 	if (i < 0)
@@ -246,7 +247,7 @@ long bpf_map_update_elem(void *id, const void *key, const void *value, u64 flags
 			i = j;
 	if (i < 0)
 		return -7; // E2BIG
-	if (m->items[i].used) // replaced as a whole: who has the old value keeps it
+	if (m->items[i].used) // replaced as a whole: a program may still use the old value
 		m->deleted[m->n_deleted++ % MAX_DELETED] = m->items[i].value;
 	m->items[i].used = true;
 	m->items[i].key = k;
@@ -344,7 +345,7 @@ long bpf_loop(u32 n, void *callback, void *ctx, u64 flags)
 
 // --- the memory of the observed process ----------------------------------------------------------
 
-#define REGIONS 160 // of the process
+#define REGIONS 160 // of the process's memory
 
 static struct region {
 	u64 at;
@@ -353,7 +354,7 @@ static struct region {
 } regions[REGIONS];
 static u32 n_regions;
 static bool hostile;	  // any address can be read, and half of what is read is random
-static u32 hostile_faults_in_256; // of 256 reads so many fail
+static u32 hostile_faults_in_256; // number of reads in 256 that fail
 static u64 user_reads;
 static u64 (*hostile_word)(void);
 
@@ -376,7 +377,7 @@ static void add_region(u64 at, u32 size)
 	memset(regions[n_regions++].bytes, 0, size);
 }
 
-// A page that is not resident.
+// Makes a page not resident.
 static void remove_region(u64 at)
 {
 	struct region *r = region_of(at, 1);

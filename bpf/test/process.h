@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A Go process on the test's machine: its Ps, its threads with their Ms and goroutines in memory, and what the kernel
-// does with the threads. Threads are numbered from 1, Ps from 0; times are ticks since the case began.
+// A Go process on the test's machine: its Ps, its threads with their Ms and goroutines in memory, and the kernel's
+// actions on the threads. Threads are numbered from 1, Ps from 0. Times are ticks since the case began.
 #ifndef PSCOPE_TEST_PROCESS_H
 #define PSCOPE_TEST_PROCESS_H
 
@@ -22,7 +22,7 @@
 #define WORKER_FROM 0x430000ULL
 #define WORKER_TO 0x430100ULL
 
-// Those of Go 1.26 on amd64, except for p.gcMarkWorkerMode, which is far behind.
+// The layout of Go 1.26 on amd64, except for p.gcMarkWorkerMode, whose real offset is larger.
 static const struct layout usual_layout = {
 	.tls_g = -8,
 	.g_m = 48,
@@ -75,7 +75,7 @@ static struct p_record *record(u32 p)
 	return map_of(&p_records)->items[slot].value;
 }
 
-// The entry of a place in the table of threads; null if there is none.
+// The entry of a place in the thread table; null if it has none.
 static struct thread *entry_at(u32 set, u32 way)
 {
 	struct thread_set *keys = map_of(&thread_sets)->items[set].value;
@@ -125,7 +125,7 @@ static void set_p_status(u32 p, u32 status)
 
 static u32 ticks_of[PS];
 
-// The scheduler started a goroutine on it.
+// The scheduler starts a goroutine on the P.
 static void p_starts_goroutine(u32 p)
 {
 	poke(P_AT(p) + usual_layout.p_schedtick, ++ticks_of[p], 4);
@@ -151,7 +151,7 @@ static void set_g_status(u32 n, u32 status)
 	poke(G_AT(n) + usual_layout.g_atomicstatus, status, 4);
 }
 
-// An M takes a P, and starts a goroutine on it.
+// An M takes a P and starts a goroutine on it.
 static void m_takes_p(u32 n, u32 p)
 {
 	set_m_p(n, p);
@@ -161,7 +161,7 @@ static void m_takes_p(u32 n, u32 p)
 	p_starts_goroutine(p);
 }
 
-// An M lets go of its P, which becomes idle.
+// An M gives its P back, and the P becomes idle.
 static void m_gives_back_p(u32 n, u32 p)
 {
 	set_m_p(n, -1);
@@ -169,14 +169,14 @@ static void m_gives_back_p(u32 n, u32 p)
 	poke(P_AT(p) + usual_layout.p_m, 0, 8);
 }
 
-// An M leaves an idle P for another, which it will wake.
+// An M puts an idle P into the nextp of another M, which it will wake.
 static void hand_p_to_m(u32 n, u32 p)
 {
 	set_p_status(p, P_IDLE);
 	set_m_nextp(n, p);
 }
 
-// The list of idle Ps, from its head on, ended by -1.
+// Sets the list of idle Ps, from its head on. -1 ends it.
 #define idle_list(...) set_idle_list((const int[]){__VA_ARGS__, -1})
 static void set_idle_list(const int *p)
 {
@@ -232,7 +232,7 @@ static void wake(u32 cpu, u32 n)
 
 	this_cpu = cpu;
 	sched_waking((struct bpf_raw_tracepoint_args *)args);
-	// The kernel's own mark comes a little after the tracepoint (kernel/sched/core.c, try_to_wake_up).
+	// The kernel sets its own mark a little after the tracepoint (kernel/sched/core.c, try_to_wake_up).
 	if (tasks[n].__state) {
 		switch_point();
 		tasks[n].__state = TASK_WAKING;
@@ -279,7 +279,7 @@ static void call_world_started(u32 cpu, u64 ended_ns)
 	world_started(&regs);
 }
 
-// --- a case's beginning --------------------------------------------------------------------------
+// --- the beginning of a case ---------------------------------------------------------------------
 
 static void enter_target(u32 tgid, u32 index)
 {
@@ -292,11 +292,11 @@ static void enter_target(u32 tgid, u32 index)
 	*hint |= (u64)index << ((tgid & 3) * 16);
 }
 
-// The agent has found a process with so many Ps, all idle.
+// The agent has found a process with this number of Ps, all of them idle.
 static void start_process(u32 ps)
 {
 	clear_maps();
-	*(u32 *)&thread_set_mask = THREAD_SETS - 1; // the agent does so before it loads the programs
+	*(u32 *)&thread_set_mask = THREAD_SETS - 1; // the agent sets it before it loads the programs
 	clock_step = 0;
 	set_clock(0);
 	n_regions = 0;
@@ -369,7 +369,7 @@ static void start_process(u32 ps)
 	this_cpu = 0;
 }
 
-// The agent has entered a P's address in the table by which it is found without being read.
+// The agent has entered a P's address in the table p_places.
 static void enter_p_address(u32 p)
 {
 	target->p_places[p_place_of(P_AT(p))] = FIRST_SLOT + p;
@@ -381,7 +381,7 @@ static const char *const state_names[] = {"idle", "running", "syscall", "gcstop"
 static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleeping", "uninterruptible", "stopped",
 	"frozen", "7?"};
 
-// P p is in this state, carried by thread n (0: none) in this one.
+// Checks that P p is in this state, carried by thread n (0: none) in this thread state.
 #define P_IS(p, state_, thread_, n)										\
 	do {													\
 		u64 w_ = record(p)->word;									\
@@ -395,7 +395,7 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 
 #define P_SINCE(p, ticks) CHECK_EQ("since", (record(p)->word & SINCE_MASK) - (BEGAN & SINCE_MASK), ticks)
 
-// The closed time of P p in a pair of states.
+// The accounted time of P p in a pair of states.
 #define P_TIME(p, state_, thread_, ticks)									\
 	do {													\
 		u64 got_ = record(p)->time[(state_) * T_STATES + (thread_)];					\
@@ -415,7 +415,7 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 
 #define IN_D_COUNT(p) (record(p)->d_word >> SINCE_BITS)
 
-// What holds whenever no program runs, whatever happened before.
+// What is true whenever no program runs.
 static void invariants(void)
 {
 	struct map *records = map_of(&p_records);
@@ -437,7 +437,7 @@ static void invariants(void)
 		for (u32 way = 0; way < THREAD_WAYS; way++) {
 			struct thread_set *keys = map_of(&thread_sets)->items[i].value;
 
-			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u is still about to be entered",
+			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u has an incomplete entry",
 				keys->key[way]);
 		}
 	for (u32 i = 0; i < records->n_touched; i++) {
@@ -459,7 +459,7 @@ static void invariants(void)
 	}
 }
 
-// How fast two CPUs are, in ns: their clock goes on by step at each point, and by pause when one of them is
+// The speed of two CPUs, in ns. Their clock moves by step at each switch point, and by pause when one of them is
 // interrupted.
 static const struct pace {
 	u64 step, pause;
@@ -467,8 +467,8 @@ static const struct pace {
 
 #define N_PACES (sizeof(paces) / sizeof(paces[0]))
 
-// Every order of two CPUs' programs in which each is interrupted once at most: setup, then a on CPU 0 and b on CPU 1,
-// then check. What setup leaves behind must not depend on the pace.
+// Runs the programs of two CPUs in every order in which each is interrupted at most once: setup, then a on CPU 0 and b
+// on CPU 1, then check. The state after setup must not depend on the pace.
 static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), void (*check)(void))
 {
 	char text[160];
@@ -499,7 +499,7 @@ static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), vo
 				invariants();
 				tried++;
 			}
-			// Once the first has not been interrupted at all, there is no other order.
+			// If the first CPU was not interrupted at all, all orders were tried.
 			setup();
 			start_side(&sides[0], 0, a);
 			start_side(&sides[1], 1, b);
