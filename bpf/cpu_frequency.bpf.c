@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// How long each CPU was at which frequency, by the changes that frequency drivers announce. An object of its own: it is loaded only on
-// hosts whose kernel keeps no such times itself (cpufreq/stats/time_in_state).
+// Counts how long each CPU had which frequency, by the changes that frequency drivers report. It is an object of its
+// own, because the agent loads it only where the kernel does not count these times (cpufreq/stats/time_in_state).
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 
 #define MAX_CPUS 1024
-#define BANDS 128	 // of 100 MHz: up to 12.8 GHz
+#define BANDS 128	 // of 100 MHz each, up to 12.8 GHz
 #define BAND_KHZ 100000
 
-// The sum of nanos is always since minus born, except in the moment between the two writes below: by this a reader knows a torn copy.
+// The sum of nanos is always since - born, except between the two writes below. A reader recognises a torn copy by
+// that.
 struct cpu {
-	u64 born;	// when the first frequency was known, CLOCK_MONOTONIC; 0: not yet
-	u64 since;	// when the present one was set
-	u64 khz;	// the present one
-	u64 changes;	// that were announced
+	u64 born;	// time of the first known frequency, CLOCK_MONOTONIC; 0: none yet
+	u64 since;	// time of the last change
+	u64 khz;	// the present frequency
+	u64 changes;	// number of reported changes
 	u64 nanos[BANDS];
 };
 
@@ -25,8 +26,9 @@ struct {
 	__type(value, struct cpu);
 } cpus SEC(".maps");
 
-// trace_cpu_frequency(unsigned int frequency, unsigned int cpu_id), include/trace/events/power.h. The drivers call it one at a time for
-// a CPU, but not always on that CPU.
+// trace_cpu_frequency(unsigned int frequency, unsigned int cpu_id), include/trace/events/power.h. The drivers call it
+// for one CPU one call at a time, but not always on that CPU. So the plain writes below have one writer at a time. The
+// agent's reads are a benign race because it recognises a torn copy.
 SEC("raw_tp/cpu_frequency")
 int cpu_frequency(struct bpf_raw_tracepoint_args *ctx)
 {

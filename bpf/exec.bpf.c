@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A process runs a new program: it may be a new target, or a target that no longer is the program it was. A process ends, and the next may be
-// given its number.
+// A process executes another program: it may become a target, or cease to be the target it was. A process exits, and
+// another process may get its number.
 
-// From here on nothing in the memory of this process is where the agent said. It learns of that later, and the target must not be credited with what the
-// next program does until then.
-static __always_inline void retire(u32 tgid)
+// From now on the layout is wrong for this process's memory. The agent learns of that later. Until then the target must
+// not account what the new program does.
+static __always_inline void stop_observing(u32 tgid)
 {
 	u32 index = 0;
 	struct target *t = any_target_of(tgid, &index);
@@ -19,12 +19,12 @@ int exec(struct bpf_raw_tracepoint_args *ctx)
 	u32 tgid = bpf_get_current_pid_tgid() >> 32;
 	struct exec_event *e;
 
-	retire(tgid);
+	stop_observing(tgid);
 	if (agent_silent(bpf_ktime_get_ns()))
-		return 0; // when it is back it looks at all processes
+		return 0; // an agent that resumes looks at all processes
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (!e) {
-		lose_global(LOST_RING_FULL); // the agent's own scan of /proc finds it a second later
+		count_lost_global(LOST_RING_FULL); // the agent's scan of /proc finds the process a second later
 		return 0;
 	}
 	e->kind = EVENT_EXEC;
@@ -33,7 +33,7 @@ int exec(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-// args: the thread that exits. The last one of a process has counted itself out by now (kernel/exit.c, do_exit).
+// args: the thread that exits. The last thread of a process has decreased live before this (kernel/exit.c, do_exit).
 SEC("raw_tp/sched_process_exit")
 int process_exit(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -44,7 +44,7 @@ int process_exit(struct bpf_raw_tracepoint_args *ctx)
 
 	if (!t || BPF_CORE_READ(task, signal, live.counter) > 0)
 		return 0;
-	thread_gone(t, ids, tick_now());
-	retire(tgid);
+	thread_exited(t, ids, tick_now());
+	stop_observing(tgid);
 	return 0;
 }

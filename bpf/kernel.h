@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The few kernel types the programs touch, as CO-RE partial definitions: the loader relocates every access against the running
-// kernel's BTF, so neither a vmlinux.h of three megabytes nor one build a kernel is needed.
+// The kernel types that the programs use, as partial definitions for CO-RE. The loader relocates every access by the
+// running kernel's BTF. So no vmlinux.h is needed, and no build for each kernel.
 #ifndef PSCOPE_KERNEL_H
 #define PSCOPE_KERNEL_H
 

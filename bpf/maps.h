@@ -2,9 +2,10 @@
 #ifndef PSCOPE_MAPS_H
 #define PSCOPE_MAPS_H
 
-// Which target has a tgid, by the tgid modulo 65536, four to a word: its index in targets, 0 for none, HINT_SHARED where target_index must be asked because
-// two targets fall together. Every context switch and wake-up of the host looks here and nearly all leave again: the look-up in an array is inlined, where
-// a hash table's costs more than all the rest for a process that is no target, and a tenth of it for one that is.
+// The target of a tgid, at the tgid modulo 65536. One word holds four hints of 16 bits: the index in targets, 0 for
+// none, or HINT_SHARED where two targets have the same place. Then target_index has the index. Every context switch and
+// wake-up of the host looks here, and nearly all of them leave again. The verifier inlines the look-up in an array. A
+// look-up in a hash table costs more than all the rest for a process that is no target (docs/decisions/collector.md).
 enum hints {
 	HINTS = 65536,
 	HINT_SHARED = 0xffff,
@@ -17,7 +18,7 @@ struct {
 	__type(value, u64);
 } target_hints SEC(".maps");
 
-// The same without chance meetings.
+// The index of every target, by its tgid.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, MAX_TARGETS);
@@ -33,8 +34,8 @@ struct {
 	__type(value, struct target);
 } targets SEC(".maps");
 
-// The agent maps this one into its memory: reading a P costs no system call, and the agent's repairs are the same
-// compare-and-swap as the kernel's. Slot 0 is never used.
+// The agent maps this array into its memory. It reads a P without a system call, and repairs it by the same
+// compare-and-swap as the programs. Slot 0 is not used.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -43,11 +44,11 @@ struct {
 	__type(value, struct p_record);
 } p_records SEC(".maps");
 
-// The keys of the table of threads (threads.h).
+// The keys of the thread table (threads.h).
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); // the agent sets it, and that of the entries
+	__uint(max_entries, 1); // the agent sets it, and that of threads
 	__type(key, u32);
 	__type(value, struct thread_set);
 } thread_sets SEC(".maps");

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Tier 2: goroutines that start to run on another P than the one they ran on last (runtime/proc.go, execute). The probe is in the target's code for
-// short windows only, and the agent decides when (pkg/collector/migration_linux.go).
+// Tier 2: goroutines that start on another P than the last time (runtime/proc.go, execute). The probe is attached for
+// short windows only. The agent decides when (pkg/collector/migration_linux.go).
 
-// One for each target.
+// One entry for each target.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, 1); // the agent sets these three when migrations are asked for
+	__uint(max_entries, 1); // the agent sets these three when migrations are counted
 	__type(key, u32);
 	__type(value, struct migration_window);
 } migration_windows SEC(".maps");
 
-// One for each P, by its slot.
+// One entry for each P, by its slot.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -20,9 +20,10 @@ struct {
 	__type(value, struct p_start_counts);
 } p_starts SEC(".maps");
 
-// Where each goroutine ran last. An entry is one word, so that it is written at once: which goroutine (22 bits of a hash, besides those that chose the
-// set), on which P, and when in units of 4 µs. The least recently used of a set makes room, as in the kernel's own LRU table; but that one takes a
-// lock and allocates where a goroutine is new, and does not tell what it forgot.
+// The P on which each goroutine ran last. An entry is one word, so that one swap writes it. It holds the goroutine (22
+// bits of a hash, beside the bits that choose the set), the P, and the time in units of 4096 ns. The least recently
+// used entry of a set is replaced, as in the kernel's LRU hash table. That table takes a lock, allocates for each new
+// goroutine, and does not show what it removed.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -35,15 +36,16 @@ struct {
 #define RAN_P_SHIFT 32
 #define RAN_TAG_SHIFT 42
 
-static __always_inline u64 mixed(u64 h)
+static __always_inline u64 hash64(u64 h)
 {
 	h = (h ^ (h >> 32)) * 0x9e3779b97f4a7c15ULL;
 	h = (h ^ (h >> 29)) * 0xbf58476d1ce4e5b9ULL;
 	return h ^ (h >> 32);
 }
 
-// Notes that a goroutine starts on P p now and gives the word for where it ran before in this window; 0 if that is not known.
-static __noinline u64 ran_before(struct target *t, struct migration_window *w, u64 hash, u64 now, u32 p)
+// Records that a goroutine starts on P p now. Returns the word of its last start in this window, or 0 if that is not
+// known.
+static __noinline u64 replace_last_ran(struct target *t, struct migration_window *w, u64 hash, u64 now, u32 p)
 {
 	u32 stamp = now >> STAMP_SHIFT, window, age, oldest = 0;
 	u64 tag = hash >> RAN_TAG_SHIFT, v, new, *way, *victim = 0;
@@ -60,13 +62,13 @@ static __noinline u64 ran_before(struct target *t, struct migration_window *w, u
 	window = stamp - (u32)(w->begin >> STAMP_SHIFT);
 	for (int i = 0; i < RAN_WAYS; i++) {
 		way = &s->way[i];
-		v = load(way);
+		v = READ_ONCE(way);
 		age = stamp - (u32)v;
-		// The window's number is in the hash: what is older can only be there by chance.
+		// The hash contains the window's number. An older entry has the same hash by chance only.
 		if (v && v >> RAN_TAG_SHIFT == tag && age <= window) {
-			// Another CPU may have given the place away meanwhile; what that one wrote stays.
+			// Another CPU may have replaced the entry meanwhile. Its entry stays.
 			if (__sync_val_compare_and_swap(way, v, new) != v)
-				lose(t, LOST_LAST_P);
+				count_lost(t, LOST_LAST_P);
 			return v;
 		}
 		if (!v)
@@ -78,53 +80,54 @@ static __noinline u64 ran_before(struct target *t, struct migration_window *w, u
 	}
 	if (!victim)
 		return 0;
-	// What is forgotten now may still have been needed.
+	// The entry that is replaced may still have been needed.
 	if (oldest <= window)
-		lose(t, LOST_LAST_P);
-	v = load(victim);
+		count_lost(t, LOST_LAST_P);
+	v = READ_ONCE(victim);
 	if (__sync_val_compare_and_swap(victim, v, new) != v)
-		lose(t, LOST_LAST_P);
+		count_lost(t, LOST_LAST_P);
 	return 0;
 }
 
-static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
+static __noinline void goroutine_started(struct target *t, u32 index, u64 g, u64 now)
 {
 	struct task_struct *task = (struct task_struct *)bpf_get_current_task();
 	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
 	struct migration_window *w = bpf_map_lookup_elem(&migration_windows, &index);
 	struct thread *th = thread_at(tid);
-	u64 m, goid = 0, before, gap, i;
+	u64 m, goid = 0, hash, before, gap, i;
 	struct p_start_counts *s;
 	struct m_view mv = {};
 	struct p_record *r;
 
 	if (!t || !w)
 		return;
-	// It came onto its CPU as a thread of the target, so that it is in the table unless that is full.
+	// The thread came onto its CPU as a thread of the target. It has an entry unless the table is full.
 	if (!th || th->target != index)
-		goto stray;
+		goto no_p;
 	m = th->m;
 	if (!m || read_m(t, m, th, task, &mv)) {
 		m = current_m(t, task);
 		if (!m || read_m(t, m, th, task, &mv))
-			goto stray;
+			goto no_p;
 	}
-	r = mv.p ? record_named(t, mv.p, &slot) : 0;
+	r = mv.p ? record_by_address(t, mv.p, &slot) : 0;
 	if (!r)
-		goto stray;
+		goto no_p;
 	s = bpf_map_lookup_elem(&p_starts, &slot);
 	if (!s)
-		goto stray;
+		goto no_p;
 	__sync_fetch_and_add(&s->hits, 1);
-	if (now >= load(&w->begin) && now < load(&w->end)) {
+	if (now >= READ_ONCE(&w->begin) && now < READ_ONCE(&w->end)) {
 		if (read_user64(g + w->g_goid, &goid)) {
-			lose(t, LOST_READ_FAULT);
+			count_lost(t, LOST_READ_FAULT);
 		} else if (!goid) {
-			lose(t, LOST_BAD_MEMORY); // a g that runs the scheduler, or no g at all
+			count_lost(t, LOST_BAD_MEMORY); // the g of the scheduler (g0), or no g at all
 		} else {
-			before = ran_before(t, w, mixed(goid ^ mixed(((u64)w->number << 16) | index)), now, r->id);
+			hash = hash64(goid ^ hash64(((u64)w->number << 16) | index));
+			before = replace_last_ran(t, w, hash, now, r->id);
 			if (before)
-				__sync_fetch_and_add(&s->again, 1);
+				__sync_fetch_and_add(&s->repeated, 1);
 			else
 				__sync_fetch_and_add(&s->first, 1);
 			if (before && ((before >> RAN_P_SHIFT) & (MAX_PS - 1)) != r->id) {
@@ -133,20 +136,20 @@ static __noinline void started(struct target *t, u32 index, u64 g, u64 now)
 				if (i >= MIGRATION_GAPS)
 					i = MIGRATION_GAPS - 1;
 				i &= MIGRATION_GAPS - 1;
-				__sync_fetch_and_add(&s->came[i], 1);
-				__sync_fetch_and_add(&s->gaps[i], gap);
+				__sync_fetch_and_add(&s->migrated[i], 1);
+				__sync_fetch_and_add(&s->gap_ns[i], gap);
 			}
 		}
 	}
-	// As in measured: one in 16 is enough. The counts are a P's own, which no two CPUs share.
+	// As in count_cost_from, one event in 16 is counted. No two CPUs share these counters, which are a P's own.
 	if (!((now * 0x9e3779b97f4a7c15ULL) >> 60))
 		__sync_fetch_and_add(&s->ns, (bpf_ktime_get_ns() - now) * 16);
 	return;
-stray:
-	__sync_fetch_and_add(&w->stray, 1);
+no_p:
+	__sync_fetch_and_add(&w->hits_without_p, 1);
 }
 
-// g is execute's first argument. It is on no P's queue any more, and its M has the P that it will run on.
+// g is the first argument of execute. No run queue holds it now, and its M has the P on which it will run.
 SEC("uprobe/execute")
 int execute(struct pt_regs *ctx)
 {
@@ -155,6 +158,6 @@ int execute(struct pt_regs *ctx)
 	struct target *t = target_of(bpf_get_current_pid_tgid() >> 32, &index);
 
 	if (t && !agent_silent(now))
-		started(t, index, first_argument(ctx), now);
+		goroutine_started(t, index, first_argument(ctx), now);
 	return 0;
 }

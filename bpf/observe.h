@@ -1,41 +1,44 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Which P a thread has, seen from that thread. The rules are numbered as in docs/decisions/collector.md.
+// Finds the P of a thread, on that thread's CPU. docs/decisions/collector.md has the rules by their numbers.
 #ifndef PSCOPE_OBSERVE_H
 #define PSCOPE_OBSERVE_H
 
-// How many Ps from the head of the idle list are looked at at most, and how many with nothing new are passed: more after a long burst, in which others may have put
-// Ps on top of those that this thread did.
-#define IDLE_LIST_LOOK 32
-#define IDLE_LIST_PASS 2
-#define IDLE_LIST_PASS_MOST 8
-#define IDLE_LIST_PASS_SHIFT 9 // one more every 512 ticks, 33 µs
+// IDLE_LIST_MAX is how many Ps of the idle list are read at most. The UNCHANGED bounds are how many Ps without news are
+// passed before the search ends. A longer burst passes more of them, because other threads may meanwhile have put Ps in
+// front of this thread's.
+#define IDLE_LIST_MAX 32
+#define IDLE_LIST_MIN_UNCHANGED 2
+#define IDLE_LIST_MAX_UNCHANGED 8
+#define IDLE_LIST_MORE_UNCHANGED (IDLE_LIST_MAX_UNCHANGED - IDLE_LIST_MIN_UNCHANGED)
+#define IDLE_LIST_UNCHANGED_SHIFT 9 // one more for every 512 ticks, 33 µs
 
-// What an event is taken to cost at most, in ns. Where it takes longer the CPU was not there, by the hypervisor's choice or, in a uprobe, the scheduler's; and
-// once in 16 times that would count 16 times.
-#define COSTS_MOST 20000
+// The highest cost that an event is given, in ns. Where an event takes longer, the hypervisor took the CPU away or, in
+// a uprobe, the scheduler did. Counted times 16, that time would distort the cost.
+#define MAX_EVENT_COST 20000
 
-// Counts the cost of one event in 16, times 16. Which ones: those whose time of beginning hashes to it, because a counter that two CPUs share costs as
-// much as a good part of the event. A hash, because clocks may tick in steps of which a power of two picks too many or too few.
-#define CHOSEN 16
-static __always_inline bool chosen(u64 now)
+// Counts the cost of one event in 16, times 16. An update of a counter that two CPUs share is expensive compared with
+// an event. A hash of the event's time chooses the events. The time's low bits would not do, because a clock may tick
+// in steps.
+#define EVENT_SAMPLE 16
+static __always_inline bool event_sampled(u64 now)
 {
 	return !((now * 0x9e3779b97f4a7c15ULL) >> 60);
 }
 
-static __always_inline void measured_from(struct target *t, u64 event, u64 began)
+static __always_inline void count_cost_from(struct target *t, u64 event, u64 began)
 {
 	u64 ns;
 
-	if (!chosen(event))
+	if (!event_sampled(event))
 		return;
 	ns = bpf_ktime_get_ns() - began;
-	__sync_fetch_and_add(&t->events, CHOSEN);
-	__sync_fetch_and_add(&t->probe_ns, (ns < COSTS_MOST ? ns : COSTS_MOST) * CHOSEN);
+	__sync_fetch_and_add(&t->events, EVENT_SAMPLE);
+	__sync_fetch_and_add(&t->probe_ns, (ns < MAX_EVENT_COST ? ns : MAX_EVENT_COST) * EVENT_SAMPLE);
 }
 
-static __always_inline void measured(struct target *t, u64 began)
+static __always_inline void count_cost(struct target *t, u64 began)
 {
-	measured_from(t, began, began);
+	count_cost_from(t, began, began);
 }
 
 static __always_inline struct target *target_at(u32 i, u32 tgid, u32 *index)
@@ -48,7 +51,7 @@ static __always_inline struct target *target_at(u32 i, u32 tgid, u32 *index)
 	return t;
 }
 
-// A target that is observed at the moment.
+// A target that is observed now.
 static __always_inline struct target *target_of(u32 tgid, u32 *index)
 {
 	u32 word = (tgid & (HINTS - 1)) >> 2, i, *shared;
@@ -57,7 +60,7 @@ static __always_inline struct target *target_of(u32 tgid, u32 *index)
 
 	if (!hint)
 		return 0;
-	i = (u16)(load(hint) >> ((tgid & 3) << 4));
+	i = (u16)(READ_ONCE(hint) >> ((tgid & 3) << 4));
 	if (!i)
 		return 0;
 	if (i == HINT_SHARED) {
@@ -67,22 +70,22 @@ static __always_inline struct target *target_of(u32 tgid, u32 *index)
 		i = *shared;
 	}
 	t = target_at(i, tgid, index);
-	return t && load(&t->active) == OBSERVED ? t : 0;
+	return t && READ_ONCE(&t->active) == OBSERVED ? t : 0;
 }
 
-// Any target, also one between two windows, for which there is no hint then.
+// A target that is observed now, or one of which only stops are reported. The latter has no hint.
 static __always_inline struct target *any_target_of(u32 tgid, u32 *index)
 {
 	u32 *i = bpf_map_lookup_elem(&target_index, &tgid);
 	struct target *t = i ? target_at(*i, tgid, index) : 0;
 
-	return t && load(&t->active) ? t : 0;
+	return t && READ_ONCE(&t->active) ? t : 0;
 }
 
-static __always_inline void seen(struct p_record *r, struct p_view *p)
+static __always_inline void note_schedtick(struct p_record *r, struct p_view *p)
 {
 	r->schedtick = p->schedtick;
-	r->unread = 0;
+	r->schedtick_stale = 0;
 }
 
 static __always_inline void d_leave(struct target *t, struct thread *th, u64 now)
@@ -90,7 +93,8 @@ static __always_inline void d_leave(struct target *t, struct thread *th, u64 now
 	u32 slot = th->d_slot;
 	struct p_record *r;
 
-	// The CPU that a thread leaves and the one that wakes it may both find it counted: one of them takes it back.
+	// The CPU that the thread leaves and the CPU that wakes it may both find it counted. The swap lets one of them
+	// subtract it.
 	if (!slot || __sync_val_compare_and_swap(&th->d_slot, slot, 0) != slot)
 		return;
 	slot--;
@@ -110,52 +114,54 @@ static __always_inline void d_enter(struct target *t, struct thread *th, u64 now
 	r = bpf_map_lookup_elem(&p_records, &slot);
 	if (!r)
 		return;
-	// It may be woken meanwhile, on another CPU: who finds d_slot set must find it counted, or the count never comes down again. What
-	// is set too late for that, its switch onto a CPU takes back.
+	// Another CPU may wake the thread meanwhile. Who finds d_slot set must find the thread counted, or the count
+	// never returns to 0. So the count changes first. Where d_slot is set too late for the waker, the switch onto a
+	// CPU subtracts the thread.
 	d_change(t, r, now, 1);
 	th->d_slot = slot + 1;
 }
 
-// Where the P of a slot is in the target's memory.
+// The address of a slot's P in the target's memory.
 static __always_inline u64 slot_address(u32 slot)
 {
 	struct p_record *r = bpf_map_lookup_elem(&p_records, &slot);
 
-	return r ? load(&r->addr) : 0;
+	return r ? READ_ONCE(&r->addr) : 0;
 }
 
-// A P as the idle list shows it: halted, idle or gone.
-static __always_inline u32 unheld_state(u32 status)
+// The state of a P that no M has.
+static __always_inline u32 state_without_owner(u32 status)
 {
 	return status == P_GCSTOP ? P_GCSTOP : status == P_DEAD ? P_DEAD : P_IDLE;
 }
 
-static __always_inline void arrive(struct target *t, struct p_record *r, u64 now)
+static __always_inline void note_arrival(struct target *t, struct p_record *r, u64 now)
 {
-	if (load(&t->stop_start) && !r->arrived)
+	if (READ_ONCE(&t->stop_start) && !r->arrived)
 		r->arrived = now;
 }
 
-// A burst with an edge that nothing announces has ended.
-static __always_inline void lagged(struct target *t, struct thread *th, u32 lag, u64 now)
+// Counts a burst whose edge no tracepoint shows.
+static __always_inline void count_lag(struct target *t, struct thread *th, u32 lag, u64 now)
 {
-	if (chosen(now))
-		__sync_fetch_and_add(&t->lag_bursts[lag], CHOSEN);
-	if (th->unheld)
-		__sync_fetch_and_add(&t->lag_ticks[lag], th->unheld);
+	if (event_sampled(now))
+		__sync_fetch_and_add(&t->lag_bursts[lag], EVENT_SAMPLE);
+	if (th->ticks_without_p)
+		__sync_fetch_and_add(&t->lag_ticks[lag], th->ticks_without_p);
 }
 
-// When a thread gave back the P that it is now found without, or passes on now; not before the thread came.
-static __always_inline u64 given_back(struct target *t, struct thread *th, u64 now, u32 kind)
+// The tick at which a thread gave back the P that it is now found without, or that it passes on now. It is not before
+// the burst.
+static __always_inline u64 give_back_time(struct target *t, struct thread *th, u64 now, u32 kind)
 {
-	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = load(&t->lag[kind]);
+	u64 on = elapsed(now, word_of(th->switch_in, 0, 0, 0)), lag = READ_ONCE(&t->lag[kind]);
 
 	return now - (lag < on ? lag : on);
 }
 
-// A P was moved away from the thread that carried it, by another one: the runtime takes it from an M in a call (runtime/proc.go, retake and forEachP).
-// That M stays on its CPU and will silently take another one.
-static __always_inline void deprived(u64 word, u64 now)
+// Another thread took the P from the one that carried it. The runtime takes Ps from Ms in system calls
+// (runtime/proc.go, retake and forEachP). That M stays on its CPU and will take another P, which no tracepoint shows.
+static __always_inline void note_p_taken(u64 word, u64 now)
 {
 	u32 tid = word_owner(word);
 	struct thread *th;
@@ -164,22 +170,23 @@ static __always_inline void deprived(u64 word, u64 now)
 		return;
 	th = thread_at(tid);
 	if (th)
-		th->lost = now;
+		th->lost_at = now;
 }
 
-// When, in this burst, the thread took the P that it is now found with and that was not known to be its own: at the beginning of the burst, unless it had
-// another or none since. Between the sight of the one and that of the other nothing says when it changed over; the middle is right on average.
-static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now, bool other, bool *lost)
+// The tick of this burst at which the thread took its present P, which was not known to be its own. This is the
+// beginning of the burst, unless the thread had another P in it or was seen without one. If it had another P, nothing
+// shows when it changed over. The middle of the time between the two observations is right on average.
+static __always_inline u64 take_time(struct target *t, struct thread *th, u64 now, bool other, bool *lost)
 {
-	u64 at = th->switch_in, held = th->held;
+	u64 at = th->switch_in, held = th->held_at;
 
 	*lost = false;
 	if (!at)
 		return 0;
-	*lost = th->lost >= at && th->lost > held;
+	*lost = th->lost_at >= at && th->lost_at > held;
 	if (*lost)
-		return th->lost + load(&t->lag[LAG_LOST]);
-	at += load(&t->lag[LAG_TAKEN]);
+		return th->lost_at + READ_ONCE(&t->lag[LAG_LOST]);
+	at += READ_ONCE(&t->lag[LAG_TAKEN]);
 	if (other) {
 		if (held < at)
 			held = at;
@@ -188,9 +195,9 @@ static __always_inline u64 taken_at(struct target *t, struct thread *th, u64 now
 	return at;
 }
 
-// The thread no longer has the P it had: what has become of that P? Its memory says. Gives whether it was on the CPU and is idle or halted now.
-// Global like look_at_idle.
-__noinline int released(struct target *t, struct thread *th, u64 now)
+// Brings the record of the thread's former P up to date from the P's memory. Returns 1 if the P was on the CPU and is
+// idle or in gcstop now. It is a global function for the reason of check_idle_p.
+__noinline int update_released_p(struct target *t, struct thread *th, u64 now)
 {
 	struct p_record *r;
 	struct p_view p = {};
@@ -202,8 +209,8 @@ __noinline int released(struct target *t, struct thread *th, u64 now)
 	tid = th->tid;
 	slot = th->slot - 1;
 	r = bpf_map_lookup_elem(&p_records, &slot);
-	w = r ? load(&r->word) : 0;
-	// Handed over to this thread after its m was read: it is on its way to it.
+	w = r ? READ_ONCE(&r->word) : 0;
+	// The P was put into this thread's m.nextp after its m was read.
 	if (word_owner(w) == tid && word_state(w) == P_IDLE && word_thread(w) == T_RUNNABLE)
 		return 0;
 	th->slot = 0;
@@ -211,109 +218,115 @@ __noinline int released(struct target *t, struct thread *th, u64 now)
 		return 0;
 	if (read_p(t, r->addr, &p))
 		return 0;
-	struct move mv = {.now = now, .only_owner = tid};
+	struct move mv = {.now = now, .require_owner = tid};
 	int given;
 	if (p.status == P_IDLE || p.status == P_GCSTOP || p.status == P_DEAD) {
-		mv.state = unheld_state(p.status);
+		mv.state = state_without_owner(p.status);
 		mv.thread = T_NONE;
 		if (mv.state == P_GCSTOP)
-			arrive(t, r, now);
+			note_arrival(t, r, now);
 	} else {
-		// Another M has it already. Its own next switch, sample or the agent's snapshot tells which; it can only be on a CPU now.
+		// Another M has the P. It can only be on a CPU now. Its next switch, its next sample or the agent's
+		// snapshot shows which M it is.
 		mv.state = p.status == P_SYSCALL ? P_SYSCALL : P_RUNNING;
 		mv.thread = T_ON_CPU;
 	}
-	given = p_move(t, r, slot, &mv) == MOVED && (mv.state == P_IDLE || mv.state == P_GCSTOP) && word_thread(mv.word) == T_ON_CPU;
-	seen(r, &p);
+	given = p_move(t, r, slot, &mv) == MOVED && (mv.state == P_IDLE || mv.state == P_GCSTOP) &&
+		word_thread(mv.old_word) == T_ON_CPU;
+	note_schedtick(r, &p);
 	return given;
 }
 
 // A walk along the idle list.
 struct idle_walk {
-	u64 addr;      // of the P that is next
-	u64 switch_in; // of the thread that walks
+	u64 next;      // address of the P to read next
+	u64 switch_in; // of the thread that walks, as a tick
 	u64 now;
-	u32 nothing;   // how many Ps with nothing new are passed
-	u32 given;     // a P was given back by this thread
-	bool others;   // this thread has a P of its own: one that ran unannounced was another's
+	u32 unchanged_left;   // how many more Ps without news are passed
+	u32 found;     // 1: this thread gave back a P
+	bool keeps_own_p;   // This thread has its own P. A P whose schedtick changed ran on another thread.
 };
 
-// Looks at one P of the idle list, and gives whether to look at the next one. Global, so that the verifier follows it once and not as often as it is called.
-__noinline int look_at_idle(struct target *t, struct idle_walk *w)
+// Reads one P of the idle list. Returns 1 if the next P is to be read. It is a global function, so that the verifier
+// checks it once and not for each call.
+__noinline int check_idle_p(struct target *t, struct idle_walk *w)
 {
 	struct p_record *r;
 	struct p_view p = {};
 	u32 slot = 0;
 
-	if (!t || !w || read_p(t, w->addr, &p) || p.status != P_IDLE)
+	if (!t || !w || read_p(t, w->next, &p) || p.status != P_IDLE)
 		return 0;
-	r = record_of(t, p.id, &slot);
+	r = record_by_id(t, p.id, &slot);
 	if (!r)
 		return 0;
-	w->addr = p.link;
+	w->next = p.link;
 	struct move mv = {.now = w->now, .state = P_IDLE, .thread = T_NONE};
-	u64 word = load(&r->word);
+	u64 word = READ_ONCE(&r->word);
 	if (word_state(word) == P_IDLE && word_thread(word) == T_NONE) {
-		if (w->others || r->schedtick == p.schedtick)
-			return w->nothing-- > 0;
-		if (r->unread) {
-			seen(r, &p); // when it ran is accounted for
+		if (w->keeps_own_p || r->schedtick == p.schedtick)
+			return w->unchanged_left-- > 0;
+		if (r->schedtick_stale) {
+			note_schedtick(r, &p); // the time it ran is accounted for
 			return 0;
 		}
-		// It ran from this burst's start at the earliest. Leave a mark in the word, then go back to idle at once:
-		// two moves, so that each is one swap.
+		// The P ran in this burst, at the earliest from its start. Move it to running and at once back to idle,
+		// so that each move is one swap.
 		if (elapsed(w->now, word_of(w->switch_in, 0, 0, 0))) {
-			// One struct for both: the stack is short.
-			mv.took_at = w->switch_in;
+			// One struct for both moves saves stack.
+			mv.unseen_from = w->switch_in;
 			mv.state = P_RUNNING;
 			mv.thread = T_ON_CPU;
-			mv.ran_as = P_RUNNING;
-			mv.only_idle = 1;
+			mv.unseen_state = P_RUNNING;
+			mv.require_idle = 1;
 			if (p_move(t, r, slot, &mv) == MOVED) {
-				mv.took_at = 0;
+				mv.unseen_from = 0;
 				mv.state = P_IDLE;
 				mv.thread = T_NONE;
-				mv.only_idle = 0;
+				mv.require_idle = 0;
 				p_move(t, r, slot, &mv);
-				w->given = 1;
+				w->found = 1;
 			}
 		}
 	} else if (word_thread(word) != T_RUNNABLE || word_state(word) != P_IDLE) {
-		if (p_move(t, r, slot, &mv) == MOVED && word_thread(mv.word) == T_ON_CPU) {
-			deprived(mv.word, w->now);
-			w->given = 1;
+		if (p_move(t, r, slot, &mv) == MOVED && word_thread(mv.old_word) == T_ON_CPU) {
+			note_p_taken(mv.old_word, w->now);
+			w->found = 1;
 		}
 	}
-	seen(r, &p);
+	note_schedtick(r, &p);
 	return 1;
 }
 
-// Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list are those just put there: one that we hold for busy has
-// become idle, and one whose schedtick has moved since we last saw it ran in this burst, unannounced. Gives whether there was such a one. The P at
-// the address known has just been looked at. A thread that had none may have put several there that it took from others (runtime/proc.go, retake and forEachP),
-// below one that came later. Global like look_at_idle.
-__noinline int look_at_idle_list(struct target *t, struct idle_walk *w, u64 known)
+// Rule 4: an M leaves the CPU without a P. The Ps at the head of the idle list were put there last. A P there whose
+// record is busy has become idle. A P whose schedtick has changed since it was read ran in this burst, and no
+// tracepoint showed it. Returns 1 if there was such a P.
+//
+// The walk ends at the P at the address known, which was read before. A thread without a known P may have put several
+// Ps there that it took from others (runtime/proc.go, retake and forEachP), and others may lie in front of them. It is
+// a global function for the reason of check_idle_p.
+__noinline int check_idle_list(struct target *t, struct idle_walk *w, u64 known)
 {
 	if (!t || !w || !t->layout.sched_pidle)
 		return 0;
-	if (read_user64(t->layout.sched_pidle, &w->addr)) {
-		lose(t, LOST_READ_FAULT);
+	if (read_user64(t->layout.sched_pidle, &w->next)) {
+		count_lost(t, LOST_READ_FAULT);
 		return 0;
 	}
 	if (!known) {
-		u64 more = elapsed(w->now, word_of(w->switch_in, 0, 0, 0)) >> IDLE_LIST_PASS_SHIFT;
+		u64 more = elapsed(w->now, word_of(w->switch_in, 0, 0, 0)) >> IDLE_LIST_UNCHANGED_SHIFT;
 
-		w->nothing = IDLE_LIST_PASS;
-		w->nothing += more < IDLE_LIST_PASS_MOST - IDLE_LIST_PASS ? more : IDLE_LIST_PASS_MOST - IDLE_LIST_PASS;
+		w->unchanged_left = IDLE_LIST_MIN_UNCHANGED;
+		w->unchanged_left += more < IDLE_LIST_MORE_UNCHANGED ? more : IDLE_LIST_MORE_UNCHANGED;
 	}
-	for (int i = 0; i < IDLE_LIST_LOOK && w->addr && w->addr != known; i++)
-		if (!look_at_idle(t, w))
+	for (int i = 0; i < IDLE_LIST_MAX && w->next && w->next != known; i++)
+		if (!check_idle_p(t, w))
 			break;
-	return w->given;
+	return w->found;
 }
 
-// The thread exits: its P, if it had one, is somebody else's business from here on.
-static __noinline void thread_gone(struct target *t, u32 tid, u64 now)
+// The thread exits. Another event shows what becomes of its P.
+static __noinline void thread_exited(struct target *t, u32 tid, u64 now)
 {
 	struct thread *th = thread_at(tid);
 
@@ -323,9 +336,9 @@ static __noinline void thread_gone(struct target *t, u32 tid, u64 now)
 	remove_thread(tid);
 }
 
-// Up to Go 1.25 an M in a call has no P in name: it has left it in m.oldp, and takes it back unless somebody else took it meanwhile, which the tick tells
-// (runtime/proc.go, reentersyscall and exitsyscallfast).
-static __always_inline u64 left_for_call(struct target *t, u64 m, u64 oldp)
+// Up to Go 1.25 an M in a system call has its P in m.oldp and not in m.p. It takes the P back, unless another M took it
+// meanwhile. A changed p.syscalltick shows that (runtime/proc.go, reentersyscall and exitsyscallfast).
+static __always_inline u64 p_in_oldp(struct target *t, u64 m, u64 oldp)
 {
 	struct p_view p = {};
 	u32 tick = 0;
@@ -339,24 +352,25 @@ static __always_inline u64 left_for_call(struct target *t, u64 m, u64 oldp)
 	return oldp;
 }
 
-// The record of the P at an address that an M is handed: one that the thread had itself or that nobody has is it, of any other its memory has to say so.
-static __noinline struct p_record *handed_over(struct target *t, u64 addr, u32 from, u32 *slot)
+// The record of the P at an address in an m.nextp. If the waker had the P or nobody has it, the record says enough.
+// Else the P's memory must say that it is idle.
+static __noinline struct p_record *handed_p_record(struct target *t, u64 addr, u32 from, u32 *slot)
 {
-	struct p_record *r = record_at(t, addr, slot);
+	struct p_record *r = record_by_known_address(t, addr, slot);
 	struct p_view p = {};
 	u64 w;
 
 	if (r) {
-		w = load(&r->word);
+		w = READ_ONCE(&r->word);
 		if (word_owner(w) == from || (word_state(w) == P_IDLE && word_thread(w) == T_NONE))
 			return r;
 	}
 	if (read_p(t, addr, &p) || p.status != P_IDLE)
 		return 0;
-	return record_of(t, p.id, slot);
+	return record_by_id(t, p.id, slot);
 }
 
-// Looks from the current thread at its M and P, and brings the P's record to (its state, thread) at now.
+// Reads the M and P of the current thread, and moves the P's record to its present state and to this thread state.
 static __always_inline void observe(struct target *t, struct thread *th, struct task_struct *task, u64 now, u32 thread)
 {
 	struct m_view m = {};
@@ -366,7 +380,7 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 
 	tid = th->tid;
 	if (!th->m || read_m(t, th->m, th, task, &m)) {
-		th->named = 0;
+		th->m_verified = 0;
 		th->m = current_m(t, task);
 		if (!th->m)
 			return;
@@ -375,31 +389,32 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			return;
 		}
 	}
-	bool in_call = false, calm = thread != T_ON_CPU && now >= load(&t->calm_from);
+	bool in_syscall = false, no_gcstop = thread != T_ON_CPU && now >= READ_ONCE(&t->no_gcstop_from);
 	if (!m.p) {
-		m.p = left_for_call(t, th->m, m.oldp);
-		in_call = m.p;
+		m.p = p_in_oldp(t, th->m, m.oldp);
+		in_syscall = m.p;
 	}
 	if (!m.p) {
 		if (thread == T_ON_CPU) {
 			slot = th->slot;
 			if (slot && m.nextp && m.nextp == slot_address(slot - 1)) {
-				__sync_fetch_and_add(&t->lag_ticks[LAG_HANDED], th->weight);
-				return; // it is about to take it
+				__sync_fetch_and_add(&t->lag_ticks[LAG_HANDED], th->sample_ticks);
+				return; // it is about to take the P
 			}
-			if (released(t, th, now))
-				th->gave = slot;
+			if (update_released_p(t, th, now))
+				th->released_slot = slot;
 			if (slot)
-				th->lost = now;
-			th->unheld += th->weight;
+				th->lost_at = now;
+			th->ticks_without_p += th->sample_ticks;
 			return;
 		}
-		// It has been handed a P and leaves the CPU before it has taken it. Without having been switched to for it: the waker comes just now.
-		if (m.nextp && (r = handed_over(t, m.nextp, tid, &slot))) {
+		// A P was put into m.nextp, and the thread leaves the CPU before it takes it. The thread was not
+		// switched to for this P: the waker runs at this moment.
+		if (m.nextp && (r = handed_p_record(t, m.nextp, tid, &slot))) {
 			struct move mv = {.now = now, .owner = tid, .state = P_IDLE, .thread = T_RUNNABLE};
 
-			// Stopped or frozen on the way to it, the thread does not wait for a CPU, however long that lasts. When it goes on
-			// it takes the P silently.
+			// If it was stopped or frozen before it took the P, the thread does not wait for a CPU, however
+			// long that lasts. When it runs again it takes the P, and no tracepoint shows it.
 			bool suspended = thread == T_STOPPED || thread == T_FROZEN;
 			if (suspended) {
 				mv.owner = 0;
@@ -407,81 +422,86 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 			}
 			if (p_move(t, r, slot, &mv) != MOVED)
 				return;
-			r->unread = 1;
+			r->schedtick_stale = 1;
 			th->slot = suspended ? 0 : slot + 1;
 			if (!suspended && (thread != T_RUNNABLE || th->woken))
-				th->handed = now;
+				th->handed_at = now;
 			return;
 		}
-		u64 stopping = load(&t->stop_start), since;
+		u64 stopping = READ_ONCE(&t->stop_start), since;
 		u32 lag = stopping ? LAG_HALTED : LAG_GIVEN;
 
-		since = given_back(t, th, now, lag);
+		since = give_back_time(t, th, now, lag);
 		if (stopping && elapsed(stopping, since))
-			since = stopping < now ? stopping : now; // no P is halted before
+			since = stopping < now ? stopping : now; // no P halts before the stop begins
 		now = since;
-		// A sample may already have found that it gave the P back: that burst is one of these, too, and the only kind whose
-		// end the samples can measure.
+		// A sample may have found the P given back before. Such a burst counts too, and only there do the
+		// samples measure the lag.
 		u64 had = th->slot ? slot_address(th->slot - 1) : 0;
-		int given = released(t, th, now);
+		int given = update_released_p(t, th, now);
 		if (!given)
 			had = 0;
 		struct idle_walk w = {.switch_in = th->switch_in, .now = now};
-		given |= !!th->gave | look_at_idle_list(t, &w, had);
+		given |= !!th->released_slot | check_idle_list(t, &w, had);
 		if (given)
-			lagged(t, th, lag, now);
+			count_lag(t, th, lag, now);
 		return;
 	}
-	// A P that an M has is halted or gone only where the world has stopped: else its own memory need not be asked.
-	r = calm ? record_at(t, m.p, &slot) : 0;
+	// A P that an M has is in gcstop or dead only after a stop of the world. Else the P's memory need not be read.
+	r = no_gcstop ? record_by_known_address(t, m.p, &slot) : 0;
 	if (!r) {
-		calm = false;
+		no_gcstop = false;
 		if (read_p(t, m.p, &p))
 			return;
-		r = record_of(t, p.id, &slot);
+		r = record_by_id(t, p.id, &slot);
 		if (!r)
 			return;
-		in_call |= p.status == P_SYSCALL;
+		in_syscall |= p.status == P_SYSCALL;
 	}
-	// Rule 1: the P its M names is its P; another one it had was given up when it took this one.
+	// Rule 1: the P in m.p is the thread's. If the thread had another P, it gave that up when it took this one.
 	bool other = th->slot && th->slot != slot + 1;
 	bool lost;
-	struct move mv = {.now = now, .owner = tid, .thread = thread, .took_at = taken_at(t, th, now, other, &lost)};
+	struct move mv = {.now = now,
+			  .owner = tid,
+			  .thread = thread,
+			  .unseen_from = take_time(t, th, now, other, &lost)};
 	if (other)
-		released(t, th, mv.took_at ? mv.took_at : now);
+		update_released_p(t, th, mv.unseen_from ? mv.unseen_from : now);
 	mv.state = P_SYSCALL;
-	if (!calm && p.status == P_GCSTOP) {
-		// The M that stops the world keeps its P and runs on; every other one has been halted. It is still that M when the world has
-		// been started but its P not yet marked as running.
-		if (load(&t->stop_tid) == tid) {
+	if (!no_gcstop && p.status == P_GCSTOP) {
+		// The M that stops the world keeps its P and runs on. Every other M has halted. It is still that M when
+		// the world has started but its P does not have status running yet.
+		if (READ_ONCE(&t->stop_tid) == tid) {
 			mv.state = classify(t, m.p, m.curg, now);
 		} else {
 			mv.state = P_GCSTOP;
-			arrive(t, r, now);
+			note_arrival(t, r, now);
 		}
-	} else if (!calm && (p.status == P_IDLE || p.status == P_DEAD)) {
-		mv.state = p.status; // caught between taking it and marking it
-	} else if (!in_call) {
+	} else if (!no_gcstop && (p.status == P_IDLE || p.status == P_DEAD)) {
+		mv.state = p.status; // read after the M took the P and before it set the status
+	} else if (!in_syscall) {
 		mv.state = classify(t, m.p, m.curg, now);
 	}
-	// Rule 3: a P that was idle or another's was taken at the start of this burst, not before its own last change.
-	mv.ran_as = mv.state == P_GC ? P_GC : P_RUNNING;
-	if (p_move(t, r, slot, &mv) == MOVED && (lost || (mv.ran && thread != T_ON_CPU))) {
-		lagged(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
-		th->unheld = 0;
+	// Rule 3: if the P was idle or another thread's, this thread took it at the start of this burst, but not before
+	// the P's last change.
+	mv.unseen_state = mv.state == P_GC ? P_GC : P_RUNNING;
+	if (p_move(t, r, slot, &mv) == MOVED && (lost || (mv.unseen_ticks && thread != T_ON_CPU))) {
+		count_lag(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
+		th->ticks_without_p = 0;
 	}
-	if (calm)
-		r->unread = 1;
+	if (no_gcstop)
+		r->schedtick_stale = 1;
 	else
-		seen(r, &p);
+		note_schedtick(r, &p);
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;
-	th->held = now;
-	// The end of a GC's marking asks every P for something and takes all that are in calls for it (runtime/proc.go, forEachP). Who does that is a worker or waits
-	// for the other Ps, with its own.
+	th->held_at = now;
+	// At the end of marking, the GC runs a function on every P and takes the Ps that are in system calls
+	// (runtime/proc.go, forEachP). The thread that does so is a worker, or it waits for the other Ps and keeps its
+	// own.
 	if (mv.state == P_GC ? thread != T_ON_CPU : mv.state == P_RUNNING && thread == T_SLEEPING) {
-		struct idle_walk w = {.switch_in = th->switch_in, .now = now, .others = true};
-		look_at_idle_list(t, &w, 0);
+		struct idle_walk w = {.switch_in = th->switch_in, .now = now, .keeps_own_p = true};
+		check_idle_list(t, &w, 0);
 	}
 }
 

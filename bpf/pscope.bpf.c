@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The one object the agent loads: a file a hook, all over the same maps.
+// The object that the agent loads. Each hook has a file. All hooks share the maps.
 #include "kernel.h"
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
@@ -19,10 +19,10 @@
 #include "migration.bpf.c"
 #include "exec.bpf.c"
 
-// The verifier wants a GPL-compatible licence for the helpers that read memory.
+// The helpers that read memory need a licence that is compatible with the GPL.
 char LICENSE[] SEC("license") = "GPL";
 
-// Names these types in the object's BTF, from where bpf2go takes them.
+// These variables put their types into the object's BTF, where bpf2go finds them.
 const enum activity *activities __attribute__((unused));
 const enum event_kind *kinds __attribute__((unused));
 const enum lag *lags __attribute__((unused));
@@ -32,7 +32,7 @@ const enum run_times_bounds *run_bounds __attribute__((unused));
 const enum lost_reason *reasons __attribute__((unused));
 const enum word_bits *names_word_bits __attribute__((unused));
 const enum chunks *names_chunks __attribute__((unused));
-const enum at_places *names_at_places __attribute__((unused));
+const enum p_place_bounds *names_p_place_bounds __attribute__((unused));
 const enum lag_bounds *names_lag_bounds __attribute__((unused));
 const enum hints *names_hints __attribute__((unused));
 const enum thread_key *names_thread_key __attribute__((unused));

@@ -1,31 +1,31 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// How long each run of the scheduler's programs takes, for bench/cost. sched_switch runs with the run queue's lock held, so that its longest run matters and not
-// only the mean, which the kernel's own statistics have.
+// The durations of the runs of the scheduler's programs, for bench/cost. sched_switch runs with the run queue's lock
+// held, so that its longest run matters. The kernel's own statistics have the mean only.
 #ifndef PSCOPE_RUN_TIMES_H
 #define PSCOPE_RUN_TIMES_H
 
-// Whether runs are timed. The agent leaves it 0, and then the verifier leaves all of this out.
+// Whether runs are timed. The agent leaves it 0, and the verifier then removes the code.
 const volatile u32 time_runs;
 
 enum run_times_bounds {
 	RUN_BUCKETS = 512,
-	RUN_BUCKET_SHIFT = 6, // of 64 ns
+	RUN_BUCKET_SHIFT = 6, // of 64 ns each
 };
 
 enum timed_program {
 	TIMED_SWITCH = 0,
 	TIMED_WAKING = 1,
-	TIMED_CLOCK = 2, // no program: two looks at the clock, one after the other. What takes long there is not P-Scope's
+	TIMED_CLOCK = 2, // no program: the time between two readings of the clock, which is what else delays a run
 	TIMED_PROGRAMS = 3,
 };
 
 struct run_lengths {
-	u64 count[RUN_BUCKETS]; // runs of targets by their length; the last one has all that took longer
+	u64 count[RUN_BUCKETS]; // runs of targets by their duration; the last bucket has all longer ones
 	u64 longest;		// ns
 	u64 sum;		// ns
 };
 
-// By program, on each CPU.
+// By program, for each CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, TIMED_PROGRAMS);
@@ -33,7 +33,7 @@ struct {
 	__type(value, struct run_lengths);
 } run_times SEC(".maps");
 
-static __always_inline void run_took(u32 program, u64 ns)
+static __always_inline void count_run(u32 program, u64 ns)
 {
 	struct run_lengths *r = bpf_map_lookup_elem(&run_times, &program);
 	u64 bucket = ns >> RUN_BUCKET_SHIFT;
@@ -48,16 +48,16 @@ static __always_inline void run_took(u32 program, u64 ns)
 		r->longest = ns;
 }
 
-// began is the clock when the run had found its target.
-static __always_inline void run_ended(u32 program, u64 began)
+// began is the time at which the run had found its target.
+static __always_inline void count_run_time(u32 program, u64 began)
 {
 	u64 now;
 
 	if (!time_runs)
 		return;
 	now = bpf_ktime_get_ns();
-	run_took(program, now - began);
-	run_took(TIMED_CLOCK, bpf_ktime_get_ns() - now);
+	count_run(program, now - began);
+	count_run(TIMED_CLOCK, bpf_ktime_get_ns() - now);
 }
 
 #endif

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A cpu-clock sample on every CPU: what the scheduler tracepoints can't show because nothing was switched. It tells running from syscall
-// and gc, and finds a P that was taken or given back by a thread that stays on its CPU.
+// A cpu-clock sample on every CPU. It shows what happens without a context switch: whether a P is in running, syscall
+// or gc, and whether a thread on its CPU took or gave back a P.
 
-// By CPU. The agent makes room for every CPU that there can be.
+// By CPU. The agent makes room for every possible CPU.
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
@@ -25,7 +25,7 @@ int sample(struct bpf_perf_event_data *ctx)
 
 	if (!cpu)
 		return 0;
-	cpu->seen++; // no other CPU writes it
+	cpu->samples++; // no other CPU writes it
 	t = target_of(id >> 32, &index);
 	if (!t || !tid)
 		return 0;
@@ -37,21 +37,21 @@ int sample(struct bpf_perf_event_data *ctx)
 	if (!th)
 		return 0;
 	thread_move(t, th, began >> TICK_SHIFT, T_ON_CPU);
-	th->weight = cpu->stands_for;
+	th->sample_ticks = cpu->ticks_each;
 	observe(t, th, task, began >> TICK_SHIFT, T_ON_CPU);
 	if (th->slot) {
 		slot = th->slot - 1;
 		r = bpf_map_lookup_elem(&p_records, &slot);
 		if (r) {
-			state = word_state(load(&r->word));
+			state = word_state(READ_ONCE(&r->word));
 			if (state == P_RUNNING)
-				__sync_fetch_and_add(&r->samples[0], cpu->stands_for);
+				__sync_fetch_and_add(&r->samples[0], cpu->ticks_each);
 			else if (state == P_SYSCALL)
-				__sync_fetch_and_add(&r->samples[1], cpu->stands_for);
+				__sync_fetch_and_add(&r->samples[1], cpu->ticks_each);
 			else if (state == P_GC)
-				__sync_fetch_and_add(&r->samples[2], cpu->stands_for);
+				__sync_fetch_and_add(&r->samples[2], cpu->ticks_each);
 		}
 	}
-	measured(t, began);
+	count_cost(t, began);
 	return 0;
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A thread of a target is about to be woken, on the waker's CPU and in the waker's memory.
+// A thread of a target is about to be woken. The program runs on the waker's CPU, in the waker's memory.
 
-// Rule 2: a waker of the same process has put the P it hands over into the woken M's nextp (runtime/proc.go, startm); from now until
-// that M runs is wake wait, and the P counts as idle. An M that has not left its CPU yet takes it up at once. Gives whether a P was handed over.
+// Rule 2: a waker of the same process has put a P into the woken M's nextp (runtime/proc.go, startm). From now until
+// that M runs is wake wait, and the P counts as idle. If the M has not left its CPU yet, it takes the P at once.
+// Returns 1 if there was a P.
 static __always_inline int hand_over(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
 	struct m_view m = {};
@@ -15,36 +16,40 @@ static __always_inline int hand_over(struct target *t, struct thread *th, struct
 	if (!th->m || read_m(t, th->m, th, task, &m) || !m.nextp)
 		return 0;
 	tid = th->tid;
-	r = handed_over(t, m.nextp, from, &slot);
+	r = handed_p_record(t, m.nextp, from, &slot);
 	if (!r)
 		return 0;
-	// The waker's own P: it let go of it a little earlier, as the samples know that found it without.
-	w = load(&r->word);
-	waker = word_owner(w) == from || elapsed(now, w) < LAG_MOST ? thread_at(from) : 0;
-	own = waker && (word_owner(w) == from || waker->gave == slot + 1);
+	// It was the waker's own P. The waker gave it back a little earlier, as the samples that found it without show.
+	w = READ_ONCE(&r->word);
+	waker = word_owner(w) == from || elapsed(now, w) < MAX_LAG ? thread_at(from) : 0;
+	own = waker && (word_owner(w) == from || waker->released_slot == slot + 1);
 	if (own) {
-		since = given_back(t, waker, now, LAG_PASSED);
-		lagged(t, waker, LAG_PASSED, now);
+		since = give_back_time(t, waker, now, LAG_PASSED);
+		count_lag(t, waker, LAG_PASSED, now);
 		waker->slot = 0;
-		waker->gave = 0;
-		waker->unheld = 0;
-		waker->lost = since;
+		waker->released_slot = 0;
+		waker->ticks_without_p = 0;
+		waker->lost_at = since;
 	}
-	struct move mv = {.now = since, .owner = tid, .state = stays ? P_RUNNING : P_IDLE, .thread = stays ? T_ON_CPU : T_RUNNABLE};
+	struct move mv = {.now = since,
+			  .owner = tid,
+			  .state = stays ? P_RUNNING : P_IDLE,
+			  .thread = stays ? T_ON_CPU : T_RUNNABLE};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return 0;
-	if (!own && word_thread(mv.word) == T_ON_CPU)
-		deprived(mv.word, since);
-	r->unread = 1;
+	if (!own && word_thread(mv.old_word) == T_ON_CPU)
+		note_p_taken(mv.old_word, since);
+	r->schedtick_stale = 1;
 	th->slot = slot + 1;
 	if (!stays)
-		th->handed = now;
+		th->handed_at = now;
 	return 1;
 }
 
-// A thread that hands over a P and is not known to have one itself may have taken one silently in this burst: netpoll gave it work, and it wakes the next M (runtime/proc.go,
-// resetspinning). Now is the time to see that. When the thread leaves its CPU that P is often no longer to be found: given back, taken from the idle list by another
-// M, and on its way to a third.
+// A thread puts a P into another M's nextp and is not known to have a P itself. It may have taken one in this burst,
+// which no tracepoint showed: netpoll gave it work, and it wakes the next M (runtime/proc.go, resetspinning). This
+// program can see that P now. When the thread leaves its CPU it is often too late: the thread gave the P back, another
+// M took it from the idle list, and put it into a third M's nextp.
 static __noinline int waker_took(struct target *t, u64 now)
 {
 	u32 tid = bpf_get_current_pid_tgid(), slot = 0;
@@ -53,50 +58,50 @@ static __noinline int waker_took(struct target *t, u64 now)
 	struct p_record *r;
 	bool lost;
 
-	if (!t || !th || !th->m || (th->slot && th->lost <= th->held))
+	if (!t || !th || !th->m || (th->slot && th->lost_at <= th->held_at))
 		return 0;
 	if (read_m(t, th->m, th, (struct task_struct *)bpf_get_current_task(), &m) || !m.p)
 		return 0;
-	r = record_at(t, m.p, &slot);
+	r = record_by_known_address(t, m.p, &slot);
 	if (!r)
 		return 0;
 	struct move mv = {.now = now,
 			  .owner = tid,
 			  .state = P_RUNNING,
 			  .thread = T_ON_CPU,
-			  .ran_as = P_RUNNING,
-			  .took_at = taken_at(t, th, now, th->slot && th->slot != slot + 1, &lost)};
+			  .unseen_state = P_RUNNING,
+			  .unseen_from = take_time(t, th, now, th->slot && th->slot != slot + 1, &lost)};
 	if (p_move(t, r, slot, &mv) != MOVED)
 		return 0;
-	if (lost || mv.ran) {
-		lagged(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
-		th->unheld = 0;
+	if (lost || mv.unseen_ticks) {
+		count_lag(t, th, lost ? LAG_LOST : LAG_TAKEN, now);
+		th->ticks_without_p = 0;
 	}
-	r->unread = 1;
+	r->schedtick_stale = 1;
 	th->slot = slot + 1;
 	th->last_slot = slot + 1;
-	th->held = now;
+	th->held_at = now;
 	return 1;
 }
 
-// The thread is woken, off its CPU or, if it stays, on it. Gives whether it was handed a P.
-static __noinline int woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
+// The thread is woken. If it stays, it is on its CPU, else it is not. Returns 1 if a P was handed to it.
+static __noinline int thread_woken(struct target *t, struct thread *th, struct task_struct *task, u64 now, bool stays)
 {
 	if (!t || !th)
 		return 0;
 	if (stays) {
-		th->stayed = now | 1;
+		th->woken_on_cpu = now | 1;
 	} else {
 		thread_move(t, th, now, T_RUNNABLE);
 		th->woken = 1;
-		waits_with_its_p(t, th, now);
+		make_p_runnable(t, th, now);
 	}
 	if ((u32)(bpf_get_current_pid_tgid() >> 32) == t->tgid)
 		return hand_over(t, th, task, now, stays);
 	return 0;
 }
 
-// args: the woken task
+// args: the task that is woken
 SEC("raw_tp/sched_waking")
 int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 {
@@ -118,15 +123,17 @@ int sched_waking(struct bpf_raw_tracepoint_args *ctx)
 	th = thread_of(t, index, task, ids);
 	if (!th)
 		return 0;
-	// Woken before it has left the CPU, a thread does not sleep at all: it stays where it is, and no switch will say so.
-	stays = word_thread(load(&th->word)) == T_ON_CPU;
-	handed = woken(t, th, task, now, stays);
-	// Unless it has left meanwhile, or leaves now and finds that it has been woken. A swap, because it orders what both write before what they read.
+	// A thread that is woken before it has left the CPU does not sleep at all. It stays there, and no context
+	// switch follows.
+	stays = word_thread(READ_ONCE(&th->word)) == T_ON_CPU;
+	handed = thread_woken(t, th, task, now, stays);
+	// The thread may have left meanwhile, or it may leave now and find that it was woken. The swap orders the
+	// writes of both CPUs before their reads.
 	if (stays && word_thread(__sync_val_compare_and_swap(&th->word, 0, 0)) != T_ON_CPU)
-		handed |= woken(t, th, task, now, false);
+		handed |= thread_woken(t, th, task, now, false);
 	if (handed)
 		waker_took(t, now);
-	measured(t, began);
-	run_ended(TIMED_WAKING, began);
+	count_cost(t, began);
+	count_run_time(TIMED_WAKING, began);
 	return 0;
 }

@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The table of threads, by tid: sets of THREAD_WAYS places, the set by the low bits of the tid. The kernel's hash table takes 41 ns for a look-up (AMD EPYC);
-// an array's look-up is inlined, and a set's keys lie in half a cache line. Arrays can also be mapped by the agent, which reads and changes entries without
-// a system call.
+// The thread table, by tid. It consists of sets of THREAD_WAYS places. The low bits of the tid choose the set. The
+// verifier inlines the look-up in an array, and the keys of a set lie in half a cache line: this is faster than the
+// kernel's hash table (docs/decisions/collector.md). The agent maps the arrays into its memory. It reads and changes
+// entries without a system call.
 //
-// A key is the tid. Whoever adds a thread first takes a free place with the key's top bit set, looks whether another CPU does the same for the same tid, fills the
-// entry and then clears that bit; look-ups don't find it until then. Whoever removes one sets the key to zero. The agent does the same
-// (pkg/collector/threadtable_linux.go).
+// A key is a tid. To add a thread, a CPU takes a free place and sets the key's top bit. It checks whether another CPU
+// adds the same tid, fills the entry, and clears the bit. Look-ups do not find the entry before that. To remove a
+// thread, a CPU sets the key to zero. The agent does the same (pkg/collector/threadtable_linux.go).
 #ifndef PSCOPE_THREADS_H
 #define PSCOPE_THREADS_H
 
-// How many sets there are, less one: a power of two, less one. The agent sets it before it loads the programs.
+// The number of sets less one. The number is a power of two. The agent sets the mask before it loads the programs.
 const volatile u32 thread_set_mask;
 
-// A way that is known to be in its set, in a form that the verifier can follow: the compiler would leave out what it takes to be done already.
+// Bounds a way for the verifier. In C alone, the compiler would leave the operation out, because it knows the bound
+// already.
 static __always_inline u32 within_set(u64 way)
 {
 #ifdef __bpf__
@@ -23,14 +25,15 @@ static __always_inline u32 within_set(u64 way)
 #endif
 }
 
-// Where in a set the key is; THREAD_WAYS or more: it isn't. No branch depends on the keys, because the verifier would follow each way of each branch.
+// The place of the key in its set; THREAD_WAYS or more if it has none. No branch depends on the keys: the verifier
+// would follow both sides of each branch.
 static __always_inline u32 way_of(struct thread_set *s, u32 tid)
 {
 	u64 way = THREAD_WAYS, other;
 
 	for (u32 i = 0; i < THREAD_WAYS; i++) {
-		other = load(&s->key[i]) ^ tid;
-		asm volatile("" : "+r"(other)); // or the compiler makes a branch of what follows
+		other = READ_ONCE(&s->key[i]) ^ tid;
+		asm volatile("" : "+r"(other)); // keeps the compiler from making a branch of the next line
 		way -= ((other - 1) >> 63) * (THREAD_WAYS - i);
 	}
 	return way;
@@ -43,7 +46,7 @@ static __always_inline struct thread *thread_in(u32 set, u32 way)
 	return bpf_map_lookup_elem(&threads, &i);
 }
 
-// The entry of a thread; 0 if there is none.
+// The entry of a thread; 0 if it has none.
 static __always_inline struct thread *thread_at(u32 tid)
 {
 	u32 set = tid & thread_set_mask, way;
@@ -55,8 +58,9 @@ static __always_inline struct thread *thread_at(u32 tid)
 	return way < THREAD_WAYS ? thread_in(set, way) : 0;
 }
 
-// Adds a thread that has no entry and gives the entry's place in the table plus one; 0: there is no free place in its set, or another CPU adds it at this moment. Global, so
-// that the verifier follows it once and not as often as it is called.
+// Adds a thread that has no entry. Returns the entry's place in the table plus one. Returns 0 if the set has no free
+// place, or if another CPU adds the thread at this moment. It is a global function, so that the verifier checks it once
+// and not for each call.
 __noinline int new_thread(struct target *t, u32 index, u64 task, u32 tid)
 {
 	u32 set = tid & thread_set_mask, way = THREAD_WAYS;
@@ -66,20 +70,21 @@ __noinline int new_thread(struct target *t, u32 index, u64 task, u32 tid)
 	if (!t || !s)
 		return 0;
 	for (u32 i = 0; i < THREAD_WAYS && way == THREAD_WAYS; i++)
-		if (!load(&s->key[i]) && !__sync_val_compare_and_swap(&s->key[i], 0, tid | THREAD_ENTERING))
+		if (!READ_ONCE(&s->key[i]) && !__sync_val_compare_and_swap(&s->key[i], 0, tid | THREAD_ENTERING))
 			way = i;
 	if (way == THREAD_WAYS) {
-		lose(t, LOST_THREADS_FULL);
+		count_lost(t, LOST_THREADS_FULL);
 		return 0;
 	}
 	th = thread_in(set, way);
 	for (u32 i = 0; i < THREAD_WAYS; i++) {
-		if (i != way && (load(&s->key[i]) & ~THREAD_ENTERING) == tid)
-			th = 0; // at least one of two CPUs comes here, because each has written its key before it reads the other's
+		if (i != way && (READ_ONCE(&s->key[i]) & ~THREAD_ENTERING) == tid)
+			// Both CPUs write their key before they read the other's, so at least one of them comes here.
+			th = 0;
 	}
 	if (!th) {
 		*(volatile u32 *)&s->key[within_set(way)] = 0;
-		lose(t, LOST_CONTENDED);
+		count_lost(t, LOST_CONTENDED);
 		return 0;
 	}
 	__builtin_memset(th, 0, sizeof(*th));
@@ -88,7 +93,7 @@ __noinline int new_thread(struct target *t, u32 index, u64 task, u32 tid)
 	th->target = index;
 	th->word = word_of(tick_now(), 0, 0, T_NONE);
 	bpf_probe_read_kernel(th->comm, sizeof(th->comm), &((struct task_struct *)task)->comm);
-	// A swap, because it orders what is written before.
+	// The swap orders the writes to the entry before the key.
 	__sync_val_compare_and_swap(&s->key[within_set(way)], tid | THREAD_ENTERING, tid);
 	return set * THREAD_WAYS + way + 1;
 }
@@ -105,7 +110,8 @@ static __noinline void remove_thread(u32 tid)
 		__sync_val_compare_and_swap(&s->key[within_set(way)], tid, 0);
 }
 
-// The entry of a thread of a target, made if there is none. One of another target, whose thread had the same tid before, makes room.
+// The entry of a thread of a target. Adds the thread if it has no entry. Replaces the entry of another target's thread
+// that had the same tid before.
 static __always_inline struct thread *thread_of(struct target *t, u32 index, struct task_struct *task, u32 tid)
 {
 	struct thread *th = thread_at(tid);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). Entry probes only.
+// Tier 1: the world stops and starts (runtime/proc.go, stopTheWorldWithSema and startTheWorldWithSema). No probe is
+// a uretprobe.
 
 struct world_walk {
 	struct target *t;
@@ -17,14 +18,15 @@ static long halt_one(u32 id, struct world_walk *w)
 
 	if (!t)
 		return 1;
-	r = record_of(t, id, &slot);
+	r = record_by_id(t, id, &slot);
 	if (!r)
 		return 0;
 	r->arrived = 0;
-	word = load(&r->word);
+	word = READ_ONCE(&r->word);
 	state = word_state(word);
 	thread = word_thread(word);
-	// Idle Ps and those of threads blocked in a call are halted by the M that stops the world; running ones have to come by themselves.
+	// The M that stops the world halts idle Ps and those of threads that are blocked in a system call. Running Ps
+	// halt themselves.
 	if ((state == P_IDLE && thread == T_NONE) || (state == P_SYSCALL && thread != T_ON_CPU)) {
 		struct move mv = {.now = w->now, .state = P_GCSTOP, .thread = T_NONE};
 		if (p_move(t, r, slot, &mv) == MOVED)
@@ -41,10 +43,10 @@ static long release_one(u32 id, struct world_walk *w)
 
 	if (!t)
 		return 1;
-	r = record_of(t, id, &slot);
+	r = record_by_id(t, id, &slot);
 	if (!r)
 		return 0;
-	if (word_state(load(&r->word)) == P_GCSTOP) {
+	if (word_state(READ_ONCE(&r->word)) == P_GCSTOP) {
 		struct move mv = {.now = w->now, .state = P_IDLE, .thread = T_NONE};
 		p_move(t, r, slot, &mv);
 	}
@@ -53,7 +55,7 @@ static long release_one(u32 id, struct world_walk *w)
 	return 0;
 }
 
-static long tell_one(u32 id, struct world_walk *w)
+static long report_arrival(u32 id, struct world_walk *w)
 {
 	struct target *t = w->t;
 	struct stop_event *e = w->e;
@@ -63,13 +65,13 @@ static long tell_one(u32 id, struct world_walk *w)
 
 	if (!t || !e)
 		return 1;
-	r = record_of(t, id, &slot);
+	r = record_by_id(t, id, &slot);
 	if (!r)
 		return 0;
 	arrived = r->arrived;
 	r->arrived = 0;
-	// Between windows nothing is set back when a stop begins: what is older is of another stop.
-	if (!arrived || arrived > w->now || arrived < t->stop_asked)
+	// Where only stops are reported, halt_one does not clear arrived. An older time belongs to another stop.
+	if (!arrived || arrived > w->now || arrived < t->stop_requested)
 		return 0;
 	after = arrived > e->start ? arrived - e->start : 0;
 	if (e->slowest < 0 || after > e->slowest_after) {
@@ -81,13 +83,13 @@ static long tell_one(u32 id, struct world_walk *w)
 	return 0;
 }
 
-// The stop is over, by the runtime at ended, if that is known: reports it.
-static __noinline void tell_stop(struct target *t, u32 index, u64 now, u64 ended)
+// Reports a stop that is over. ended is its end by the runtime's clock, or 0.
+static __noinline void report_stop(struct target *t, u32 index, u64 now, u64 ended)
 {
 	struct world_walk w = {.t = t, .now = now};
 	struct stop_event *e;
 
-	// Attached in the middle of a stop: there is no start to report.
+	// The probes were attached during a stop: its start is not known.
 	if (!t || !t->stop_start)
 		return;
 	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
@@ -96,24 +98,24 @@ static __noinline void tell_stop(struct target *t, u32 index, u64 now, u64 ended
 		__builtin_memset(e, 0, sizeof(*e));
 		e->kind = EVENT_STOP;
 		e->target = index;
-		e->start = t->stop_begun ? t->stop_begun : t->stop_start;
+		e->start = t->stop_start_runtime ? t->stop_start_runtime : t->stop_start;
 		e->end = ended ? ended : now;
-		e->own_start = !t->stop_begun;
-		e->own_end = !ended;
+		e->start_by_probe = !t->stop_start_runtime;
+		e->end_by_probe = !ended;
 		e->reason = t->stop_reason;
 		e->n_ps = t->n_ps;
 		e->slowest = -1;
 		w.e = e;
-		bpf_loop(t->n_ps, tell_one, &w, 0);
+		bpf_loop(t->n_ps, report_arrival, &w, 0);
 		bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	} else {
-		lose(t, LOST_RING_FULL);
+		count_lost(t, LOST_RING_FULL);
 	}
 	__sync_fetch_and_add(&t->stops, 1);
 	t->stop_start = 0;
-	t->calm_from = now + CALM_AFTER;
+	t->no_gcstop_from = now + GCSTOP_GRACE;
 	if (t->stop_reason == STOP_MARK_TERMINATION)
-		t->marking_until = now + MARKING_AFTER;
+		t->marking_until = now + MARKING_GRACE;
 }
 
 // Integer arguments by Go's ABIInternal (src/cmd/compile/abi-internal.md).
@@ -135,8 +137,9 @@ static __always_inline u64 third_argument(struct pt_regs *ctx)
 #endif
 }
 
-// The tick of a time that the runtime says, if it can be one of this stop, or 0: what looks at the clock after our probe sees a later time, or the same.
-static __always_inline u64 within_stop(u64 ns, u64 from, u64 to)
+// The tick of a time by the runtime's clock, or 0 if it can't belong to this stop. A clock that is read after our
+// probe's shows the same time or a later one.
+static __always_inline u64 tick_in_stop(u64 ns, u64 from, u64 to)
 {
 	u64 tick = ns >> TICK_SHIFT;
 
@@ -153,17 +156,17 @@ int stop_world(struct pt_regs *ctx)
 	if (!t || agent_silent(began))
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
-	t->calm_from = ~0ULL;
+	t->no_gcstop_from = ~0ULL;
 	t->stop_reason = (u8)first_argument(ctx);
 	if (t->stop_reason == STOP_SWEEP_TERMINATION)
 		t->marking_until = ~0ULL;
 	t->stop_tid = id;
-	if (load(&t->active) == OBSERVED)
+	if (READ_ONCE(&t->active) == OBSERVED)
 		bpf_loop(t->n_ps, halt_one, &w, 0);
-	t->stop_asked = w.now;
-	t->stop_begun = 0;
-	t->stop_start = tick_now(); // not the time this probe takes
-	measured(t, began);
+	t->stop_requested = w.now;
+	t->stop_start_runtime = 0;
+	t->stop_start = tick_now(); // without the time that this probe takes
+	count_cost(t, began);
 	return 0;
 }
 
@@ -177,19 +180,20 @@ int start_world(struct pt_regs *ctx)
 	if (!t || agent_silent(began))
 		return 0;
 	struct world_walk w = {.t = t, .now = began >> TICK_SHIFT};
-	// The runtime reads its clock some microseconds after our probe has, which is a trap and cold code away: with that, a short stop would come out twice as long.
-	if (t->layout.begun)
-		t->stop_begun = within_stop(third_argument(ctx), t->stop_start, w.now);
-	t->stop_ending = w.now;
-	if (load(&t->active) == OBSERVED)
+	// The runtime reads its clock some microseconds after our probe does, because of the probe's trap and cold
+	// code. With the probe's time, a short stop would seem much longer.
+	if (t->layout.has_stop_start_arg)
+		t->stop_start_runtime = tick_in_stop(third_argument(ctx), t->stop_start, w.now);
+	t->start_requested = w.now;
+	if (READ_ONCE(&t->active) == OBSERVED)
 		bpf_loop(t->n_ps, release_one, &w, 0);
-	if (!t->ends_late)
-		tell_stop(t, index, w.now, 0);
-	measured(t, began);
+	if (!t->end_probe_attached)
+		report_stop(t, index, w.now, 0);
+	count_cost(t, began);
 	return 0;
 }
 
-// The end of startTheWorldWithSema: the runtime has just taken the time at which it says the stop ended.
+// In startTheWorldWithSema, after the runtime has read the clock for the end of the stop.
 SEC("uprobe/world_started")
 int world_started(struct pt_regs *ctx)
 {
@@ -199,10 +203,11 @@ int world_started(struct pt_regs *ctx)
 
 	if (!t || agent_silent(began))
 		return 0;
-	// After the marking the GC brings an earlier time along, which it has for its statistics (runtime/mgc.go, gcMarkTermination): the world still stood then.
-	if (t->layout.ended && !read_user64(BPF_CORE_READ(ctx, sp) + t->layout.ended, &ended))
-		ended = within_stop(ended, t->stop_ending, began >> TICK_SHIFT);
-	tell_stop(t, index, began >> TICK_SHIFT, ended);
-	measured(t, began);
+	// After marking, the GC passes an earlier time, which it uses for its statistics (runtime/mgc.go,
+	// gcMarkTermination). The world was still stopped then.
+	if (t->layout.stop_end_sp_offset && !read_user64(BPF_CORE_READ(ctx, sp) + t->layout.stop_end_sp_offset, &ended))
+		ended = tick_in_stop(ended, t->start_requested, began >> TICK_SHIFT);
+	report_stop(t, index, began >> TICK_SHIFT, ended);
+	count_cost(t, began);
 	return 0;
 }

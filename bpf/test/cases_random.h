@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Whatever happens in whatever order, and whatever the process's memory says: a tick is counted once, no index leaves
-// its table (the sanitizers and the map's stub see to that), and every program ends.
+// Random events in random order, with random memory of the process. Each tick is counted once, no index leaves its
+// table (the sanitizers and the test's maps check that), and every program ends.
 
 static u64 random_state;
 
@@ -22,43 +22,43 @@ static u32 below(u32 n)
 #define RANDOM_PS 6
 #define RANDOM_MS 6
 
-// The runtime does something that it may do at any time: what the programs find need not make sense.
-static void runtime_changes(void)
+// A random action of the runtime. What the programs find need not make sense.
+static void random_runtime_change(void)
 {
 	u32 n = 1 + below(RANDOM_MS), p = below(RANDOM_PS);
 
 	switch (below(8)) {
 	case 0:
-		takes(n, p);
+		m_takes_p(n, p);
 		break;
 	case 1:
-		gives_back(n, p);
+		m_gives_back_p(n, p);
 		break;
 	case 2:
-		hands_to(n, p);
+		hand_p_to_m(n, p);
 		break;
 	case 3:
-		m_nextp(n, -1);
+		set_m_nextp(n, -1);
 		break;
 	case 4:
-		g_status(n, 2 + below(3));
+		set_g_status(n, 2 + below(3));
 		break;
 	case 5:
-		p_status(p, below(5));
-		p_runs_another(p);
+		set_p_status(p, below(5));
+		p_starts_goroutine(p);
 		break;
 	case 6:
 		poke(PIDLE_AT, below(3) ? P_AT(p) : 0, 8);
 		poke(P_AT(p) + usual_layout.p_link, below(3) ? P_AT(below(RANDOM_PS)) : 0, 8);
 		break;
 	case 7:
-		m_oldp(n, below(2) ? (int)p : -1);
+		set_m_oldp(n, below(2) ? (int)p : -1);
 		poke(G0_AT(n) + usual_layout.g_m, M_AT(below(8) ? n : 1 + below(RANDOM_MS)), 8);
 		break;
 	}
 }
 
-// On a CPU, or on its way onto or off one.
+// On a CPU, or in a switch onto or off one.
 static bool on_cpu(u32 n)
 {
 	for (u32 c = 0; c < CPUS; c++)
@@ -78,8 +78,8 @@ static bool coming(u32 n)
 static bool being_woken[RANDOM_MS + 1]; // the kernel lets one CPU at a time wake a thread
 static bool processes_end;
 
-// One event of a CPU: what the kernel does is possible, what the runtime has done need not be.
-static void an_event(u32 cpu)
+// One random event on a CPU. The kernel's part of it is possible. The runtime's part need not be.
+static void random_event(u32 cpu)
 {
 	static const u64 states[] = {0, PREEMPTED, ASLEEP, ASLEEP, IN_D, IN_D | 0x400, 0x4, 0x8, 0x80};
 	u32 n = 1 + below(RANDOM_MS);
@@ -96,23 +96,23 @@ static void an_event(u32 cpu)
 		if (cpus[cpu].current == &tasks[n] || coming(n) || being_woken[n])
 			break;
 		being_woken[n] = true;
-		wakes(cpu, n);
+		wake(cpu, n);
 		being_woken[n] = false;
 		break;
 	case 7:
-		sampled(cpu);
+		take_sample(cpu);
 		break;
 	case 8:
 		if (cpus[cpu].current != &tasks[0])
-			stops_world(cpu, below(4));
+			call_stop_world(cpu, below(4));
 		break;
 	case 9:
 		if (cpus[cpu].current != &tasks[0])
-			starts_world(cpu, clock_ns - below(10000));
+			call_start_world(cpu, clock_ns - below(10000));
 		break;
 	case 10:
 		if (cpus[cpu].current != &tasks[0])
-			world_has_started(cpu, clock_ns - below(3000));
+			call_world_started(cpu, clock_ns - below(3000));
 		break;
 	case 11:
 		if (processes_end && !below(8)) {
@@ -121,37 +121,37 @@ static void an_event(u32 cpu)
 			signals.live.counter = 1;
 			target->active = OBSERVED;
 		} else {
-			target->active = below(4) ? OBSERVED : BETWEEN;
+			target->active = below(4) ? OBSERVED : STOPS_ONLY;
 		}
 		break;
 	}
 }
 
-static void random_begin(u64 seed)
+static void random_setup(u64 seed)
 {
 	random_state = seed;
-	a_process(RANDOM_PS);
+	start_process(RANDOM_PS);
 	memset(being_woken, 0, sizeof(being_woken));
-	target->layout.keeps_m = below(2);
+	target->layout.fixed_m = below(2);
 	target->layout.m_syscalltick = below(2) ? 64 : 0;
-	target->layout.begun = below(2);
-	target->layout.ended = below(2) ? 24 : 0;
-	target->ends_late = below(2);
+	target->layout.has_stop_start_arg = below(2);
+	target->layout.stop_end_sp_offset = below(2) ? 24 : 0;
+	target->end_probe_attached = below(2);
 	target->intervals = below(2);
-	target->calm_from = below(2) ? 0 : ~0ULL;
+	target->no_gcstop_from = below(2) ? 0 : ~0ULL;
 	target->marking_until = below(2) ? 0 : ~0ULL;
 	target->stop_tid = tid_of(below(RANDOM_MS));
 	for (u32 l = 0; l < LAGS; l++)
 		target->lag[l] = below(400);
 	for (u32 p = 0; p < RANDOM_PS; p++)
 		if (below(2))
-			address_known(p);
-	ring_room = below(RING);
-	target->allowance = below(2 * RING);
-	rdonly_cast = below(2) ? as_it_is : 0;
+			enter_p_address(p);
+	ring_capacity = below(RING);
+	target->sent_limit = below(2 * RING);
+	rdonly_cast = below(2) ? same_pointer : 0;
 }
 
-static void ring_is_emptied(void)
+static void empty_ring(void)
 {
 	for (u32 i = 0; i < ring_used; i++)
 		if (ring[i].kind == EVENT_INTERVAL)
@@ -164,25 +164,25 @@ static void ring_is_emptied(void)
 	target->sent = 0;
 }
 
-static void goes_on(void)
+static void advance_clock(void)
 {
 	clock_ns += below(8) ? below(2000) : below(2000000);
 }
 
-// CPUs' programs one after the other.
+// The CPUs run their programs one after the other.
 static void sequence(u64 seed, u32 events)
 {
 	static u64 totals[RANDOM_PS][P_STATES * T_STATES];
 
-	random_begin(seed);
+	random_setup(seed);
 	memset(totals, 0, sizeof(totals));
 	for (u32 i = 0; i < events; i++) {
-		runtime_changes();
-		goes_on();
+		random_runtime_change();
+		advance_clock();
 		// Another CPU's clock may be a little behind.
 		clock_ns -= below(4) ? 0 : below(300);
-		an_event(below(CPUS));
-		ring_is_emptied();
+		random_event(below(CPUS));
+		empty_ring();
 		invariants();
 		for (u32 p = 0; p < RANDOM_PS; p++)
 			for (u32 c = 0; c < P_STATES * T_STATES; c++) {
@@ -198,40 +198,40 @@ static u32 side_events;
 static void events_of_cpu_0(void)
 {
 	for (u32 i = 0; i < side_events; i++)
-		an_event(0);
+		random_event(0);
 }
 
 static void events_of_cpu_1(void)
 {
 	for (u32 i = 0; i < side_events; i++)
-		an_event(1);
+		random_event(1);
 }
 
-// Two CPUs' programs, interrupted at random.
+// Two CPUs run their programs and are interrupted at random.
 static void two_at_once(u64 seed, u32 rounds)
 {
-	random_begin(seed);
+	random_setup(seed);
 	side_events = 3;
 	for (u32 i = 0; i < rounds; i++) {
-		runtime_changes();
-		goes_on();
+		random_runtime_change();
+		advance_clock();
 		clock_step = below(2) ? below(50) : 0;
 		start_side(&sides[0], 0, events_of_cpu_0);
 		start_side(&sides[1], 1, events_of_cpu_1);
 		while (!sides[0].ended || !sides[1].ended) {
-			go_on(&sides[below(2)], below(30));
+			run_side(&sides[below(2)], below(30));
 			if (!below(4))
-				runtime_changes();
+				random_runtime_change();
 		}
 		clock_step = 0;
-		ring_is_emptied();
+		empty_ring();
 		invariants();
 	}
 }
 
 static u64 garbage(void)
 {
-	// Numbers that are nearly right, and those that are not at all.
+	// Some values are plausible, and some are not.
 	switch (below(8)) {
 	case 0:
 		return 0;
@@ -251,32 +251,31 @@ static u64 garbage(void)
 	return random_u64();
 }
 
-// Every other word that is read is random: m, p, g, lists and counters. So is where the agent said that they are, which
-// comes from a file.
+// Every other word that is read is random: m, p, g, lists and counters. Some offsets of the layout are random as well.
 static void hostile_memory(u64 seed, u32 events)
 {
 	random_state = seed;
 	hostile_word = garbage;
 	for (u32 i = 0; i < events; i++) {
 		if (!(i & 127)) {
-			random_begin(random_u64());
+			random_setup(random_u64());
 			processes_end = true;
 			hostile = true;
-			hostile_fault = below(64);
+			hostile_faults_in_256 = below(64);
 		}
 		if (!(i & 31)) {
 			u8 *bytes = (u8 *)&target->layout;
 
 			target->layout = usual_layout;
-			target->layout.keeps_m = below(2);
+			target->layout.fixed_m = below(2);
 			for (u32 b = below(4); b; b--)
 				bytes[below(sizeof(target->layout))] = random_u64();
 		}
-		goes_on();
+		advance_clock();
 		user_reads = 0;
-		an_event(below(CPUS));
+		random_event(below(CPUS));
 		CHECK(user_reads < 200, "%llu reads in one event", user_reads);
-		ring_is_emptied();
+		empty_ring();
 		invariants();
 	}
 }

@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The four rules of docs/decisions/collector.md by which an event says which P a thread has.
+// The four rules of docs/decisions/collector.md that find the P of a thread at an event.
 
-// A thread whose m has been seen, asleep without a P.
-static void seen_asleep(u32 n)
+// A thread whose m is known sleeps without a P.
+static void sleep_without_p(u32 n)
 {
 	u64 now = clock_ns;
 
-	m_p(n, -1);
-	comes(3, n);
-	leaves(3, ASLEEP);
+	set_m_p(n, -1);
+	switch_in(3, n);
+	switch_out(3, ASLEEP);
 	clock_ns = now;
 }
 
-// A goroutine that is one of the GC's mark workers, by where it was made.
+// Makes a goroutine one of the GC's mark workers, by its go statement.
 static void mark_worker(u32 n)
 {
-	target->layout.worker_from = WORKER_FROM;
-	target->layout.worker_to = WORKER_TO;
+	target->layout.gc_worker_from = WORKER_FROM;
+	target->layout.gc_worker_to = WORKER_TO;
 	poke(G_AT(n) + usual_layout.g_gopc, WORKER_FROM + 8, 8);
 }
 
@@ -38,7 +38,7 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 		 .want_thread = T_RUNNABLE},
 		{"it yields", 0, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_RUNNABLE},
 		{"uninterruptible", IN_D, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_UNINTERRUPTIBLE},
-		{"idle in D, which is no load", IN_D | 0x400, P_RUNNING, G_RUNNING, .want = P_RUNNING,
+		{"idle in D, which does not count as load", IN_D | 0x400, P_RUNNING, G_RUNNING, .want = P_RUNNING,
 		 .want_thread = T_SLEEPING},
 		{"stopped", 0x4, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_STOPPED},
 		{"traced", 0x8, P_RUNNING, G_RUNNING, .want = P_RUNNING, .want_thread = T_STOPPED},
@@ -60,7 +60,7 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 		 .worker = true, .want = P_RUNNING,
 		 .want_thread = T_RUNNABLE},
 		{"halted", ASLEEP, P_GCSTOP, G_RUNNING, .want = P_GCSTOP, .want_thread = T_SLEEPING},
-		{"halted, but it is the one that stops the world", PREEMPTED, P_GCSTOP, G_RUNNING, .stopper = true,
+		{"halted, but it stops the world", PREEMPTED, P_GCSTOP, G_RUNNING, .stopper = true,
 		 .want = P_RUNNING,
 		 .want_thread = T_RUNNABLE},
 		{"taken and not yet marked", PREEMPTED, P_IDLE, G_RUNNING, .want = P_IDLE, .want_thread = T_RUNNABLE},
@@ -69,24 +69,24 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 	};
 
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		doing = rows[i].what;
-		a_process(2);
-		at(100);
-		comes(0, 1);
-		takes(1, 1);
-		p_status(1, rows[i].p_status);
-		g_status(1, rows[i].g_status);
+		case_detail = rows[i].what;
+		start_process(2);
+		set_clock(100);
+		switch_in(0, 1);
+		m_takes_p(1, 1);
+		set_p_status(1, rows[i].p_status);
+		set_g_status(1, rows[i].g_status);
 		if (rows[i].worker_known) {
-			target->layout.worker_from = WORKER_FROM;
-			target->layout.worker_to = WORKER_TO;
+			target->layout.gc_worker_from = WORKER_FROM;
+			target->layout.gc_worker_to = WORKER_TO;
 		}
 		poke(G_AT(1) + usual_layout.g_gopc, rows[i].worker ? WORKER_FROM : WORKER_TO, 8);
 		poke(P_AT(1) + usual_layout.p_gcmode, rows[i].gc_mode, 4);
 		target->marking_until = rows[i].marking ? ~0ULL : 0;
 		target->stop_tid = rows[i].stopper ? tid_of(1) : tid_of(2);
 		target->stop_start = rows[i].p_status == P_GCSTOP ? BEGAN + 150 : 0;
-		at(300);
-		leaves(0, rows[i].prev_state);
+		set_clock(300);
+		switch_out(0, rows[i].prev_state);
 		P_IS(1, rows[i].want, rows[i].want_thread, 1);
 		THREAD_IS(1, rows[i].want_thread);
 		P_SINCE(1, 300);
@@ -100,7 +100,7 @@ CASE(rule_1_a_thread_that_leaves_its_CPU_names_its_P)
 	}
 }
 
-// Go up to 1.25: entersyscall takes the P out of m.p, and only m.oldp remembers it.
+// Up to Go 1.25, entersyscall moves the P from m.p to m.oldp.
 CASE(rule_1_up_to_Go_1_25_a_thread_in_a_call_has_left_its_P_in_oldp)
 {
 	static const struct {
@@ -108,7 +108,7 @@ CASE(rule_1_up_to_Go_1_25_a_thread_in_a_call_has_left_its_P_in_oldp)
 		u32 p_status, m_tick, p_tick;
 		bool has_tick, found;
 	} rows[] = {
-		{"nobody has taken it", P_SYSCALL, 7, 7, true, true},
+		{"no M has taken it", P_SYSCALL, 7, 7, true, true},
 		{"it has been taken, given back and left in another call", P_SYSCALL, 7, 8, true, false},
 		{"it has been taken", P_RUNNING, 7, 7, true, false},
 		{"it is idle", P_IDLE, 7, 7, true, false},
@@ -116,19 +116,19 @@ CASE(rule_1_up_to_Go_1_25_a_thread_in_a_call_has_left_its_P_in_oldp)
 	};
 
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		doing = rows[i].what;
-		a_process(1);
+		case_detail = rows[i].what;
+		start_process(1);
 		target->layout.m_syscalltick = rows[i].has_tick ? 64 : 0;
-		at(100);
-		comes(0, 1);
-		takes(1, 0);
-		m_p(1, -1);
-		m_oldp(1, 0);
-		p_status(0, rows[i].p_status);
+		set_clock(100);
+		switch_in(0, 1);
+		m_takes_p(1, 0);
+		set_m_p(1, -1);
+		set_m_oldp(1, 0);
+		set_p_status(0, rows[i].p_status);
 		poke(M_AT(1) + 64, rows[i].m_tick, 4);
 		poke(P_AT(0) + usual_layout.p_syscalltick, rows[i].p_tick, 4);
-		at(300);
-		leaves(0, ASLEEP);
+		set_clock(300);
+		switch_out(0, ASLEEP);
 		if (rows[i].found)
 			P_IS(0, P_SYSCALL, T_SLEEPING, 1);
 		else
@@ -137,7 +137,7 @@ CASE(rule_1_up_to_Go_1_25_a_thread_in_a_call_has_left_its_P_in_oldp)
 	}
 }
 
-CASE(rule_1_another_P_that_the_thread_had_is_asked_what_became_of_it)
+CASE(rule_1_the_state_of_the_former_P_is_read_from_its_memory)
 {
 	static const struct {
 		const char *what;
@@ -151,21 +151,21 @@ CASE(rule_1_another_P_that_the_thread_had_is_asked_what_became_of_it)
 	};
 
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		doing = rows[i].what;
-		a_process(2);
-		at(100);
-		comes(0, 1);
-		takes(1, 0);
-		at(200);
-		sampled(0);
+		case_detail = rows[i].what;
+		start_process(2);
+		set_clock(100);
+		switch_in(0, 1);
+		m_takes_p(1, 0);
+		set_clock(200);
+		take_sample(0);
 		P_IS(0, P_RUNNING, T_ON_CPU, 1);
-		takes(1, 1);
-		p_status(0, rows[i].status);
-		at(300);
-		leaves(0, ASLEEP);
+		m_takes_p(1, 1);
+		set_p_status(0, rows[i].status);
+		set_clock(300);
+		switch_out(0, ASLEEP);
 		P_IS(0, rows[i].want, rows[i].want_thread, 0);
 		P_IS(1, P_RUNNING, T_SLEEPING, 1);
-		// When it changed over, between the sight of the one and of the other, is not known: half-way.
+		// The time of the change is not known, so it is the middle between the two observations.
 		P_SINCE(0, 250);
 		P_TIME(1, P_RUNNING, T_ON_CPU, 50);
 		P_TIME(1, P_IDLE, T_NONE, 250);
@@ -174,66 +174,66 @@ CASE(rule_1_another_P_that_the_thread_had_is_asked_what_became_of_it)
 	}
 }
 
-// What probes tell need not be read: between stops, a P that is known by its address is left unread.
+// Between two stops, a P with a known address is not read. Its schedtick becomes stale.
 CASE(rule_1_between_two_stops_a_P_that_is_known_by_its_address_is_not_read)
 {
-	a_process(1);
-	address_known(0);
-	target->calm_from = BEGAN + 50;
-	at(100);
-	comes(0, 1);
-	takes(1, 0);
-	p_status(0, P_GCSTOP); // must not be seen
-	at(300);
-	leaves(0, ASLEEP);
+	start_process(1);
+	enter_p_address(0);
+	target->no_gcstop_from = BEGAN + 50;
+	set_clock(100);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	set_p_status(0, P_GCSTOP); // must not be read
+	set_clock(300);
+	switch_out(0, ASLEEP);
 	P_IS(0, P_RUNNING, T_SLEEPING, 1);
-	CHECK_EQ("unread", record(0)->unread, 1);
+	CHECK_EQ("schedtick stale", record(0)->schedtick_stale, 1);
 	CHECK_EQ("schedtick", record(0)->schedtick, 0);
 
-	// Within a stop, or soon after it, it is read.
-	target->calm_from = BEGAN + 401;
-	at(400);
-	comes(0, 1);
-	leaves(0, ASLEEP);
+	// Within a stop, or soon after it, the P is read.
+	target->no_gcstop_from = BEGAN + 401;
+	set_clock(400);
+	switch_in(0, 1);
+	switch_out(0, ASLEEP);
 	P_IS(0, P_GCSTOP, T_SLEEPING, 1);
-	CHECK_EQ("unread", record(0)->unread, 0);
+	CHECK_EQ("schedtick stale", record(0)->schedtick_stale, 0);
 	CHECK_EQ("schedtick", record(0)->schedtick, 1);
 }
 
 // Rule 2.
 
 // Thread 1 runs P 0 on CPU 0, and puts the idle P 1 into the nextp of thread 2, which sleeps.
-static void about_to_wake(void)
+static void before_wake(void)
 {
-	a_process(3);
-	at(10);
-	seen_asleep(2);
-	at(100);
-	comes(0, 1);
-	takes(1, 0);
-	at(150);
-	sampled(0);
-	hands_to(2, 1);
+	start_process(3);
+	set_clock(10);
+	sleep_without_p(2);
+	set_clock(100);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	set_clock(150);
+	take_sample(0);
+	hand_p_to_m(2, 1);
 }
 
 CASE(rule_2_from_being_handed_over_until_its_thread_runs_a_P_waits)
 {
-	about_to_wake();
-	at(200);
-	wakes(0, 2);
+	before_wake();
+	set_clock(200);
+	wake(0, 2);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	P_TIME(1, P_IDLE, T_NONE, 200);
 	THREAD_IS(2, T_RUNNABLE);
 	P_IS(0, P_RUNNING, T_ON_CPU, 1);
-	at(1200);
-	comes(1, 2);
+	set_clock(1200);
+	switch_in(1, 2);
 	P_IS(1, P_RUNNING, T_ON_CPU, 2);
 	P_TIME(1, P_IDLE, T_RUNNABLE, 1000);
 	CHECK_EQ("wait", record(1)->wake_sum, 1000 << TICK_SHIFT);
 	CHECK_EQ("waits of 61 to 86 µs", record(1)->wake[25], 1); // 64 µs
-	takes(2, 1);
-	at(1500);
-	leaves(1, ASLEEP);
+	m_takes_p(2, 1);
+	set_clock(1500);
+	switch_out(1, ASLEEP);
 	P_IS(1, P_RUNNING, T_SLEEPING, 2);
 	P_TIME(1, P_RUNNING, T_ON_CPU, 300);
 	CHECK_EQ("it did not wait again", record(1)->wake_sum, 1000 << TICK_SHIFT);
@@ -241,65 +241,66 @@ CASE(rule_2_from_being_handed_over_until_its_thread_runs_a_P_waits)
 
 CASE(rule_2_a_waker_may_pass_its_own_P_on)
 {
-	about_to_wake();
-	m_nextp(2, -1);
-	gives_back(1, 0);
-	hands_to(2, 0);
+	before_wake();
+	set_m_nextp(2, -1);
+	m_gives_back_p(1, 0);
+	hand_p_to_m(2, 0);
 	target->lag[LAG_PASSED] = 7;
-	at(200);
-	wakes(0, 2);
+	set_clock(200);
+	wake(0, 2);
 	P_IS(0, P_IDLE, T_RUNNABLE, 2);
-	P_TIME(0, P_RUNNING, T_ON_CPU, 200 - 100 - 7); // it let go of it a little earlier
+	P_TIME(0, P_RUNNING, T_ON_CPU, 200 - 100 - 7); // it gave the P back a little earlier
 	P_SINCE(0, 193);
 	CHECK_EQ("the waker's P", thread(1)->slot, 0);
 	CHECK_EQ("the woken thread's P", thread(2)->slot, FIRST_SLOT + 1);
-	// The waker goes to sleep without it, and must not touch it any more.
-	at(250);
-	leaves(0, ASLEEP);
+	// The waker goes to sleep without the P, and must not move it any more.
+	set_clock(250);
+	switch_out(0, ASLEEP);
 	P_IS(0, P_IDLE, T_RUNNABLE, 2);
 }
 
-CASE(rule_2_a_P_that_the_waker_took_silently_is_seen_when_it_wakes)
+CASE(rule_2_a_P_that_the_waker_took_unseen_is_found_when_it_wakes)
 {
-	// Thread 1 comes without a P, takes P 0, hands P 1 to thread 2, gives P 0 back, and that is on its way to thread 3 when thread 1 leaves.
+	// Thread 1 comes without a P, takes P 0, hands P 1 to thread 2, and gives P 0 back. P 0 is in the nextp of
+	// thread 3 when thread 1 leaves.
 	for (u32 lost = 0; lost < 2; lost++) {
 		u64 taken = lost ? 60 + 30 : 20;
 
-		doing = lost ? "after it lost another one in a call" : "at the beginning of its burst";
-		a_process(4);
-		address_known(0);
-		comes(0, 1);
+		case_detail = lost ? "after it lost another one in a call" : "at the beginning of its burst";
+		start_process(4);
+		enter_p_address(0);
+		switch_in(0, 1);
 		if (lost) {
-			takes(1, 3);
-			at(50);
-			sampled(0);
-			gives_back(1, 3);
+			m_takes_p(1, 3);
+			set_clock(50);
+			take_sample(0);
+			m_gives_back_p(1, 3);
 			idle_list(3, 0, 1);
-			at(60);
-			sampled(0);
-			CHECK_EQ("lost", thread(1)->lost, BEGAN + 60);
+			set_clock(60);
+			take_sample(0);
+			CHECK_EQ("lost", thread(1)->lost_at, BEGAN + 60);
 		} else {
-			sampled(0); // so that its m is known
+			take_sample(0); // so that its m is known
 		}
 		target->lag[LAG_TAKEN] = 20;
 		target->lag[LAG_LOST] = 30;
 		target->lag[LAG_GIVEN] = 5;
-		takes(1, 0);
+		m_takes_p(1, 0);
 		idle_list(1);
-		comes(1, 2);
-		sampled(1);
-		leaves(1, ASLEEP);
-		hands_to(2, 1);
-		at(200);
-		wakes(0, 2);
+		switch_in(1, 2);
+		take_sample(1);
+		switch_out(1, ASLEEP);
+		hand_p_to_m(2, 1);
+		set_clock(200);
+		wake(0, 2);
 		P_IS(1, P_IDLE, T_RUNNABLE, 2);
 		P_IS(0, P_RUNNING, T_ON_CPU, 1);
 		P_TIME(0, P_RUNNING, T_ON_CPU, 200 - taken);
 		CHECK_EQ("the waker's P", thread(1)->slot, FIRST_SLOT + 1);
-		gives_back(1, 0);
-		hands_to(3, 0);
-		at(400);
-		leaves(0, ASLEEP);
+		m_gives_back_p(1, 0);
+		hand_p_to_m(3, 0);
+		set_clock(400);
+		switch_out(0, ASLEEP);
 		P_IS(0, P_IDLE, T_NONE, 0);
 		P_TIME(0, P_RUNNING, T_ON_CPU, 395 - taken);
 		invariants();
@@ -308,54 +309,54 @@ CASE(rule_2_a_P_that_the_waker_took_silently_is_seen_when_it_wakes)
 
 CASE(rule_2_a_thread_that_is_woken_while_on_its_CPU_takes_the_P_at_once)
 {
-	about_to_wake();
-	at(180);
-	comes(1, 2); // it looks for work and is about to sleep
-	at(200);
-	wakes(0, 2);
+	before_wake();
+	set_clock(180);
+	switch_in(1, 2); // it looks for work and is about to sleep
+	set_clock(200);
+	wake(0, 2);
 	P_IS(1, P_RUNNING, T_ON_CPU, 2);
 	THREAD_IS(2, T_ON_CPU);
-	CHECK_EQ("handed", thread(2)->handed, 0);
+	CHECK_EQ("handed", thread(2)->handed_at, 0);
 	CHECK_EQ("waits", record(1)->wake_sum, 0);
 }
 
-// netpoll gave thread 1 work: it took P 0, which nothing announces, and wakes the next M.
-CASE(rule_2_a_waker_that_took_its_P_silently_is_seen_when_it_hands_over_another)
+// netpoll gave thread 1 work. It took P 0, which no tracepoint showed, and wakes the next M.
+CASE(rule_2_the_P_of_a_waker_is_found_when_it_hands_over_another)
 {
-	a_process(3);
-	address_known(0);
-	at(10);
-	seen_asleep(2);
-	seen_asleep(1);
-	at(100);
-	comes(0, 1);
-	takes(1, 0);
-	hands_to(2, 1);
-	at(200);
-	wakes(0, 2);
+	start_process(3);
+	enter_p_address(0);
+	set_clock(10);
+	sleep_without_p(2);
+	sleep_without_p(1);
+	set_clock(100);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	hand_p_to_m(2, 1);
+	set_clock(200);
+	wake(0, 2);
 	P_IS(0, P_RUNNING, T_ON_CPU, 1);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 100);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	CHECK_EQ("slot", thread(1)->slot, FIRST_SLOT + 1);
-	// It is given back, and taken by another, before this one leaves: the burst is known all the same.
-	at(250);
-	gives_back(1, 0);
+	// The P is given back before the thread leaves. The burst is known all the same.
+	set_clock(250);
+	m_gives_back_p(1, 0);
 	idle_list(0);
-	at(260);
-	leaves(0, ASLEEP);
+	set_clock(260);
+	switch_out(0, ASLEEP);
 	P_IS(0, P_IDLE, T_NONE, 0);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 160);
 
-	// Without a hand-over the P is seen when the thread leaves.
-	a_process(3);
-	address_known(0);
-	seen_asleep(2);
-	seen_asleep(1);
-	at(100);
-	comes(0, 1);
-	takes(1, 0);
-	at(200);
-	wakes(0, 2);
+	// Without a hand-over the P is found when the thread leaves.
+	start_process(3);
+	enter_p_address(0);
+	sleep_without_p(2);
+	sleep_without_p(1);
+	set_clock(100);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	set_clock(200);
+	wake(0, 2);
 	P_IS(0, P_IDLE, T_NONE, 0);
 }
 
@@ -363,116 +364,116 @@ CASE(rule_2_only_a_waker_of_the_same_process_and_only_a_P_that_is_handed_over)
 {
 	static struct task_struct stranger = {.pid = 77, .tgid = 77};
 
-	about_to_wake();
-	at(200);
+	before_wake();
+	set_clock(200);
 	cpus[2].current = &stranger;
-	wakes(2, 2);
+	wake(2, 2);
 	P_IS(1, P_IDLE, T_NONE, 0);
 	THREAD_IS(2, T_RUNNABLE);
 	invariants();
 
-	about_to_wake();
-	m_nextp(2, -1);
-	wakes(0, 2);
+	before_wake();
+	set_m_nextp(2, -1);
+	wake(0, 2);
 	P_IS(1, P_IDLE, T_NONE, 0);
 	invariants();
 
-	// A P that another thread runs is believed to be handed over only if its memory says so.
-	about_to_wake();
-	comes(2, 3);
-	takes(3, 1);
-	at(200);
-	leaves(2, PREEMPTED);
+	// If another thread runs the P, its memory must say that it was handed over.
+	before_wake();
+	switch_in(2, 3);
+	m_takes_p(3, 1);
+	set_clock(200);
+	switch_out(2, PREEMPTED);
 	P_IS(1, P_RUNNING, T_RUNNABLE, 3);
-	address_known(1);
-	m_nextp(2, 1);
-	at(210);
-	wakes(0, 2);
+	enter_p_address(1);
+	set_m_nextp(2, 1);
+	set_clock(210);
+	wake(0, 2);
 	P_IS(1, P_RUNNING, T_RUNNABLE, 3);
-	p_status(1, P_IDLE);
-	at(220);
-	wakes(0, 2);
+	set_p_status(1, P_IDLE);
+	set_clock(220);
+	wake(0, 2);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	invariants();
 
-	// What is no P at all is counted.
-	about_to_wake();
+	// An address that is no P's is counted.
+	before_wake();
 	poke(M_AT(2) + usual_layout.m_nextp, G_AT(1), 8);
 	poke(G_AT(1), MAX_PS, 4);
-	wakes(0, 2);
+	wake(0, 2);
 	CHECK_EQ("bad memory", target->lost[LOST_BAD_MEMORY], 1);
 	THREAD_IS(2, T_RUNNABLE);
 	invariants();
 }
 
-CASE(rule_2_a_P_that_was_taken_while_its_thread_was_in_a_call_is_lost_to_that)
+CASE(rule_2_a_thread_whose_P_was_taken_in_a_call_has_lost_it)
 {
-	// Thread 3 is on its CPU in a call; sysmon (thread 1) takes P 1 from it and hands it to thread 2.
-	about_to_wake();
-	comes(2, 3);
-	takes(3, 1);
-	at(160);
-	sampled(2);
-	g_status(3, G_IN_SYSCALL);
-	m_p(3, -1);
-	hands_to(2, 1);
-	at(200);
-	wakes(0, 2);
+	// Thread 3 is on its CPU in a system call. sysmon (thread 1) takes P 1 from it and hands it to thread 2.
+	before_wake();
+	switch_in(2, 3);
+	m_takes_p(3, 1);
+	set_clock(160);
+	take_sample(2);
+	set_g_status(3, G_IN_SYSCALL);
+	set_m_p(3, -1);
+	hand_p_to_m(2, 1);
+	set_clock(200);
+	wake(0, 2);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
-	CHECK_EQ("lost", thread(3)->lost, BEGAN + 200);
-	// It took another one when the call was over: from then on, plus the mean of such calls.
+	CHECK_EQ("lost", thread(3)->lost_at, BEGAN + 200);
+	// It took another P after the call. The call is assumed to last as long as the mean of such calls.
 	target->lag[LAG_LOST] = 30;
-	takes(3, 2);
-	g_status(3, G_RUNNING);
-	at(300);
-	leaves(2, ASLEEP);
+	m_takes_p(3, 2);
+	set_g_status(3, G_RUNNING);
+	set_clock(300);
+	switch_out(2, ASLEEP);
 	P_IS(2, P_RUNNING, T_SLEEPING, 3);
 	P_TIME(2, P_RUNNING, T_ON_CPU, 300 - 200 - 30);
 }
 
 CASE(rule_2_a_thread_that_keeps_its_P_through_sleep_is_runnable_with_it_when_woken)
 {
-	a_process(1);
-	comes(0, 1);
-	takes(1, 0);
-	g_status(1, G_IN_SYSCALL);
-	at(100);
-	leaves(0, ASLEEP);
+	start_process(1);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	set_g_status(1, G_IN_SYSCALL);
+	set_clock(100);
+	switch_out(0, ASLEEP);
 	P_IS(0, P_SYSCALL, T_SLEEPING, 1);
-	comes(1, 2);
-	at(150);
-	wakes(1, 1);
+	switch_in(1, 2);
+	set_clock(150);
+	wake(1, 1);
 	P_IS(0, P_SYSCALL, T_RUNNABLE, 1);
 	P_TIME(0, P_SYSCALL, T_SLEEPING, 50);
-	at(180);
-	comes(0, 1);
-	// Woken from sleep, it is about to leave the call.
+	set_clock(180);
+	switch_in(0, 1);
+	// It was woken from sleep, so it is about to leave the call.
 	P_IS(0, P_RUNNING, T_ON_CPU, 1);
 	P_TIME(0, P_SYSCALL, T_RUNNABLE, 30);
 	CHECK_EQ("waits, of which this is none", record(0)->wake_sum, 0);
-	// Preempted in the call, it goes on with it.
-	at(200);
-	leaves(0, PREEMPTED);
+	// It was preempted in the call, so it goes on with it.
+	set_clock(200);
+	switch_out(0, PREEMPTED);
 	P_IS(0, P_SYSCALL, T_RUNNABLE, 1);
-	at(220);
-	comes(0, 1);
+	set_clock(220);
+	switch_in(0, 1);
 	P_IS(0, P_SYSCALL, T_ON_CPU, 1);
 }
 
 CASE(rule_2_a_P_taken_away_while_its_thread_was_asleep_is_not_given_back_to_it)
 {
-	about_to_wake();
-	at(200);
-	wakes(0, 2);
+	before_wake();
+	set_clock(200);
+	wake(0, 2);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	// Before thread 2 runs, thread 3 takes the P.
-	comes(2, 3);
-	takes(3, 1);
-	at(300);
-	leaves(2, ASLEEP);
+	switch_in(2, 3);
+	m_takes_p(3, 1);
+	set_clock(300);
+	switch_out(2, ASLEEP);
 	P_IS(1, P_RUNNING, T_SLEEPING, 3);
-	at(400);
-	comes(1, 2);
+	set_clock(400);
+	switch_in(1, 2);
 	P_IS(1, P_RUNNING, T_SLEEPING, 3);
 	CHECK_EQ("slot", thread(2)->slot, 0);
 	CHECK_EQ("waits", record(1)->wake_sum, 0);
@@ -480,18 +481,18 @@ CASE(rule_2_a_P_taken_away_while_its_thread_was_asleep_is_not_given_back_to_it)
 
 CASE(rule_2_a_thread_that_leaves_before_it_takes_what_it_was_handed_goes_on_waiting)
 {
-	about_to_wake();
-	at(200);
-	wakes(0, 2);
-	at(300);
-	comes(1, 2);
+	before_wake();
+	set_clock(200);
+	wake(0, 2);
+	set_clock(300);
+	switch_in(1, 2);
 	CHECK_EQ("waited", record(1)->wake_sum, 100 << TICK_SHIFT);
-	at(310);
-	leaves(1, PREEMPTED);
+	set_clock(310);
+	switch_out(1, PREEMPTED);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 	P_TIME(1, P_RUNNING, T_ON_CPU, 10);
-	at(350);
-	comes(1, 2);
+	set_clock(350);
+	switch_in(1, 2);
 	P_IS(1, P_RUNNING, T_ON_CPU, 2);
 	P_TIME(1, P_IDLE, T_RUNNABLE, 100 + 40);
 }
@@ -502,7 +503,7 @@ CASE(rule_3_a_P_that_was_anothers_was_taken_at_the_burst_s_beginning_not_before_
 {
 	static const struct {
 		const char *what;
-		u64 taken_from_other; // the tick at which thread 2 left the CPU with it; 0: it was idle
+		u64 taken_from_other; // the tick at which thread 2 left the CPU with the P; 0: it was idle
 		u64 lag, running;
 	} rows[] = {
 		{"idle since long", 0, 0, 200},
@@ -514,22 +515,22 @@ CASE(rule_3_a_P_that_was_anothers_was_taken_at_the_burst_s_beginning_not_before_
 	};
 
 	for (u32 i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		doing = rows[i].what;
-		a_process(1);
-		at(10);
-		comes(1, 2);
-		at(100);
-		comes(0, 1);
+		case_detail = rows[i].what;
+		start_process(1);
+		set_clock(10);
+		switch_in(1, 2);
+		set_clock(100);
+		switch_in(0, 1);
 		if (rows[i].taken_from_other) {
-			takes(2, 0);
-			at(rows[i].taken_from_other);
-			leaves(1, ASLEEP);
-			m_p(2, -1);
+			m_takes_p(2, 0);
+			set_clock(rows[i].taken_from_other);
+			switch_out(1, ASLEEP);
+			set_m_p(2, -1);
 		}
 		target->lag[LAG_TAKEN] = rows[i].lag;
-		takes(1, 0);
-		at(300);
-		leaves(0, ASLEEP);
+		m_takes_p(1, 0);
+		set_clock(300);
+		switch_out(0, ASLEEP);
 		P_IS(0, P_RUNNING, T_SLEEPING, 1);
 		P_TIME(0, P_RUNNING, T_ON_CPU,
 			rows[i].running + (rows[i].taken_from_other ? rows[i].taken_from_other - 10 : 0));
@@ -539,17 +540,17 @@ CASE(rule_3_a_P_that_was_anothers_was_taken_at_the_burst_s_beginning_not_before_
 
 CASE(rule_3_a_burst_that_goes_on_with_its_P_takes_nothing)
 {
-	a_process(1);
-	at(100);
-	comes(0, 1);
-	takes(1, 0);
-	at(200);
-	leaves(0, PREEMPTED);
-	at(260);
-	comes(0, 1);
+	start_process(1);
+	set_clock(100);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	set_clock(200);
+	switch_out(0, PREEMPTED);
+	set_clock(260);
+	switch_in(0, 1);
 	target->lag[LAG_TAKEN] = 20;
-	at(400);
-	leaves(0, ASLEEP);
+	set_clock(400);
+	switch_out(0, ASLEEP);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 100 + 140);
 	P_TIME(0, P_RUNNING, T_RUNNABLE, 60);
 }
@@ -558,65 +559,65 @@ CASE(rule_3_a_burst_that_goes_on_with_its_P_takes_nothing)
 
 CASE(rule_4_a_burst_that_took_and_gave_back_a_P)
 {
-	a_process(2);
-	at(100);
-	comes(0, 1);
-	takes(1, 0);
-	gives_back(1, 0);
+	start_process(2);
+	set_clock(100);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	m_gives_back_p(1, 0);
 	idle_list(0, 1);
-	at(300);
-	leaves(0, ASLEEP);
+	set_clock(300);
+	switch_out(0, ASLEEP);
 	P_IS(0, P_IDLE, T_NONE, 0);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 200);
 	P_TIME(0, P_IDLE, T_NONE, 100);
 	CHECK_EQ("idle to running", record(0)->moves[P_IDLE * P_STATES + P_RUNNING], 1);
 	CHECK_EQ("running to idle", record(0)->moves[P_RUNNING * P_STATES + P_IDLE], 1);
 	P_TIME(1, P_RUNNING, T_ON_CPU, 0);
-	// It has been seen: the next burst does not count it again.
-	at(400);
-	comes(0, 1);
-	at(500);
-	leaves(0, ASLEEP);
+	// The schedtick is known now, so the next burst does not count the P again.
+	set_clock(400);
+	switch_in(0, 1);
+	set_clock(500);
+	switch_out(0, ASLEEP);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 200);
 	CHECK_EQ("schedtick", record(0)->schedtick, 1);
 }
 
-CASE(rule_4_a_P_that_we_hold_for_busy_is_idle_when_the_list_has_it)
+CASE(rule_4_a_P_whose_record_is_busy_is_idle_if_the_list_has_it)
 {
-	a_process(3);
-	at(10);
-	comes(2, 3);
-	takes(3, 1);
-	g_status(3, G_IN_SYSCALL);
-	at(50);
-	leaves(2, ASLEEP);
+	start_process(3);
+	set_clock(10);
+	switch_in(2, 3);
+	m_takes_p(3, 1);
+	set_g_status(3, G_IN_SYSCALL);
+	set_clock(50);
+	switch_out(2, ASLEEP);
 	P_IS(1, P_SYSCALL, T_SLEEPING, 3);
-	at(100);
-	comes(0, 1);
-	gives_back(3, 1); // sysmon took it from the thread in its call
+	set_clock(100);
+	switch_in(0, 1);
+	m_gives_back_p(3, 1); // sysmon took it from the thread in its call
 	idle_list(1, 0, 2);
-	at(300);
-	leaves(0, ASLEEP);
+	set_clock(300);
+	switch_out(0, ASLEEP);
 	P_IS(1, P_IDLE, T_NONE, 0);
 	P_TIME(1, P_SYSCALL, T_SLEEPING, 250);
 }
 
-CASE(rule_4_a_P_that_waits_for_its_thread_is_left_to_that)
+CASE(rule_4_a_P_that_waits_for_its_thread_does_not_change)
 {
-	about_to_wake();
-	at(200);
-	wakes(0, 2);
+	before_wake();
+	set_clock(200);
+	wake(0, 2);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
-	comes(2, 3);
+	switch_in(2, 3);
 	idle_list(1, 2);
-	at(300);
-	leaves(2, ASLEEP);
+	set_clock(300);
+	switch_out(2, ASLEEP);
 	P_IS(1, P_IDLE, T_RUNNABLE, 2);
 }
 
-// How far down the idle list a thread without a P looks: past two Ps with nothing new, and one more for each 512 ticks
-// of its burst, up to eight.
-CASE(rule_4_how_many_Ps_with_nothing_new_are_passed)
+// A thread without a P passes two Ps without news on the idle list, and one more for each 512 ticks of its burst, up to
+// eight.
+CASE(rule_4_how_many_unchanged_Ps_are_passed)
 {
 	static const struct {
 		u64 burst;
@@ -630,131 +631,131 @@ CASE(rule_4_how_many_Ps_with_nothing_new_are_passed)
 			u32 ps = 12;
 
 			snprintf(text, sizeof(text), "a burst of %llu ticks, the P in place %u", rows[i].burst, place);
-			doing = text;
-			a_process(ps);
-			at(100);
-			comes(0, 1);
+			case_detail = text;
+			start_process(ps);
+			set_clock(100);
+			switch_in(0, 1);
 			for (u32 p = 0; p < ps; p++)
 				list[p] = p;
 			list[ps] = -1;
 			set_idle_list(list);
-			p_runs_another(place);
-			at(100 + rows[i].burst);
-			leaves(0, ASLEEP);
+			p_starts_goroutine(place);
+			set_clock(100 + rows[i].burst);
+			switch_out(0, ASLEEP);
 			P_TIME(place, P_RUNNING, T_ON_CPU, place <= rows[i].passed ? rows[i].burst : 0);
 			invariants();
 		}
 }
 
-CASE(rule_4_all_that_ran_are_found_one_behind_the_other_up_to_32)
+CASE(rule_4_all_Ps_in_sequence_that_ran_are_found_up_to_32)
 {
 	int list[41];
 
-	a_process(40);
-	at(100);
-	comes(0, 1);
+	start_process(40);
+	set_clock(100);
+	switch_in(0, 1);
 	for (u32 p = 0; p < 40; p++) {
 		list[p] = p;
-		p_runs_another(p);
+		p_starts_goroutine(p);
 	}
 	list[40] = -1;
 	set_idle_list(list);
-	at(110);
-	leaves(0, ASLEEP);
+	set_clock(110);
+	switch_out(0, ASLEEP);
 	for (u32 p = 0; p < 40; p++)
-		P_TIME(p, P_RUNNING, T_ON_CPU, p < IDLE_LIST_LOOK ? 10 : 0);
+		P_TIME(p, P_RUNNING, T_ON_CPU, p < IDLE_LIST_MAX ? 10 : 0);
 }
 
-CASE(rule_4_a_list_that_bites_its_tail_ends)
+CASE(rule_4_the_walk_of_a_cyclic_list_ends)
 {
-	a_process(2);
-	at(100);
-	comes(0, 1);
+	start_process(2);
+	set_clock(100);
+	switch_in(0, 1);
 	idle_list(0, 1);
 	poke(P_AT(1) + usual_layout.p_link, P_AT(0), 8);
-	p_runs_another(0);
-	p_runs_another(1);
+	p_starts_goroutine(0);
+	p_starts_goroutine(1);
 	user_reads = 0;
-	at(300);
-	leaves(0, ASLEEP);
+	set_clock(300);
+	switch_out(0, ASLEEP);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 200);
 	P_TIME(1, P_RUNNING, T_ON_CPU, 200);
-	CHECK(user_reads < IDLE_LIST_LOOK + 10, "%llu reads", user_reads);
+	CHECK(user_reads < IDLE_LIST_MAX + 10, "%llu reads", user_reads);
 }
 
-// A thread that came with a P and leaves without it asks that P, and then the list only as far as that P.
-CASE(rule_4_a_thread_that_had_a_P_looks_as_far_as_that)
+// A thread that came with a P and leaves without it reads that P, and then the list only as far as that P.
+CASE(rule_4_a_thread_that_had_a_P_reads_the_list_up_to_that_P)
 {
-	a_process(4);
-	at(10);
-	comes(0, 1);
-	takes(1, 1);
-	at(100);
-	sampled(0);
-	gives_back(1, 1);
+	start_process(4);
+	set_clock(10);
+	switch_in(0, 1);
+	m_takes_p(1, 1);
+	set_clock(100);
+	take_sample(0);
+	m_gives_back_p(1, 1);
 	idle_list(0, 1, 2);
-	p_runs_another(0); // it lies above: this thread had it later
-	p_runs_another(2);
-	at(300);
-	leaves(0, ASLEEP);
+	p_starts_goroutine(0); // it lies in front: this thread had it later
+	p_starts_goroutine(2);
+	set_clock(300);
+	switch_out(0, ASLEEP);
 	P_IS(1, P_IDLE, T_NONE, 0);
 	P_TIME(1, P_RUNNING, T_ON_CPU, 290);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 290);
 	P_TIME(2, P_RUNNING, T_ON_CPU, 0);
 }
 
-CASE(rule_4_a_P_that_was_left_unread_is_read_and_nothing_taken_from_its_schedtick)
+CASE(rule_4_a_stale_schedtick_is_read_and_accounts_no_time)
 {
-	a_process(2);
-	record(0)->unread = 1;
-	at(100);
-	comes(0, 1);
+	start_process(2);
+	record(0)->schedtick_stale = 1;
+	set_clock(100);
+	switch_in(0, 1);
 	idle_list(0, 1);
-	p_runs_another(0);
-	at(300);
-	leaves(0, ASLEEP);
+	p_starts_goroutine(0);
+	set_clock(300);
+	switch_out(0, ASLEEP);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 0);
-	CHECK_EQ("unread", record(0)->unread, 0);
+	CHECK_EQ("schedtick stale", record(0)->schedtick_stale, 0);
 	CHECK_EQ("schedtick", record(0)->schedtick, 1);
 }
 
-// The end of marking takes Ps from calls: a worker that leaves the CPU looks, though it keeps its P; what ran
-// unannounced was others'.
-CASE(rule_4_a_GC_worker_that_leaves_the_CPU_looks_as_well)
+// At the end of marking the GC takes Ps from system calls. So a worker that leaves the CPU reads the list, though it
+// keeps its P. A P there that ran was another thread's.
+CASE(rule_4_a_GC_worker_that_leaves_the_CPU_reads_the_list_too)
 {
-	a_process(3);
+	start_process(3);
 	target->marking_until = ~0ULL;
-	at(10);
-	comes(2, 3);
-	takes(3, 1);
-	g_status(3, G_IN_SYSCALL);
-	at(50);
-	leaves(2, ASLEEP);
-	comes(0, 1);
-	takes(1, 0);
+	set_clock(10);
+	switch_in(2, 3);
+	m_takes_p(3, 1);
+	set_g_status(3, G_IN_SYSCALL);
+	set_clock(50);
+	switch_out(2, ASLEEP);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
 	mark_worker(1);
-	gives_back(3, 1);
+	m_gives_back_p(3, 1);
 	idle_list(2, 1);
-	p_runs_another(2);
-	at(300);
-	leaves(0, PREEMPTED);
+	p_starts_goroutine(2);
+	set_clock(300);
+	switch_out(0, PREEMPTED);
 	P_IS(0, P_GC, T_RUNNABLE, 1);
 	P_IS(1, P_IDLE, T_NONE, 0);
 	P_TIME(2, P_RUNNING, T_ON_CPU, 0);
 	CHECK_EQ("schedtick of the other", record(2)->schedtick, 0);
 }
 
-CASE(a_layout_without_the_idle_list_does_without_rule_4)
+CASE(without_the_address_of_the_idle_list_rule_4_does_nothing)
 {
-	a_process(2);
+	start_process(2);
 	target->layout.sched_pidle = 0;
-	at(100);
-	comes(0, 1);
-	takes(1, 0);
-	gives_back(1, 0);
+	set_clock(100);
+	switch_in(0, 1);
+	m_takes_p(1, 0);
+	m_gives_back_p(1, 0);
 	idle_list(0, 1);
-	at(300);
-	leaves(0, ASLEEP);
+	set_clock(300);
+	switch_out(0, ASLEEP);
 	P_TIME(0, P_RUNNING, T_ON_CPU, 0);
 	CHECK_EQ("read faults", target->lost[LOST_READ_FAULT], 0);
 }

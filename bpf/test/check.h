@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// Cases, and what they check. A case fails if one of its checks does; the others go on, so that one run tells all.
+// Cases and their checks. A case fails if one of its checks fails. The other checks still run, so that one run shows
+// all failures.
 #ifndef PSCOPE_TEST_CHECK_H
 #define PSCOPE_TEST_CHECK_H
 
@@ -11,7 +12,7 @@ struct test_case {
 
 static struct test_case *first_case, **last_case = &first_case;
 static u32 failures;
-static const char *doing; // said with what fails: a row of a table, an order of two CPUs
+static const char *case_detail; // printed with a failure: the row of a table, or the order of two CPUs
 
 static const char *file_name(const char *path)
 {
@@ -36,7 +37,7 @@ static const char *file_name(const char *path)
 		if (++failures <= 4) {										\
 			printf("# %s:%d: ", file_name(__FILE__), __LINE__);					\
 			printf(__VA_ARGS__);									\
-			printf("%s%s\n", doing ? " in " : "", doing ? doing : "");				\
+			printf("%s%s\n", case_detail ? " in " : "", case_detail ?: "");				\
 		}												\
 	} while (0)
 

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A machine for the programs of bpf/ to run on, in user space: a clock that the test sets, CPUs with their current
-// tasks, maps, the memory of the observed process, and a choice of what two CPUs do in which order.
+// A machine in user space that runs the programs of bpf/. It has a clock that the test sets, CPUs with their current
+// tasks, maps, the memory of the observed process, and a choice of the order in which two CPUs act.
 #ifndef PSCOPE_TEST_MACHINE_H
 #define PSCOPE_TEST_MACHINE_H
 
 // --- the clock -----------------------------------------------------------------------------------
 
 static u64 clock_ns;
-static u64 clock_step; // ns by which each point (see below) moves the clock
+static u64 clock_step; // ns by which each switch point (see below) moves the clock
 
 u64 bpf_ktime_get_ns(void)
 {
@@ -20,7 +20,7 @@ u64 bpf_ktime_get_ns(void)
 
 struct cpu {
 	struct task_struct *current;
-	struct task_struct *next; // while it switches
+	struct task_struct *next; // during a context switch
 };
 
 static struct cpu cpus[CPUS];
@@ -45,12 +45,12 @@ u64 bpf_get_current_pid_tgid(void)
 
 bool kernel_has_fields;
 
-static void *as_it_is(const void *obj, u32 id)
+static void *same_pointer(const void *obj, u32 id)
 {
 	return (void *)obj;
 }
 
-void *(*rdonly_cast)(const void *obj, u32 id) = as_it_is;
+void *(*rdonly_cast)(const void *obj, u32 id) = same_pointer;
 
 long bpf_probe_read_kernel(void *to, u32 size, const void *from)
 {
@@ -58,15 +58,15 @@ long bpf_probe_read_kernel(void *to, u32 size, const void *from)
 	return 0;
 }
 
-// --- what two CPUs do in which order -------------------------------------------------------------
+// --- the order of two CPUs -----------------------------------------------------------------------
 
-// Each CPU's program runs on a stack of its own. A point is a place at which the other CPU's program may go on: before
+// Each CPU's program runs on its own stack. At a switch point the other CPU's program may go on. There is one before
 // and after each atomic operation, and before each helper that reads what another CPU may write.
 struct side {
 	ucontext_t context;
 	char stack[256 << 10];
 	void (*run)(void);
-	void *shadow; // of the address sanitizer
+	void *shadow; // of the address sanitizer's stack
 	u32 cpu;
 	bool ended;
 };
@@ -76,28 +76,28 @@ static ucontext_t order_context;
 static void *order_shadow;
 static const void *order_stack;
 static size_t order_stack_size;
-static u64 points_left, points_passed;
-static void (*at_point)(void); // something else that a test wants to happen there
+static u64 switch_points_left, switch_points_passed;
+static void (*action_at_switch_point)(void); // another action of a test at every switch point
 
-static void act_at_point(void)
+static void act_at_switch_point(void)
 {
-	void (*act)(void) = at_point;
+	void (*act)(void) = action_at_switch_point;
 
 	if (!act)
 		return;
-	at_point = 0;
+	action_at_switch_point = 0;
 	act();
-	at_point = act;
+	action_at_switch_point = act;
 }
 
-void point(void)
+void switch_point(void)
 {
 	struct side *s = running_side;
 
-	points_passed++;
+	switch_points_passed++;
 	clock_ns += clock_step;
-	act_at_point();
-	if (!s || points_left-- > 0)
+	act_at_switch_point();
+	if (!s || switch_points_left-- > 0)
 		return;
 	__sanitizer_start_switch_fiber(&s->shadow, order_stack, order_stack_size);
 	swapcontext(&s->context, &order_context);
@@ -115,14 +115,14 @@ static void side_main(void)
 	setcontext(&order_context);
 }
 
-// Lets one side run past so many points, or to its end.
-static void go_on(struct side *s, u64 points)
+// Lets one side run past this number of switch points, or to its end.
+static void run_side(struct side *s, u64 points)
 {
 	if (s->ended)
 		return;
 	running_side = s;
 	this_cpu = s->cpu;
-	points_left = points;
+	switch_points_left = points;
 	__sanitizer_start_switch_fiber(&order_shadow, s->stack, sizeof(s->stack));
 	swapcontext(&order_context, &s->context);
 	__sanitizer_finish_switch_fiber(order_shadow, 0, 0);
@@ -141,10 +141,10 @@ static void start_side(struct side *s, u32 cpu, void (*run)(void))
 	makecontext(&s->context, side_main, 0);
 }
 
-// --- what may fail -------------------------------------------------------------------------------
+// --- injected failures ---------------------------------------------------------------------------
 
 static void *failing_word; // swaps of this word fail, as if another CPU had been faster
-static u32 failing_swaps;  // so often
+static u32 failing_swaps;  // number of swaps that fail
 
 bool swap_fails(void *word)
 {
@@ -156,7 +156,7 @@ bool swap_fails(void *word)
 
 // --- maps ----------------------------------------------------------------------------------------
 
-// Each value is an allocation of its own, so that the address sanitizer sees a program that goes beyond it.
+// Each value is a separate allocation, so that the address sanitizer sees an access beyond it.
 #define TARGETS 4
 #define RECORDS 96
 #define THREAD_SETS 4
@@ -170,14 +170,14 @@ struct map {
 		bool used;
 		u32 key;
 		void *value;
-	} *at;
-	void **gone; // values of deleted entries: a program that still has one may use it, as in the kernel
-	u32 n_gone;
+	} *items;
+	void **deleted; // values of deleted entries: a program may still use one, as in the kernel
+	u32 n_deleted;
 	u32 *touched; // entries that must be cleared before the next case
 	u32 n_touched;
 };
 
-#define GONE 1024
+#define MAX_DELETED 1024
 
 static struct map maps[] = {
 	{&target_hints, HINTS / 4, 4, sizeof(u64)},
@@ -209,7 +209,7 @@ static int entry_of(struct map *m, u32 key)
 	if (!m->hash)
 		return key < m->entries ? (int)key : -1;
 	for (u32 i = 0; i < m->entries; i++)
-		if (m->at[i].used && m->at[i].key == key)
+		if (m->items[i].used && m->items[i].key == key)
 			return i;
 	return -1;
 }
@@ -219,18 +219,19 @@ void *bpf_map_lookup_elem(void *id, const void *key)
 	struct map *m = map_of(id);
 	int i;
 
-	if (id != &target_hints && id != &sampled_cpus) // no program writes the one, and a CPU's own only the other
-		point();
+	// no program writes target_hints, and each CPU has its own entry of sampled_cpus
+	if (id != &target_hints && id != &sampled_cpus)
+		switch_point();
 	i = entry_of(m, *(const u32 *)key);
 	if (i < 0)
 		return 0;
-	if (!m->hash && !m->at[i].used) {
-		if (!m->at[i].value)
-			m->at[i].value = calloc(1, m->value_size);
-		m->at[i].used = true;
+	if (!m->hash && !m->items[i].used) {
+		if (!m->items[i].value)
+			m->items[i].value = calloc(1, m->value_size);
+		m->items[i].used = true;
 		m->touched[m->n_touched++] = i;
 	}
-	return m->at[i].value;
+	return m->items[i].value;
 }
 
 long bpf_map_update_elem(void *id, const void *key, const void *value, u64 flags)
@@ -239,19 +240,19 @@ long bpf_map_update_elem(void *id, const void *key, const void *value, u64 flags
 	u32 k = *(const u32 *)key;
 	int i;
 
-	point();
+	switch_point();
 	i = entry_of(m, k);
 	for (u32 j = 0; i < 0 && j < m->entries; j++)
-		if (!m->at[j].used)
+		if (!m->items[j].used)
 			i = j;
 	if (i < 0)
 		return -7; // E2BIG
-	if (m->at[i].used) // replaced as a whole: who has the old value keeps it
-		m->gone[m->n_gone++ % GONE] = m->at[i].value;
-	m->at[i].used = true;
-	m->at[i].key = k;
-	m->at[i].value = malloc(m->value_size);
-	memcpy(m->at[i].value, value, m->value_size);
+	if (m->items[i].used) // replaced as a whole: a program may still use the old value
+		m->deleted[m->n_deleted++ % MAX_DELETED] = m->items[i].value;
+	m->items[i].used = true;
+	m->items[i].key = k;
+	m->items[i].value = malloc(m->value_size);
+	memcpy(m->items[i].value, value, m->value_size);
 	return 0;
 }
 
@@ -260,39 +261,39 @@ long bpf_map_delete_elem(void *id, const void *key)
 	struct map *m = map_of(id);
 	int i;
 
-	point();
+	switch_point();
 	i = entry_of(m, *(const u32 *)key);
 	if (i < 0)
 		return -2; // ENOENT
-	m->gone[m->n_gone++ % GONE] = m->at[i].value;
-	m->at[i].used = false;
-	m->at[i].value = 0;
+	m->deleted[m->n_deleted++ % MAX_DELETED] = m->items[i].value;
+	m->items[i].used = false;
+	m->items[i].value = 0;
 	return 0;
 }
 
 static void clear_maps(void)
 {
 	for (struct map *m = maps; m < maps + N_MAPS; m++) {
-		if (!m->at) {
-			m->at = calloc(m->entries, sizeof(*m->at));
-			m->gone = calloc(GONE, sizeof(*m->gone));
+		if (!m->items) {
+			m->items = calloc(m->entries, sizeof(*m->items));
+			m->deleted = calloc(MAX_DELETED, sizeof(*m->deleted));
 			m->touched = calloc(m->entries, sizeof(*m->touched));
 		}
 		for (u32 i = 0; i < m->n_touched; i++) {
-			memset(m->at[m->touched[i]].value, 0, m->value_size);
-			m->at[m->touched[i]].used = false;
+			memset(m->items[m->touched[i]].value, 0, m->value_size);
+			m->items[m->touched[i]].used = false;
 		}
 		m->n_touched = 0;
 		for (u32 i = 0; m->hash && i < m->entries; i++) {
-			free(m->at[i].value);
-			m->at[i].value = 0;
-			m->at[i].used = false;
+			free(m->items[i].value);
+			m->items[i].value = 0;
+			m->items[i].used = false;
 		}
-		for (u32 i = 0; i < GONE && i < m->n_gone; i++) {
-			free(m->gone[i]);
-			m->gone[i] = 0;
+		for (u32 i = 0; i < MAX_DELETED && i < m->n_deleted; i++) {
+			free(m->deleted[i]);
+			m->deleted[i] = 0;
 		}
-		m->n_gone = 0;
+		m->n_deleted = 0;
 	}
 }
 
@@ -304,12 +305,12 @@ static union ring_entry {
 	struct exec_event exec;
 	u8 kind;
 } ring[RING];
-static u32 ring_used, ring_room;
+static u32 ring_used, ring_capacity;
 
 void *bpf_ringbuf_reserve(void *id, u64 size, u64 flags)
 {
-	point();
-	if (id != &events || size > sizeof(ring[0]) || ring_used >= ring_room)
+	switch_point();
+	if (id != &events || size > sizeof(ring[0]) || ring_used >= ring_capacity)
 		return 0;
 	return memset(malloc(size), 0xa5, size); // the kernel does not clear it either
 }
@@ -323,7 +324,7 @@ void bpf_ringbuf_submit(void *record, u64 flags)
 	       : kind == EVENT_INTERVAL ? sizeof(struct interval_event)
 					: sizeof(struct exec_event));
 	free(record);
-	point();
+	switch_point();
 }
 
 void bpf_ringbuf_discard(void *record, u64 flags)
@@ -344,7 +345,7 @@ long bpf_loop(u32 n, void *callback, void *ctx, u64 flags)
 
 // --- the memory of the observed process ----------------------------------------------------------
 
-#define REGIONS 160 // of the process
+#define REGIONS 160 // of the process's memory
 
 static struct region {
 	u64 at;
@@ -353,7 +354,7 @@ static struct region {
 } regions[REGIONS];
 static u32 n_regions;
 static bool hostile;	  // any address can be read, and half of what is read is random
-static u32 hostile_fault; // of 256 reads so many fail
+static u32 hostile_faults_in_256; // number of reads in 256 that fail
 static u64 user_reads;
 static u64 (*hostile_word)(void);
 
@@ -376,7 +377,7 @@ static void add_region(u64 at, u32 size)
 	memset(regions[n_regions++].bytes, 0, size);
 }
 
-// A page that is not resident.
+// Makes a page not resident.
 static void remove_region(u64 at)
 {
 	struct region *r = region_of(at, 1);
@@ -403,9 +404,9 @@ long bpf_probe_read_user(void *to, u32 size, const void *from)
 	u8 *out = to;
 
 	user_reads++;
-	point();
+	switch_point();
 	r = region_of(at, size);
-	if (hostile && (hostile_word() & 255) >= hostile_fault) {
+	if (hostile && (hostile_word() & 255) >= hostile_faults_in_256) {
 		for (u32 i = 0; i < size; i += 8) {
 			u64 v = hostile_word();
 
@@ -422,10 +423,10 @@ long bpf_probe_read_user(void *to, u32 size, const void *from)
 	// Word by word, because the process runs meanwhile.
 	for (u32 i = 0; i < size; i += 8) {
 		if (i)
-			act_at_point();
+			act_at_switch_point();
 		memcpy(out + i, r->bytes + (at - r->at) + i, size - i < 8 ? size - i : 8);
 	}
-	point();
+	switch_point();
 	return 0;
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// A Go process on the test's machine: its Ps, its threads with their Ms and goroutines in memory, and what the kernel
-// does with the threads. Threads are numbered from 1, Ps from 0; times are ticks since the case began.
+// A Go process on the test's machine: its Ps, its threads with their Ms and goroutines in memory, and the kernel's
+// actions on the threads. Threads are numbered from 1, Ps from 0. Times are ticks since the case began.
 #ifndef PSCOPE_TEST_PROCESS_H
 #define PSCOPE_TEST_PROCESS_H
 
@@ -22,7 +22,7 @@
 #define WORKER_FROM 0x430000ULL
 #define WORKER_TO 0x430100ULL
 
-// Those of Go 1.26 on amd64, except for p.gcMarkWorkerMode, which is far behind.
+// The layout of Go 1.26 on amd64, except for p.gcMarkWorkerMode, whose real offset is larger.
 static const struct layout usual_layout = {
 	.tls_g = -8,
 	.g_m = 48,
@@ -72,16 +72,16 @@ static struct p_record *record(u32 p)
 {
 	u32 slot = FIRST_SLOT + p;
 
-	return map_of(&p_records)->at[slot].value;
+	return map_of(&p_records)->items[slot].value;
 }
 
-// The entry of a place in the table of threads; null if there is none.
+// The entry of a place in the thread table; null if it has none.
 static struct thread *entry_at(u32 set, u32 way)
 {
-	struct thread_set *keys = map_of(&thread_sets)->at[set].value;
+	struct thread_set *keys = map_of(&thread_sets)->items[set].value;
 	u32 key = keys ? keys->key[way] : 0;
 
-	return key && !(key & THREAD_ENTERING) ? map_of(&threads)->at[set * THREAD_WAYS + way].value : 0;
+	return key && !(key & THREAD_ENTERING) ? map_of(&threads)->items[set * THREAD_WAYS + way].value : 0;
 }
 
 static struct thread *thread(u32 n)
@@ -92,7 +92,7 @@ static struct thread *thread(u32 n)
 	for (u32 way = 0; way < THREAD_WAYS; way++) {
 		struct thread *th = entry_at(set, way);
 
-		if (th && ((struct thread_set *)map_of(&thread_sets)->at[set].value)->key[way] == tid) {
+		if (th && ((struct thread_set *)map_of(&thread_sets)->items[set].value)->key[way] == tid) {
 			CHECK(!found, "thread %u has two entries", n);
 			found = th;
 		}
@@ -111,72 +111,72 @@ static void *value_at(void *map, u32 key)
 
 // --- time ----------------------------------------------------------------------------------------
 
-static void at(u64 ticks)
+static void set_clock(u64 ticks)
 {
 	clock_ns = (BEGAN + ticks) << TICK_SHIFT;
 }
 
 // --- the runtime ---------------------------------------------------------------------------------
 
-static void p_status(u32 p, u32 status)
+static void set_p_status(u32 p, u32 status)
 {
 	poke(P_AT(p) + usual_layout.p_status, status, 4);
 }
 
 static u32 ticks_of[PS];
 
-// The scheduler started a goroutine on it.
-static void p_runs_another(u32 p)
+// The scheduler starts a goroutine on the P.
+static void p_starts_goroutine(u32 p)
 {
 	poke(P_AT(p) + usual_layout.p_schedtick, ++ticks_of[p], 4);
 }
 
-static void m_p(u32 n, int p)
+static void set_m_p(u32 n, int p)
 {
 	poke(M_AT(n) + usual_layout.m_p, p < 0 ? 0 : P_AT(p), 8);
 }
 
-static void m_nextp(u32 n, int p)
+static void set_m_nextp(u32 n, int p)
 {
 	poke(M_AT(n) + usual_layout.m_nextp, p < 0 ? 0 : P_AT(p), 8);
 }
 
-static void m_oldp(u32 n, int p)
+static void set_m_oldp(u32 n, int p)
 {
 	poke(M_AT(n) + usual_layout.m_p + 16, p < 0 ? 0 : P_AT(p), 8);
 }
 
-static void g_status(u32 n, u32 status)
+static void set_g_status(u32 n, u32 status)
 {
 	poke(G_AT(n) + usual_layout.g_atomicstatus, status, 4);
 }
 
-// An M takes a P, and starts a goroutine on it.
-static void takes(u32 n, u32 p)
+// An M takes a P and starts a goroutine on it.
+static void m_takes_p(u32 n, u32 p)
 {
-	m_p(n, p);
-	m_nextp(n, -1);
-	p_status(p, P_RUNNING);
+	set_m_p(n, p);
+	set_m_nextp(n, -1);
+	set_p_status(p, P_RUNNING);
 	poke(P_AT(p) + usual_layout.p_m, M_AT(n), 8);
-	p_runs_another(p);
+	p_starts_goroutine(p);
 }
 
-// An M lets go of its P, which becomes idle.
-static void gives_back(u32 n, u32 p)
+// An M gives its P back, and the P becomes idle.
+static void m_gives_back_p(u32 n, u32 p)
 {
-	m_p(n, -1);
-	p_status(p, P_IDLE);
+	set_m_p(n, -1);
+	set_p_status(p, P_IDLE);
 	poke(P_AT(p) + usual_layout.p_m, 0, 8);
 }
 
-// An M leaves an idle P for another, which it will wake.
-static void hands_to(u32 n, u32 p)
+// An M puts an idle P into the nextp of another M, which it will wake.
+static void hand_p_to_m(u32 n, u32 p)
 {
-	p_status(p, P_IDLE);
-	m_nextp(n, p);
+	set_p_status(p, P_IDLE);
+	set_m_nextp(n, p);
 }
 
-// The list of idle Ps, from its head on, ended by -1.
+// Sets the list of idle Ps, from its head on. -1 ends it.
 #define idle_list(...) set_idle_list((const int[]){__VA_ARGS__, -1})
 static void set_idle_list(const int *p)
 {
@@ -184,7 +184,7 @@ static void set_idle_list(const int *p)
 
 	for (; *p >= 0; p++) {
 		poke(link, P_AT(*p), 8);
-		p_status(*p, P_IDLE);
+		set_p_status(*p, P_IDLE);
 		link = P_AT(*p) + usual_layout.p_link;
 	}
 	poke(link, 0, 8);
@@ -215,31 +215,31 @@ static void switch_to(u32 cpu, u32 next, u64 state)
 }
 
 // A thread comes onto a CPU that is idle.
-static void comes(u32 cpu, u32 n)
+static void switch_in(u32 cpu, u32 n)
 {
 	switch_to(cpu, n, 0);
 }
 
 // A thread leaves its CPU, which becomes idle.
-static void leaves(u32 cpu, u64 state)
+static void switch_out(u32 cpu, u64 state)
 {
 	switch_to(cpu, 0, state);
 }
 
-static void wakes(u32 cpu, u32 n)
+static void wake(u32 cpu, u32 n)
 {
 	u64 args[1] = {(u64)&tasks[n]};
 
 	this_cpu = cpu;
 	sched_waking((struct bpf_raw_tracepoint_args *)args);
-	// The kernel's own mark comes a little after the tracepoint (kernel/sched/core.c, try_to_wake_up).
+	// The kernel sets its own mark a little after the tracepoint (kernel/sched/core.c, try_to_wake_up).
 	if (tasks[n].__state) {
-		point();
+		switch_point();
 		tasks[n].__state = TASK_WAKING;
 	}
 }
 
-static void sampled(u32 cpu)
+static void take_sample(u32 cpu)
 {
 	this_cpu = cpu;
 	sample(0);
@@ -257,21 +257,21 @@ static void argument(u32 which, u64 v)
 #endif
 }
 
-static void stops_world(u32 cpu, u64 reason)
+static void call_stop_world(u32 cpu, u64 reason)
 {
 	this_cpu = cpu;
 	argument(1, reason);
 	stop_world(&regs);
 }
 
-static void starts_world(u32 cpu, u64 begun_ns)
+static void call_start_world(u32 cpu, u64 begun_ns)
 {
 	this_cpu = cpu;
 	argument(3, begun_ns);
 	start_world(&regs);
 }
 
-static void world_has_started(u32 cpu, u64 ended_ns)
+static void call_world_started(u32 cpu, u64 ended_ns)
 {
 	this_cpu = cpu;
 	regs.sp = STACK_AT;
@@ -279,7 +279,7 @@ static void world_has_started(u32 cpu, u64 ended_ns)
 	world_started(&regs);
 }
 
-// --- a case's beginning --------------------------------------------------------------------------
+// --- the beginning of a case ---------------------------------------------------------------------
 
 static void enter_target(u32 tgid, u32 index)
 {
@@ -292,34 +292,34 @@ static void enter_target(u32 tgid, u32 index)
 	*hint |= (u64)index << ((tgid & 3) * 16);
 }
 
-// The agent has found a process with so many Ps, all idle.
-static void a_process(u32 ps)
+// The agent has found a process with this number of Ps, all of them idle.
+static void start_process(u32 ps)
 {
 	clear_maps();
-	*(u32 *)&thread_set_mask = THREAD_SETS - 1; // the agent does so before it loads the programs
+	*(u32 *)&thread_set_mask = THREAD_SETS - 1; // the agent sets it before it loads the programs
 	clock_step = 0;
-	at(0);
+	set_clock(0);
 	n_regions = 0;
 	hostile = false;
 	ring_used = 0;
-	ring_room = RING;
+	ring_capacity = RING;
 	failing_swaps = 0;
 	failing_word = 0;
-	at_point = 0;
-	rdonly_cast = as_it_is;
+	action_at_switch_point = 0;
+	rdonly_cast = same_pointer;
 	kernel_has_fields = true;
 	memset(&regs, 0, sizeof(regs));
 	agent_alive_until = ~0ULL;
 	for (u32 c = 0; c < CPUS; c++)
-		((struct cpu_samples *)value_at(&sampled_cpus, c))->stands_for = 1000;
+		((struct cpu_samples *)value_at(&sampled_cpus, c))->ticks_each = 1000;
 
 	enter_target(TGID, TARGET);
 	target = value_at(&targets, TARGET);
 	target->layout = usual_layout;
 	target->n_ps = ps;
 	target->intervals = 1;
-	target->allowance = RING;
-	target->calm_from = ~0ULL;
+	target->sent_limit = RING;
+	target->no_gcstop_from = ~0ULL;
 	target->marking_until = ~0ULL;
 	add_region(PIDLE_AT, 8);
 	add_region(STACK_AT, 64);
@@ -360,7 +360,7 @@ static void a_process(u32 ps)
 		poke(G0_AT(n) + usual_layout.g_m, M_AT(n), 8);
 		poke(M_AT(n) + usual_layout.m_procid, tid_of(n), 8);
 		poke(M_AT(n) + usual_layout.m_curg, G_AT(n), 8);
-		g_status(n, G_RUNNING);
+		set_g_status(n, G_RUNNING);
 	}
 	for (u32 c = 0; c < CPUS; c++) {
 		cpus[c].current = &tasks[0];
@@ -369,10 +369,10 @@ static void a_process(u32 ps)
 	this_cpu = 0;
 }
 
-// The agent has entered a P's address in the table by which it is found without being read.
-static void address_known(u32 p)
+// The agent has entered a P's address in the table p_places.
+static void enter_p_address(u32 p)
 {
-	target->at[place_of(P_AT(p))] = FIRST_SLOT + p;
+	target->p_places[p_place_of(P_AT(p))] = FIRST_SLOT + p;
 }
 
 // --- checks --------------------------------------------------------------------------------------
@@ -381,7 +381,7 @@ static const char *const state_names[] = {"idle", "running", "syscall", "gcstop"
 static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleeping", "uninterruptible", "stopped",
 	"frozen", "7?"};
 
-// P p is in this state, carried by thread n (0: none) in this one.
+// Checks that P p is in this state, carried by thread n (0: none) in this thread state.
 #define P_IS(p, state_, thread_, n)										\
 	do {													\
 		u64 w_ = record(p)->word;									\
@@ -395,7 +395,7 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 
 #define P_SINCE(p, ticks) CHECK_EQ("since", (record(p)->word & SINCE_MASK) - (BEGAN & SINCE_MASK), ticks)
 
-// The closed time of P p in a pair of states.
+// The accounted time of P p in a pair of states.
 #define P_TIME(p, state_, thread_, ticks)									\
 	do {													\
 		u64 got_ = record(p)->time[(state_) * T_STATES + (thread_)];					\
@@ -415,7 +415,7 @@ static const char *const thread_names[] = {"none", "on cpu", "runnable", "sleepi
 
 #define IN_D_COUNT(p) (record(p)->d_word >> SINCE_BITS)
 
-// What holds whenever no program runs, whatever happened before.
+// What is true whenever no program runs.
 static void invariants(void)
 {
 	struct map *records = map_of(&p_records);
@@ -435,14 +435,14 @@ static void invariants(void)
 	}
 	for (u32 i = 0; i < THREAD_SETS; i++)
 		for (u32 way = 0; way < THREAD_WAYS; way++) {
-			struct thread_set *keys = map_of(&thread_sets)->at[i].value;
+			struct thread_set *keys = map_of(&thread_sets)->items[i].value;
 
-			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u is still about to be entered",
+			CHECK(!keys || !(keys->key[way] & THREAD_ENTERING), "thread %u has an incomplete entry",
 				keys->key[way]);
 		}
 	for (u32 i = 0; i < records->n_touched; i++) {
 		u32 slot = records->touched[i];
-		struct p_record *r = records->at[slot].value;
+		struct p_record *r = records->items[slot].value;
 		u64 sum = 0;
 
 		for (u32 c = 0; c < P_STATES * T_STATES; c++)
@@ -459,7 +459,7 @@ static void invariants(void)
 	}
 }
 
-// How fast two CPUs are, in ns: their clock goes on by step at each point, and by pause when one of them is
+// The speed of two CPUs, in ns. Their clock moves by step at each switch point, and by pause when one of them is
 // interrupted.
 static const struct pace {
 	u64 step, pause;
@@ -467,8 +467,8 @@ static const struct pace {
 
 #define N_PACES (sizeof(paces) / sizeof(paces[0]))
 
-// Every order of two CPUs' programs in which each is interrupted once at most: setup, then a on CPU 0 and b on CPU 1,
-// then check. What setup leaves behind must not depend on the pace.
+// Runs the programs of two CPUs in every order in which each is interrupted at most once: setup, then a on CPU 0 and b
+// on CPU 1, then check. The state after setup must not depend on the pace.
 static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), void (*check)(void))
 {
 	char text[160];
@@ -487,31 +487,31 @@ static u32 every_order(void (*setup)(void), void (*a)(void), void (*b)(void), vo
 					"the order in which CPU %d goes past %u points, then the other past %u, "
 					"at %llu ns a point and %llu for a pause",
 					 first, i, j, pace->step, pace->pause);
-				doing = text;
-				go_on(&sides[first], i);
+				case_detail = text;
+				run_side(&sides[first], i);
 				clock_ns += pace->pause;
-				go_on(&sides[!first], j);
+				run_side(&sides[!first], j);
 				done = sides[!first].ended;
-				go_on(&sides[first], ~0ULL);
-				go_on(&sides[!first], ~0ULL);
+				run_side(&sides[first], ~0ULL);
+				run_side(&sides[!first], ~0ULL);
 				clock_step = 0;
 				check();
 				invariants();
 				tried++;
 			}
-			// Once the first has not been interrupted at all, there is no other order.
+			// If the first CPU was not interrupted at all, all orders were tried.
 			setup();
 			start_side(&sides[0], 0, a);
 			start_side(&sides[1], 1, b);
-			go_on(&sides[first], i);
+			run_side(&sides[first], i);
 			done = sides[first].ended;
-			go_on(&sides[first], ~0ULL);
-			go_on(&sides[!first], ~0ULL);
+			run_side(&sides[first], ~0ULL);
+			run_side(&sides[!first], ~0ULL);
 			if (done)
 				break;
 		}
 	}
-	doing = 0;
+	case_detail = 0;
 	return tried;
 }
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// The kernel side's code, compiled for user space together with a machine to run on and its test cases. Each case runs
-// in a process of its own. It prints what happened in the Test Anything Protocol; pkg/collector/kerntest makes Go tests
-// of that.
+// The programs of bpf/, compiled for user space with a machine that runs them and with their test cases. Each case runs
+// in its own process. The output is in the Test Anything Protocol. pkg/collector/kerntest makes a Go test of each case.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +9,7 @@
 #include <unistd.h>
 #include <sanitizer/common_interface_defs.h>
 
-// libc may have its own of these names.
+// libc may define these names itself.
 #define pt_regs kernel_pt_regs
 #define user_pt_regs kernel_user_pt_regs
 #include "../pscope.bpf.c"
@@ -30,7 +29,7 @@ int main(int argc, char **argv)
 {
 	int n = 0, failed = 0;
 
-	// Usage: cases [seed of what is random] [what the names of the cases to run begin with]
+	// Usage: cases [seed of the random cases] [prefix of the names of the cases to run]
 	seed_of_run = argc > 1 ? strtoull(argv[1], 0, 0) : 1;
 	setvbuf(stdout, 0, _IOLBF, 0);
 	for (struct test_case *c = first_case; c; c = c->next) {
@@ -42,7 +41,7 @@ int main(int argc, char **argv)
 		n++;
 		child = fork();
 		if (!child) {
-			dup2(1, 2); // what a sanitizer says belongs to the case
+			dup2(1, 2); // the output of a sanitizer belongs to the case
 			clear_maps();
 			c->run();
 			invariants();

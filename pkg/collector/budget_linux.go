@@ -33,7 +33,7 @@ func (c *collect) refill(byIndex indexed, now time.Time) {
 		if o == nil {
 			continue
 		}
-		atomic.StoreUint64(&o.shared.Allowance, atomic.LoadUint64(&o.shared.Sent)+max(n, 1))
+		atomic.StoreUint64(&o.shared.SentLimit, atomic.LoadUint64(&o.shared.Sent)+max(n, 1))
 	}
 }
 

@@ -105,10 +105,10 @@ func (c *collect) interval(byIndex indexed, e *kern.ScopeIntervalEvent) {
 // first probe's trap and the way into the last one's.
 func stopped(e *kern.ScopeStopEvent, way uint64) (start, end uint64) {
 	start, end = e.Start, e.End
-	if e.OwnStart != 0 {
+	if e.StartByProbe != 0 {
 		start += min(way, end-start)
 	}
-	if e.OwnEnd != 0 {
+	if e.EndByProbe != 0 {
 		end -= min(way, end-start)
 	}
 	return start, end

@@ -117,7 +117,7 @@ func (o *observed) probeCost() time.Duration {
 	s := o.shared
 	cost := time.Duration(atomic.LoadUint64(&s.ProbeNs)) + time.Duration(atomic.LoadUint64(&s.Events))*eventOverhead
 	traps := 2 * atomic.LoadUint64(&s.Stops)
-	if atomic.LoadUint32(&s.EndsLate) != 0 {
+	if atomic.LoadUint32(&s.EndProbeAttached) != 0 {
 		traps += traps / 2
 	}
 	return cost + time.Duration(traps)*o.c.kernel.trap()

@@ -241,7 +241,7 @@ func (k *kernelSide) enter(pid int32, target uint32) error {
 func (k *kernelSide) leave(pid int32, target uint32) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	atomic.StoreUint32(&k.targets[target].Active, uint32(kern.ScopeActivityLEFT))
+	atomic.StoreUint32(&k.targets[target].Active, uint32(kern.ScopeActivityNOT_OBSERVED))
 	var now uint32
 	if k.objs.TargetIndex.Lookup(uint32(pid), &now) == nil && now == target {
 		_ = k.objs.TargetIndex.Delete(uint32(pid))
@@ -252,12 +252,12 @@ func (k *kernelSide) leave(pid int32, target uint32) {
 
 // overlook makes the kernel side see nothing of a target but its stops.
 func (k *kernelSide) overlook(pid int32, target uint32) {
-	k.attend(pid, target, kern.ScopeActivityOBSERVED, kern.ScopeActivityBETWEEN)
+	k.attend(pid, target, kern.ScopeActivityOBSERVED, kern.ScopeActivitySTOPS_ONLY)
 }
 
 // see undoes overlook.
 func (k *kernelSide) see(pid int32, target uint32) {
-	k.attend(pid, target, kern.ScopeActivityBETWEEN, kern.ScopeActivityOBSERVED)
+	k.attend(pid, target, kern.ScopeActivitySTOPS_ONLY, kern.ScopeActivityOBSERVED)
 }
 
 // attend changes what the kernel side does about a target, unless that has retired it.
@@ -290,7 +290,7 @@ func (k *kernelSide) hint(tgid uint32) {
 	var v uint64
 	for t, index := range k.entered {
 		switch {
-		case t%hints != tgid%hints || atomic.LoadUint32(&k.targets[index].Active) == uint32(kern.ScopeActivityBETWEEN):
+		case t%hints != tgid%hints || atomic.LoadUint32(&k.targets[index].Active) == uint32(kern.ScopeActivitySTOPS_ONLY):
 		case v == 0:
 			v = uint64(index)
 		default:

@@ -26,7 +26,7 @@ const (
 	lagPriorBursts = 2000
 	lagRemembered  = 2000 // samples after which the past is halved, so that a lag follows a target that changes
 	lagSettled     = 200  // samples from which on a lag is known to within a tenth
-	lagMost        = float64(kern.ScopeLagBoundsLAG_MOST)
+	lagMost        = float64(kern.ScopeLagBoundsMAX_LAG)
 
 	// A call in which a thread loses its P may go on for any time, and how long it does differs from program to program.
 	lagLostMost        = 1_562_500 // ticks, 100 ms

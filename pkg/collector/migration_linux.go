@@ -222,7 +222,7 @@ type startCounts struct {
 	came, gaps             [migrationGaps]uint64
 }
 
-const migrationGaps = len(kern.ScopeP_startCounts{}.Gaps)
+const migrationGaps = len(kern.ScopeP_startCounts{}.GapNs)
 
 // watchMigrations begins tier 2, if it is asked for and can be.
 func (o *observed) watchMigrations() {
@@ -401,7 +401,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 		before[i].read(&k.starts[slot])
 	}
 	w := &k.windows[o.index]
-	stray := atomic.LoadUint64(&w.Stray)
+	stray := atomic.LoadUint64(&w.HitsWithoutP)
 	m.number++
 	atomic.StoreUint32(&w.Number, m.number)
 	atomic.StoreUint64(&w.Length, uint64(length))
@@ -430,7 +430,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	err = l.Close() // waits until no CPU can be in the program any more
 	got.took[1] = time.Duration(monoNow() - at)
 	atomic.StoreUint64(&w.End, 0)
-	got.hits = atomic.LoadUint64(&w.Stray) - stray
+	got.hits = atomic.LoadUint64(&w.HitsWithoutP) - stray
 	got.cost = windowTrap
 	got.ps = make([]startCounts, len(slots))
 	for i, slot := range slots {
@@ -460,9 +460,9 @@ func (o *observed) spent(slots []int, before []startCounts) (cost time.Duration)
 
 func (c *startCounts) read(from *kern.ScopeP_startCounts) {
 	c.hits, c.ns = atomic.LoadUint64(&from.Hits), atomic.LoadUint64(&from.Ns)
-	c.first, c.again = atomic.LoadUint64(&from.First), atomic.LoadUint64(&from.Again)
+	c.first, c.again = atomic.LoadUint64(&from.First), atomic.LoadUint64(&from.Repeated)
 	for i := range c.came {
-		c.came[i], c.gaps[i] = atomic.LoadUint64(&from.Came[i]), atomic.LoadUint64(&from.Gaps[i])
+		c.came[i], c.gaps[i] = atomic.LoadUint64(&from.Migrated[i]), atomic.LoadUint64(&from.GapNs[i])
 	}
 }
 

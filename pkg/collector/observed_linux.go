@@ -237,13 +237,13 @@ func (o *observed) claim() (err error) {
 			M_syscalltick: uint16(l.M.SyscallTick),
 			P_status:      uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
 			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
-			KeepsM: keepsM, Nested: uint16(flag(o.c.o.nestedPID(o.info.PID))),
-			Begun: uint16(flag(o.bin.StopBegun())), Ended: started.Ended,
-			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
+			FixedM: keepsM, InPidNamespace: uint16(flag(o.c.o.nestedPID(o.info.PID))),
+			HasStopStartArg: uint16(flag(o.bin.StopBegun())), StopEndSpOffset: started.Ended,
+			GcWorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), GcWorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
-		Intervals: 1, CalmFrom: never, MarkingUntil: never,
-		Allowance: uint64(o.c.o.IntervalBudget),
+		Intervals: 1, NoGcstopFrom: never, MarkingUntil: never,
+		SentLimit: uint64(o.c.o.IntervalBudget),
 	}
 	return nil
 }

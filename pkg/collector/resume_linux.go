@@ -49,7 +49,7 @@ func (o *observed) forgetStops() {
 	s := o.shared
 	o.expectNoStops()
 	atomic.StoreUint64(&s.StopStart, 0)
-	atomic.StoreUint64(&s.StopBegun, 0)
+	atomic.StoreUint64(&s.StopStartRuntime, 0)
 	atomic.StoreUint32(&s.StopTid, 0)
 	for _, p := range o.ps {
 		atomic.StoreUint64(&p.rec.Arrived, 0)
@@ -92,7 +92,7 @@ func (o *observed) resume(from uint64) error {
 			owner, s, t = o.sight(seen)
 			p.see(seen)
 			atomic.StoreUint32(&p.rec.Schedtick, seen.SchedTick)
-			atomic.StoreUint32(&p.rec.Unread, 0)
+			atomic.StoreUint32(&p.rec.SchedtickStale, 0)
 		}
 		o.skip(p, from, now, owner, s, t)
 	}
@@ -173,7 +173,7 @@ func (o *observed) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
 
 // unseated is a thread's entry without what is known of its P, which may have become another's.
 func unseated(th kern.ScopeThread, now uint64) kern.ScopeThread {
-	th.SwitchIn, th.Handed, th.Held, th.Lost = now, 0, 0, 0
-	th.Slot, th.D_slot, th.Unheld, th.Gave, th.Woken, th.Named, th.Stayed = 0, 0, 0, 0, 0, 0, 0
+	th.SwitchIn, th.HandedAt, th.HeldAt, th.LostAt = now, 0, 0, 0
+	th.Slot, th.D_slot, th.TicksWithoutP, th.ReleasedSlot, th.Woken, th.M_verified, th.WokenOnCpu = 0, 0, 0, 0, 0, 0, 0
 	return th
 }

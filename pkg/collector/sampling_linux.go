@@ -140,7 +140,7 @@ func (s *sampling) open(cpu int) (*sampledCPU, error) {
 		Sample:      uint64(s.period),
 		Sample_type: unix.PERF_SAMPLE_RAW,
 	}
-	atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(s.period/tick))
+	atomic.StoreUint32(&s.counts[cpu].TicksEach, uint32(s.period/tick))
 	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
@@ -150,7 +150,7 @@ func (s *sampling) open(cpu int) (*sampledCPU, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
 	}
-	c := &sampledCPU{event: fd, link: l, at: monoNow(), seen: atomic.LoadUint64(&s.counts[cpu].Seen)}
+	c := &sampledCPU{event: fd, link: l, at: monoNow(), seen: atomic.LoadUint64(&s.counts[cpu].Samples)}
 	if s.idle != nil {
 		c.idle = s.idle()[cpu]
 	}
@@ -208,7 +208,7 @@ func (s *sampling) count(now int64) (dead []int) {
 		idle = s.idle()
 	}
 	for cpu, c := range s.sampled {
-		seen := atomic.LoadUint64(&s.counts[cpu].Seen)
+		seen := atomic.LoadUint64(&s.counts[cpu].Samples)
 		rested := max(idle[cpu]-c.idle, 0)
 		came, due := float64(seen-c.seen), max(float64(now-c.at-int64(rested)), 0)/float64(s.period)
 		c.at, c.seen, c.idle = now, seen, idle[cpu]
@@ -224,7 +224,7 @@ func (s *sampling) count(now int64) (dead []int) {
 		if missing > 0 {
 			each = min(due/max(came, 1), mostFor)
 		}
-		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(each*float64(s.period/tick)))
+		atomic.StoreUint32(&s.counts[cpu].TicksEach, uint32(each*float64(s.period/tick)))
 		if came == 0 && due >= 3 {
 			dead = append(dead, cpu)
 		}
@@ -291,7 +291,7 @@ func (s *sampling) every(period time.Duration) error {
 			continue
 		}
 		c.at, c.behind = monoNow(), 0
-		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(period/tick))
+		atomic.StoreUint32(&s.counts[cpu].TicksEach, uint32(period/tick))
 	}
 	return failed
 }

@@ -156,12 +156,12 @@ func TestEveryCPUIsSampledWhateverTheAffinity(t *testing.T) {
 		online, _ := parseCPUs(string(list))
 		before := make([]uint64, len(s.counts))
 		for _, cpu := range online {
-			before[cpu] = atomic.LoadUint64(&s.counts[cpu].Seen)
+			before[cpu] = atomic.LoadUint64(&s.counts[cpu].Samples)
 		}
 		begun := time.Now()
 		time.Sleep(time.Second)
 		for _, cpu := range online {
-			n := float64(atomic.LoadUint64(&s.counts[cpu].Seen) - before[cpu])
+			n := float64(atomic.LoadUint64(&s.counts[cpu].Samples) - before[cpu])
 			if due := time.Since(begun).Seconds() * 99; n < due/4 || n > due+2 {
 				t.Errorf("%.0f samples came of CPU %d, %.0f should have", n, cpu, due)
 			}
@@ -193,8 +193,8 @@ func TestADeadEventIsOpenedAnew(t *testing.T) {
 	if n := s.lost.Load() - lost; n < 95 {
 		t.Errorf("%d missing samples are counted of 99 a second", n)
 	}
-	seen := atomic.LoadUint64(&s.counts[cpu].Seen)
-	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[cpu].Seen) > seen+5 })
+	seen := atomic.LoadUint64(&s.counts[cpu].Samples)
+	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[cpu].Samples) > seen+5 })
 }
 
 // Half of the samples don't come: those that do stand for twice the time.
@@ -208,10 +208,10 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 	cpu := s.online.cpus[0]
 	c := s.sampled[cpu]
 	now := monoNow()
-	c.at, c.seen, c.behind = now, atomic.LoadUint64(&s.counts[cpu].Seen), 0
+	c.at, c.seen, c.behind = now, atomic.LoadUint64(&s.counts[cpu].Samples), 0
 	// As if the clock had gone twice as fast as the samples.
 	time.Sleep(500 * time.Millisecond)
-	seen := atomic.LoadUint64(&s.counts[cpu].Seen) - c.seen
+	seen := atomic.LoadUint64(&s.counts[cpu].Samples) - c.seen
 	lost := s.lost.Load()
 	s.mu.Lock()
 	for other := range s.sampled {
@@ -221,7 +221,7 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 	}
 	s.mu.Unlock()
 	s.count(now + 2*int64(seen)*int64(period))
-	each := float64(atomic.LoadUint32(&s.counts[cpu].StandsFor)) / float64(period/tick)
+	each := float64(atomic.LoadUint32(&s.counts[cpu].TicksEach)) / float64(period/tick)
 	if each < 1.8 || each > 2.2 {
 		t.Errorf("a sample stands for %.2f periods when half of them are missing", each)
 	}
@@ -229,9 +229,9 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 		t.Errorf("%d of %d are counted as lost", n, 2*seen)
 	}
 	// All come again.
-	c.at, c.seen, c.behind = monoNow(), atomic.LoadUint64(&s.counts[cpu].Seen), 0
+	c.at, c.seen, c.behind = monoNow(), atomic.LoadUint64(&s.counts[cpu].Samples), 0
 	s.count(c.at + int64(period))
-	if got := atomic.LoadUint32(&s.counts[cpu].StandsFor); got != uint32(period/tick) {
+	if got := atomic.LoadUint32(&s.counts[cpu].TicksEach); got != uint32(period/tick) {
 		t.Errorf("a sample stands for %d ticks, %d are between two", got, period/tick)
 	}
 }
@@ -271,8 +271,8 @@ func TestCPUsComeAndGo(t *testing.T) {
 	if !ok || l.What != "samples of CPU 8000" {
 		t.Errorf("what can't be sampled: %+v", l)
 	}
-	seen := atomic.LoadUint64(&s.counts[last].Seen)
-	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[last].Seen) > seen+5 })
+	seen := atomic.LoadUint64(&s.counts[last].Samples)
+	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[last].Samples) > seen+5 })
 	say("0," + strconv.Itoa(last) + "\n")
 	s.check(time.Now(), slog.New(slog.DiscardHandler))
 	if l, ok := s.lack(); ok {
@@ -294,7 +294,7 @@ func TestHotplug(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	seen := func() uint64 { return atomic.LoadUint64(&k.sampled[cpu].Seen) }
+	seen := func() uint64 { return atomic.LoadUint64(&k.sampled[cpu].Samples) }
 	come := func(what string) {
 		t.Helper()
 		before := seen()

@@ -30,12 +30,12 @@ const (
 func (o *observed) expectStops() {
 	now := nowTick()
 	atomic.StoreUint64(&o.shared.MarkingUntil, now+markingAfterProbes)
-	atomic.StoreUint64(&o.shared.CalmFrom, now+calmAfterProbes)
+	atomic.StoreUint64(&o.shared.NoGcstopFrom, now+calmAfterProbes)
 }
 
 // expectNoStops takes that back.
 func (o *observed) expectNoStops() {
-	atomic.StoreUint64(&o.shared.CalmFrom, never)
+	atomic.StoreUint64(&o.shared.NoGcstopFrom, never)
 	atomic.StoreUint64(&o.shared.MarkingUntil, never)
 }
 
@@ -52,11 +52,11 @@ func (o *observed) marking(now uint64) {
 }
 
 const (
-	atShift = kern.ScopeAtPlacesAT_SHIFT
-	atTries = kern.ScopeAtPlacesAT_TRIES
+	atShift = kern.ScopeP_placeBoundsP_PLACES_SHIFT
+	atTries = kern.ScopeP_placeBoundsP_PLACE_TRIES
 )
 
-// placeOf is place_of of bpf/walk.h.
+// placeOf is p_place_of of bpf/walk.h.
 func placeOf(addr uint64) uint64 { return addr * 0x9e3779b97f4a7c15 >> (64 - atShift) }
 
 // enterAddress makes the record of the P at an address to be found by that. Where both its places are taken by others it has to do without.
@@ -65,7 +65,7 @@ func (o *observed) enterAddress(slot int, addr uint64) {
 		return
 	}
 	for try := range uint64(atTries) {
-		place := &o.shared.At[(placeOf(addr)+try)%(1<<atShift)]
+		place := &o.shared.P_places[(placeOf(addr)+try)%(1<<atShift)]
 		if *place == 0 || int(*place) == slot {
 			*place = uint16(slot)
 			return

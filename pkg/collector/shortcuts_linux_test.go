@@ -21,7 +21,7 @@ func TestPsAreKnownByTheirAddress(t *testing.T) {
 			o := c.(*collect).all()[0]
 			read := func() (n int) {
 				for _, q := range o.ps {
-					n += int(atomic.LoadUint32(&q.rec.Unread))
+					n += int(atomic.LoadUint32(&q.rec.SchedtickStale))
 				}
 				return n
 			}
@@ -31,7 +31,7 @@ func TestPsAreKnownByTheirAddress(t *testing.T) {
 			}
 			time.Sleep(2 * time.Second)
 			for _, q := range o.ps {
-				atomic.StoreUint32(&q.rec.Unread, 0)
+				atomic.StoreUint32(&q.rec.SchedtickStale, 0)
 			}
 			time.Sleep(2 * time.Second)
 			if n := read(); n > 0 {

@@ -79,7 +79,7 @@ func (o *observed) takeOutStops() {
 	o.expectNoStops()
 	atomic.StoreUint64(&o.shared.StopStart, 0)
 	atomic.StoreUint32(&o.shared.StopTid, 0)
-	atomic.StoreUint32(&o.shared.EndsLate, 0)
+	atomic.StoreUint32(&o.shared.EndProbeAttached, 0)
 }
 
 // bringInStops attaches the probes and says in the target's description what became of it. The caller holds mu, which
@@ -100,7 +100,7 @@ func (o *observed) bringInStops() {
 	}
 	o.stopsState.failed = true
 	o.expectNoStops()
-	atomic.StoreUint32(&o.shared.EndsLate, 0)
+	atomic.StoreUint32(&o.shared.EndProbeAttached, 0)
 	if o.closed || o.proc.Alive() != nil {
 		return // the next snapshot finds that it has ended
 	}
@@ -193,7 +193,7 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 			return links, errGone
 		}
 		if probe.name == goruntime.WorldStarted {
-			atomic.StoreUint32(&o.shared.EndsLate, 1)
+			atomic.StoreUint32(&o.shared.EndProbeAttached, 1)
 		}
 	}
 	return links, nil

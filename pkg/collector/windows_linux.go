@@ -230,7 +230,7 @@ func (o *observed) openWindow() error {
 		if i < len(o.snap.Ps) && o.snap.Ps[i].OK {
 			o.between(p, &o.snap.Ps[i], now)
 			atomic.StoreUint32(&p.rec.Schedtick, o.snap.Ps[i].SchedTick)
-			atomic.StoreUint32(&p.rec.Unread, 0)
+			atomic.StoreUint32(&p.rec.SchedtickStale, 0)
 		}
 		p.disagreed = false
 		if p.windowed == nil {

@@ -136,7 +136,7 @@ func TestObservedInWindows(t *testing.T) {
 	o := observedAs(t, c, pid)
 	between := o.isBetween
 	waitFor(t, "a window has ended", between)
-	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivityBETWEEN {
+	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivitySTOPS_ONLY {
 		t.Errorf("activity %v between windows", a)
 	}
 	time.Sleep(50 * time.Millisecond)

@@ -30,7 +30,7 @@ func (w word) thread() pstate.ThreadState {
 	return min(pstate.ThreadState(w>>threadShift), pstate.NumThreadStates-1)
 }
 
-// cell is the index in p_record.time for a (state, thread state); see cell in bpf/account.h.
+// cell is the index in p_record.time for a (state, thread state); see time_index in bpf/account.h.
 func cell(s pstate.State, t pstate.ThreadState) int {
 	if t == pstate.OnCPU && (s == pstate.Syscall || s == pstate.GC) {
 		s = pstate.Running

@@ -16,16 +16,9 @@ import (
 type ScopeActivity uint32
 
 const (
-	ScopeActivityLEFT     ScopeActivity = 0
-	ScopeActivityOBSERVED ScopeActivity = 1
-	ScopeActivityBETWEEN  ScopeActivity = 2
-)
-
-type ScopeAtPlaces uint32
-
-const (
-	ScopeAtPlacesAT_SHIFT ScopeAtPlaces = 8
-	ScopeAtPlacesAT_TRIES ScopeAtPlaces = 2
+	ScopeActivityNOT_OBSERVED ScopeActivity = 0
+	ScopeActivityOBSERVED     ScopeActivity = 1
+	ScopeActivitySTOPS_ONLY   ScopeActivity = 2
 )
 
 type ScopeChunks uint32
@@ -37,8 +30,8 @@ const (
 
 type ScopeCpuSamples struct {
 	_         structs.HostLayout
-	Seen      uint64
-	StandsFor uint32
+	Samples   uint64
+	TicksEach uint32
 	Pad       uint32
 }
 
@@ -90,35 +83,35 @@ const (
 type ScopeLagBounds uint32
 
 const (
-	ScopeLagBoundsLAG_MOST ScopeLagBounds = 312
+	ScopeLagBoundsMAX_LAG ScopeLagBounds = 312
 )
 
 type ScopeLayout struct {
-	_              structs.HostLayout
-	TlsG           int32
-	G_m            uint16
-	G_atomicstatus uint16
-	G_gopc         uint16
-	M_procid       uint16
-	M_curg         uint16
-	M_p            uint16
-	M_nextp        uint16
-	M_syscalltick  uint16
-	P_status       uint16
-	P_link         uint16
-	P_schedtick    uint16
-	P_syscalltick  uint16
-	P_m            uint16
-	KeepsM         uint16
-	Nested         uint16
-	Begun          uint16
-	Ended          uint16
-	_              [2]byte
-	P_gcmode       uint32
-	_              [4]byte
-	SchedPidle     uint64
-	WorkerFrom     uint64
-	WorkerTo       uint64
+	_               structs.HostLayout
+	TlsG            int32
+	G_m             uint16
+	G_atomicstatus  uint16
+	G_gopc          uint16
+	M_procid        uint16
+	M_curg          uint16
+	M_p             uint16
+	M_nextp         uint16
+	M_syscalltick   uint16
+	P_status        uint16
+	P_link          uint16
+	P_schedtick     uint16
+	P_syscalltick   uint16
+	P_m             uint16
+	FixedM          uint16
+	InPidNamespace  uint16
+	HasStopStartArg uint16
+	StopEndSpOffset uint16
+	_               [2]byte
+	P_gcmode        uint32
+	_               [4]byte
+	SchedPidle      uint64
+	GcWorkerFrom    uint64
+	GcWorkerTo      uint64
 }
 
 type ScopeLostReason uint32
@@ -136,47 +129,54 @@ const (
 )
 
 type ScopeMigrationWindow struct {
-	_       structs.HostLayout
-	Begin   uint64
-	End     uint64
-	Length  uint64
-	Number  uint32
-	SetMask uint32
-	G_goid  uint32
-	Pad     uint32
-	Stray   uint64
+	_            structs.HostLayout
+	Begin        uint64
+	End          uint64
+	Length       uint64
+	Number       uint32
+	SetMask      uint32
+	G_goid       uint32
+	Pad          uint32
+	HitsWithoutP uint64
 }
 
+type ScopeP_placeBounds uint32
+
+const (
+	ScopeP_placeBoundsP_PLACES_SHIFT ScopeP_placeBounds = 8
+	ScopeP_placeBoundsP_PLACE_TRIES  ScopeP_placeBounds = 2
+)
+
 type ScopeP_record struct {
-	_         structs.HostLayout
-	Word      uint64
-	Birth     uint64
-	Addr      uint64
-	Target    uint32
-	Id        uint32
-	Schedtick uint32
-	Unread    uint32
-	Arrived   uint64
-	Unsent    uint64
-	D_word    uint64
-	Time      [42]uint64
-	D_time    uint64
-	StopTime  uint64
-	Samples   [3]uint64
-	Moves     [36]uint64
-	WakeSum   uint64
-	Wake      [64]uint64
-	Apart     [4]uint64
+	_              structs.HostLayout
+	Word           uint64
+	Birth          uint64
+	Addr           uint64
+	Target         uint32
+	Id             uint32
+	Schedtick      uint32
+	SchedtickStale uint32
+	Arrived        uint64
+	Unsent         uint64
+	D_word         uint64
+	Time           [42]uint64
+	D_time         uint64
+	StopTime       uint64
+	Samples        [3]uint64
+	Moves          [36]uint64
+	WakeSum        uint64
+	Wake           [64]uint64
+	Padding        [4]uint64
 }
 
 type ScopeP_startCounts struct {
-	_     structs.HostLayout
-	Hits  uint64
-	Ns    uint64
-	First uint64
-	Again uint64
-	Came  [8]uint64
-	Gaps  [8]uint64
+	_        structs.HostLayout
+	Hits     uint64
+	Ns       uint64
+	First    uint64
+	Repeated uint64
+	Migrated [8]uint64
+	GapNs    [8]uint64
 }
 
 type ScopeRanSet struct {
@@ -209,8 +209,8 @@ const (
 type ScopeStopEvent struct {
 	_            structs.HostLayout
 	Kind         uint8
-	OwnStart     uint8
-	OwnEnd       uint8
+	StartByProbe uint8
+	EndByProbe   uint8
 	Pad          uint8
 	Target       uint32
 	Start        uint64
@@ -231,59 +231,59 @@ const (
 )
 
 type ScopeTarget struct {
-	_            structs.HostLayout
-	Tgid         uint32
-	Active       uint32
-	Layout       ScopeLayout
-	N_ps         uint32
-	Intervals    uint32
-	StopStart    uint64
-	StopAsked    uint64
-	StopBegun    uint64
-	StopEnding   uint64
-	StopReason   uint32
-	StopTid      uint32
-	Stops        uint64
-	EndsLate     uint32
-	Lag          [6]uint32
-	_            [4]byte
-	Allowance    uint64
-	CalmFrom     uint64
-	MarkingUntil uint64
-	Chunk        [128]uint16
-	At           [256]uint16
-	Apart        [8]uint64
-	Sent         uint64
-	LagBursts    [6]uint64
-	LagTicks     [6]uint64
-	Events       uint64
-	ProbeNs      uint64
-	Lost         [8]uint64
+	_                structs.HostLayout
+	Tgid             uint32
+	Active           uint32
+	Layout           ScopeLayout
+	N_ps             uint32
+	Intervals        uint32
+	StopStart        uint64
+	StopRequested    uint64
+	StopStartRuntime uint64
+	StartRequested   uint64
+	StopReason       uint32
+	StopTid          uint32
+	Stops            uint64
+	EndProbeAttached uint32
+	Lag              [6]uint32
+	_                [4]byte
+	SentLimit        uint64
+	NoGcstopFrom     uint64
+	MarkingUntil     uint64
+	Chunk            [128]uint16
+	P_places         [256]uint16
+	Padding          [8]uint64
+	Sent             uint64
+	LagBursts        [6]uint64
+	LagTicks         [6]uint64
+	Events           uint64
+	ProbeNs          uint64
+	Lost             [8]uint64
 }
 
 type ScopeThread struct {
-	_        structs.HostLayout
-	Word     uint64
-	M        uint64
-	SwitchIn uint64
-	Handed   uint64
-	Held     uint64
-	Lost     uint64
-	Target   uint32
-	Slot     uint32
-	LastSlot uint32
-	Woken    uint8
-	Named    uint8
-	Stayed   uint16
-	Time     [6]uint64
-	Tid      uint32
-	D_slot   uint32
-	Unheld   uint32
-	Gave     uint32
-	Tgid     uint32
-	Weight   uint32
-	Comm     [16]int8
-	Apart    [5]uint64
+	_             structs.HostLayout
+	Word          uint64
+	M             uint64
+	SwitchIn      uint64
+	HandedAt      uint64
+	HeldAt        uint64
+	LostAt        uint64
+	Target        uint32
+	Slot          uint32
+	LastSlot      uint32
+	Woken         uint8
+	M_verified    uint8
+	WokenOnCpu    uint16
+	Time          [6]uint64
+	Tid           uint32
+	D_slot        uint32
+	TicksWithoutP uint32
+	ReleasedSlot  uint32
+	Tgid          uint32
+	SampleTicks   uint32
+	Comm          [16]int8
+	Padding       [5]uint64
 }
 
 type ScopeThreadKey uint32
@@ -321,49 +321,49 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	ScopeMapEvents           = "events"
-	ScopeMapLastRan          = "last_ran"
-	ScopeMapLostGlobal       = "lost_global"
-	ScopeMapMigrationWindows = "migration_windows"
-	ScopeMapP_records        = "p_records"
-	ScopeMapP_starts         = "p_starts"
-	ScopeMapRunTimes         = "run_times"
-	ScopeMapSampledCpus      = "sampled_cpus"
-	ScopeMapTargetHints      = "target_hints"
-	ScopeMapTargetIndex      = "target_index"
-	ScopeMapTargets          = "targets"
-	ScopeMapThreadSets       = "thread_sets"
-	ScopeMapThreads          = "threads"
-	ScopeProgExec            = "exec"
-	ScopeProgExecute         = "execute"
-	ScopeProgProcessExit     = "process_exit"
-	ScopeProgSample          = "sample"
-	ScopeProgSchedSwitch     = "sched_switch"
-	ScopeProgSchedWaking     = "sched_waking"
-	ScopeProgStartWorld      = "start_world"
-	ScopeProgStopWorld       = "stop_world"
-	ScopeProgWorldStarted    = "world_started"
-	ScopeVarActivities       = "activities"
-	ScopeVarAgentAliveUntil  = "agent_alive_until"
-	ScopeVarExecs            = "execs"
-	ScopeVarIntervals        = "intervals"
-	ScopeVarKinds            = "kinds"
-	ScopeVarLags             = "lags"
-	ScopeVarNamesAtPlaces    = "names_at_places"
-	ScopeVarNamesChunks      = "names_chunks"
-	ScopeVarNamesHints       = "names_hints"
-	ScopeVarNamesLagBounds   = "names_lag_bounds"
-	ScopeVarNamesReach       = "names_reach"
-	ScopeVarNamesThreadKey   = "names_thread_key"
-	ScopeVarNamesWordBits    = "names_word_bits"
-	ScopeVarOrders           = "orders"
-	ScopeVarReasons          = "reasons"
-	ScopeVarRunBounds        = "run_bounds"
-	ScopeVarStops            = "stops"
-	ScopeVarSwitchArgsOrder  = "switch_args_order"
-	ScopeVarThreadSetMask    = "thread_set_mask"
-	ScopeVarTimeRuns         = "time_runs"
-	ScopeVarTimed            = "timed"
+	ScopeMapEvents             = "events"
+	ScopeMapLastRan            = "last_ran"
+	ScopeMapLostGlobal         = "lost_global"
+	ScopeMapMigrationWindows   = "migration_windows"
+	ScopeMapP_records          = "p_records"
+	ScopeMapP_starts           = "p_starts"
+	ScopeMapRunTimes           = "run_times"
+	ScopeMapSampledCpus        = "sampled_cpus"
+	ScopeMapTargetHints        = "target_hints"
+	ScopeMapTargetIndex        = "target_index"
+	ScopeMapTargets            = "targets"
+	ScopeMapThreadSets         = "thread_sets"
+	ScopeMapThreads            = "threads"
+	ScopeProgExec              = "exec"
+	ScopeProgExecute           = "execute"
+	ScopeProgProcessExit       = "process_exit"
+	ScopeProgSample            = "sample"
+	ScopeProgSchedSwitch       = "sched_switch"
+	ScopeProgSchedWaking       = "sched_waking"
+	ScopeProgStartWorld        = "start_world"
+	ScopeProgStopWorld         = "stop_world"
+	ScopeProgWorldStarted      = "world_started"
+	ScopeVarActivities         = "activities"
+	ScopeVarAgentAliveUntil    = "agent_alive_until"
+	ScopeVarExecs              = "execs"
+	ScopeVarIntervals          = "intervals"
+	ScopeVarKinds              = "kinds"
+	ScopeVarLags               = "lags"
+	ScopeVarNamesChunks        = "names_chunks"
+	ScopeVarNamesHints         = "names_hints"
+	ScopeVarNamesLagBounds     = "names_lag_bounds"
+	ScopeVarNamesP_placeBounds = "names_p_place_bounds"
+	ScopeVarNamesReach         = "names_reach"
+	ScopeVarNamesThreadKey     = "names_thread_key"
+	ScopeVarNamesWordBits      = "names_word_bits"
+	ScopeVarOrders             = "orders"
+	ScopeVarReasons            = "reasons"
+	ScopeVarRunBounds          = "run_bounds"
+	ScopeVarStops              = "stops"
+	ScopeVarSwitchArgsOrder    = "switch_args_order"
+	ScopeVarThreadSetMask      = "thread_set_mask"
+	ScopeVarTimeRuns           = "time_runs"
+	ScopeVarTimed              = "timed"
 )
 
 // LoadScope returns the embedded CollectionSpec for Scope.
@@ -442,27 +442,27 @@ type ScopeMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ScopeVariableSpecs struct {
-	Activities      *ebpf.VariableSpec `ebpf:"activities"`
-	AgentAliveUntil *ebpf.VariableSpec `ebpf:"agent_alive_until"`
-	Execs           *ebpf.VariableSpec `ebpf:"execs"`
-	Intervals       *ebpf.VariableSpec `ebpf:"intervals"`
-	Kinds           *ebpf.VariableSpec `ebpf:"kinds"`
-	Lags            *ebpf.VariableSpec `ebpf:"lags"`
-	NamesAtPlaces   *ebpf.VariableSpec `ebpf:"names_at_places"`
-	NamesChunks     *ebpf.VariableSpec `ebpf:"names_chunks"`
-	NamesHints      *ebpf.VariableSpec `ebpf:"names_hints"`
-	NamesLagBounds  *ebpf.VariableSpec `ebpf:"names_lag_bounds"`
-	NamesReach      *ebpf.VariableSpec `ebpf:"names_reach"`
-	NamesThreadKey  *ebpf.VariableSpec `ebpf:"names_thread_key"`
-	NamesWordBits   *ebpf.VariableSpec `ebpf:"names_word_bits"`
-	Orders          *ebpf.VariableSpec `ebpf:"orders"`
-	Reasons         *ebpf.VariableSpec `ebpf:"reasons"`
-	RunBounds       *ebpf.VariableSpec `ebpf:"run_bounds"`
-	Stops           *ebpf.VariableSpec `ebpf:"stops"`
-	SwitchArgsOrder *ebpf.VariableSpec `ebpf:"switch_args_order"`
-	ThreadSetMask   *ebpf.VariableSpec `ebpf:"thread_set_mask"`
-	TimeRuns        *ebpf.VariableSpec `ebpf:"time_runs"`
-	Timed           *ebpf.VariableSpec `ebpf:"timed"`
+	Activities         *ebpf.VariableSpec `ebpf:"activities"`
+	AgentAliveUntil    *ebpf.VariableSpec `ebpf:"agent_alive_until"`
+	Execs              *ebpf.VariableSpec `ebpf:"execs"`
+	Intervals          *ebpf.VariableSpec `ebpf:"intervals"`
+	Kinds              *ebpf.VariableSpec `ebpf:"kinds"`
+	Lags               *ebpf.VariableSpec `ebpf:"lags"`
+	NamesChunks        *ebpf.VariableSpec `ebpf:"names_chunks"`
+	NamesHints         *ebpf.VariableSpec `ebpf:"names_hints"`
+	NamesLagBounds     *ebpf.VariableSpec `ebpf:"names_lag_bounds"`
+	NamesP_placeBounds *ebpf.VariableSpec `ebpf:"names_p_place_bounds"`
+	NamesReach         *ebpf.VariableSpec `ebpf:"names_reach"`
+	NamesThreadKey     *ebpf.VariableSpec `ebpf:"names_thread_key"`
+	NamesWordBits      *ebpf.VariableSpec `ebpf:"names_word_bits"`
+	Orders             *ebpf.VariableSpec `ebpf:"orders"`
+	Reasons            *ebpf.VariableSpec `ebpf:"reasons"`
+	RunBounds          *ebpf.VariableSpec `ebpf:"run_bounds"`
+	Stops              *ebpf.VariableSpec `ebpf:"stops"`
+	SwitchArgsOrder    *ebpf.VariableSpec `ebpf:"switch_args_order"`
+	ThreadSetMask      *ebpf.VariableSpec `ebpf:"thread_set_mask"`
+	TimeRuns           *ebpf.VariableSpec `ebpf:"time_runs"`
+	Timed              *ebpf.VariableSpec `ebpf:"timed"`
 }
 
 // ScopeObjects contains all objects after they have been loaded into the kernel.
@@ -522,27 +522,27 @@ func (m *ScopeMaps) Close() error {
 //
 // It can be passed to LoadScopeObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ScopeVariables struct {
-	Activities      *ebpf.Variable `ebpf:"activities"`
-	AgentAliveUntil *ebpf.Variable `ebpf:"agent_alive_until"`
-	Execs           *ebpf.Variable `ebpf:"execs"`
-	Intervals       *ebpf.Variable `ebpf:"intervals"`
-	Kinds           *ebpf.Variable `ebpf:"kinds"`
-	Lags            *ebpf.Variable `ebpf:"lags"`
-	NamesAtPlaces   *ebpf.Variable `ebpf:"names_at_places"`
-	NamesChunks     *ebpf.Variable `ebpf:"names_chunks"`
-	NamesHints      *ebpf.Variable `ebpf:"names_hints"`
-	NamesLagBounds  *ebpf.Variable `ebpf:"names_lag_bounds"`
-	NamesReach      *ebpf.Variable `ebpf:"names_reach"`
-	NamesThreadKey  *ebpf.Variable `ebpf:"names_thread_key"`
-	NamesWordBits   *ebpf.Variable `ebpf:"names_word_bits"`
-	Orders          *ebpf.Variable `ebpf:"orders"`
-	Reasons         *ebpf.Variable `ebpf:"reasons"`
-	RunBounds       *ebpf.Variable `ebpf:"run_bounds"`
-	Stops           *ebpf.Variable `ebpf:"stops"`
-	SwitchArgsOrder *ebpf.Variable `ebpf:"switch_args_order"`
-	ThreadSetMask   *ebpf.Variable `ebpf:"thread_set_mask"`
-	TimeRuns        *ebpf.Variable `ebpf:"time_runs"`
-	Timed           *ebpf.Variable `ebpf:"timed"`
+	Activities         *ebpf.Variable `ebpf:"activities"`
+	AgentAliveUntil    *ebpf.Variable `ebpf:"agent_alive_until"`
+	Execs              *ebpf.Variable `ebpf:"execs"`
+	Intervals          *ebpf.Variable `ebpf:"intervals"`
+	Kinds              *ebpf.Variable `ebpf:"kinds"`
+	Lags               *ebpf.Variable `ebpf:"lags"`
+	NamesChunks        *ebpf.Variable `ebpf:"names_chunks"`
+	NamesHints         *ebpf.Variable `ebpf:"names_hints"`
+	NamesLagBounds     *ebpf.Variable `ebpf:"names_lag_bounds"`
+	NamesP_placeBounds *ebpf.Variable `ebpf:"names_p_place_bounds"`
+	NamesReach         *ebpf.Variable `ebpf:"names_reach"`
+	NamesThreadKey     *ebpf.Variable `ebpf:"names_thread_key"`
+	NamesWordBits      *ebpf.Variable `ebpf:"names_word_bits"`
+	Orders             *ebpf.Variable `ebpf:"orders"`
+	Reasons            *ebpf.Variable `ebpf:"reasons"`
+	RunBounds          *ebpf.Variable `ebpf:"run_bounds"`
+	Stops              *ebpf.Variable `ebpf:"stops"`
+	SwitchArgsOrder    *ebpf.Variable `ebpf:"switch_args_order"`
+	ThreadSetMask      *ebpf.Variable `ebpf:"thread_set_mask"`
+	TimeRuns           *ebpf.Variable `ebpf:"time_runs"`
+	Timed              *ebpf.Variable `ebpf:"timed"`
 }
 
 // ScopePrograms contains all programs after they have been loaded into the kernel.

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR Apache-2.0)
-// In the place of libbpf's header of this name: the helpers that the programs use, as functions of the test's machine
-// (machine.h).
+// Replaces libbpf's header of this name. The helpers are functions of the test's machine (machine.h).
 #ifndef PSCOPE_TEST_BPF_HELPERS_H
 #define PSCOPE_TEST_BPF_HELPERS_H
 
@@ -31,24 +30,24 @@ struct task_struct *bpf_get_current_task_btf(void);
 long bpf_task_pt_regs(struct task_struct *task);
 #endif
 
-// Another CPU may do something before and after each of these: see point in machine.h.
-void point(void);
+// Another CPU may act before and after each of these: see switch_point in machine.h.
+void switch_point(void);
 bool swap_fails(void *word);
 
 #define __sync_val_compare_and_swap(word, old, new)								\
 	({													\
 		typeof(word) at_ = (word);									\
 		typeof(*at_) old_ = (old), was_;								\
-		point();											\
+		switch_point();											\
 		was_ = swap_fails(at_) ? ~old_ : __sync_val_compare_and_swap(at_, old_, new);			\
-		point();											\
+		switch_point();											\
 		was_;												\
 	})
 #define __sync_fetch_and_add(counter, by)									\
 	({													\
 		typeof(counter) at_ = (counter);								\
 		typeof(*at_) was_;										\
-		point();											\
+		switch_point();											\
 		was_ = __sync_fetch_and_add(at_, by);								\
 		was_;												\
 	})
