@@ -4,13 +4,13 @@
 // fields, the addresses of its variables, where a thread keeps its current G, and the instructions at which uprobes may
 // go.
 //
-// The packages below this one do one part of the work each. Every package imports only packages that come later here:
+// The work is done in the packages below this one. Each imports only packages that come later in this list; this package
+// stands between memory and probes.
 //
-//   - process binds a Binary to a live process, proves that the two fit, and takes snapshots of its Ps. It imports this
-//     package.
+//   - process binds a Binary to a live process, proves that the two fit, and takes snapshots of its Ps.
 //   - memory reads the memory of other processes, and gives up on those that do not answer.
 //   - probes finds the instructions for uprobes.
-//   - codewalk learns from the runtime's machine code what nothing else says.
+//   - codewalk learns from the runtime's machine code what the file does not say.
 //   - layout has the types for offsets and addresses, and the table of Go releases.
 //   - binary reads ELF files: symbols, the table of functions, DWARF, the Go version.
 //   - refusal says why something is not observed.

@@ -1,4 +1,4 @@
-// Package codewalk reads the machine code of the Go runtime, for programs that say too little in any other way.
+// Package codewalk learns from the machine code of the Go runtime what a program's file does not say.
 //
 // [Search] finds a layout that no table knows and no debugging information describes. It follows every path through
 // some sixty functions of the scheduler (walk.go) and applies rules to what they load and store (rules.go). Each field
