@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/layout"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -180,7 +181,7 @@ func checkSearch(program []byte, full *goruntime.Binary) (complaints []string) {
 		for j := range found.Field(i).NumField() {
 			name := found.Field(i).Type().Field(j).Name
 			got, want := found.Field(i).Field(j).Int(), truth.Field(i).Field(j).Int()
-			if name != "Size" && got != int64(goruntime.Absent) && got+shift != want {
+			if name != "Size" && got != int64(layout.Absent) && got+shift != want {
 				say("as an unknown Go its %s.%s is found at %d, and lies at %d", typ, name, got+shift, want)
 			}
 		}

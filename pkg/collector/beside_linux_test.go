@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -34,7 +35,7 @@ func installed(t *testing.T, name string) string {
 }
 
 // stopSite is where the collector's probe lies in a program.
-func stopSite(t *testing.T, path string) goruntime.ProbeSite {
+func stopSite(t *testing.T, path string) goprobes.Site {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -314,7 +314,7 @@ func (c *collect) snapshots(n int) (rest bool) {
 	for _, o := range c.all() {
 		if err := o.snapshot(n); err != nil {
 			c.ended(o, err)
-			if errors.Is(err, goruntime.ErrNoAnswer) {
+			if errors.Is(err, gorefusal.ErrNoAnswer) {
 				c.heart.beat() // that took seconds, and the next one may, too: the agent is there all the same
 			}
 		}
@@ -327,10 +327,10 @@ func (c *collect) snapshots(n int) (rest bool) {
 // ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any more.
 func (c *collect) ended(o *observed, err error) {
 	c.forget(o)
-	if errors.Is(err, goruntime.ErrExited) {
+	if errors.Is(err, gorefusal.ErrExited) {
 		return
 	}
-	if errors.Is(err, goruntime.ErrNoAnswer) {
+	if errors.Is(err, gorefusal.ErrNoAnswer) {
 		c.hung.Add(1)
 	}
 	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -131,7 +131,7 @@ func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
 	s := pstate.Stop{
 		Start:  c.clock.unix(start),
 		End:    c.clock.unix(end),
-		Reason: goruntime.StopReason(o.bin.GoVersion, uint8(e.Reason)),
+		Reason: goprobes.StopReason(o.bin.GoVersion, uint8(e.Reason)),
 	}
 	for p, after := range e.After {
 		if after > 0 && p < int(e.N_ps) {

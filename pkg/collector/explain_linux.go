@@ -14,7 +14,7 @@ import (
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
@@ -310,7 +310,7 @@ func explainProbe(err error) error {
 
 // fixForRefused says what to do about a program or process that is refused; empty if nothing can be done.
 func fixForRefused(err error) string {
-	var r *goruntime.RefusedError
+	var r *gorefusal.Error
 	if !errors.As(err, &r) {
 		if errors.Is(err, os.ErrPermission) {
 			return lack.GivePrivileges()
@@ -318,32 +318,32 @@ func fixForRefused(err error) string {
 		return ""
 	}
 	switch r.Reason {
-	case goruntime.ReasonGoTooOld:
+	case gorefusal.GoTooOld:
 		return "build the program with Go 1.21 or later"
-	case goruntime.ReasonGoUnknown:
+	case gorefusal.GoUnknown:
 		return "update P-Scope, or build the program with debugging information (without -ldflags=-w)"
-	case goruntime.ReasonMemory:
+	case gorefusal.Memory:
 		return "report this program, with its Go version; with debugging information (without -ldflags=-w) it needs no search"
-	case goruntime.ReasonNoVariables:
+	case gorefusal.NoVariables:
 		return "build the program with its symbol table (without -ldflags=-s)"
-	case goruntime.ReasonArch:
+	case gorefusal.Arch:
 		return "only amd64 and arm64 programs can be observed"
-	case goruntime.ReasonObfuscated:
+	case gorefusal.Obfuscated:
 		return "build the program without garble"
-	case goruntime.ReasonPacked:
+	case gorefusal.Packed:
 		return "if it is a Go program, run it unpacked (upx -d FILE), or strip it instead of packing it (-ldflags='-s -w')"
-	case goruntime.ReasonForked:
+	case gorefusal.Forked:
 		return "nothing needs to be done: a program that it executes is observed"
-	case goruntime.ReasonOtherGo:
+	case gorefusal.OtherGo:
 		return "build the program with 'go build' of a Go release"
-	case goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege:
+	case gorefusal.Unreadable, gorefusal.NoPrivilege:
 		return lack.GivePrivileges()
-	case goruntime.ReasonReplaced:
+	case gorefusal.Replaced:
 		return "restart the process, so that it loads the library that is there now; or give the agent CAP_CHECKPOINT_RESTORE " +
 			"or CAP_SYS_ADMIN as well"
-	case goruntime.ReasonNoAnswer:
+	case gorefusal.NoAnswer:
 		return "see whether the file system answers on which it lies; or exclude the process with --exclude"
-	case goruntime.ReasonTooMuch:
+	case gorefusal.TooMuch:
 		return "exclude the process with --exclude, if it is not to be listed"
 	}
 	return ""

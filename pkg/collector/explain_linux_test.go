@@ -9,7 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
@@ -118,9 +118,9 @@ func TestAProbesReasonIsTheSameForAllTargets(t *testing.T) {
 }
 
 func TestWhatIsRefusedHasAFix(t *testing.T) {
-	for _, r := range []goruntime.Reason{goruntime.ReasonGoTooOld, goruntime.ReasonGoUnknown, goruntime.ReasonMemory, goruntime.ReasonNoVariables, goruntime.ReasonArch,
-		goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege} {
-		if fixForRefused(&goruntime.RefusedError{Reason: r}) == "" {
+	for _, r := range []gorefusal.Reason{gorefusal.GoTooOld, gorefusal.GoUnknown, gorefusal.Memory, gorefusal.NoVariables, gorefusal.Arch,
+		gorefusal.Unreadable, gorefusal.NoPrivilege} {
+		if fixForRefused(&gorefusal.Error{Reason: r}) == "" {
 			t.Errorf("%s has none", r)
 		}
 	}

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 )
 
 // What the files of programs and libraries say. Each is read once, for all processes that have it, by a worker.
@@ -109,7 +111,7 @@ func (f *files) readProgram(w *work, id fileID, path string, at fileAt) (*inspec
 		return &inspected{err: err}, nil
 	}
 	defer w.leave()
-	file, err := goruntime.OpenRegular(path)
+	file, err := process.OpenRegular(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errChanged // it has ended
 	}
@@ -141,7 +143,7 @@ func inspectFile(w *work, file *os.File, at fileAt) (found *inspected, lasts boo
 	if r.failed != nil {
 		return &inspected{err: r.failed}, r.lasts
 	}
-	if errors.Is(err, goruntime.ErrNotGo) {
+	if errors.Is(err, gorefusal.ErrNotGo) {
 		return nil, true
 	}
 	return &inspected{bin: bin, err: err}, true
@@ -166,7 +168,7 @@ func (b *boundedFile) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if b.bytes -= int64(len(p)); b.bytes < 0 {
 		b.lasts = true
-		b.failed = goruntime.Refuse(goruntime.ReasonTooMuch, nil, "its file makes whoever looks for Go in it read more "+
+		b.failed = gorefusal.New(gorefusal.TooMuch, nil, "its file makes whoever looks for Go in it read more "+
 			"than %d MiB", int64(mostOfFile)>>20)
 		return 0, b.failed
 	}
@@ -178,12 +180,12 @@ func (b *boundedFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := b.file.ReadAt(p, off)
 	b.w.leave()
 	if b.time -= time.Since(begun); b.time < 0 {
-		b.failed = goruntime.Refuse(goruntime.ReasonTooMuch, nil, "reading its file took longer than %v: whether it is Go "+
+		b.failed = gorefusal.New(gorefusal.TooMuch, nil, "reading its file took longer than %v: whether it is Go "+
 			"is not known", readWithin)
 		return n, b.failed
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.failed = goruntime.Refuse(goruntime.ReasonUnreadable, err, "its file can't be read, and whether it is Go is not known")
+		b.failed = gorefusal.New(gorefusal.Unreadable, err, "its file can't be read, and whether it is Go is not known")
 	}
 	return n, err
 }

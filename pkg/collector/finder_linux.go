@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -63,7 +63,7 @@ type unread struct {
 
 // unreadFor is what is done about a process after an error: nothing unless it may pass.
 func (f *finder) unreadFor(pid int32, of part, err error) {
-	f.unanswered[pid] = unread{of, !errors.Is(err, goruntime.ErrNoAnswer)}
+	f.unanswered[pid] = unread{of, !errors.Is(err, gorefusal.ErrNoAnswer)}
 }
 
 // procID tells a process, and the program it runs, from the next one with the same pid.

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -108,7 +108,7 @@ func TestLibrariesNotOpenedBecauseOfOthers(t *testing.T) {
 	}
 	l.look(&f.c.o, f.files)
 	f.librariesRead(t.Context(), l)
-	if len(l.found)+len(f.c.refused) > 0 || !errors.Is(l.err, goruntime.ErrNoAnswer) {
+	if len(l.found)+len(f.c.refused) > 0 || !errors.Is(l.err, gorefusal.ErrNoAnswer) {
 		t.Errorf("found %+v, refused %+v, error %v", l.found, f.c.refused, l.err)
 	}
 	if again, ok := f.unanswered[pid]; again != (unread{part: itsLibraries}) || !ok {

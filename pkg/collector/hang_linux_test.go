@@ -19,7 +19,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -378,7 +378,7 @@ func TestBoundedFile(t *testing.T) {
 	if _, err := b.ReadAt(buf, 0); err != nil {
 		t.Fatal(err)
 	}
-	tooMuch := &goruntime.RefusedError{Reason: goruntime.ReasonTooMuch}
+	tooMuch := &gorefusal.Error{Reason: gorefusal.TooMuch}
 	if _, err := b.ReadAt(buf, 0); !errors.Is(err, tooMuch) || !errors.Is(b.failed, tooMuch) || !b.lasts {
 		t.Errorf("after too many bytes: %v, kept %v", err, b.failed)
 	}
@@ -388,7 +388,7 @@ func TestBoundedFile(t *testing.T) {
 	}
 	file.Close()
 	b = &boundedFile{file: file, w: &work{workers: s}, bytes: 6000, time: time.Minute}
-	unreadable := &goruntime.RefusedError{Reason: goruntime.ReasonUnreadable}
+	unreadable := &gorefusal.Error{Reason: gorefusal.Unreadable}
 	if _, err := b.ReadAt(buf, 0); err == nil || !errors.Is(b.failed, unreadable) {
 		t.Errorf("after an error: %v, kept %v", err, b.failed)
 	}

@@ -7,7 +7,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -133,7 +133,7 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 	}
 	if l.err != nil {
 		f.c.o.Log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
-		if errors.Is(l.err, goruntime.ErrNoAnswer) {
+		if errors.Is(l.err, gorefusal.ErrNoAnswer) {
 			f.unreadFor(pid, itsLibraries, l.err)
 		}
 	}

@@ -9,7 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gomemory "github.com/p-scope/p-scope/pkg/goruntime/memory"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -80,7 +82,7 @@ type libraryLook struct {
 
 // foundLibrary is one that is Go, or of which that can't be said.
 type foundLibrary struct {
-	mapped goruntime.Mapped
+	mapped process.Mapped
 	*inspected
 	lasts bool // it need not be looked at again
 }
@@ -121,7 +123,7 @@ func (l *libraryLook) look(o *Options, files *files) {
 	}
 }
 
-func (l *libraryLook) mappedFiles(o *Options) ([]goruntime.Mapped, error) {
+func (l *libraryLook) mappedFiles(o *Options) ([]process.Mapped, error) {
 	if err := l.w.enter(fileAt{}); err != nil {
 		return nil, err
 	}
@@ -131,11 +133,11 @@ func (l *libraryLook) mappedFiles(o *Options) ([]goruntime.Mapped, error) {
 		return nil, err
 	}
 	defer maps.Close()
-	return goruntime.MappedFiles(maps)
+	return process.MappedFiles(maps)
 }
 
 // inspect reads a library's file, once for all processes that have mapped it. nil: nothing is to be said of it.
-func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (found *inspected, read, lasts bool) {
+func (l *libraryLook) inspect(o *Options, files *files, m *process.Mapped) (found *inspected, read, lasts bool) {
 	at := fileAt{device: m.Device, inode: m.Inode, name: m.Path}
 	if err := l.w.enter(at); err != nil {
 		return &inspected{err: err}, false, false
@@ -158,7 +160,7 @@ func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (fo
 	if found, ok := files.libraries.get(id); ok {
 		return found, false, true
 	}
-	file, err := goruntime.OpenRegular(name)
+	file, err := process.OpenRegular(name)
 	if err != nil {
 		return nil, true, false
 	}
@@ -179,11 +181,11 @@ func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (fo
 
 // replaced is what is said of a library whose file can't be had any more: something only if its memory says that it is
 // Go. After each update of a system many processes have others.
-func (l *libraryLook) replaced(m *goruntime.Mapped, err error) *inspected {
-	if errors.Is(err, fs.ErrNotExist) || !goruntime.MappedGo(int(l.base.PID), *m) {
+func (l *libraryLook) replaced(m *process.Mapped, err error) *inspected {
+	if errors.Is(err, fs.ErrNotExist) || !process.MappedGo(int(l.base.PID), *m) {
 		return nil // it has been unmapped, or the process has ended
 	}
-	return &inspected{err: goruntime.Refuse(goruntime.ReasonReplaced, err, "the file of the library was replaced or "+
+	return &inspected{err: gorefusal.New(gorefusal.Replaced, err, "the file of the library was replaced or "+
 		"deleted since the process loaded it, and the kernel leads to the one that is loaded only with more privileges")}
 }
 
@@ -194,5 +196,5 @@ func (o *Options) userOf(pid int32) uint32 {
 	if err != nil {
 		return rootUser
 	}
-	return goruntime.RealUser(b)
+	return gomemory.RealUser(b)
 }

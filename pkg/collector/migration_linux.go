@@ -10,7 +10,8 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -153,7 +154,7 @@ type migrations struct {
 	end  context.CancelFunc
 	done chan struct{}
 
-	site    goruntime.ProbeSite // its own
+	site    goprobes.Site // its own
 	number  uint32
 	pace    pace
 	lastCPU time.Duration
@@ -232,7 +233,7 @@ func (o *observed) watchMigrations() {
 }
 
 // watchMigrationsAt begins tier 2 with the probe's place, or notes why there is none.
-func (o *observed) watchMigrationsAt(site goruntime.ProbeSite, err error) {
+func (o *observed) watchMigrationsAt(site goprobes.Site, err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	m := &migrations{end: cancel, done: make(chan struct{}), lastAt: monoNow(), site: site}
 	o.mu.Lock()
@@ -317,7 +318,7 @@ func (o *observed) watch(ctx context.Context, m *migrations) {
 		got, err := o.window(ctx, m, length)
 		<-o.c.windows
 		switch {
-		case ctx.Err() != nil, errors.Is(err, goruntime.ErrExited), errors.Is(err, goruntime.ErrExeced):
+		case ctx.Err() != nil, errors.Is(err, gorefusal.ErrExited), errors.Is(err, gorefusal.ErrExeced):
 			return // whoever finds that out ends the observation
 		case err != nil:
 			o.noMigrations(err.Error())
@@ -379,7 +380,7 @@ func (o *observed) window(ctx context.Context, m *migrations, length time.Durati
 	o.mu.Lock()
 	if o.closed {
 		o.mu.Unlock()
-		return got, goruntime.ErrExited
+		return got, gorefusal.ErrExited
 	}
 	slots := make([]int, len(o.ps))
 	for i := range slots {

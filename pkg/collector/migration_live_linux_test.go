@@ -509,9 +509,9 @@ func TestMigrationsAreAbsentWithAReason(t *testing.T) {
 	o := observedAs(t, c, p.cmd.Process.Pid)
 	o.endMigrations()
 	bin := *o.bin
-	for i, s := range bin.HotProbes {
+	for i, s := range bin.Probes {
 		if s.Func == "execute" {
-			bin.HotProbes = slices.Delete(slices.Clone(bin.HotProbes), i, i+1)
+			bin.Probes = slices.Delete(slices.Clone(bin.Probes), i, i+1)
 			break
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -25,9 +27,9 @@ type observed struct {
 	begun       uint64
 	threadsHeld atomic.Int64
 	bin         *goruntime.Binary
-	proc        *goruntime.Process
+	proc        *process.Process
 	// library is what the runtime came in; nil: it is the program's own.
-	library *goruntime.Mapped
+	library *process.Mapped
 	// only says why the target is observed by snapshots alone although there is a kernel side; empty: it is not.
 	only string
 
@@ -45,7 +47,7 @@ type observed struct {
 	stopsState stopsState
 	links      []io.Closer // tier 1, all of it or nothing
 	ps         []*observedP
-	snap       goruntime.Snapshot
+	snap       process.Snapshot
 	gomaxprocs int32
 	globalRunq int32
 	globalSum  uint64 // of goroutines in globalRunq, over all looks
@@ -117,7 +119,7 @@ func (w *wide) see(v uint32) {
 // observe starts the observation of a process whose binary is understood: of the runtime in its program or, where one
 // is named, in a library it has loaded.
 func (c *collect) observe(info pstate.Target, uid uint32, bin *goruntime.Binary,
-	library *goruntime.Mapped) (o *observed, err error) {
+	library *process.Mapped) (o *observed, err error) {
 	o = &observed{
 		c: c, info: info, uid: uid, begun: nowTick(), bin: bin, library: library, only: c.onlySnapshots(info.Key), globalRunq: -1,
 		gov:   newGovernor(c.o.CostBudget, c.o.CostFloor),
@@ -183,11 +185,11 @@ func (c *collect) observe(info pstate.Target, uid uint32, bin *goruntime.Binary,
 }
 
 // open opens the process.
-func (o *observed) open() (*goruntime.Process, error) {
+func (o *observed) open() (*process.Process, error) {
 	if o.library != nil {
-		return goruntime.OpenLibrary(int(o.info.PID), o.bin, *o.library)
+		return process.OpenLibrary(int(o.info.PID), o.bin, *o.library)
 	}
-	return goruntime.OpenProcess(int(o.info.PID), o.bin)
+	return process.Open(int(o.info.PID), o.bin)
 }
 
 // kernel is the kernel side that observes the target; nil where there is none, or not for this target.
@@ -228,7 +230,7 @@ func (o *observed) claim() (err error) {
 	}
 	// Without cgo no thread ever takes over another's m, and need not be asked each time whether it did.
 	keepsM := uint16(flag(!o.bin.Cgo && l.M.CurG <= l.M.P && l.M.P < l.M.NextP && l.M.P+16-l.M.CurG < 8*int32(kern.ScopeReachM_SCHED_WORDS)))
-	started, _ := o.bin.Probe(goruntime.WorldStarted)
+	started, _ := o.bin.Probe(goprobes.WorldStarted)
 	*o.shared = kern.ScopeTarget{
 		Tgid: uint32(o.info.PID),
 		Layout: kern.ScopeLayout{
@@ -306,7 +308,7 @@ func (o *observed) grow() error {
 }
 
 // carrier is the thread that carries a P according to the snapshot; 0 if none does, or none is known.
-func (o *observed) carrier(p *goruntime.PSnapshot) uint32 {
+func (o *observed) carrier(p *process.PSnapshot) uint32 {
 	if p.MIndex < 0 || int(p.MIndex) >= len(o.snap.Ms) {
 		return 0
 	}
@@ -314,7 +316,7 @@ func (o *observed) carrier(p *goruntime.PSnapshot) uint32 {
 }
 
 // sight is what a snapshot says of a P: the thread that carries it, its state, and that thread's state.
-func (o *observed) sight(p *goruntime.PSnapshot) (owner uint32, s pstate.State, t pstate.ThreadState) {
+func (o *observed) sight(p *process.PSnapshot) (owner uint32, s pstate.State, t pstate.ThreadState) {
 	switch p.State {
 	case pstate.Idle, pstate.GCStop, pstate.Dead:
 		return 0, p.State, pstate.NoThread
@@ -385,7 +387,7 @@ func (o *observed) enterThreads() {
 }
 
 // lastP is the P that an M without one had when it entered the call it is in; nil if it is in none.
-func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
+func (o *observed) lastP(m *process.MSnapshot) *observedP {
 	if m.OldP == 0 || !m.InSyscall() {
 		return nil
 	}

@@ -58,7 +58,7 @@ type sharedProbe struct {
 
 // site is where a probe goes.
 type site struct {
-	file   *os.File // the very file that was inspected, see goruntime.Process.OpenExecutable
+	file   *os.File // the very file that was inspected, see process.Process.OpenExecutable
 	name   string   // of the function, for messages
 	offset uint64   // in the file
 	pid    int

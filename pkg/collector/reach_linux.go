@@ -5,6 +5,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/layout"
 )
 
 // What bpf/walk.h reads of an m, from procid on, and of a p, from its beginning, in words of 8 bytes.
@@ -15,7 +16,7 @@ const (
 
 // outOfReach names a field that the kernel side would not find: the programs read the beginning of a p, in which its number comes first, and a piece of an m, in
 // which p, nextp and oldp are neighbours. All known releases have them there. It is empty if all can be found.
-func outOfReach(l *goruntime.Layout) (field string) {
+func outOfReach(l *layout.Layout) (field string) {
 	for _, f := range []struct {
 		name    string
 		at, end int32

@@ -5,7 +5,8 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -23,7 +24,7 @@ func (o *observed) snapshot(n int) error {
 	}
 	before := o.resting.words
 	if err := o.proc.Snapshot(&o.snap, false); err != nil {
-		if errors.Is(err, goruntime.ErrTorn) {
+		if errors.Is(err, gorefusal.ErrTorn) {
 			o.lost["torn_snapshot"]++
 			return nil
 		}
@@ -89,7 +90,7 @@ func (o *observed) snapshot(n int) error {
 			o.learn(p, seen)
 		}
 	}
-	if err := o.turn(now); err != nil && !errors.Is(err, goruntime.ErrTorn) {
+	if err := o.turn(now); err != nil && !errors.Is(err, gorefusal.ErrTorn) {
 		return err
 	}
 	if o.index != 0 {
@@ -109,7 +110,7 @@ func (o *observed) countGlobal(n int) {
 
 // countDepth counts the depth of a P's run queue in a snapshot in which so many Ps were idle. It stands for the n
 // periods since the look before: looks are further apart while a program rests, and would else count for less.
-func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle, n int) {
+func (p *observedP) countDepth(seen *process.PSnapshot, idle, n int) {
 	if seen.RunqDepth < 0 {
 		return
 	}
@@ -135,7 +136,7 @@ func (o *observed) bury(p *observedP, now uint64) {
 }
 
 // settle is snapshot mode: what is seen holds from now until the next look.
-func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
+func (o *observed) settle(p *observedP, seen *process.PSnapshot, now uint64) {
 	owner, s, t := o.sight(seen)
 	lookedUpD(p.rec, t == pstate.Uninterruptible, now)
 	old := word(p.rec.Word)
@@ -148,7 +149,7 @@ func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
 
 // repair compares a record with a snapshot. Only a P whose word did not change while the snapshot was read can be judged, and only what holds for
 // two snapshots in a row is a disagreement: between an act of the runtime and the event that tells of it there is always a moment.
-func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, now uint64) {
+func (o *observed) repair(p *observedP, seen *process.PSnapshot, before word, now uint64) {
 	w := word(atomic.LoadUint64(&p.rec.Word))
 	if w != before {
 		p.disagreed = false
@@ -203,7 +204,7 @@ func (o *observed) untracked(w word) bool {
 }
 
 // judge says what is wrong with a record, if anything, and what it should be.
-func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State, t pstate.ThreadState, tookAt uint64) {
+func (o *observed) judge(w word, seen *process.PSnapshot) (reason string, owner uint32, s pstate.State, t pstate.ThreadState, tookAt uint64) {
 	tid := o.carrier(seen)
 	switch pstate.State(seen.Status) {
 	case pstate.Dead:

@@ -3,7 +3,7 @@ package collector
 import (
 	"sync/atomic"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -122,7 +122,7 @@ func (o *observed) bringUp() {
 }
 
 // see takes what the runtime counts itself.
-func (p *observedP) see(seen *goruntime.PSnapshot) {
+func (p *observedP) see(seen *process.PSnapshot) {
 	p.schedTick.see(seen.SchedTick)
 	p.syscallTick.see(seen.SyscallTick)
 	p.runqDepth = seen.RunqDepth

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -76,7 +76,7 @@ func (o *observed) resume(from uint64) error {
 		p.overcounted = 0
 	}
 	err := o.proc.Snapshot(&o.snap, true)
-	if err != nil && !errors.Is(err, goruntime.ErrTorn) {
+	if err != nil && !errors.Is(err, gorefusal.ErrTorn) {
 		return err
 	}
 	now := nowTick()

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -18,7 +20,7 @@ const settleRetries = 8 // a Go process that has just started has no Ps yet
 type beginning struct {
 	target  pstate.Target
 	bin     *goruntime.Binary
-	library *goruntime.Mapped // what the runtime is in; nil: the program itself
+	library *process.Mapped // what the runtime is in; nil: the program itself
 	uid     uint32
 	id      procID
 	tries   int
@@ -77,8 +79,8 @@ func (c *collect) begin(ctx context.Context, s *beginning) {
 			return
 		}
 		s.observed, s.err = c.observe(s.target, s.uid, s.bin, s.library)
-		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) ||
-			errors.Is(s.err, errRoom) || errors.Is(s.err, goruntime.ErrNoAnswer) {
+		if s.err == nil || errors.Is(s.err, gorefusal.ErrExited) || errors.Is(s.err, gorefusal.ErrNoPrivilege) ||
+			errors.Is(s.err, errRoom) || errors.Is(s.err, gorefusal.ErrNoAnswer) {
 			return
 		}
 		if exe, err := identifyProgram(c.o.procPath(s.target.PID, "exe")); err == nil && exe != s.id.exe {
@@ -110,20 +112,20 @@ func (f *finder) started(s *beginning) {
 			f.again[t.PID] = true
 		}
 	case errors.Is(s.err, context.Canceled):
-	case s.library != nil && (errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrExeced)):
-	case errors.Is(s.err, goruntime.ErrExited):
+	case s.library != nil && (errors.Is(s.err, gorefusal.ErrExited) || errors.Is(s.err, gorefusal.ErrExeced)):
+	case errors.Is(s.err, gorefusal.ErrExited):
 		c.missed.Add(1)
 		c.o.Log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
 	default:
 		lacks := waitsForRoom(s.err)
-		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || lacks != nil {
+		if errors.Is(s.err, gorefusal.ErrNotStarted) || errors.Is(s.err, gorefusal.ErrTorn) || lacks != nil {
 			// It gets too little CPU to start, or is stopped, or others have the room: that may last.
 			f.waitForRoom(t, s.library != nil)
 		}
 		if lacks != nil {
 			f.makeRoom(s.uid, lacks)
 		}
-		if errors.Is(s.err, goruntime.ErrNoAnswer) {
+		if errors.Is(s.err, gorefusal.ErrNoAnswer) {
 			f.unreadFor(t.PID, partOf(s), s.err)
 		}
 		f.refuse(t, s.err)

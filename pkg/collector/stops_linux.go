@@ -10,7 +10,9 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
@@ -116,7 +118,7 @@ const attachWithin = time.Minute
 
 // stopProbes attaches all probes of tier 1 to the program of a process, or none. For as long as that takes it is one of
 // a few, so a file that does not answer is given up: both opening it and attaching a probe may wait for it.
-func (o *observed) stopProbes(proc *goruntime.Process) ([]io.Closer, error) {
+func (o *observed) stopProbes(proc *process.Process) ([]io.Closer, error) {
 	if err := worldProbesMissing(o.bin); err != nil {
 		return nil, err
 	}
@@ -141,7 +143,7 @@ func (o *observed) stopProbes(proc *goruntime.Process) ([]io.Closer, error) {
 		defer file.Close()
 		return o.attachStops(file, givenUp)
 	}, o.c.unprobe)
-	if errors.Is(err, goruntime.ErrNoAnswer) {
+	if errors.Is(err, gorefusal.ErrNoAnswer) {
 		close(givenUp)
 	}
 	return links, err
@@ -170,7 +172,7 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 		name string
 		prog *ebpf.Program
 	}{
-		{goruntime.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
+		{goprobes.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
 		{startProbe, k.objs.StartWorld},
 		{stopProbe, k.objs.StopWorld},
 	} {
@@ -199,8 +201,8 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 	return links, nil
 }
 
-// site is where a probe goes in the file that the process runs, which goruntime.Process.OpenExecutable gave.
-func (o *observed) site(file *os.File, at goruntime.ProbeSite) site {
+// site is where a probe goes in the file that the process runs, which process.Process.OpenExecutable gave.
+func (o *observed) site(file *os.File, at goprobes.Site) site {
 	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(o.info.PID)}
 }
 

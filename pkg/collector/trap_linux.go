@@ -14,7 +14,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
 )
 
 // A hit of a uprobe costs a program more than the time in the BPF program: the trap and the way back, at an instruction that the kernel emulates. On one processor that is
@@ -92,7 +92,7 @@ func trappedOffset(file io.ReaderAt) (uint64, error) {
 	if _, err := file.ReadAt(code[:], int64(offset)); err != nil {
 		return 0, fmt.Errorf("read the program's own code: %w", err)
 	}
-	at, ok := goruntime.EmulatedEntry(code[:], entry)
+	at, ok := goprobes.EmulatedEntry(code[:], entry)
 	if !ok {
 		return 0, errors.New("the function that was to be probed has no instruction that the kernel emulates")
 	}

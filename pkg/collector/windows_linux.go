@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -310,7 +310,7 @@ func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
 }
 
 // since says whether nothing has happened to a P since the snapshot before, and by how much its counters moved, and remembers what this one says.
-func (w *windowedP) since(seen *goruntime.PSnapshot, tid uint32) (quiet bool, moved uint32) {
+func (w *windowedP) since(seen *process.PSnapshot, tid uint32) (quiet bool, moved uint32) {
 	moved = seen.SchedTick - w.schedTick + seen.SyscallTick - w.syscallTick
 	quiet = moved == 0 && w.state == seen.State && w.tid == tid
 	w.schedTick, w.syscallTick, w.state, w.tid = seen.SchedTick, seen.SyscallTick, seen.State, tid
@@ -334,7 +334,7 @@ func (w *windowedP) look(r *kern.ScopeP_record, grown *[counters]float64) {
 }
 
 // learn is called with each snapshot in a window.
-func (o *observed) learn(p *observedP, seen *goruntime.PSnapshot) {
+func (o *observed) learn(p *observedP, seen *process.PSnapshot) {
 	w := p.windowed
 	if w == nil {
 		if o.windows.on {
@@ -368,7 +368,7 @@ func (o *observed) likely(w *windowedP, pace int) *rates {
 }
 
 // between is called with each snapshot between two windows: it accounts for a P's time since the one before, and takes over the state that this one shows.
-func (o *observed) between(p *observedP, seen *goruntime.PSnapshot, now uint64) {
+func (o *observed) between(p *observedP, seen *process.PSnapshot, now uint64) {
 	w := p.windowed
 	if w == nil {
 		o.settle(p, seen, now)

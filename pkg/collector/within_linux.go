@@ -3,7 +3,7 @@ package collector
 import (
 	"time"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 )
 
 // within does something that may wait in the kernel for a file that does not answer, aside, and gives it up after a
@@ -31,6 +31,6 @@ func within[T any](c *collect, most time.Duration, do func() (T, error), late fu
 		close(left)
 		c.hung.Add(1)
 		var none T
-		return none, goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "the program's file did not answer within %v", most)
+		return none, gorefusal.New(gorefusal.NoAnswer, nil, "the program's file did not answer within %v", most)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
 )
 
 // Whatever opens or reads a file that a process chose, or its memory, may wait in the kernel for as long as somebody
@@ -252,7 +252,7 @@ func (s *workers) refuses(w *work, at fileAt) error {
 	default:
 		return nil
 	}
-	return othersError{goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "its file was not opened, because %s did not "+
+	return othersError{gorefusal.New(gorefusal.NoAnswer, nil, "its file was not opened, because %s did not "+
 		"answer within %v: whether it is Go is not known, and it is looked at again when they do", others, s.within)}
 }
 
@@ -266,14 +266,14 @@ func becauseOfOthers(err error) bool { return errors.As(err, new(othersError)) }
 
 // noAnswer says that a file did not answer.
 func noAnswer(within time.Duration) error {
-	return goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "its file did not answer within %v: whether it is Go is not "+
+	return gorefusal.New(gorefusal.NoAnswer, nil, "its file did not answer within %v: whether it is Go is not "+
 		"known, and it is looked at again when the file system answers", within)
 }
 
 // noAnswerFrom says what did not answer a worker that was given up.
 func noAnswerFrom(w *work) error {
 	if w.file().device == "" {
-		return goruntime.Refuse(goruntime.ReasonNoAnswer, nil, "its memory did not answer within %v: part of it lies in a "+
+		return gorefusal.New(gorefusal.NoAnswer, nil, "its memory did not answer within %v: part of it lies in a "+
 			"file whose file system does not answer; it is looked at again when that does", w.workers.within)
 	}
 	return noAnswer(w.workers.within)

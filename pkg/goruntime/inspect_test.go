@@ -3,7 +3,6 @@ package goruntime
 import (
 	"bytes"
 	"debug/elf"
-	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -14,14 +13,36 @@ import (
 	"golang.org/x/arch/arm64/arm64asm"
 	"golang.org/x/arch/x86/x86asm"
 
+	"github.com/p-scope/p-scope/pkg/goruntime/binary"
+	"github.com/p-scope/p-scope/pkg/goruntime/internal/fixtures"
+	"github.com/p-scope/p-scope/pkg/goruntime/layout"
+	"github.com/p-scope/p-scope/pkg/goruntime/probes"
+	"github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
+func TestMain(m *testing.M) { fixtures.Main(m) }
+
+// inspectFile runs Inspect on a file.
+func inspectFile(t testing.TB, path string) *Binary {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b, err := Inspect(f)
+	if err != nil {
+		t.Fatalf("%s: %v", filepath.Base(path), err)
+	}
+	return b
+}
+
 // TestInspectMatrix looks at programs of every Go line, for both architectures, with symbols and without.
 func TestInspectMatrix(t *testing.T) {
-	eachToolchain(t, func(t *testing.T, toolchain string) {
+	fixtures.EachToolchain(t, func(t *testing.T, toolchain string) {
 		for _, arch := range []string{"amd64", "arm64"} {
-			exe := program(t, build{toolchain: toolchain, arch: arch})
+			exe := fixtures.Program(t, fixtures.Build{Toolchain: toolchain, Arch: arch})
 			b := inspectFile(t, exe)
 			if toolchain != "" && b.GoVersion != "go"+toolchain {
 				t.Errorf("GoVersion = %q", b.GoVersion)
@@ -36,27 +57,27 @@ func TestInspectMatrix(t *testing.T) {
 			checkProbes(t, exe, b)
 
 			// The table must say what DWARF says.
-			v, _ := parseGoVersion(b.GoVersion)
-			fromTable, problem := tableLayout(v, arch)
+			v, _ := binary.ParseVersion(b.GoVersion)
+			fromTable, problem := layout.FromTable(v, arch)
 			if fromTable == nil {
 				t.Errorf("%s: %s", arch, problem)
 			} else if *fromTable != b.Layout {
 				t.Errorf("%s: table and DWARF disagree:\n%+v\n%+v", arch, *fromTable, b.Layout)
 			}
 
-			stripped := strip(t, exe)
+			stripped := fixtures.Strip(t, exe)
 			s := inspectFile(t, stripped)
 			if !s.Stripped || s.LayoutSource != pstate.LayoutTable || s.Layout != b.Layout {
-				t.Errorf("%s stripped: stripped=%v, layout from %q, same as DWARF: %v", arch, s.Stripped, s.LayoutSource, s.Layout == b.Layout)
+				t.Errorf("%s stripped: stripped=%v, layout from %q, same as DWARF: %v",
+					arch, s.Stripped, s.LayoutSource, s.Layout == b.Layout)
 			}
 			checkTLS(t, s, -8)
 			checkProbes(t, stripped, s)
-			if s.Vars.AllP != b.Vars.AllP || s.Vars.AllM != b.Vars.AllM || s.Vars.Sched != b.Vars.Sched || s.Vars.GOMAXPROCS != b.Vars.GOMAXPROCS ||
-				s.Vars.GCPhase != b.Vars.GCPhase {
+			if !sameVars(s, b) || s.Vars.GCPhase != b.Vars.GCPhase {
 				t.Errorf("%s stripped: %+v, with symbols %+v", arch, s.Vars, b.Vars)
 			}
-			if len(s.Probes) != len(b.Probes) || len(s.HotProbes) != len(b.HotProbes) {
-				t.Errorf("%s stripped: %d and %d probe sites, with symbols %d and %d", arch, len(s.Probes), len(s.HotProbes), len(b.Probes), len(b.HotProbes))
+			if len(s.Probes) != len(b.Probes) {
+				t.Errorf("%s stripped: %d probe sites, with symbols %d", arch, len(s.Probes), len(b.Probes))
 			}
 			for i := range min(len(s.Probes), len(b.Probes)) {
 				if s.Probes[i].Func != b.Probes[i].Func || s.Probes[i].Addr != b.Probes[i].Addr {
@@ -67,119 +88,99 @@ func TestInspectMatrix(t *testing.T) {
 	})
 }
 
-// TestInspectLinking covers the ways to link that move things: position-independent, by the C linker, both, and stripped of symbols by strip(1).
+// TestInspectLinking covers the ways to link that move things: position-independent, by the C linker, both, and
+// stripped of symbols by strip(1).
 func TestInspectLinking(t *testing.T) {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("no C compiler")
 	}
 	toolchain := ""
-	check := func(t *testing.T, b build, wantTLS int64, wantPIE, wantCgo bool) {
+	check := func(t *testing.T, b fixtures.Build, wantTLS int64, wantPIE, wantCgo bool) {
 		t.Helper()
-		exe := program(t, b)
+		exe := fixtures.Program(t, b)
 		bin := inspectFile(t, exe)
 		checkTLS(t, bin, wantTLS)
 		checkProbes(t, exe, bin)
 		if bin.PIE != wantPIE || bin.Cgo != wantCgo || bin.Stripped {
 			t.Errorf("%v: PIE %v, cgo %v, stripped %v", b, bin.PIE, bin.Cgo, bin.Stripped)
 		}
-		stripped := strip(t, exe)
+		stripped := fixtures.Strip(t, exe)
 		s := inspectFile(t, stripped)
 		checkTLS(t, s, wantTLS)
 		checkProbes(t, stripped, s)
 		if s.PIE != wantPIE || s.Cgo != wantCgo || !s.Stripped || s.LayoutSource != pstate.LayoutTable {
 			t.Errorf("%v stripped: PIE %v, cgo %v, stripped %v, layout %q", b, s.PIE, s.Cgo, s.Stripped, s.LayoutSource)
 		}
-		if s.Vars.AllP != bin.Vars.AllP || s.Vars.AllM != bin.Vars.AllM || s.Vars.Sched != bin.Vars.Sched || s.Vars.GOMAXPROCS != bin.Vars.GOMAXPROCS {
+		if !sameVars(s, bin) {
 			t.Errorf("%v stripped: %+v, with symbols %+v", b, s.Vars, bin.Vars)
 		}
 	}
 	run := func(t *testing.T) {
 		// 8 bytes for G and 20 for pad, rounded up to 32: G is at the beginning of the block.
 		t.Run("pie", func(t *testing.T) {
-			check(t, build{toolchain: toolchain, flags: []string{"-buildmode=pie"}}, -8, true, false)
+			check(t, fixtures.Build{Toolchain: toolchain, Flags: []string{"-buildmode=pie"}}, -8, true, false)
 		})
 		t.Run("pie-arm64", func(t *testing.T) {
-			check(t, build{toolchain: toolchain, arch: "arm64", flags: []string{"-buildmode=pie"}}, 0, true, false)
+			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Flags: []string{"-buildmode=pie"}}, 0, true, false)
 		})
 		t.Run("cgo", func(t *testing.T) {
-			check(t, build{toolchain: toolchain, cgo: true, source: "cgotarget"}, -32, false, true)
+			check(t, fixtures.Build{Toolchain: toolchain, Cgo: true, Source: "cgotarget"}, -32, false, true)
 		})
 		t.Run("cgo-pie", func(t *testing.T) {
-			check(t, build{toolchain: toolchain, cgo: true, source: "cgotarget", flags: []string{"-buildmode=pie"}}, -32, true, true)
+			check(t, fixtures.Build{Toolchain: toolchain, Cgo: true, Source: "cgotarget",
+				Flags: []string{"-buildmode=pie"}}, -32, true, true)
 		})
 		t.Run("external", func(t *testing.T) {
-			check(t, build{toolchain: toolchain, cgo: true, flags: []string{"-ldflags=-linkmode=external"}}, -8, false, true)
+			check(t, fixtures.Build{Toolchain: toolchain, Cgo: true,
+				Flags: []string{"-ldflags=-linkmode=external"}}, -8, false, true)
 		})
 		t.Run("cgo-arm64", func(t *testing.T) {
-			needCross(t)
-			check(t, build{toolchain: toolchain, arch: "arm64", cgo: true, source: "cgotarget"}, 16, false, true)
+			fixtures.NeedCross(t)
+			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Cgo: true, Source: "cgotarget"}, 16, false, true)
 		})
 		t.Run("cgo-pie-arm64", func(t *testing.T) {
-			needCross(t)
-			check(t, build{toolchain: toolchain, arch: "arm64", cgo: true, source: "cgotarget", flags: []string{"-buildmode=pie"}}, 16, true, true)
+			fixtures.NeedCross(t)
+			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Cgo: true, Source: "cgotarget",
+				Flags: []string{"-buildmode=pie"}}, 16, true, true)
 		})
 		// Without relaxation the slot's offset is in the global offset table, put there by the loader.
 		t.Run("cgo-pie-got", func(t *testing.T) {
-			check(t, build{toolchain: toolchain, cgo: true, source: "cgotarget", flags: []string{"-buildmode=pie", "-ldflags=-extldflags=-Wl,--no-relax"}},
-				-32, true, true)
+			check(t, fixtures.Build{Toolchain: toolchain, Cgo: true, Source: "cgotarget",
+				Flags: []string{"-buildmode=pie", "-ldflags=-extldflags=-Wl,--no-relax"}}, -32, true, true)
 		})
 		t.Run("cgo-pie-got-arm64", func(t *testing.T) {
-			needCross(t)
-			check(t, build{toolchain: toolchain, arch: "arm64", cgo: true, source: "cgotarget",
-				flags: []string{"-buildmode=pie", "-ldflags=-extldflags=-Wl,--no-relax"}}, 16, true, true)
+			fixtures.NeedCross(t)
+			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Cgo: true, Source: "cgotarget",
+				Flags: []string{"-buildmode=pie", "-ldflags=-extldflags=-Wl,--no-relax"}}, 16, true, true)
 		})
 		t.Run("cgo-static", func(t *testing.T) {
-			exe := program(t, build{toolchain: toolchain, cgo: true, source: "cgotarget", flags: []string{"-ldflags=-linkmode=external -extldflags=-static"}})
+			exe := fixtures.Program(t, fixtures.Build{Toolchain: toolchain, Cgo: true, Source: "cgotarget",
+				Flags: []string{"-ldflags=-linkmode=external -extldflags=-static"}})
 			if b := inspectFile(t, exe); !b.TLSGKnown {
 				t.Error("the slot of G is not known")
 			}
 		})
 	}
-	if !full() {
+	if !fixtures.Full() {
 		run(t)
 		return
 	}
-	for _, toolchain = range toolchains {
+	for _, toolchain = range fixtures.Toolchains {
 		t.Run("go"+toolchain, run)
 	}
 }
 
-// strip makes a copy of a program whose symbols and debugging information are hidden, as strip(1) would, for either architecture. Linking with
-// -ldflags=-s instead would move the variables, because the flags are recorded in the program.
-func strip(t *testing.T, exe string) string {
-	t.Helper()
-	data, err := os.ReadFile(exe)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := elf.NewFile(bytes.NewReader(data))
-	if err != nil {
-		t.Fatal(err)
-	}
-	table := binary.LittleEndian.Uint64(data[40:])
-	for i, s := range f.Sections {
-		if s.Name == ".symtab" || strings.HasPrefix(s.Name, ".debug_") {
-			binary.LittleEndian.PutUint32(data[table+uint64(i)*64+4:], uint32(elf.SHT_NOBITS))
-		}
-	}
-	out := exe + ".stripped"
-	if err := os.WriteFile(out, data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
-
-func needCross(t *testing.T) {
-	if _, err := exec.LookPath(crossCC); err != nil {
-		t.Skip("no C compiler for arm64")
-	}
+// sameVars reports whether two binaries have the variables that a snapshot needs at the same addresses.
+func sameVars(a, b *Binary) bool {
+	x, y := &a.Vars, &b.Vars
+	return x.AllP == y.AllP && x.AllM == y.AllM && x.Sched == y.Sched && x.GOMAXPROCS == y.GOMAXPROCS
 }
 
 func checkTLS(t *testing.T, b *Binary, want int64) {
 	t.Helper()
 	if b.Arch == "arm64" && !b.Cgo {
 		if b.TLSGKnown || !b.GRegister {
-			t.Errorf("arm64 without cgo: slot known %v, register %v", b.TLSGKnown, b.GRegister)
+			t.Errorf("arm64 without Cgo: slot known %v, register %v", b.TLSGKnown, b.GRegister)
 		}
 		return
 	}
@@ -204,7 +205,7 @@ func checkProbes(t *testing.T, exe string, b *Binary) {
 		}
 		code := data[s.FileOffset:]
 		switch {
-		case s.Func == WorldStarted:
+		case s.Func == probes.WorldStarted:
 			// Not at an entry, but at the call of wakep that ends a stop.
 			if call := b.Arch == "amd64" && code[0] == 0xe8 || b.Arch == "arm64" && code[3]>>2 == 0x25; !call || !s.Emulated {
 				t.Errorf("%s: % x (%q, emulated %v)", s.Func, code[:5], s.Insn, s.Emulated)
@@ -212,13 +213,15 @@ func checkProbes(t *testing.T, exe string, b *Binary) {
 			if s.Ended == 0 {
 				t.Errorf("%s: it was not found where the time is kept at which a stop ended", s.Func)
 			}
+		case s.Func == probes.Started: // see checkStarted
 		case b.Arch == "amd64":
 			in, err := x86asm.Decode(code[:16], 64)
 			if err != nil || in.Op != x86asm.PUSH || in.Args[0] != x86asm.RBP || !s.Emulated || s.Insn != "PUSHQ BP" {
 				t.Errorf("%s: %v (%q, emulated %v), error %v", s.Func, in, s.Insn, s.Emulated, err)
 			}
 		case b.Arch == "arm64":
-			// The first instruction of the frame: a store of the link register, or for large frames the new stack pointer in X20.
+			// The first instruction of the frame: a store of the link register, or for large frames the new stack pointer in
+			// X20.
 			in, err := arm64asm.Decode(code[:4])
 			before, _ := arm64asm.Decode(data[s.FileOffset-4 : s.FileOffset])
 			if err != nil || s.Emulated || !strings.HasPrefix(before.String(), "B LS,") {
@@ -227,21 +230,16 @@ func checkProbes(t *testing.T, exe string, b *Binary) {
 		}
 	}
 	checkStarted(t, exe, b)
-	for _, fn := range append([]string{WorldStarted}, probeFuncs...) {
+	for _, fn := range []string{probes.WorldStarted, probes.StopWorld, probes.StartWorld, probes.Started} {
 		if !names[fn] {
 			t.Errorf("no site for %s", fn)
-		}
-	}
-	for _, s := range b.HotProbes {
-		if b.Arch == "amd64" && !s.Emulated {
-			t.Logf("hot probe %s is single-stepped: %s", s.Func, s.Insn)
 		}
 	}
 }
 
 // TestRefusals checks that what cannot be observed is refused for the right reason.
 func TestRefusals(t *testing.T) {
-	exe := program(t, build{})
+	exe := fixtures.Program(t, fixtures.Build{})
 	data, err := os.ReadFile(exe)
 	if err != nil {
 		t.Fatal(err)
@@ -262,7 +260,7 @@ func TestRefusals(t *testing.T) {
 		d[18], d[19] = byte(m), byte(m>>8)
 		return d
 	}
-	stripped, err := os.ReadFile(program(t, build{flags: []string{"-ldflags=-s -w"}}))
+	stripped, err := os.ReadFile(fixtures.Program(t, fixtures.Build{Flags: []string{"-ldflags=-s -w"}}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,24 +270,25 @@ func TestRefusals(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		data   []byte
-		reason Reason
+		reason refusal.Reason
 	}{
-		"empty":        {nil, ReasonNotGo},
-		"text":         {[]byte(strings.Repeat("not a program ", 20)), ReasonNotGo},
-		"truncated":    {data[:4096], ReasonGoUnknown},
-		"headers only": {data[:64], ReasonNotGo},
-		"C":            {self, ReasonNotGo},
-		"old":          {with("go1.18"), ReasonGoTooOld},
-		"arm":          {setMachine(elf.EM_ARM), ReasonArch},
-		"riscv":        {setMachine(elf.EM_RISCV), ReasonArch},
+		"empty":        {nil, refusal.NotGo},
+		"text":         {[]byte(strings.Repeat("not a program ", 20)), refusal.NotGo},
+		"truncated":    {data[:4096], refusal.GoUnknown},
+		"headers only": {data[:64], refusal.NotGo},
+		"C":            {self, refusal.NotGo},
+		"old":          {with("go1.18"), refusal.GoTooOld},
+		"arm":          {setMachine(elf.EM_ARM), refusal.Arch},
+		"riscv":        {setMachine(elf.EM_RISCV), refusal.Arch},
 		// Its code is searched; without a function that tells where threads have their ids, in vain.
 		"new, stripped": {
-			bytes.ReplaceAll(bytes.ReplaceAll(stripped, []byte(version), []byte("go1.29"+version[6:])), []byte("runtime.minit\x00"), []byte("runtime.m1nit\x00")),
-			ReasonGoUnknown,
+			bytes.ReplaceAll(bytes.ReplaceAll(stripped, []byte(version), []byte("go1.29"+version[6:])),
+				[]byte("runtime.minit\x00"), []byte("runtime.m1nit\x00")),
+			refusal.GoUnknown,
 		},
 	} {
 		_, err := Inspect(bytes.NewReader(c.data))
-		var refused *RefusedError
+		var refused *refusal.Error
 		if !errors.As(err, &refused) || refused.Reason != c.reason {
 			t.Errorf("%s: %v, want reason %s", name, err, c.reason)
 		} else if refused.Error() == "" || strings.HasSuffix(refused.Error(), ".") {
@@ -302,70 +301,40 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestStopReasons(t *testing.T) {
-	if got := StopReason("go1.26.8", 1); got != "GC mark termination" {
-		t.Errorf("reason 1 = %q", got)
+// checkStarted demands a site for goroutines that start, at which the file holds an instruction that the kernel
+// emulates.
+func checkStarted(t *testing.T, exe string, b *Binary) {
+	t.Helper()
+	site, err := b.StartedProbe()
+	if err != nil {
+		t.Error(err)
+		return
 	}
-	if got := StopReason("go1.21.0", 200); got != "reason 200" {
-		t.Errorf("reason 200 = %q", got)
+	data, err := os.ReadFile(exe)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if got := StopReason("weird", 1); got != "reason 1" {
-		t.Errorf("reason 1 of an unknown version = %q", got)
+	code := data[site.FileOffset:]
+	switch b.Arch {
+	case "amd64":
+		if code[0] != 0x55 { // PUSHQ BP
+			t.Errorf("execute: % x", code[:4])
+		}
+	case "arm64":
+		in, err := arm64asm.Decode(code)
+		if err != nil || arm64asm.GoSyntax(in, site.Addr, nil, nil) != site.Insn {
+			t.Errorf("execute: %v instead of %s, error %v", in, site.Insn, err)
+		}
 	}
-	eachToolchain(t, func(t *testing.T, toolchain string) {
-		cmd := exec.Command("go", "env", "GOROOT")
-		cmd.Env = append(os.Environ(), "GOTOOLCHAIN=local")
-		if toolchain != "" {
-			cmd.Env = append(os.Environ(), "GOTOOLCHAIN=go"+toolchain)
-		}
-		root, err := cmd.Output()
-		if err != nil {
-			t.Skip(err)
-		}
-		src, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(root)), "src", "runtime", "proc.go"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		// The constants are declared with their words as comments: stwGCMarkTerm // "GC mark termination".
-		_, rest, _ := strings.Cut(string(src), "stwUnknown ")
-		block, _, ok := strings.Cut(rest, "\n)\n")
-		if !ok {
-			t.Fatal("runtime/proc.go has no stwReason constants")
-		}
-		lines := strings.Split(block, "\n")
-		if len(lines) != len(stopReasons) {
-			t.Errorf("%d reasons, want %d", len(lines), len(stopReasons))
-		}
-		for i, line := range lines {
-			_, quoted, _ := strings.Cut(line, `// "`)
-			word := strings.TrimSuffix(strings.TrimSpace(quoted), `"`)
-			if got := StopReason("go"+toolchains[0], uint8(i)); got != word {
-				t.Errorf("reason %d is %q in the runtime, %q here", i, word, got)
-			}
-		}
-	})
 }
 
-func TestParseGoVersion(t *testing.T) {
-	for in, want := range map[string]goVersion{
-		"go1.26.8":                             {minor: 26, patch: 8, plain: true},
-		"go1.21":                               {minor: 21, plain: true},
-		"go1.27rc2":                            {minor: 27, plain: true},
-		"go1.26.8 X:nogreenteagc,boringcrypto": {minor: 26, patch: 8, plain: true, experiments: "nogreenteagc,boringcrypto"},
-		"go1.26.8-X:nogreenteagc":              {minor: 26, patch: 8, plain: true, experiments: "nogreenteagc"},
-		"go1.28-devel_0123abc-X:simd":          {minor: 28, experiments: "simd"},
-		"go1.22.9 (Red Hat 1.22.9-2.el9)":      {minor: 22, patch: 9, plain: true},
-		"go1.24.1-1 X:systemcrypto":            {minor: 24, patch: 1, plain: true, experiments: "systemcrypto"},
-		"devel go1.28-0123abc Tue Nov 3":       {minor: 28},
-		"go1.28-devel_0123abc Tue Nov 3":       {minor: 28},
-	} {
-		if got, ok := parseGoVersion(in); !ok || got != want {
-			t.Errorf("%q: %+v, want %+v", in, got, want)
-		}
+func TestStartedProbeRefused(t *testing.T) {
+	b := &Binary{}
+	if _, err := b.StartedProbe(); err == nil {
+		t.Error("a program without the function has a site")
 	}
-	for _, in := range []string{"", "unknown", "go2.1", "go1.", "go1.x", "devel +0123abc", "go1.99999999999999999999"} {
-		if got, ok := parseGoVersion(in); ok {
-			t.Errorf("%q: %+v", in, got)
-		}
+	b.Probes = []probes.Site{{Func: probes.Started, Insn: "CMPQ SP, 0x10(R14)"}}
+	if _, err := b.StartedProbe(); err == nil || !strings.Contains(err.Error(), "CMPQ") {
+		t.Errorf("a site that is single-stepped is taken: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/probes"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -93,7 +93,7 @@ func enum[S interface {
 
 func reasonOf(word string) (uint8, error) {
 	for n := range uint8(255) {
-		if goruntime.StopReason(newest, n) == word {
+		if probes.StopReason(newest, n) == word {
 			return n, nil
 		}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/probes"
 )
 
 // measured is one place of a probe.
@@ -49,7 +49,7 @@ func main() {
 func measureAll() error {
 	entry := reflect.ValueOf(probed).Pointer()
 	code := unsafe.Slice((*byte)(unsafe.Pointer(reflect.ValueOf(probed).Pointer())), 64)
-	emulated, ok := goruntime.EmulatedEntry(code, uint64(entry))
+	emulated, ok := probes.EmulatedEntry(code, uint64(entry))
 	if !ok {
 		return errors.New("the probed function has no instruction that the kernel emulates")
 	}

@@ -1,4 +1,5 @@
-// Command cgotarget is a program with C code that has thread-local variables of its own, beside which the slot of G is not where it usually is.
+// Command cgotarget is a program with C code that has thread-local variables of its own, beside which the slot of G is
+// not where it usually is.
 package main
 
 /*

@@ -1,5 +1,6 @@
-// Command target is the program the tests of package goruntime look at from outside. It does on its standard input's command what the test wants to
-// see, and answers with a line once that is so. It uses as little of the standard library as possible, so that it builds quickly with every toolchain.
+// Command target is the program the tests of package goruntime look at from outside. It does on its standard input's
+// command what the test wants to see, and answers with a line once that is so. It uses as little of the standard
+// library as possible, so that it builds quickly with every toolchain.
 package main
 
 import (
@@ -104,8 +105,9 @@ func queue() {
 	for range [100]int{} {
 		go func() { ran++ }()
 	}
-	// On a slow machine this goroutine was preempted meanwhile, and some of the others have run: say how many wait. This is not written through the
-	// scheduler, which might take the opportunity to run others. From here on nothing does, with one P and GODEBUG=asyncpreemptoff=1.
+	// On a slow machine this goroutine was preempted meanwhile, and some of the others have run: say how many wait. This
+	// is not written through the scheduler, which might take the opportunity to run others. From here on nothing does,
+	// with one P and GODEBUG=asyncpreemptoff=1.
 	waiting := 100 - ran
 	answer := []byte{'0' + byte(waiting/100), '0' + byte(waiting/10%10), '0' + byte(waiting%10), '\n'}
 	syscall.RawSyscall(syscall.SYS_WRITE, 1, uintptr(unsafe.Pointer(&answer[0])), uintptr(len(answer)))
