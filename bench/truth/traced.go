@@ -98,133 +98,161 @@ func readTrace(path, tool string) (*traced, error) {
 	if err != nil {
 		return nil, err
 	}
-	var (
-		toMono   int64
-		first    trace.Time
-		logs     int
-		ps       = map[int32]*follower{}
-		states   = map[trace.GoID]trace.GoState{}
-		workers  = map[trace.GoID]bool{}
-		stopping = map[trace.ResourceID]trace.Time{}
-		t        = &traced{ran: map[int32]bool{}, ps: map[int32]account{}, moves: map[int32]int{}, edges: map[int32][]edge{}}
-	)
-	at := func(id int32) *follower {
-		if ps[id] == nil {
-			ps[id] = &follower{since: first}
-		}
-		return ps[id]
-	}
-	advance := func(p *follower, now trace.Time) {
-		if logs != 1 {
-			p.since = now // outside of the window
-			return
-		}
-		c := atRest
-		if p.runs {
-			c = onGo
-			if p.g != trace.NoGoroutine {
-				switch {
-				case states[p.g] == trace.GoSyscall:
-					c = onSyscall
-				case states[p.g] == trace.GoRunning && workers[p.g]:
-					c = onGC
-				}
-			}
-		}
-		p.acc[c] += int64(now - p.since)
-		p.since = now
-	}
+	r := &traceReader{wire: w, ps: map[int32]*follower{}, states: map[trace.GoID]trace.GoState{},
+		workers: map[trace.GoID]bool{}, stopping: map[trace.ResourceID]trace.Time{}}
 	for {
 		ev, err := rd.ReadEvent()
 		if errors.Is(err, io.EOF) {
-			break
+			return r.result(), nil
 		}
 		if err != nil {
 			return nil, err
 		}
-		now := ev.Time()
-		switch ev.Kind() {
-		case trace.EventSync:
-			if c := ev.Sync().ClockSnapshot; c != nil && toMono == 0 {
-				toMono = int64(c.Mono) - int64(c.Trace)
-			}
-			continue
-		}
-		if first == 0 {
-			first = now
-		}
-		switch ev.Kind() {
-		case trace.EventStateTransition:
-			st := ev.StateTransition()
-			switch st.Resource.Kind {
-			case trace.ResourceProc:
-				p := at(int32(st.Resource.Proc()))
-				advance(p, now)
-				from, to := st.Proc()
-				p.runs = to == trace.ProcRunning
-				id := int64(st.Resource.Proc())
-				switch {
-				case from == trace.ProcUndetermined || from == trace.ProcNotExist:
-					p.ran = p.runs
-				case from != to && p.runs:
-					p.edges = append(p.edges, edge{at: int64(w.next(ev.Thread(), id, now, "ProcStart")), take: true})
-				case from != to:
-					p.edges = append(p.edges, edge{at: int64(w.next(ev.Thread(), id, now, "ProcStop", "ProcSteal"))})
-				}
-				if !p.runs {
-					p.g = trace.NoGoroutine
-				}
-			case trace.ResourceGoroutine:
-				g := st.Resource.Goroutine()
-				from, to := st.Goroutine()
-				if id := ev.Proc(); id != trace.NoProc {
-					p := at(int32(id))
-					advance(p, now)
-					switch {
-					case to.Executing() && ev.Goroutine() == g || to == trace.GoRunning:
-						p.g = g
-					case from.Executing() && p.g == g && !to.Executing():
-						p.g = trace.NoGoroutine
-					}
-				}
-				states[g] = to
-				// By the function it started with: the runtime's labels "GC (…)" are not to be trusted, because they go to whatever goroutine is
-				// started while the P's mark worker mode is set (runtime/traceruntime.go, GoStart).
-				for f := range st.Stack.Frames() {
-					if f.Func == "runtime.gcBgMarkWorker" {
-						workers[g] = true
-					}
-				}
-			}
-		case trace.EventLog:
-			for _, p := range ps {
-				advance(p, now)
-			}
-			logs++
-		case trace.EventRangeBegin:
-			if strings.HasPrefix(ev.Range().Name, "stop-the-world") {
-				stopping[ev.Range().Scope] = w.next(ev.Thread(), -1, now, "STWBegin")
-			}
-		case trace.EventRangeEnd:
-			r := ev.Range()
-			if begun, ok := stopping[r.Scope]; ok && strings.HasPrefix(r.Name, "stop-the-world") {
-				reason := strings.TrimSuffix(strings.TrimPrefix(r.Name, "stop-the-world ("), ")")
-				t.stops = append(t.stops, tracedStop{int64(begun), int64(w.next(ev.Thread(), -1, now, "STWEnd")), reason})
-				delete(stopping, r.Scope)
+		r.take(&ev)
+	}
+}
+
+// traceReader accounts every P while a trace is read.
+type traceReader struct {
+	wire     *wire
+	toMono   int64 // from a trace's time to CLOCK_MONOTONIC
+	first    trace.Time
+	logs     int // 1: within the window
+	ps       map[int32]*follower
+	states   map[trace.GoID]trace.GoState
+	workers  map[trace.GoID]bool // goroutines that mark
+	stopping map[trace.ResourceID]trace.Time
+	stops    []tracedStop // in the trace's time
+}
+
+// p gives the state of a P.
+func (r *traceReader) p(id int32) *follower {
+	if r.ps[id] == nil {
+		r.ps[id] = &follower{since: r.first}
+	}
+	return r.ps[id]
+}
+
+// advance accounts the time of a P until now.
+func (r *traceReader) advance(p *follower, now trace.Time) {
+	if r.logs != 1 {
+		p.since = now // outside of the window
+		return
+	}
+	c := atRest
+	if p.runs {
+		c = onGo
+		if p.g != trace.NoGoroutine {
+			switch {
+			case r.states[p.g] == trace.GoSyscall:
+				c = onSyscall
+			case r.states[p.g] == trace.GoRunning && r.workers[p.g]:
+				c = onGC
 			}
 		}
 	}
-	t.from, t.to = int64(w.begin)+toMono, int64(w.end)+toMono
-	for id, p := range ps {
+	p.acc[c] += int64(now - p.since)
+	p.since = now
+}
+
+// take accounts one event.
+func (r *traceReader) take(ev *trace.Event) {
+	now := ev.Time()
+	if ev.Kind() == trace.EventSync {
+		if c := ev.Sync().ClockSnapshot; c != nil && r.toMono == 0 {
+			r.toMono = int64(c.Mono) - int64(c.Trace)
+		}
+		return
+	}
+	if r.first == 0 {
+		r.first = now
+	}
+	switch ev.Kind() {
+	case trace.EventStateTransition:
+		switch st := ev.StateTransition(); st.Resource.Kind {
+		case trace.ResourceProc:
+			r.takeProc(ev, &st)
+		case trace.ResourceGoroutine:
+			r.takeGoroutine(ev, &st)
+		}
+	case trace.EventLog:
+		for _, p := range r.ps {
+			r.advance(p, now)
+		}
+		r.logs++
+	case trace.EventRangeBegin:
+		if strings.HasPrefix(ev.Range().Name, "stop-the-world") {
+			r.stopping[ev.Range().Scope] = r.wire.next(ev.Thread(), -1, now, "STWBegin")
+		}
+	case trace.EventRangeEnd:
+		rg := ev.Range()
+		if begun, ok := r.stopping[rg.Scope]; ok && strings.HasPrefix(rg.Name, "stop-the-world") {
+			reason := strings.TrimSuffix(strings.TrimPrefix(rg.Name, "stop-the-world ("), ")")
+			end := int64(r.wire.next(ev.Thread(), -1, now, "STWEnd"))
+			r.stops = append(r.stops, tracedStop{int64(begun), end, reason})
+			delete(r.stopping, rg.Scope)
+		}
+	}
+}
+
+// takeProc accounts the start or stop of a P.
+func (r *traceReader) takeProc(ev *trace.Event, st *trace.StateTransition) {
+	now, id := ev.Time(), int64(st.Resource.Proc())
+	p := r.p(int32(id))
+	r.advance(p, now)
+	from, to := st.Proc()
+	p.runs = to == trace.ProcRunning
+	switch {
+	case from == trace.ProcUndetermined || from == trace.ProcNotExist:
+		p.ran = p.runs
+	case from != to && p.runs:
+		p.edges = append(p.edges, edge{at: int64(r.wire.next(ev.Thread(), id, now, "ProcStart")), take: true})
+	case from != to:
+		p.edges = append(p.edges, edge{at: int64(r.wire.next(ev.Thread(), id, now, "ProcStop", "ProcSteal"))})
+	}
+	if !p.runs {
+		p.g = trace.NoGoroutine
+	}
+}
+
+// takeGoroutine accounts a goroutine's change of state.
+func (r *traceReader) takeGoroutine(ev *trace.Event, st *trace.StateTransition) {
+	g := st.Resource.Goroutine()
+	from, to := st.Goroutine()
+	if id := ev.Proc(); id != trace.NoProc {
+		p := r.p(int32(id))
+		r.advance(p, ev.Time())
+		switch {
+		case to.Executing() && ev.Goroutine() == g || to == trace.GoRunning:
+			p.g = g
+		case from.Executing() && p.g == g && !to.Executing():
+			p.g = trace.NoGoroutine
+		}
+	}
+	r.states[g] = to
+	// A mark worker is known by the function it started with. The runtime's labels "GC (…)" go to any goroutine that is
+	// started while the P's mark worker mode is set (runtime/traceruntime.go, GoStart).
+	for f := range st.Stack.Frames() {
+		if f.Func == "runtime.gcBgMarkWorker" {
+			r.workers[g] = true
+		}
+	}
+}
+
+// result gives what was accounted, in CLOCK_MONOTONIC.
+func (r *traceReader) result() *traced {
+	t := &traced{from: int64(r.wire.begin) + r.toMono, to: int64(r.wire.end) + r.toMono, stops: r.stops,
+		ran: map[int32]bool{}, ps: map[int32]account{}, moves: map[int32]int{}, edges: map[int32][]edge{}}
+	for id, p := range r.ps {
 		for i := range p.edges {
-			p.edges[i].at += toMono
+			p.edges[i].at += r.toMono
 		}
 		t.edges[id], t.ran[id] = p.edges, p.ran
 		t.ps[id], t.moves[id] = p.account(t.from, t.to)
 	}
 	for i := range t.stops {
-		t.stops[i].start += toMono
-		t.stops[i].end += toMono
+		t.stops[i].start += r.toMono
+		t.stops[i].end += r.toMono
 	}
-	return t, nil
+	return t
 }

@@ -68,7 +68,8 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// History keeps the metrics and answers the Prometheus HTTP API over them: a store.Store in this process, or a history.Supervisor of another.
+// History keeps the metrics and answers the Prometheus HTTP API over them: a history.Supervisor, or in one process a
+// store.Store with a promapi.API.
 type History interface {
 	// Run writes what gather gives, once every interval, until ctx is done and all is written.
 	Run(ctx context.Context, gather func(now time.Time) metrics.Snapshot)

@@ -30,6 +30,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/store"
+	"github.com/p-scope/p-scope/pkg/store/promapi"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
@@ -249,12 +250,20 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestMetricsAndHistoryOnOnePort(t *testing.T) {
-	st, err := store.Open(store.Options{Dir: t.TempDir(), Interval: 50 * time.Millisecond, Coarse: 50 * time.Millisecond, Host: "test-host", Version: "1.2.3"})
+	db, err := store.Open(store.Options{Dir: t.TempDir(), Interval: 50 * time.Millisecond, Coarse: 50 * time.Millisecond,
+		Host: "test-host", Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer st.Close()
-	f := serve(t, func(o *Options) { o.Store = st })
+	defer db.Close()
+	answers := promapi.New(db, promapi.Options{Version: "1.2.3"})
+	defer answers.Close()
+	f := serve(t, func(o *Options) {
+		o.Store = struct {
+			*store.Store
+			*promapi.API
+		}{db, answers}
+	})
 	if code, body := get(t, f.url+"/metrics"); code != 200 || !strings.Contains(body, `pscope_p_seconds_total{host="test-host",cgroup="/system.slice/server-0.service",process="server-0",process_pid="1000",p="3",state="idle"}`) {
 		t.Errorf("/metrics: %d\n%.600s", code, body)
 	}

@@ -4,10 +4,10 @@ package history
 
 import (
 	"fmt"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 )
 
@@ -25,12 +25,12 @@ func BenchmarkHandOver(b *testing.B) {
 			for b.Loop() {
 				for i := 1; i <= states; i++ {
 					snap := k.views(at.Add(time.Duration(i) * time.Second))
-					begun := cpuTime()
+					begun := fuzztest.CPUTime()
 					k.queue.put(at.Add(time.Duration(i)*time.Second).UnixMilli(), snap)
 					for n, _ := k.queue.state(); n > 0; n, _ = k.queue.state() {
 						time.Sleep(5 * time.Millisecond)
 					}
-					own += cpuTime() - begun
+					own += fuzztest.CPUTime() - begun
 				}
 				at = at.Add(states * time.Second)
 			}
@@ -41,10 +41,4 @@ func BenchmarkHandOver(b *testing.B) {
 			b.ReportMetric(float64(anonymous(k.childPID()))/1e6, "child-anon-MB")
 		})
 	}
-}
-
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

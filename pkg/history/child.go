@@ -17,6 +17,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/store"
+	"github.com/p-scope/p-scope/pkg/store/promapi"
 )
 
 // ChildOptions of the process that the agent starts.
@@ -110,9 +111,11 @@ type keeper struct {
 	mu   sync.Mutex // guards what follows
 	out  *gob.Encoder
 	last report
-	api  http.Handler // nil until the database is open
-	// store is set once, under mu; the goroutine that sets it reads it without.
-	store *store.Store
+	// These are nil until the database is open. They are set once, under mu; the goroutine that sets them reads them
+	// without it.
+	store   *store.Store
+	api     *promapi.API
+	answers http.Handler // the api's
 }
 
 // open opens the database; while it waits for room on the disk it says so once a second. false: the agent is gone.
@@ -133,8 +136,8 @@ func (k *keeper) open() bool {
 	})
 	defer func() { close(stop); wg.Wait() }()
 	so := store.Options{
-		Dir: k.set.Dir, Host: k.set.Host, Version: k.set.Version, Interval: k.set.Interval, Retention: k.set.Retention, MaxBytes: k.set.MaxBytes,
-		MemoryLimit: k.set.MemoryLimit, Log: k.log,
+		Dir: k.set.Dir, Host: k.set.Host, Version: k.set.Version, Interval: k.set.Interval,
+		Retention: k.set.Retention, MaxBytes: k.set.MaxBytes, Log: k.log,
 	}
 	for began := time.Now(); ; {
 		s, err := store.Open(so)
@@ -192,7 +195,9 @@ func hasHistory(dir string) bool {
 // ready serves the open database.
 func (k *keeper) ready(s *store.Store) {
 	k.mu.Lock()
-	k.store, k.api = s, s.Handler()
+	k.store = s
+	k.api = promapi.New(s, promapi.Options{Version: k.set.Version, MemoryLimit: k.set.MemoryLimit, Log: k.log})
+	k.answers = k.api.Handler()
 	k.mu.Unlock()
 	_ = k.report(func(r *report) {
 		r.Open = true
@@ -231,22 +236,22 @@ func (k *keeper) warn(err error) {
 func (k *keeper) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		k.mu.Lock()
-		api := k.api
+		answers := k.answers
 		k.mu.Unlock()
-		if api == nil {
+		if answers == nil {
 			unavailable(w, "the history is being opened; ask again later")
 			return
 		}
 		if k.opts.Attend != nil {
 			defer k.opts.Attend()()
 		}
-		api.ServeHTTP(w, r)
+		answers.ServeHTTP(w, r)
 	})
 }
 
 // close closes the database and removes a temporary one.
 func (k *keeper) close() {
-	if err := k.store.Close(); err != nil {
+	if err := errors.Join(k.api.Close(), k.store.Close()); err != nil {
 		k.log.Error("the history was not closed cleanly; it is repaired at the next start", "err", err)
 	}
 	if k.temp != "" {

@@ -4,23 +4,13 @@ package history
 
 import (
 	"context"
-	"encoding/gob"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"maps"
-	"net"
 	"net/http"
-	"os"
-	"os/exec"
-	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/store"
 )
@@ -74,21 +64,6 @@ type Supervisor struct {
 	stepAt   time.Time
 }
 
-// child is one life of the process.
-type child struct {
-	cmd     *exec.Cmd
-	stream  *net.UnixConn
-	proxy   http.Handler
-	close   func()
-	started time.Time
-
-	// Guarded by Supervisor.mu.
-	last     report
-	heard    time.Time // when the last report came
-	measures []confine.Measure
-	waiting  time.Time // since when seconds wait for an answer; zero: none does
-}
-
 // Start starts the child. Close ends it; Run does so too.
 func Start(o Options) *Supervisor {
 	if o.Log == nil {
@@ -131,35 +106,6 @@ func (s *Supervisor) Run(ctx context.Context, gather func(now time.Time) metrics
 		}
 		s.queue.put(at.UnixMilli(), snap)
 		s.watch()
-	}
-}
-
-const (
-	apart   = 100 * time.Millisecond // by which the views of a state, or the state and its time, may differ
-	gathers = 3                      // tries to get views of one moment
-)
-
-// gathered gives a state and the time that it is stored under: the one it was due at, unless the agent had to wait for
-// a CPU while it was gathered. Then it is that of the last view, or a state of 1.9 seconds would be stored as of one
-// second. Views that are far apart, for the same reason, are gathered anew.
-func gathered(due time.Time, gather func(now time.Time) metrics.Snapshot) (time.Time, metrics.Snapshot) {
-	for try := 1; ; try++ {
-		snap := gather(time.Now())
-		var first, last int64
-		for i := range snap.Views {
-			at := snap.Views[i].At
-			if i == 0 || at < first {
-				first = at
-			}
-			last = max(last, at)
-		}
-		if last-first > int64(apart) && try < gathers {
-			continue
-		}
-		if late := time.Unix(0, last); late.Sub(due) > apart {
-			due = late
-		}
-		return due, snap
 	}
 }
 
@@ -274,134 +220,6 @@ func (s *Supervisor) live() (reopen bool, err error) {
 	return reopen, err
 }
 
-// start starts a child and gives it its settings.
-func (s *Supervisor) start() (*child, error) {
-	stream, theirStream, err := pair(unix.SOCK_STREAM, "history-samples")
-	if err != nil {
-		return nil, err
-	}
-	defer theirStream.Close()
-	requests, theirRequests, err := pair(unix.SOCK_SEQPACKET, "history-requests")
-	if err != nil {
-		_ = stream.Close()
-		return nil, err
-	}
-	defer theirRequests.Close()
-	c := &child{started: time.Now()}
-	c.cmd = exec.Command(s.opts.Command[0], s.opts.Command[1:]...)
-	c.cmd.Args[0] = "pscope"
-	c.cmd.Stderr = os.Stderr
-	if s.opts.Stderr != nil {
-		c.cmd.Stderr = s.opts.Stderr
-		c.cmd.WaitDelay = time.Second // what is left in the pipe of a child that has ended
-	}
-	c.cmd.ExtraFiles = []*os.File{theirStream, theirRequests}
-	c.cmd.Env = environment(s.opts.MemoryLimit)
-	over, err := connOf(requests)
-	if err == nil {
-		c.stream, err = connOf(stream)
-	}
-	if err == nil {
-		err = c.cmd.Start()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("start the history process: %w", err)
-	}
-	transport := &http.Transport{DialContext: (&dialer{over: over}).dial, MaxIdleConnsPerHost: 4, IdleConnTimeout: time.Minute, DisableCompression: true}
-	c.proxy = s.newProxy(transport)
-	c.close = func() {
-		transport.CloseIdleConnections()
-		_ = over.Close()
-	}
-	return c, nil
-}
-
-// send writes setup and every second to the child.
-func (s *Supervisor) send(c *child, over <-chan struct{}) {
-	o := s.opts.Store
-	s.mu.Lock()
-	level := s.logLevel
-	s.mu.Unlock()
-	out := gob.NewEncoder(c.stream)
-	if out.Encode(setup{o.Dir, o.Host, o.Version, o.Interval, o.Retention, o.MaxBytes, s.opts.MemoryLimit,
-		level, s.opts.Confine}) != nil {
-		return // the child is gone, or will be killed
-	}
-	var sent uint64
-	var buf []byte
-	for {
-		next, ok, ended := s.queue.after(sent)
-		if ok {
-			s.mu.Lock()
-			if c.waiting.IsZero() {
-				c.waiting = time.Now()
-			}
-			s.mu.Unlock()
-			switch err := writeSecond(c.stream, &next, &buf); {
-			case errors.Is(err, errLarge):
-				s.queue.refuse(next.Seq)
-			case err != nil:
-				return
-			}
-			sent = next.Seq
-			continue
-		}
-		if ended {
-			_ = c.stream.CloseWrite() // it writes the last and ends
-			select {
-			case <-over:
-			case <-time.After(endWithin):
-				_ = c.cmd.Process.Kill()
-			}
-			return
-		}
-		select {
-		case <-s.queue.more:
-		case <-over:
-			return
-		}
-	}
-}
-
-// receive takes the child's reports.
-func (s *Supervisor) receive(c *child) {
-	in := gob.NewDecoder(c.stream)
-	for {
-		var r report
-		if in.Decode(&r) != nil {
-			return
-		}
-		s.queue.ack(r.Acked)
-		waiting, _ := s.queue.state()
-		s.mu.Lock()
-		if r.Acked > c.last.Acked || waiting == 0 {
-			c.waiting = time.Time{}
-			if waiting > 0 {
-				c.waiting = time.Now()
-			}
-		}
-		opened := r.Open != c.last.Open
-		if r.Measures != nil {
-			c.measures = r.Measures
-		}
-		c.last, c.heard = r, time.Now()
-		if opened {
-			s.signal()
-		}
-		s.mu.Unlock()
-	}
-}
-
-// Measures are what the present child gave up; nil: none runs, or it was not asked to.
-func (s *Supervisor) Measures() []confine.Measure {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.child == nil {
-		return nil
-	}
-	return s.child.measures
-}
-
 // note says which child runs now, and why none does.
 func (s *Supervisor) note(c *child, why string) {
 	s.mu.Lock()
@@ -414,91 +232,6 @@ func (s *Supervisor) note(c *child, why string) {
 func (s *Supervisor) signal() {
 	close(s.changed)
 	s.changed = make(chan struct{})
-}
-
-// watch kills a child that no longer answers.
-func (s *Supervisor) watch() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.child; c != nil && c.last.Open && !c.waiting.IsZero() && time.Since(c.waiting) > hungAfter {
-		s.log.Error("the history process has not answered for long and is ended", "pid", c.cmd.Process.Pid, "seconds", int(time.Since(c.waiting).Seconds()))
-		_ = c.cmd.Process.Kill()
-		c.waiting = time.Now() // the kernel may take its time
-	}
-}
-
-// Losses counts samples that did not reach the history, by reason.
-func (s *Supervisor) Losses() map[string]uint64 {
-	_, dropped := s.queue.state()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := maps.Clone(s.losses)
-	if s.child != nil {
-		for reason, n := range s.child.last.Losses {
-			out[reason] += n
-		}
-	}
-	if dropped > 0 {
-		out["history_behind_seconds"] += dropped
-	}
-	return out
-}
-
-// Folded counts the messages that the children did not log one by one.
-func (s *Supervisor) Folded() uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.child == nil {
-		return s.folded
-	}
-	return s.folded + s.child.last.Folded
-}
-
-// Self gives what the child uses of the machine, by metric name.
-func (s *Supervisor) Self() map[string]float64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := map[string]float64{"pscope_history_restarts_total": float64(s.restarts), "pscope_history_up": 0}
-	cpu, steps := s.lastCPU, s.steps
-	if s.child != nil {
-		cpu += s.child.last.CPU
-		steps += s.child.last.ClockSteps
-		out["pscope_history_resident_memory_bytes"] = s.child.last.Resident
-		if writes(&s.child.last) {
-			out["pscope_history_up"] = 1
-		}
-	}
-	out["pscope_history_cpu_seconds_total"], out["pscope_history_clock_steps_total"] = cpu, float64(steps)
-	return out
-}
-
-// Conditions says what is wrong with the history now, and what the user does about it.
-func (s *Supervisor) Conditions() []store.Condition {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c := s.child
-	switch {
-	case c == nil:
-		return []store.Condition{{What: "history", Why: "the process that keeps it is not running: " + s.why, Fix: "it is started again by itself; the agent's log says what ended it"}}
-	case !c.waiting.IsZero() && time.Since(c.waiting) > slowAfter:
-		return append([]store.Condition{{What: "history", Why: fmt.Sprintf("its process has not written anything for %d s", int(time.Since(c.waiting).Seconds())),
-			Fix: "see whether the disk of --data-dir (" + s.opts.Store.Dir + ") answers"}}, c.last.Conditions...)
-	}
-	out := slices.Clone(c.last.Conditions)
-	stepped := func(c store.Condition) bool { return c.What == store.ClockStepped }
-	if !s.stepAt.IsZero() && time.Since(s.stepAt) < stepShown && !slices.ContainsFunc(out, stepped) {
-		out = append(out, s.stepped)
-	}
-	return out
-}
-
-// stepShown is how long a step of the clock is shown after the child that met it was replaced.
-const stepShown = time.Hour
-
-// writes says whether a child that reports this writes and answers.
-func writes(r *report) bool {
-	return r.Open && !slices.ContainsFunc(r.Conditions,
-		func(c store.Condition) bool { return c.What != store.ClockStepped && c.What != store.Damaged })
 }
 
 // serving gives the child once its database is open, or waits for it.

@@ -16,6 +16,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/store"
+	"github.com/p-scope/p-scope/pkg/store/promapi"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
@@ -50,7 +51,13 @@ func startAgentAfter(t testing.TB, host string, targets, ps int, happen func(s *
 			t.Fatal(err)
 		}
 	}
-	s, err := api.NewServer(api.Options{Collector: a.source, Timeline: a.ring, Store: db, Host: host, Version: "1.2.3", Listen: "127.0.0.1:0", Socket: a.socket, Sys: t.TempDir()})
+	answers := promapi.New(db, promapi.Options{Version: "1.2.3"})
+	history := struct {
+		*store.Store
+		*promapi.API
+	}{db, answers}
+	s, err := api.NewServer(api.Options{Collector: a.source, Timeline: a.ring, Store: history, Host: host,
+		Version: "1.2.3", Listen: "127.0.0.1:0", Socket: a.socket, Sys: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +75,7 @@ func startAgentAfter(t testing.TB, host string, targets, ps int, happen func(s *
 			stopped = true
 			cancel()
 			<-done
+			_ = answers.Close()
 			_ = db.Close()
 		}
 	}

@@ -81,7 +81,7 @@ const reopenAfter = 10 * time.Second
 // would be cut off by the next start, without a word. So nothing is, until opening the databases anew has cut the torn end away.
 func (s *Store) writable() error {
 	if err := s.disk.room(); err != nil {
-		s.lose("history_disk_full", max(1, s.LastSamples()))
+		s.countLoss("history_disk_full", max(1, s.LastSamples()))
 		s.set(NoRoom(s.opts.Dir, err))
 		return err
 	}
@@ -114,7 +114,7 @@ func (s *Store) admit(snap metrics.Snapshot) metrics.Snapshot {
 		if full && !s.admitted[v.Key] {
 			if !s.leftOut[v.Key] {
 				s.leftOut[v.Key] = true
-				s.lose("target_left_out", 1)
+				s.countLoss("target_left_out", 1)
 			}
 			continue
 		}
@@ -158,10 +158,10 @@ func olderThan(snap *metrics.Snapshot, age time.Duration) metrics.Snapshot {
 	return out
 }
 
-func (l *layer) append(s *Store, at int64, snap *metrics.Snapshot) (written int, err error) {
-	l.last = at
-	app := l.db.AppenderV2(context.Background())
-	n, refused, err := l.recorder.Record(app, at, snap)
+func (d *database) append(s *Store, at int64, snap *metrics.Snapshot) (written int, err error) {
+	d.last = at
+	app := d.db.AppenderV2(context.Background())
+	n, refused, err := d.recorder.Record(app, at, snap)
 	if cerr := app.Commit(); cerr != nil {
 		s.broken = cerr
 		s.set(Condition{What: "history", Why: fmt.Sprintf("a write to %s failed: %v", s.opts.Dir, cerr),
@@ -169,17 +169,19 @@ func (l *layer) append(s *Store, at int64, snap *metrics.Snapshot) (written int,
 		if !fullDisk(cerr) {
 			return 0, ErrReopen // nothing is lost yet: the state is written when the databases have been opened anew
 		}
-		s.lose("history_disk_full", uint64(n+refused))
-		return 0, fmt.Errorf("%d samples of the %s history were not written: %w; %s", n+refused, l.name, cerr, remedy(cerr, s.opts.Dir))
+		s.countLoss("history_disk_full", uint64(n+refused))
+		return 0, fmt.Errorf("%d samples of the %s history were not written: %w; %s",
+			n+refused, d.name, cerr, remedy(cerr, s.opts.Dir))
 	}
 	if refused > 0 {
-		s.lose("history_refused", uint64(refused))
-		return n, fmt.Errorf("the %s history refused %d of %d samples, the first because: %w", l.name, refused, n+refused, err)
+		s.countLoss("history_refused", uint64(refused))
+		return n, fmt.Errorf("the %s history refused %d of %d samples, the first because: %w",
+			d.name, refused, n+refused, err)
 	}
 	return n, nil
 }
 
-func (s *Store) lose(reason string, n uint64) {
+func (s *Store) countLoss(reason string, n uint64) {
 	s.lossMu.Lock()
 	s.losses[reason] += n
 	s.lossMu.Unlock()
@@ -219,7 +221,7 @@ func (s *Store) End() {
 	if s.broken != nil || s.disk.room() != nil {
 		return
 	}
-	for _, l := range []*layer{s.raw, s.coarse} {
+	for _, l := range []*database{s.raw, s.coarse} {
 		app := l.db.AppenderV2(context.Background())
 		err := l.recorder.End(app, max(time.Now().UnixMilli(), s.lastAt+1))
 		if cerr := app.Commit(); err != nil || cerr != nil {

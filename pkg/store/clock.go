@@ -37,7 +37,7 @@ func (s *Store) checkClock(at int64) (skip bool, err error) {
 	case behind >= 0 && at <= s.openedAt && s.lastAt == s.openedAt && behind < clockSlack:
 		return true, nil // written already, by the process before this one
 	case behind >= 0 && behind <= clockSlack:
-		s.lose("history_clock_back", max(1, s.LastSamples()))
+		s.countLoss("history_clock_back", max(1, s.LastSamples()))
 		return true, nil
 	case behind > clockSlack:
 		s.step(fmt.Sprintf("the clock was set back by about %v at %s", (behind + passed).Round(time.Second), stamp(at)))
@@ -166,7 +166,7 @@ func (s *Store) asideBlocks(name string) (metas []tsdb.BlockMeta) {
 
 // canTakeBack says whether the clock has passed something that was put aside while nothing else was written for that time.
 func (s *Store) canTakeBack() bool {
-	for _, l := range []*layer{s.raw, s.coarse} {
+	for _, l := range []*database{s.raw, s.coarse} {
 		for _, m := range s.asideBlocks(l.name) {
 			if m.MaxTime <= s.opts.Now().UnixMilli() && m.MinTime > newest(l.db) {
 				return true

@@ -298,7 +298,7 @@ func (s *Store) readBlock(dir string, all bool) (err error) {
 // found counts and names damage.
 func (s *Store) found(reason string, n uint64, what string) {
 	s.opts.Log.Error("something has changed what was written", "what", what)
-	s.lose(reason, n)
+	s.countLoss(reason, n)
 	s.set(Condition{What: Damaged, Why: what, Fix: "see whether the disk is whole (dmesg, smartctl -H); the rest of " +
 		"the history is kept and goes on"})
 }
@@ -309,11 +309,15 @@ const readAllMark = "read-all"
 // mismatch is what the database says of a chunk whose checksum is not that of its bytes (tsdb/chunks).
 var mismatch = regexp.MustCompile(`checksum mismatch expected:[0-9a-f]+, actual:[0-9a-f]+`)
 
-// suspects says whether a query's error comes from what a disk has changed. What is wrong with a request itself quotes
-// the request, which may say anything.
-func suspects(err error) bool {
-	var f *failure
-	return err != nil && !errors.As(err, &f) && mismatch.MatchString(err.Error())
+// NoteDamage takes an error of a query that Queryable gave. Where it comes from what a disk has changed, the next state
+// asks for the databases to be opened anew, and NoteDamage gives true. The error must not quote the request, which may
+// say anything.
+func (s *Store) NoteDamage(err error) bool {
+	if err == nil || !mismatch.MatchString(err.Error()) {
+		return false
+	}
+	s.suspect.Store(true)
+	return true
 }
 
 // askReadAll leaves the mark, once a query came past something damaged.

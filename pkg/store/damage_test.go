@@ -2,6 +2,9 @@ package store
 
 import (
 	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -11,8 +14,11 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 	"github.com/p-scope/p-scope/pkg/metrics"
+	"github.com/p-scope/p-scope/pkg/store/promapi"
 )
 
 // flip changes a bit of a file.
@@ -121,6 +127,17 @@ func TestABlockThatCantBeOpenedIsPutAside(t *testing.T) {
 	}
 }
 
+// everything asks the HTTP API for all samples of the 50 minutes before at.
+func everything(t *testing.T, s *Store, at time.Time) (code int, body string) {
+	t.Helper()
+	api := promapi.New(s, promapi.Options{})
+	defer api.Close()
+	form := url.Values{"query": {`{__name__=~".+"}[50m]`}, "time": {strconv.FormatInt(at.Unix(), 10)}}
+	w := httptest.NewRecorder()
+	api.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/query?"+form.Encode(), nil))
+	return w.Code, w.Body.String()
+}
+
 // A sample of a block that can't be read fails the query that meets it, and the next start puts the block aside; then
 // queries are answered.
 func TestABlockWithAFlippedSampleIsPutAside(t *testing.T) {
@@ -130,9 +147,7 @@ func TestABlockWithAFlippedSampleIsPutAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := url.Values{"time": {strconv.FormatInt(end.Unix()-1, 10)}}
-	if code, body, _ := ask(t, s, "/api/v1/query", url.Values{"query": {`{__name__=~".+"}[50m]`},
-		"time": all["time"]}); code == 200 || !strings.Contains(body, "ask again") {
+	if code, body := everything(t, s, end.Add(-time.Second)); code == 200 || !strings.Contains(body, "ask again") {
 		t.Errorf("%d %.300s", code, body)
 	}
 	s.opened = s.opened.Add(-reopenAfter)
@@ -144,11 +159,34 @@ func TestABlockWithAFlippedSampleIsPutAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, func(o *Options) { o.Dir = dir })
-	if code, body, _ := ask(t, s, "/api/v1/query", url.Values{"query": {`{__name__=~".+"}[50m]`},
-		"time": all["time"]}); code != 200 {
+	if code, body := everything(t, s, end.Add(-time.Second)); code != 200 {
 		t.Errorf("%d %.300s", code, body)
 	}
 	if s.Losses()["history_damaged_blocks"] != 1 || !named(s) {
 		t.Errorf("losses %v, conditions %+v", s.Losses(), s.Conditions())
+	}
+}
+
+// Only what the database says of a checksum is taken for damage.
+func TestNoteDamage(t *testing.T) {
+	s := open(t, nil)
+	if s.NoteDamage(nil) || s.NoteDamage(errors.New("query timed out")) || s.suspect.Load() {
+		t.Error("another error is taken for damage")
+	}
+	err := errors.New("checksum mismatch expected:6f1a9b2c, actual:00000000")
+	if !s.NoteDamage(fmt.Errorf("cannot populate chunk 8 from block X: %w", err)) || !s.suspect.Load() {
+		t.Error("damage is not noted")
+	}
+}
+
+// What is wrong with the machine is not wrong with a block.
+func TestPassingErrors(t *testing.T) {
+	for err, want := range map[error]bool{
+		fmt.Errorf("open: %w", unix.EMFILE): true, fmt.Errorf("read: %w", unix.EIO): true,
+		errors.New("invalid magic number 0"): false, fmt.Errorf("open: %w", unix.ENOENT): false,
+	} {
+		if passing(err) != want {
+			t.Errorf("%v: %v", err, !want)
+		}
 	}
 }

@@ -140,7 +140,7 @@ func TestSmallDisksCompactAndForget(t *testing.T) {
 	for range 16 { // 8 hours
 		fill(t, s, src, at, at.Add(30*time.Minute))
 		at = at.Add(30 * time.Minute)
-		for _, l := range []*layer{s.raw, s.coarse} {
+		for _, l := range []*database{s.raw, s.coarse} {
 			if err := l.db.Compact(context.Background()); err != nil {
 				t.Fatalf("after %v: %v", at.Sub(start), err)
 			}

@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
-	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/util/compression"
@@ -48,10 +47,6 @@ type Options struct {
 	Retention time.Duration
 	// MaxBytes is the size at which the oldest samples are dropped; default 2 GiB, negative: no limit.
 	MaxBytes int64
-	// QueryTimeout bounds one query; default 30 s.
-	QueryTimeout time.Duration
-	// MemoryLimit is what the process that keeps the history may use, bytes; default 160 MiB. A third of it is for queries: see budget.
-	MemoryLimit int64
 	// Reserve is how many bytes stay free on the disk; default: a twentieth of it, at least 4 MiB and at most 256 MiB.
 	Reserve int64
 	// Now is the wall clock, and Elapsed one that nobody sets; for tests. Default: time.Now, and the time since the process's start.
@@ -83,12 +78,6 @@ func (o *Options) defaults() {
 	if o.MaxBytes == 0 {
 		o.MaxBytes = 2 << 30
 	}
-	if o.QueryTimeout <= 0 {
-		o.QueryTimeout = 30 * time.Second
-	}
-	if o.MemoryLimit <= 0 {
-		o.MemoryLimit = 160 << 20
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -105,9 +94,8 @@ func (o *Options) defaults() {
 type Store struct {
 	opts   Options
 	lock   *os.File
-	raw    *layer
-	coarse *layer
-	budget *budget
+	raw    *database
+	coarse *database
 	disk   *disk
 
 	lastAt   int64         // Unix milliseconds of the last samples
@@ -132,8 +120,8 @@ type Store struct {
 	closed  atomic.Bool
 }
 
-// layer is one database and what writes it.
-type layer struct {
+// database is one of the two, and what writes it.
+type database struct {
 	name     string
 	every    time.Duration
 	db       *tsdb.DB
@@ -157,16 +145,16 @@ func Open(o Options) (*Store, error) {
 	s := &Store{
 		opts: o, lock: lock, losses: make(map[string]uint64), leftOut: make(map[pstate.Key]bool), conditions: make(map[string]Condition),
 	}
-	if err := s.openLayers(); err != nil {
+	if err := s.openDatabases(); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
-	s.budget, s.opened = newBudget(&o), time.Now()
+	s.opened = time.Now()
 	return s, nil
 }
 
-// openLayers looks for room, puts aside what lies ahead of the clock, and opens both databases.
-func (s *Store) openLayers() (err error) {
+// openDatabases looks for room, puts aside what lies ahead of the clock, and opens both databases.
+func (s *Store) openDatabases() (err error) {
 	if s.disk, err = newDisk(s.opts.Dir, s.opts.Reserve); err != nil {
 		return err
 	}
@@ -189,7 +177,7 @@ func (s *Store) openLayers() (err error) {
 	if s.coarse, err = s.open("coarse", s.opts.Coarse, 2*time.Hour, maxBytes/4); err != nil {
 		return err
 	}
-	for _, l := range []*layer{s.raw, s.coarse} {
+	for _, l := range []*database{s.raw, s.coarse} {
 		s.lastAt = max(s.lastAt, newest(l.db))
 	}
 	s.openedAt = s.lastAt
@@ -251,7 +239,7 @@ func remedy(err error, dir string) string {
 }
 
 // open opens one database. Where its log or blocks reach beyond the present, the clock was set back: those samples are put aside first.
-func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*layer, error) {
+func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*database, error) {
 	dir := filepath.Join(s.opts.Dir, name)
 	o := s.tsdbOptions(block, maxBytes)
 	if err := s.takeBack(name); err != nil {
@@ -272,7 +260,7 @@ func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*
 		}
 		return nil, fmt.Errorf("can't open the history in %s: %w; %s", dir, err, remedy(err, dir))
 	}
-	return &layer{name: name, every: every, db: db, recorder: metrics.NewRecorder(s.opts.Host, s.opts.Version)}, nil
+	return &database{name: name, every: every, db: db, recorder: metrics.NewRecorder(s.opts.Host, s.opts.Version)}, nil
 }
 
 // openWhole opens a database. Where something keeps it from that, blocks and checkpoints that can't be read are put
@@ -349,21 +337,24 @@ func (h minLevel) WithAttrs(as []slog.Attr) slog.Handler { return minLevel{h.Han
 func (h minLevel) WithGroup(name string) slog.Handler    { return minLevel{h.Handler.WithGroup(name)} }
 
 // Queryable reads both databases as one.
-func (s *Store) Queryable() storage.SampleAndChunkQueryable { return layers{s} }
+func (s *Store) Queryable() storage.Queryable { return both{s} }
 
-// Engine evaluates PromQL over Queryable, with all of the memory that queries have.
-func (s *Store) Engine() *promql.Engine { return s.budget.engine(s.budget.total) }
+// Interval is the time between two samples of a series.
+func (s *Store) Interval() time.Duration { return s.opts.Interval }
 
-// Close flushes and releases the databases. Run must have returned.
+// CoarseInterval is the same in the coarse database.
+func (s *Store) CoarseInterval() time.Duration { return s.opts.Coarse }
+
+// Retention is the age at which samples are dropped.
+func (s *Store) Retention() time.Duration { return s.opts.Retention }
+
+// Close flushes and releases the databases. Run must have returned, and what reads from Queryable must have ended.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return nil
 	}
 	var errs []error
-	if s.budget != nil {
-		errs = append(errs, s.budget.close())
-	}
-	for _, l := range []*layer{s.raw, s.coarse} {
+	for _, l := range []*database{s.raw, s.coarse} {
 		if l != nil {
 			errs = append(errs, l.db.Close())
 		}

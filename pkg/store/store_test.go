@@ -2,12 +2,8 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"math"
-	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sort"
@@ -54,9 +50,13 @@ func fill(t testing.TB, s *Store, src *viewtest.Source, from, to time.Time) {
 	}
 }
 
+// engine evaluates PromQL in the tests of what was written.
+var engine = promql.NewEngine(promql.EngineOpts{MaxSamples: 10_000_000, Timeout: time.Minute,
+	LookbackDelta: time.Minute})
+
 func instant(t testing.TB, s *Store, at time.Time, expr string) promql.Vector {
 	t.Helper()
-	q, err := s.Engine().NewInstantQuery(context.Background(), s.Queryable(), nil, expr, at)
+	q, err := engine.NewInstantQuery(context.Background(), s.Queryable(), nil, expr, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func TestCoarseGivesTheSamePicture(t *testing.T) {
 	end := start.Add(30 * time.Minute)
 	fill(t, s, src, start, end)
 	run := func(db storage.Queryable, expr string) promql.Matrix {
-		q, err := s.Engine().NewRangeQuery(context.Background(), db, nil, expr, start.Add(5*time.Minute), end.Add(-time.Second), time.Minute)
+		q, err := engine.NewRangeQuery(context.Background(), db, nil, expr, start.Add(5*time.Minute), end.Add(-time.Second), time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -345,7 +345,7 @@ func TestRetentionByTimeAndSize(t *testing.T) {
 	s := open(t, func(o *Options) { o.Retention = 20 * time.Minute; o.MaxBytes = 1 << 40; o.Interval = 5 * time.Second })
 	src := viewtest.New(1, 1, start)
 	fill(t, s, src, start, start.Add(time.Hour))
-	for _, l := range []*layer{s.raw, s.coarse} {
+	for _, l := range []*database{s.raw, s.coarse} {
 		if err := l.db.Compact(context.Background()); err != nil {
 			t.Fatal(err)
 		}
@@ -445,73 +445,5 @@ func TestBrokenWALIsRepaired(t *testing.T) {
 	fill(t, s, viewtest.New(1, 2, start), start.Add(2*time.Minute), start.Add(3*time.Minute))
 	if got := value(t, s, start.Add(179*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.01 {
 		t.Errorf("after the repair: %v, want 2", got)
-	}
-}
-
-func TestHTTPAPI(t *testing.T) {
-	s := open(t, nil)
-	fill(t, s, viewtest.New(2, 2, start), start, start.Add(time.Minute))
-	srv := httptest.NewServer(s.Handler())
-	defer srv.Close()
-	at := fmt.Sprint(start.Unix() + 50)
-	for _, c := range []struct {
-		path string
-		form url.Values
-		want string
-		code int
-	}{
-		{"/api/v1/query", url.Values{"query": {`sum(rate(pscope_p_seconds_total[10s]))`}, "time": {at}}, `"value":[1700000050,"4`, 200},
-		{"/api/v1/query", url.Values{"query": {`pscope_p_wake_wait_seconds{p="0"}`}, "time": {at}}, `"histogram":[`, 200},
-		{"/api/v1/query_range", url.Values{"query": {`go_runtime_gomaxprocs`}, "start": {fmt.Sprint(start.Unix())}, "end": {at}, "step": {"10"}}, `"resultType":"matrix"`, 200},
-		{"/api/v1/query_range", url.Values{"query": {`go_runtime_gomaxprocs`}, "start": {at}, "end": {fmt.Sprint(start.Unix())}, "step": {"10"}}, `end timestamp must not be before start time`, 400},
-		{"/api/v1/query", url.Values{"query": {`sum(`}}, `parse error`, 400},
-		{"/api/v1/series", url.Values{"match[]": {`pscope_target_info`}, "start": {fmt.Sprint(start.Unix())}, "end": {at}}, `"process":"server-1"`, 200},
-		{"/api/v1/labels", url.Values{}, `"thread_state"`, 200},
-		{"/api/v1/label/process/values", nil, `["server-0","server-1"]`, 200},
-		{"/api/v1/metadata", nil, `"pscope_stop_seconds":[{"type":"histogram"`, 200},
-		{"/api/v1/metadata?metric=pscope_p_runq_depth", nil, `"data":{"pscope_p_runq_depth":[{"type":"gauge"`, 200},
-		{"/api/v1/status/buildinfo", nil, `"version":"`, 200},
-		{"/api/v1/format_query", url.Values{"query": {`sum(x)by(p)`}}, `sum by (p) (x)`, 200},
-		{"/api/v1/query", url.Values{"query": {`1.5`}, "time": {at}}, `"resultType":"scalar","result":[1700000050,"1.5"]`, 200},
-		{"/api/v1/query", url.Values{"query": {`"a\"b"`}, "time": {at}}, `"resultType":"string","result":[1700000050,"a\"b"]`, 200},
-		{"/api/v1/query", url.Values{"query": {`pscope_p_runq_depth`}, "time": {"yesterday"}}, `seconds since 1970`, 400},
-		{"/api/v1/query", url.Values{"query": {`pscope_p_runq_depth`}, "time": {at}, "limit": {"1"}}, `"p":"0"`, 200},
-		{"/api/v1/query", url.Values{"query": {`go_runtime_gomaxprocs + on() go_runtime_gomaxprocs`}, "time": {at}}, `many-to-many`, 422},
-		{"/api/v1/query", url.Values{"query": {`rate(pscope_p_runq_depth[10s])`}, "time": {at}}, `"infos":[`, 200},
-		{"/api/v1/query_range", url.Values{"query": {`x`}, "start": {"0"}, "end": {at}, "step": {"1"}}, `larger step`, 400},
-		{"/api/v1/query_range", url.Values{"query": {`x`}, "start": {"0"}, "end": {at}, "step": {"-1"}}, `above zero`, 400},
-		{"/api/v1/query_range", url.Values{"query": {`x`}}, `\"start\"`, 400},
-		{"/api/v1/series", url.Values{}, `no match[]`, 400},
-		{"/api/v1/series", url.Values{"match[]": {`{p=~".*"}`}}, `matches everything`, 400},
-		{"/api/v1/series", url.Values{"match[]": {`pscope_p_seconds_total`}, "limit": {"3"}}, `truncated`, 200},
-		{"/api/v1/label/p/values?match[]=pscope_p_runq_depth&match[]=go_runtime_gomaxprocs", nil, `["0","1"]`, 200},
-		{"/api/v1/label/a%20b%FF/values", nil, `invalid label name`, 400},
-		{"/api/v1/labels?limit=2", nil, `["__name__","cgroup"]`, 200},
-		{"/api/v1/admin/tsdb/delete_series", url.Values{}, `does not offer`, 404},
-		{"/api/v1/targets", nil, `does not offer`, 404},
-		{"/api/v1/write", url.Values{}, `does not offer`, 404},
-	} {
-		var res interface{ Close() error }
-		var body []byte
-		var code int
-		if c.form == nil {
-			r, err := srv.Client().Get(srv.URL + c.path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, _ = io.ReadAll(r.Body)
-			res, code = r.Body, r.StatusCode
-		} else {
-			r, err := srv.Client().PostForm(srv.URL+c.path, c.form)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, _ = io.ReadAll(r.Body)
-			res, code = r.Body, r.StatusCode
-		}
-		res.Close()
-		if code != c.code || !strings.Contains(string(body), c.want) || !json.Valid(body) {
-			t.Errorf("%s %v: %d %.300s\nwant %d and %s", c.path, c.form, code, body, c.code, c.want)
-		}
 	}
 }

@@ -14,10 +14,10 @@ const Small = 2 * time.Second
 // "defer fuzztest.Bound(t, fuzztest.Small, len(b))()". CPU time, because a machine that does other work beside
 // stretches the time on the clock.
 func Bound(t testing.TB, most time.Duration, size int) (end func()) {
-	begun := cpuTime()
+	begun := CPUTime()
 	return func() {
 		t.Helper()
-		if used := cpuTime() - begun; used > most {
+		if used := CPUTime() - begun; used > most {
 			t.Errorf("an input of %d bytes took %v of CPU time, at most %v is allowed", size, used, most)
 		}
 	}

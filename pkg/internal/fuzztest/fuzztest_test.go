@@ -23,7 +23,7 @@ func TestWithin(t *testing.T) {
 		t.Error(f.said)
 	}
 	Within(&f, 50*time.Millisecond, 7, func() {
-		for begun := cpuTime(); cpuTime()-begun < 100*time.Millisecond; {
+		for begun := CPUTime(); CPUTime()-begun < 100*time.Millisecond; {
 		}
 	})
 	if !strings.Contains(f.said, "input of 7 bytes") {

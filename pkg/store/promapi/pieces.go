@@ -1,4 +1,4 @@
-package store
+package promapi
 
 import (
 	"context"
@@ -40,21 +40,21 @@ func pieceable(e parser.Expr) bool {
 
 // firstPiece is how many steps the first piece has: by the estimate the most that half of a share holds. 0: not even
 // one step fits, or the result does not.
-func (s *Store) firstPiece(ctx context.Context, e parser.Expr, share int64,
+func (a *API) firstPiece(ctx context.Context, e parser.Expr, share int64,
 	start, end time.Time, step time.Duration) (int, error) {
 	half := float64(share) / 2
 	for n := int(end.Sub(start)/step) + 1; n > 0; n /= 2 {
-		least, likely, err := s.costOf(ctx, e, start, start.Add(time.Duration(n-1)*step), step)
+		minimum, expected, err := a.estimate(ctx, e, start, start.Add(time.Duration(n-1)*step), step)
 		if f := (*failure)(nil); errors.As(err, &f) {
 			continue // a sub-query's own range
 		}
 		if err != nil {
 			return 0, err
 		}
-		if least.out > half {
+		if minimum.out > half {
 			return 0, nil
 		}
-		if likely.peak <= half || n == 1 && least.peak <= half {
+		if expected.peak <= half || n == 1 && minimum.peak <= half {
 			return n, nil
 		}
 	}
@@ -63,20 +63,20 @@ func (s *Store) firstPiece(ctx context.Context, e parser.Expr, share int64,
 
 // pieces evaluates a range query piece by piece with half of the budget, or with all of it. refusal is the answer where
 // that is not enough.
-func (s *Store) pieces(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration, limit int,
+func (a *API) pieces(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration, limit int,
 	query rangeMaker, refusal error) (any, annotations.Annotations, error) {
 	if step == 0 || !pieceable(e) {
 		return nil, nil, refusal
 	}
-	for class := len(s.budget.classes) - 2; class < len(s.budget.classes); class++ {
-		n, err := s.firstPiece(ctx, e, s.budget.classes[class].samples, start, end, step)
+	for class := len(a.budget.classes) - 2; class < len(a.budget.classes); class++ {
+		n, err := a.firstPiece(ctx, e, a.budget.classes[class].samples, start, end, step)
 		if err != nil {
 			return nil, nil, err
 		}
 		if n == 0 {
 			continue
 		}
-		data, notes, err := s.execPieces(ctx, class, n, start, end, step, limit, query)
+		data, notes, err := a.execPieces(ctx, class, n, start, end, step, limit, query)
 		if errors.Is(err, errResult) || tooMuch(err) {
 			refusal = stillTooMuch(err)
 			continue
@@ -87,15 +87,15 @@ func (s *Store) pieces(ctx context.Context, e parser.Expr, start, end time.Time,
 }
 
 // execPieces evaluates a range query piece by piece with the share of a class, the first of n steps.
-func (s *Store) execPieces(ctx context.Context, class, n int, start, end time.Time, step time.Duration, limit int,
+func (a *API) execPieces(ctx context.Context, class, n int, start, end time.Time, step time.Duration, limit int,
 	query rangeMaker) (any, annotations.Annotations, error) {
-	t, err := s.budget.admit(ctx, class)
+	t, err := a.budget.admit(ctx, class)
 	if err != nil {
 		return nil, nil, err
 	}
-	share := s.budget.classes[class].samples
+	share := a.budget.classes[class].samples
 	j := joined{index: make(map[uint64][]int), most: share / 2}
-	half := s.budget.engine(share / 2)
+	half := a.budget.classes[a.budget.class(share/2)].engine
 	for at := start; !at.After(end); {
 		to := at.Add(time.Duration(n-1) * step)
 		if to.After(end) {

@@ -1,4 +1,4 @@
-package store
+package promapi
 
 import (
 	"context"
@@ -15,22 +15,13 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 )
 
-// ask sends a query to a store's handler.
-func ask(t *testing.T, s *Store, path string, form url.Values) (code int, body string, header http.Header) {
-	t.Helper()
-	r := httptest.NewRequest(http.MethodPost, path, strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	w := httptest.NewRecorder()
-	s.Handler().ServeHTTP(w, r)
-	return w.Code, w.Body.String(), w.Result().Header
-}
-
 // What would take a machine's memory or half a minute is refused at once, with a sentence that says what to do.
-func TestDearQueriesAreRefusedAtOnce(t *testing.T) {
-	s := open(t, nil)
+func TestExpensiveQueriesAreRefusedAtOnce(t *testing.T) {
+	a, s := open(t)
 	src := viewtest.New(20, 8, start)
 	fill(t, s, src, start, start.Add(20*time.Second))
 	at := strconv.FormatInt(start.Unix()+19, 10)
@@ -62,9 +53,9 @@ func TestDearQueriesAreRefusedAtOnce(t *testing.T) {
 					form[k] = v
 				}
 			}
-			begun := cpuTime()
-			code, body, _ := ask(t, s, path, form)
-			if used := cpuTime() - begun; used > 500*time.Millisecond {
+			begun := fuzztest.CPUTime()
+			code, body, _ := ask(t, a, path, form)
+			if used := fuzztest.CPUTime() - begun; used > 500*time.Millisecond {
 				t.Errorf("to refuse it took %v", used)
 			}
 			if code != http.StatusBadRequest && code != http.StatusUnprocessableEntity || !strings.Contains(body, c.want) || !json.Valid([]byte(body)) {
@@ -74,10 +65,10 @@ func TestDearQueriesAreRefusedAtOnce(t *testing.T) {
 	}
 	for _, path := range []string{"/api/v1/series", "/api/v1/labels", "/api/v1/label/p/values", "/api/v1/format_query"} {
 		form := url.Values{"match[]": {strings.Repeat("(", 150_000)}, "query": {strings.Repeat("(", 150_000)}}
-		if code, body, _ := ask(t, s, path, form); code != http.StatusBadRequest || !strings.Contains(body, "are allowed") {
+		if code, body, _ := ask(t, a, path, form); code != http.StatusBadRequest || !strings.Contains(body, "are allowed") {
 			t.Errorf("%s: %d %.200s", path, code, body)
 		}
-		if code, body, _ := ask(t, s, path, url.Values{"match[]": make([]string, 100)}); path != "/api/v1/format_query" && (code != http.StatusBadRequest || !strings.Contains(body, "regular expressions")) {
+		if code, body, _ := ask(t, a, path, url.Values{"match[]": make([]string, 100)}); path != "/api/v1/format_query" && (code != http.StatusBadRequest || !strings.Contains(body, "regular expressions")) {
 			t.Errorf("%s: a hundred selectors: %d %.200s", path, code, body)
 		}
 	}
@@ -85,7 +76,7 @@ func TestDearQueriesAreRefusedAtOnce(t *testing.T) {
 
 // What boards ask is answered, with the memory that a history has by default, also on a host with a hundred processes.
 func TestBoardsAreAnswered(t *testing.T) {
-	s := open(t, nil)
+	a, s := open(t)
 	fill(t, s, viewtest.New(100, 8, start), start, start.Add(20*time.Second))
 	for _, c := range []struct {
 		query string
@@ -101,7 +92,7 @@ func TestBoardsAreAnswered(t *testing.T) {
 	} {
 		end := start.Unix() + 19
 		form := url.Values{"query": {c.query}, "start": {strconv.FormatInt(end-int64(c.hours*3600), 10)}, "end": {strconv.FormatInt(end, 10)}, "step": {strconv.Itoa(c.step)}}
-		if code, body, _ := ask(t, s, "/api/v1/query_range", form); code != http.StatusOK {
+		if code, body, _ := ask(t, a, "/api/v1/query_range", form); code != http.StatusOK {
 			t.Errorf("%s: %d %.300s", c.query, code, body)
 		}
 	}
@@ -109,9 +100,9 @@ func TestBoardsAreAnswered(t *testing.T) {
 
 // Where no memory is left a query waits in line; where the line is full it gets a 503 with a reason and a time.
 func TestWaitsInLine(t *testing.T) {
-	s := open(t, nil)
-	all := len(s.budget.classes) - 1
-	first, err := s.budget.admit(t.Context(), all)
+	a, _ := open(t)
+	all := len(a.budget.classes) - 1
+	first, err := a.budget.admit(t.Context(), all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,14 +110,14 @@ func TestWaitsInLine(t *testing.T) {
 	var wg sync.WaitGroup
 	for range maxWaiting {
 		wg.Go(func() {
-			code, _, _ := ask(t, s, "/api/v1/query", url.Values{"query": {"1"}})
+			code, _, _ := ask(t, a, "/api/v1/query", url.Values{"query": {"1"}})
 			answers <- code
 		})
 	}
-	for end := time.Now().Add(10 * time.Second); s.budget.waiting.Load() < maxWaiting && time.Now().Before(end); {
+	for end := time.Now().Add(10 * time.Second); a.budget.waiting.Load() < maxWaiting && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
-	code, body, header := ask(t, s, "/api/v1/query", url.Values{"query": {"1"}})
+	code, body, header := ask(t, a, "/api/v1/query", url.Values{"query": {"1"}})
 	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "wait already") {
 		t.Errorf("beyond the line: %d %v %s", code, header, body)
 	}
@@ -136,7 +127,7 @@ func TestWaitsInLine(t *testing.T) {
 	if len(answers) > 0 {
 		t.Errorf("%d queries were answered while another had all of the memory", len(answers))
 	}
-	if _, err := s.budget.admit(ctx, all); err == nil {
+	if _, err := a.budget.admit(ctx, all); err == nil {
 		t.Error("who has gone away gets a share")
 	}
 	first.done()
@@ -150,9 +141,9 @@ func TestWaitsInLine(t *testing.T) {
 
 // A client that goes away stops its query, and the share is free again.
 func TestAClientThatGoesAwayStopsItsQuery(t *testing.T) {
-	s := open(t, nil)
+	a, s := open(t)
 	fill(t, s, viewtest.New(4, 8, start), start, start.Add(2*time.Minute))
-	srv := httptest.NewServer(s.Handler())
+	srv := httptest.NewServer(a.Handler())
 	defer srv.Close()
 	form := url.Values{"query": {`sum(quantile_over_time(0.5, pscope_p_runq_depth[2m:1s])) + sum(quantile_over_time(0.5, pscope_p_runq_depth[1h]))`},
 		"start": {fmt.Sprint(start.Unix() - 10_000)}, "end": {fmt.Sprint(start.Unix() + 119)}, "step": {"1"}}
@@ -166,17 +157,17 @@ func TestAClientThatGoesAwayStopsItsQuery(t *testing.T) {
 		res.Body.Close()
 		t.Skip("this machine is too fast: the query was answered before its client went away")
 	}
-	for end := time.Now().Add(5 * time.Second); !s.budget.sem.TryAcquire(s.budget.total); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); !a.budget.sem.TryAcquire(a.budget.total); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("five seconds after its client the query still holds its share")
 		}
 	}
-	s.budget.sem.Release(s.budget.total)
+	a.budget.sem.Release(a.budget.total)
 }
 
 // The estimate is never far below what the engine counts.
 func TestEstimateIsFromAbove(t *testing.T) {
-	s := open(t, nil)
+	a, s := open(t)
 	fill(t, s, viewtest.New(10, 8, start), start, start.Add(5*time.Minute))
 	end := start.Add(299 * time.Second)
 	for _, query := range []string{
@@ -185,7 +176,7 @@ func TestEstimateIsFromAbove(t *testing.T) {
 		`max_over_time(sum(pscope_p_runq_depth)[1m:1s])`, `max_over_time(pscope_p_runq_depth[1m:1s])`, `topk(3, pscope_p_runq_depth)`,
 		`pscope_p_runq_depth or pscope_runq_depth`, `vector(1)`, `time()`, `label_replace(pscope_p_runq_depth, "q", "$1", "p", "(.*)")`,
 	} {
-		q, err := s.Engine().NewRangeQuery(context.Background(), s.Queryable(), nil, query, start, end, time.Second)
+		q, err := a.budget.classes[len(a.budget.classes)-1].engine.NewRangeQuery(context.Background(), s.Queryable(), nil, query, start, end, time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -194,12 +185,12 @@ func TestEstimateIsFromAbove(t *testing.T) {
 		}
 		peak := q.Stats().Samples.PeakSamples
 		q.Close()
-		least, c, err := s.costOf(t.Context(), mustParse(t, query), start, end, time.Second)
+		minimum, c, err := a.estimate(t.Context(), mustParse(t, query), start, end, time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if least.peak > 2.5*float64(peak)+10_000 {
-			t.Errorf("%s: needs %.0f values in any case, and the engine held %d", query, least.peak, peak)
+		if minimum.peak > 2.5*float64(peak)+10_000 {
+			t.Errorf("%s: needs %.0f values in any case, and the engine held %d", query, minimum.peak, peak)
 		}
 		if c.peak < 0.9*float64(peak) || c.peak > 20*float64(peak)+10_000 {
 			t.Errorf("%s: estimated %.0f values, the engine held %d", query, c.peak, peak)
@@ -218,38 +209,22 @@ func mustParse(t *testing.T, query string) parser.Expr {
 
 // The watch over the process's memory stops the largest query, with a reason.
 func TestMemoryStopsTheLargestQuery(t *testing.T) {
-	s := open(t, nil)
-	small, err := s.budget.admit(t.Context(), 0)
+	a, _ := open(t)
+	small, err := a.budget.admit(t.Context(), 0)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer small.done()
-	large, err := s.budget.admit(t.Context(), 1)
+	large, err := a.budget.admit(t.Context(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer large.done()
-	s.budget.look(true)
+	a.budget.stopLargest(true)
 	if large.ctx.Err() == nil || small.ctx.Err() != nil {
 		t.Errorf("large %v, small %v", large.ctx.Err(), small.ctx.Err())
 	}
 	if f := failureOf(large.why(context.Canceled)); f.code != http.StatusServiceUnavailable || !strings.Contains(f.Error(), "--memory-limit") {
 		t.Errorf("it is told %d %v", f.code, f)
 	}
-}
-
-// FuzzCheckText: whatever the text is, what passes is parsed within a bound of time.
-func FuzzCheckText(f *testing.F) {
-	for _, seed := range []string{`sum by (p) (rate(x{a=~"b|c"}[5m:1s] offset 1h @ start()))`, strings.Repeat("(", 200), `"\q`, "x{a=~\"(a{9}){9}\"}", "1+-+-+1", "# comment\n1"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		begun := cpuTime()
-		if checkText(text) == nil {
-			_, _ = parse(text)
-		}
-		if used := cpuTime() - begun; used > 2*time.Second {
-			t.Errorf("%d bytes took %v", len(text), used)
-		}
-	})
 }

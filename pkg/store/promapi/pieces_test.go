@@ -1,4 +1,4 @@
-package store
+package promapi
 
 import (
 	"net/http"
@@ -13,19 +13,19 @@ import (
 
 // A board over many processes is answered within the memory that there is, and says the same as with more of it.
 func TestWideQueriesAreAnsweredPieceByPiece(t *testing.T) {
-	s := open(t, nil)
+	a, s := open(t)
 	fill(t, s, viewtest.New(6, 8, start), start, start.Add(5*time.Minute))
-	large := s.budget
-	defer func() { s.budget = large }()
-	o := s.opts
+	large := a.budget
+	defer func() { a.budget = large }()
+	o := a.opts
 	o.MemoryLimit = 4 << 20 // 87,381 samples
-	small := newBudget(&o)
+	small := newBudget(s, &o)
 	defer small.close()
 	small.limit = 1 << 40 // the test's own memory is not looked at
 
 	ask := func(t *testing.T, query string, step int) (int, string) {
 		t.Helper()
-		code, body, _ := ask(t, s, "/api/v1/query_range", url.Values{"query": {query}, "step": {strconv.Itoa(step)},
+		code, body, _ := ask(t, a, "/api/v1/query_range", url.Values{"query": {query}, "step": {strconv.Itoa(step)},
 			"start": {strconv.FormatInt(start.Unix(), 10)}, "end": {strconv.FormatInt(start.Unix()+299, 10)}})
 		return code, body
 	}
@@ -40,14 +40,14 @@ func TestWideQueriesAreAnsweredPieceByPiece(t *testing.T) {
 		`count(pscope_p_seconds_total offset 2m)`, // a result that begins in the middle
 	} {
 		t.Run(query, func(t *testing.T) {
-			s.budget = large
+			a.budget = large
 			wantCode, want := ask(t, query, 1)
-			least, _, err := s.costOf(t.Context(), mustParse(t, query), start, start.Add(299*time.Second), time.Second)
+			minimum, _, err := a.estimate(t.Context(), mustParse(t, query), start, start.Add(299*time.Second), time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
-			s.budget = small
-			if least.peak > float64(small.total) {
+			a.budget = small
+			if minimum.peak > float64(small.total) {
 				inPieces++
 			}
 			code, got := ask(t, query, 1)
@@ -63,7 +63,7 @@ func TestWideQueriesAreAnsweredPieceByPiece(t *testing.T) {
 	if inPieces < 4 {
 		t.Errorf("%d queries were too large at once; the others tell nothing", inPieces)
 	}
-	s.budget = small
+	a.budget = small
 	for query, why := range map[string]string{
 		`pscope_p_seconds_total`: "fewer series", // the result alone is too large
 		// each step needs the range's end

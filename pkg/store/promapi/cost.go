@@ -1,4 +1,4 @@
-package store
+package promapi
 
 import (
 	"context"
@@ -6,9 +6,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
-	"github.com/prometheus/prometheus/tsdb"
 
 	"github.com/p-scope/p-scope/pkg/metrics"
 )
@@ -23,12 +21,13 @@ const (
 // cost is what an expression will hold in memory at most, in samples, and what its result takes of that.
 type cost struct{ peak, out float64 }
 
-// coster estimates costs.
-type coster struct {
-	ctx    context.Context
-	s      *Store
-	counts map[string]float64 // series by selector
-	least  bool               // what is needed in any case, instead of what may be needed
+// estimator estimates costs.
+type estimator struct {
+	ctx     context.Context
+	db      Database
+	limit   int64              // samples that all queries may hold
+	counts  map[string]float64 // series by selector
+	minimum bool               // estimate what is needed in any case, instead of what may be needed
 }
 
 // span is when an expression is evaluated: from start to end, every step; milliseconds.
@@ -41,20 +40,22 @@ func (w span) steps() float64 {
 	return max(1, (w.end-w.start)/w.step+1)
 }
 
-// costOf estimates an expression between start and end; a step of 0 is an instant query. least is what it needs in any case: an aggregation may
-// leave a single series. likely is what it needs if the labels it keeps tell as many series apart as they can.
-func (s *Store) costOf(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration) (least, likely cost, err error) {
-	c := coster{ctx, s, make(map[string]float64), true}
+// estimate gives what an expression holds between start and end; a step of 0 is an instant query. minimum is what it
+// needs in any case: an aggregation may leave a single series. expected is what it needs if the labels that it keeps
+// distinguish as many series as they can.
+func (a *API) estimate(ctx context.Context, e parser.Expr, start, end time.Time, step time.Duration) (
+	minimum, expected cost, err error) {
+	c := estimator{ctx, a.db, a.budget.total, make(map[string]float64), true}
 	w := span{float64(start.UnixMilli()), float64(end.UnixMilli()), float64(step.Milliseconds())}
-	if least, err = c.of(e, w); err != nil {
-		return least, likely, err
+	if minimum, err = c.of(e, w); err != nil {
+		return minimum, expected, err
 	}
-	c.least = false
-	likely, err = c.of(e, w)
-	return least, likely, err
+	c.minimum = false
+	expected, err = c.of(e, w)
+	return minimum, expected, err
 }
 
-func (c *coster) of(e parser.Expr, w span) (cost, error) {
+func (c *estimator) of(e parser.Expr, w span) (cost, error) {
 	switch n := e.(type) {
 	case *parser.VectorSelector:
 		series, size, err := c.series(n)
@@ -72,7 +73,7 @@ func (c *coster) of(e parser.Expr, w span) (cost, error) {
 			return in, err
 		}
 		out := in.out
-		if c.least {
+		if c.minimum {
 			out = min(out, w.steps())
 		} else if !n.Without && !keepsSeries(n.Op) {
 			out = min(out, c.groups(n.Grouping)*w.steps()*histSamples)
@@ -100,26 +101,10 @@ func (c *coster) of(e parser.Expr, w span) (cost, error) {
 }
 
 // groups is how many groups the labels can make at most.
-func (c *coster) groups(names []string) float64 {
+func (c *estimator) groups(names []string) float64 {
 	n := 1.0
 	for _, name := range names {
-		most := 1
-		for _, l := range []*layer{c.s.raw, c.s.coarse} {
-			readers := []tsdb.BlockReader{l.db.Head()}
-			for _, b := range largest(l.db.Blocks(), 1) {
-				readers = append(readers, b)
-			}
-			for _, b := range readers {
-				if ix, err := b.Index(); err == nil {
-					values, err := ix.LabelValues(c.ctx, name, nil)
-					if err == nil {
-						most = max(most, len(values)+1) // and those without the label
-					}
-					_ = ix.Close()
-				}
-			}
-		}
-		n *= float64(most)
+		n *= float64(c.db.CountLabelValues(c.ctx, name) + 1) // and the series without the label
 	}
 	return n
 }
@@ -130,7 +115,7 @@ func keepsSeries(op parser.ItemType) bool {
 }
 
 // call is a function's cost. Its arguments stay until its result is there, except that one over a range reads one series after another.
-func (c *coster) call(n *parser.Call, w span) (total cost, err error) {
+func (c *estimator) call(n *parser.Call, w span) (total cost, err error) {
 	held, result := 0.0, w.steps()
 	for _, a := range n.Args {
 		in, err := c.of(a, w)
@@ -172,13 +157,13 @@ func unwrap(e parser.Expr) parser.Expr {
 }
 
 // window is what a range selector holds: its series, and the samples of one of them.
-func (c *coster) window(n *parser.MatrixSelector, w span) (cost, error) {
+func (c *estimator) window(n *parser.MatrixSelector, w span) (cost, error) {
 	v, ok := n.VectorSelector.(*parser.VectorSelector)
 	if !ok {
 		return cost{}, nil
 	}
 	series, size, err := c.series(v)
-	one := min(n.Range.Seconds(), c.s.opts.Retention.Seconds()) / c.s.opts.Interval.Seconds() * size
+	one := min(n.Range.Seconds(), c.db.Retention().Seconds()) / c.db.Interval().Seconds() * size
 	held := one
 	if w.step <= 0 {
 		held = series * one // an instant query may ask for the samples themselves
@@ -187,7 +172,7 @@ func (c *coster) window(n *parser.MatrixSelector, w span) (cost, error) {
 }
 
 // results is how many values a function of a range selector gives.
-func (c *coster) results(n *parser.MatrixSelector, w span) (float64, error) {
+func (c *estimator) results(n *parser.MatrixSelector, w span) (float64, error) {
 	v, ok := n.VectorSelector.(*parser.VectorSelector)
 	if !ok {
 		return 0, nil
@@ -197,26 +182,27 @@ func (c *coster) results(n *parser.MatrixSelector, w span) (float64, error) {
 }
 
 // inner is when a sub-query's expression is evaluated.
-func (c *coster) inner(n *parser.SubqueryExpr, w span) span {
+func (c *estimator) inner(n *parser.SubqueryExpr, w span) span {
 	step := n.Step
 	if step <= 0 {
-		step = c.s.opts.Interval
+		step = c.db.Interval()
 	}
 	return span{w.start - float64(n.Range.Milliseconds()), w.end, float64(step.Milliseconds())}
 }
 
-func (c *coster) subquery(n *parser.SubqueryExpr, w span) (cost, error) {
+func (c *estimator) subquery(n *parser.SubqueryExpr, w span) (cost, error) {
 	in := c.inner(n, w)
 	got, err := c.of(n.Expr, in)
-	if err == nil && c.least && got.peak > float64(c.s.budget.total) {
-		err = tooDear(got.peak, c.s.budget.total, fmt.Sprintf("the sub-query [%v:%v] alone is evaluated at %.0f points: give it a shorter range or a larger step",
-			n.Range, time.Duration(in.step)*time.Millisecond, in.steps()))
+	if err == nil && c.minimum && got.peak > float64(c.limit) {
+		err = tooLarge(got.peak, c.limit, fmt.Sprintf("the sub-query [%v:%v] alone is evaluated at %.0f points: give it a "+
+			"shorter range or a larger step", n.Range, time.Duration(in.step)*time.Millisecond, in.steps()))
 	}
 	return got, err
 }
 
-// series gives how many series a selector finds at most, and how many samples one of its values is worth.
-func (c *coster) series(v *parser.VectorSelector) (n, size float64, err error) {
+// series gives about how many series a selector finds, and how many samples one of its values is worth. Series that have
+// ended make the true number larger: the engine counts while it reads, and stops the query.
+func (c *estimator) series(v *parser.VectorSelector) (n, size float64, err error) {
 	size = 1
 	if isHistogram(v) {
 		size = histSamples
@@ -225,9 +211,9 @@ func (c *coster) series(v *parser.VectorSelector) (n, size float64, err error) {
 	if n, ok := c.counts[key]; ok {
 		return n, size, nil
 	}
-	n, err = c.s.countSeries(c.ctx, v.LabelMatchers)
-	c.counts[key] = n
-	return n, size, err
+	count, err := c.db.CountSeries(c.ctx, v.LabelMatchers...)
+	c.counts[key] = float64(count)
+	return float64(count), size, err
 }
 
 var histograms = func() map[string]bool {
@@ -255,53 +241,4 @@ func isHistogram(v *parser.VectorSelector) bool {
 		}
 	}
 	return true // any name
-}
-
-// countedBlocks is how many blocks are counted: the largest ones.
-const countedBlocks = 3
-
-// countSeries gives the number of series that the index of the log, or of one of the largest blocks, has for the matchers. Series that end make
-// the true number larger; the engine has the last word while it reads.
-func (s *Store) countSeries(ctx context.Context, ms []*labels.Matcher) (most float64, err error) {
-	for _, l := range []*layer{s.raw, s.coarse} {
-		readers := []tsdb.BlockReader{l.db.Head()}
-		for _, b := range largest(l.db.Blocks(), countedBlocks) {
-			readers = append(readers, b)
-		}
-		for _, b := range readers {
-			n, err := countIn(ctx, b, ms)
-			if err != nil {
-				return 0, err
-			}
-			most = max(most, n)
-		}
-	}
-	return most, nil
-}
-
-func largest(blocks []*tsdb.Block, n int) (out []*tsdb.Block) {
-	for _, b := range blocks {
-		out = append(out, b)
-		for i := len(out) - 1; i > 0 && out[i].Meta().Stats.NumSeries > out[i-1].Meta().Stats.NumSeries; i-- {
-			out[i], out[i-1] = out[i-1], out[i]
-		}
-		out = out[:min(len(out), n)]
-	}
-	return out
-}
-
-func countIn(ctx context.Context, b tsdb.BlockReader, ms []*labels.Matcher) (n float64, err error) {
-	ix, err := b.Index()
-	if err != nil {
-		return 0, nil // the block is being dropped
-	}
-	defer ix.Close()
-	p, err := tsdb.PostingsForMatchers(ctx, ix, ms...)
-	if err != nil {
-		return 0, err
-	}
-	for p.Next() {
-		n++
-	}
-	return n, p.Err()
 }

@@ -1,4 +1,4 @@
-package store
+package promapi
 
 import (
 	"encoding/json"

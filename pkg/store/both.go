@@ -8,29 +8,24 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// layers reads the raw and the coarse database as one.
-type layers struct{ s *Store }
+// both reads the raw and the coarse database as one.
+type both struct{ s *Store }
 
 // Querier implements storage.Queryable.
-func (l layers) Querier(mint, maxt int64) (storage.Querier, error) {
-	raw, err := l.s.raw.db.Querier(mint, maxt)
+func (b both) Querier(mint, maxt int64) (storage.Querier, error) {
+	raw, err := b.s.raw.db.Querier(mint, maxt)
 	if err != nil {
 		return nil, err
 	}
-	coarse, err := l.s.coarse.db.Querier(mint, maxt)
+	coarse, err := b.s.coarse.db.Querier(mint, maxt)
 	if err != nil {
 		_ = raw.Close()
 		return nil, err
 	}
-	start, err := l.s.raw.db.StartTime()
+	start, err := b.s.raw.db.StartTime()
 	// The coarse samples are some of the raw ones, with the same times and values: merging the two drops the doubles.
 	both := storage.NewMergeQuerier([]storage.Querier{raw, coarse}, nil, storage.ChainedSeriesMerge)
-	return &querier{Querier: both, raw: raw, coarse: coarse, grain: l.s.coarse.every.Milliseconds(), rawReaches: err == nil && start <= mint}, nil
-}
-
-// ChunkQuerier implements storage.ChunkQueryable.
-func (l layers) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	return l.s.raw.db.ChunkQuerier(mint, maxt)
+	return &querier{Querier: both, raw: raw, coarse: coarse, grain: b.s.coarse.every.Milliseconds(), rawReaches: err == nil && start <= mint}, nil
 }
 
 // querier is both databases merged, except that a selection takes one of them where that gives the same picture sooner.

@@ -1,4 +1,4 @@
-package store
+package promapi
 
 import (
 	"context"
@@ -14,15 +14,15 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// The queries' share of memory, and how long one waits for it.
+// The share of memory that queries have, and how long a query waits for its part of it.
 const (
 	queryShare = 3 // a third of the memory limit
 	maxWaiting = 64
-	waitFor    = 15 * time.Second
-	watchEvery = 25 * time.Millisecond
+	maxWait    = 15 * time.Second
+	checkEvery = 25 * time.Millisecond
 )
 
-// budget is the memory of all queries together. A query is estimated before it begins (costOf) and gets the smallest of
+// budget is the memory of all queries together. A query is estimated before it begins (estimate) and gets the smallest of
 // four shares that will do; the engine stops it at that share (promql.EngineOpts.MaxSamples). Those for whom nothing is
 // left wait in line.
 type budget struct {
@@ -43,18 +43,19 @@ type class struct {
 	engine  *promql.Engine
 }
 
-func newBudget(o *Options) *budget {
-	b := &budget{total: o.MemoryLimit / queryShare / sampleBytes, limit: uint64(o.MemoryLimit), running: make(map[*ticket]struct{})}
+func newBudget(db Database, o *Options) *budget {
+	b := &budget{total: o.MemoryLimit / queryShare / sampleBytes, limit: uint64(o.MemoryLimit),
+		running: make(map[*ticket]struct{})}
 	b.sem = semaphore.NewWeighted(b.total)
 	for _, part := range []int64{8, 4, 2, 1} {
 		samples := b.total / part
 		e := promql.NewEngine(promql.EngineOpts{
-			Logger:     quiet(o.Log),
+			Logger:     o.Log,
 			MaxSamples: int(samples),
 			Timeout:    o.QueryTimeout,
 			// An agent that was killed leaves no staleness marker: its last values must not be drawn on for five minutes.
-			LookbackDelta:            max(time.Minute, 4*o.Coarse),
-			NoStepSubqueryIntervalFn: func(int64) int64 { return o.Interval.Milliseconds() },
+			LookbackDelta:            max(time.Minute, 4*db.CoarseInterval()),
+			NoStepSubqueryIntervalFn: func(int64) int64 { return db.Interval().Milliseconds() },
 			EnableAtModifier:         true,
 			EnableNegativeOffset:     true,
 			EnableQueryCost:          true,
@@ -73,9 +74,7 @@ func (b *budget) close() (err error) {
 	return err
 }
 
-// engine gives the engine of the smallest share that holds so many samples, or of the largest.
-func (b *budget) engine(samples int64) *promql.Engine { return b.classes[b.class(samples)].engine }
-
+// class gives the smallest share that holds so many samples, or the largest.
 func (b *budget) class(samples int64) int {
 	for i, c := range b.classes {
 		if samples <= c.samples {
@@ -94,14 +93,17 @@ type ticket struct {
 }
 
 var (
-	errBusy   = fmt.Errorf("more than %d queries wait already: ask again later, or let the boards refresh less often", maxWaiting)
-	errLine   = fmt.Errorf("other queries took all of the memory for %v: ask again later, for fewer series, a shorter range or a larger step", waitFor)
-	errMemory = errors.New("the memory of the history is used up, so the largest query was stopped: ask for fewer series, a shorter range or a larger step, or raise --memory-limit")
+	errBusy = fmt.Errorf("more than %d queries wait already: ask again later, or let the boards refresh less often", maxWaiting)
+	errLine = fmt.Errorf("other queries took all of the memory for %v: ask again later, for fewer series, a shorter "+
+		"range or a larger step", maxWait)
+	errMemory = errors.New("the memory of the history is used up, so the largest query was stopped: ask for fewer " +
+		"series, a shorter range or a larger step, or raise --memory-limit")
 )
 
-func tooDear(samples float64, most int64, what string) error {
+func tooLarge(samples float64, limit int64, fix string) error {
 	return &failure{"execution", http.StatusUnprocessableEntity, fmt.Errorf(
-		"this query would hold about %.3g values in memory, %d are allowed (a third of the memory limit): %s", samples, most, what)}
+		"this query would hold about %.3g values in memory, %d are allowed (a third of the memory limit): %s",
+		samples, limit, fix)}
 }
 
 // admit waits for the share of a class.
@@ -110,7 +112,7 @@ func (b *budget) admit(ctx context.Context, class int) (*ticket, error) {
 		b.waiting.Add(-1)
 		return nil, &failure{"unavailable", http.StatusServiceUnavailable, errBusy}
 	}
-	line, stop := context.WithTimeout(ctx, waitFor)
+	line, stop := context.WithTimeout(ctx, maxWait)
 	err := b.sem.Acquire(line, b.classes[class].samples)
 	stop()
 	b.waiting.Add(-1)
@@ -149,23 +151,23 @@ func (t *ticket) why(err error) error {
 	return err
 }
 
-// watch looks at the memory of the whole process while queries run, and stops the largest one when it passes the limit: what no estimate and no
-// engine's count has foreseen.
+// watch reads the memory of the whole process while queries run. It stops the largest query when the memory passes the
+// limit, which neither the estimate nor the engine's count has foreseen.
 func (b *budget) watch() {
-	tick := time.NewTicker(watchEvery)
+	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	use := []metrics.Sample{{Name: "/memory/classes/total:bytes"}, {Name: "/memory/classes/heap/released:bytes"}}
 	for range tick.C {
 		metrics.Read(use)
 		over := use[0].Value.Uint64()-use[1].Value.Uint64() > b.limit+b.limit/20
-		if b.look(over) {
+		if b.stopLargest(over) {
 			return
 		}
 	}
 }
 
-// look stops the largest query if memory is over the limit. ended: no query runs.
-func (b *budget) look(over bool) (ended bool) {
+// stopLargest stops the largest query if memory is over the limit. ended: no query runs.
+func (b *budget) stopLargest(over bool) (ended bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.running) == 0 {
