@@ -282,7 +282,7 @@ static __always_inline u64 p_in_oldp(struct target *t, u64 m, u64 oldp)
 	return oldp;
 }
 
-// The record of the P at an address in an m.nextp. If the waker had the P or nobody has it, the record says enough.
+// The record of the P at an address in an m.nextp. If the waker or no thread has the P, the record says enough.
 // Else the P's memory must say that it is idle.
 static __noinline struct p_record *handed_p_record(struct target *t, u64 addr, u32 from, u32 *slot)
 {
