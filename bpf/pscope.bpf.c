@@ -11,6 +11,7 @@
 #include "walk.h"
 #include "heartbeat.h"
 #include "wake.h"
+#include "targets.h"
 #include "observe.h"
 #include "sched_switch.bpf.c"
 #include "sched_waking.bpf.c"

@@ -79,8 +79,8 @@ enum lag {
 	// The burst lost its P in a system call, or began in a call without a P. It took a P later, maybe much later.
 	LAG_LOST = 3,
 	LAG_HANDED = 4,	// the burst began with a P in m.nextp, and the M has yet to take it
-	// The burst gave its P back because the world stops. Its thread wakes the one that waits for that, which takes
-	// longer.
+	// The burst gave its P back because the world stops. Its thread wakes the thread that waits for that, which
+	// takes longer.
 	LAG_HALTED = 5,
 	LAGS = 6,
 };

@@ -62,7 +62,7 @@ CASE(a_move_accounts_what_came_before_it)
 		u32 require_owner, owner, state, thread;
 		bool require_idle;
 		int gives;
-		u64 was_running, silently; // ticks; unseen time is in gc, as the move says
+		u64 was_running, unseen; // ticks; unseen time is in gc, as the move says
 		u64 since;
 	} rows[] = {
 		{"to another state", 150, 0, 0, 1, P_SYSCALL, T_SLEEPING, false, MOVED, 50, 0, 150},
@@ -98,11 +98,11 @@ CASE(a_move_accounts_what_came_before_it)
 		P_TIME(0, P_IDLE, T_NONE, 100);
 		CHECK_EQ("the move", p_move(target, r, FIRST_SLOT, &m), rows[i].gives);
 		// On a CPU, time in gc is accounted as running, so both are added.
-		P_TIME(0, P_RUNNING, T_ON_CPU, rows[i].was_running + rows[i].silently);
+		P_TIME(0, P_RUNNING, T_ON_CPU, rows[i].was_running + rows[i].unseen);
 		P_SINCE(0, rows[i].since);
 		if (rows[i].gives == MOVED && rows[i].since != 100)
-			CHECK_EQ("ran", m.unseen_ticks, rows[i].silently);
-		if (rows[i].silently)
+			CHECK_EQ("ran", m.unseen_ticks, rows[i].unseen);
+		if (rows[i].unseen)
 			CHECK_EQ("moves to gc", r->moves[P_RUNNING * P_STATES + P_GC], 1);
 		CHECK_EQ("lost", target->lost[LOST_CONTENDED], 0);
 		invariants();

@@ -3,7 +3,7 @@
 //
 //	go run ./tools/bpf-shared -o bpf/shared.h
 //
-// What goes the other way, from C to Go, bpf2go takes from the object (pkg/collector/kern).
+// In the other direction, bpf2go takes the Go types from the compiled object (pkg/collector/kern).
 package main
 
 import (
@@ -73,8 +73,8 @@ func header() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// inC are the names of states whose word would mislead in C: a thread on a CPU is not what a P is that runs.
-var inC = map[string]string{"T_RUNNING": "T_ON_CPU"}
+// cNames has other names for C where a P state and a thread state share a word: a thread that runs is on a CPU.
+var cNames = map[string]string{"T_RUNNING": "T_ON_CPU"}
 
 func enum[S interface {
 	~uint8
@@ -83,7 +83,7 @@ func enum[S interface {
 	fmt.Fprintf(b, "enum %s {\n", name)
 	for i, s := range states {
 		c := prefix + strings.ToUpper(s.String())
-		if other, ok := inC[c]; ok {
+		if other, ok := cNames[c]; ok {
 			c = other
 		}
 		fmt.Fprintf(b, "\t%s = %d,\n", c, i)
