@@ -12,7 +12,6 @@ import {
 } from '@grafana/ui';
 import React, { memo, useEffect, useId, useMemo, useState } from 'react';
 
-import type { DataSource } from '../datasource';
 import {
   AGGREGATION_WORDS,
   DIMENSION_WORDS,
@@ -53,6 +52,7 @@ import {
 import { sentence } from '../query/sentence';
 import { validate } from '../query/validate';
 import { selectors } from '../selectors';
+import type { Source } from '../source';
 import type { ScopeOptions, ScopeQuery } from '../types';
 import { CodeField } from './CodeField';
 import { exploreUrl } from './explore';
@@ -61,7 +61,7 @@ import { TargetPicker } from './TargetPicker';
 import { TextField } from './TextField';
 import { useLatest } from './useLatest';
 
-export interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOptions> {
+export interface Props extends QueryEditorProps<Source, ScopeQuery, ScopeOptions> {
   /** The kinds on offer; all unless told. With a single one its picker is left out. */
   kinds?: readonly Kind[];
 }

@@ -22,9 +22,9 @@ import {
 import { complete, DEFAULT_RATE_HZ, type CompleteQuery } from '../query/defaults';
 import { parsePs } from '../query/ps';
 import type { ScopeQuery } from '../types';
+import type { Host } from './host';
 import { LiveHub } from './hub';
 import { animationFrame, paced, type NextFrame } from './pace';
-import type { Host } from './queries';
 import { matcher, type Matcher } from './selector';
 import { millis } from './time';
 import { grpcWebTransport, type OpenWatch } from './transport';

@@ -1,18 +1,10 @@
-import { dateMath, type DataQueryRequest, type DataQueryResponse, type ScopedVars } from '@grafana/data';
+import { dateMath, type DataQueryRequest, type DataQueryResponse } from '@grafana/data';
 import { from, merge, Observable, switchMap } from 'rxjs';
 
-import type { ScopeOptions, ScopeQuery } from '../types';
+import type { ScopeQuery } from '../types';
 import type { FastStreams } from './fast';
+import type { Host } from './host';
 import { wantsFastStream } from './plan';
-
-/** What the live side needs of the data source. */
-export interface Host {
-  uid: string;
-  options: ScopeOptions;
-  /** History, and live data over Grafana Live, from the backend plugin. */
-  history: (request: DataQueryRequest<ScopeQuery>) => Observable<DataQueryResponse>;
-  interpolate: (query: ScopeQuery, scopedVars: ScopedVars) => ScopeQuery;
-}
 
 /**
  * The most streams a page opens unless its connection carries many at once: over HTTP/1.1 a browser has six connections to a server,
