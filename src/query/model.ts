@@ -145,8 +145,6 @@ export type Field =
   | 'limit'
   | 'events';
 
-const TARGET: Field[] = [...TARGET_FIELDS];
-
 /** Metrics a heatmap draws as a distribution over buckets. */
 export const DISTRIBUTION_METRICS: readonly Metric[] = ['runq_distribution', 'wake_wait', 'stops'];
 
@@ -241,51 +239,43 @@ export function withoutUndefined(query: ScopeQuery): ScopeQuery {
   return out;
 }
 
+/** The fields of each kind, in the order in which the editor shows them. */
+const FIELDS_OF_KIND: Record<Kind, readonly Field[]> = {
+  series: [
+    'kind',
+    'metric',
+    'states',
+    'threadStates',
+    'by',
+    'aggregation',
+    ...TARGET_FIELDS,
+    'ps',
+    'legend',
+    'resolution',
+    'live',
+    'rateHz',
+  ],
+  heatmap: ['kind', 'metric', 'states', 'threadStates', ...TARGET_FIELDS, 'ps', 'resolution', 'live', 'rateHz'],
+  timeline: ['kind', 'metric', 'states', 'threadStates', ...TARGET_FIELDS, 'ps', 'resolution', 'live', 'rateHz'],
+  stops: ['kind', 'events', ...TARGET_FIELDS, 'ps', 'limit'],
+  blocked: ['kind', ...TARGET_FIELDS, 'ps', 'limit'],
+  diagnosis: ['kind', ...TARGET_FIELDS, 'ps'],
+  profile: ['kind', ...TARGET_FIELDS, 'ps'],
+  targets: ['kind', ...TARGET_FIELDS],
+};
+
+/** The fields of PromQL by hand. */
+const FIELDS_OF_CODE: readonly Field[] = ['kind', 'expr', 'legend', 'resolution', 'live', 'rateHz'];
+
+/** What must hold of a query for a field to have a meaning in it. */
+const FIELD_NEEDS: Partial<Record<Field, (query: ScopeQuery) => boolean>> = {
+  states: (query) => (query.metric ?? 'state') === 'state',
+  threadStates: (query) => query.metric === 'thread',
+  rateHz: (query) => query.live ?? false,
+};
+
 /** The fields this query needs, in the order in which the editor shows them. */
 export function fieldsOf(query: ScopeQuery): Field[] {
-  if (isCode(query)) {
-    return ['kind', 'expr', 'legend', 'resolution', 'live', 'rateHz'];
-  }
-  const live: Field[] = query.live ? ['live', 'rateHz'] : ['live'];
-  switch (kindOf(query)) {
-    case 'series':
-      return [
-        'kind',
-        'metric',
-        ...filterOf(query),
-        'by',
-        'aggregation',
-        ...TARGET,
-        'ps',
-        'legend',
-        'resolution',
-        ...live,
-      ];
-    case 'heatmap':
-      return ['kind', 'metric', ...filterOf(query), ...TARGET, 'ps', 'resolution', ...live];
-    case 'timeline':
-      return ['kind', 'metric', ...filterOf(query), ...TARGET, 'ps', 'resolution', ...live];
-    case 'stops':
-      return ['kind', 'events', ...TARGET, 'ps', 'limit'];
-    case 'blocked':
-      return ['kind', ...TARGET, 'ps', 'limit'];
-    case 'diagnosis':
-    case 'profile':
-      return ['kind', ...TARGET, 'ps'];
-    case 'targets':
-      return ['kind', ...TARGET];
-    default:
-      return ['kind'];
-  }
-}
-
-function filterOf(query: ScopeQuery): Field[] {
-  switch (query.metric ?? 'state') {
-    case 'state':
-      return ['states'];
-    case 'thread':
-      return ['threadStates'];
-    default:
-      return [];
-  }
+  const fields = isCode(query) ? FIELDS_OF_CODE : (FIELDS_OF_KIND[kindOf(query)] ?? ['kind']);
+  return fields.filter((field) => FIELD_NEEDS[field]?.(query) ?? true);
 }
