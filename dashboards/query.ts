@@ -1,6 +1,6 @@
 import type { Builder, Dataquery } from '@grafana/grafana-foundation-sdk/cog';
 import type { DataSourceRef } from '@grafana/grafana-foundation-sdk/common';
-import type { ScopeQuery } from '../query/model';
+import type { ScopeQuery } from '../src/query/model';
 
 /** The plugin's id, as plugin.json has it. */
 export const PLUGIN_ID = 'pscope-pscope-datasource';

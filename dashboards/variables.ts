@@ -6,7 +6,7 @@ import {
   VariableSort,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import type { ScopeVariableQuery, VariableOrder } from '../query/model';
+import type { ScopeVariableQuery, VariableOrder } from '../src/query/model';
 import { BOARD_DATASOURCE, PLUGIN_ID } from './query';
 
 /** Chooses among the data sources of this plugin. */

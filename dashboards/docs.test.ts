@@ -1,11 +1,11 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 
-import { METRICS, KINDS } from '../query/model';
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+import { METRICS, KINDS } from '../src/query/model';
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/colors';
 import { RULES } from './rules';
 
-const ROOT = path.resolve(__dirname, '../..');
+const ROOT = path.resolve(__dirname, '..');
 const DOCS = path.join(ROOT, 'docs');
 
 const pages = fs
