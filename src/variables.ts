@@ -26,8 +26,6 @@ export class VariableSupport extends CustomVariableSupport<Source, ScopeVariable
         scopedVars: request.scopedVars,
         order: query?.order,
       })
-    ).pipe(
-      map((values) => ({ data: values.map((text) => ({ text, value: text })) }))
-    );
+    ).pipe(map((values) => ({ data: values.map((text) => ({ text, value: text })) })));
   }
 }
