@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/internal/confine"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/store"
 )
@@ -439,7 +440,7 @@ func (s *Supervisor) Losses() map[string]uint64 {
 		}
 	}
 	if dropped > 0 {
-		out["history_behind_seconds"] += dropped
+		out[loss.HistoryBehind] += dropped
 	}
 	return out
 }

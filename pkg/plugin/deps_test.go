@@ -15,7 +15,7 @@ func TestImportsNothingOfBPF(t *testing.T) {
 	}
 	const module = "github.com/p-scope/p-scope/pkg"
 	allowed := []string{module, module + "/plugin", module + "/lack", module + "/pstate", module + "/api/pscope/v1",
-		module + "/api/grpcwebtext", module + "/internal/rate",
+		module + "/api/grpcwebtext", module + "/internal/rate", module + "/internal/spans", module + "/loss",
 		module + "/internal/loglimit"}
 	for dep := range strings.Lines(string(out)) {
 		dep = strings.TrimSpace(dep)

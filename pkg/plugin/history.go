@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/frames"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
@@ -84,9 +85,6 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 	return curves, sent, nil
 }
 
-// lackFrequencies is what agents call it when their host shows no CPU frequencies.
-const lackFrequencies = "CPU frequencies"
-
 // noteNoFrequency tells why there are no CPU frequencies, in the words of the agents.
 func (d *Datasource) noteNoFrequency(ctx context.Context, a *answer) {
 	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
@@ -96,7 +94,7 @@ func (d *Datasource) noteNoFrequency(ctx context.Context, a *answer) {
 	said := map[string]bool{}
 	for _, r := range responses {
 		for _, l := range r.GetAgent().GetLacks() {
-			if l.GetWhat() == lackFrequencies && !said[l.GetWhy()] {
+			if lack.IsKind(l, pscopev1.LackKind_LACK_KIND_FREQUENCIES) && !said[l.GetWhy()] {
 				said[l.GetWhy()] = true
 				a.note(data.NoticeSeverityInfo, "No CPU frequency on %s: %s. %s", r.GetAgent().GetHost(), l.GetWhy(), capital(l.GetFix()))
 			}

@@ -4,13 +4,13 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 	"github.com/prometheus/common/model"
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/frames"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
@@ -64,9 +64,6 @@ type laneState struct {
 	// rawFrom is where raw intervals begin; 0 when there are none.
 	rawFrom int64
 }
-
-// notHeld begins the reason by which an agent says since when it holds raw intervals (pkg/api/service.go).
-const notHeld = "not held before"
 
 func (l *laneSet) lane(labels data.Labels) *laneState {
 	id := labels.String()
@@ -125,10 +122,10 @@ func (d *Datasource) rawLanes(ctx context.Context, a *answer, q *query.Query, pa
 	from, to := q.From.UnixNano(), q.To.UnixNano()
 	lost := map[string]uint64{}
 	for _, r := range responses {
-		for _, l := range r.GetLost() {
-			lost[l.GetReason()] += l.GetCount()
-			lanes.dropped = lanes.dropped || strings.HasPrefix(l.GetReason(), notHeld)
+		for reason, n := range loss.Of(r) {
+			lost[reason] += n
 		}
+		lanes.dropped = lanes.dropped || loss.Dropped(r)
 		for _, t := range r.GetTargets() {
 			for _, p := range t.GetPs() {
 				s := lanes.lane(laneLabels(t.GetTarget(), p.GetP()))

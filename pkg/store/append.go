@@ -7,6 +7,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -81,7 +82,7 @@ const reopenAfter = 10 * time.Second
 // would be cut off by the next start, without a word. So nothing is, until opening the databases anew has cut the torn end away.
 func (s *Store) writable() error {
 	if err := s.disk.room(); err != nil {
-		s.lose("history_disk_full", max(1, s.LastSamples()))
+		s.lose(loss.HistoryDiskFull, max(1, s.LastSamples()))
 		s.set(NoRoom(s.opts.Dir, err))
 		return err
 	}
@@ -114,7 +115,7 @@ func (s *Store) admit(snap metrics.Snapshot) metrics.Snapshot {
 		if full && !s.admitted[v.Key] {
 			if !s.leftOut[v.Key] {
 				s.leftOut[v.Key] = true
-				s.lose("target_left_out", 1)
+				s.lose(loss.TargetLeftOut, 1)
 			}
 			continue
 		}
@@ -169,11 +170,11 @@ func (l *layer) append(s *Store, at int64, snap *metrics.Snapshot) (written int,
 		if !fullDisk(cerr) {
 			return 0, ErrReopen // nothing is lost yet: the state is written when the databases have been opened anew
 		}
-		s.lose("history_disk_full", uint64(n+refused))
+		s.lose(loss.HistoryDiskFull, uint64(n+refused))
 		return 0, fmt.Errorf("%d samples of the %s history were not written: %w; %s", n+refused, l.name, cerr, remedy(cerr, s.opts.Dir))
 	}
 	if refused > 0 {
-		s.lose("history_refused", uint64(refused))
+		s.lose(loss.HistoryRefused, uint64(refused))
 		return n, fmt.Errorf("the %s history refused %d of %d samples, the first because: %w", l.name, refused, n+refused, err)
 	}
 	return n, nil
