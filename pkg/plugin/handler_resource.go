@@ -127,16 +127,18 @@ func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 		writeError(w, d.broken)
 		return
 	}
-	labels := map[string]string{"host": "host", "process": "process", "pid": "process_pid", "p": "p", "container": "container", "pod": "pod"}
 	name := r.URL.Query().Get("label")
-	label, ok := labels[name]
-	if !ok {
-		writeError(w, &query.Error{Field: "label", What: "there is no label " + strconv.Quote(name), Next: "Choose one of " + strings.Join(sortedKeys(labels), ", ")})
+	if labels := query.VariableLabels(); !slices.Contains(labels, name) {
+		slices.Sort(labels)
+		writeError(w, &query.Error{Field: "label", What: "there is no label " + strconv.Quote(name),
+			Next: "Choose one of " + strings.Join(labels, ", ")})
 		return
 	}
-	order := cmp.Or(r.URL.Query().Get("order"), orderName)
-	if order != orderName && order != orderWorst {
-		writeError(w, &query.Error{Field: "order", What: "there is no order " + strconv.Quote(order), Next: "Choose " + orderName + " or " + orderWorst})
+	label := query.LabelOf(name)
+	order := cmp.Or(r.URL.Query().Get("order"), query.OrderName)
+	if orders := query.VariableOrders(); !slices.Contains(orders, order) {
+		writeError(w, &query.Error{Field: "order", What: "there is no order " + strconv.Quote(order),
+			Next: "Choose " + strings.Join(orders, " or ")})
 		return
 	}
 	q, err := selection(r)
@@ -166,7 +168,7 @@ func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 		return cmp.Compare(a, b)
 	})
 	values = slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
-	if order == orderWorst {
+	if order == query.OrderWorst {
 		d.worstFirst(r.Context(), &q, label, values)
 	}
 	writeJSON(w, values)

@@ -12,12 +12,6 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
-// How the values of a label are listed.
-const (
-	orderName  = "name"
-	orderWorst = "worst"
-)
-
 // standing is why a value comes before others.
 type standing struct {
 	stuck   float64 // D share of the worst P in its worst half minute

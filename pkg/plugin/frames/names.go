@@ -14,6 +14,16 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
+// NameLabels are the labels that name a series within its process, in the order in which names have them.
+func NameLabels() []string { return slices.Clone(specific) }
+
+// NamePrefixes are what a name may start with, the shortest first.
+func NamePrefixes() [][]string { return slices.Clone(prefixes) }
+
+// OrderLabels are the labels by whose values series are ordered, as numbers where both are some. States as legends show
+// them, and all else, follow.
+func OrderLabels() []string { return slices.Clone(ordering) }
+
 // specific are the labels that name a series within its process, in the order in which names have them.
 var specific = []string{"runtime", "p", "cpu", "from", "to", "state", "thread_state", "reason", "band"}
 
@@ -119,10 +129,13 @@ func legend(template string, l data.Labels) string {
 	}))
 }
 
+// ordering are the labels by whose values label sets are ordered.
+var ordering = []string{"host", "process", "process_pid", "runtime", "p", "cpu"}
+
 // byLabels orders label sets by host, process, pid and runtime, then P and CPU as numbers, then states as legends show
 // them, then all else.
 func byLabels(a, b data.Labels) int {
-	for _, k := range []string{"host", "process", "process_pid", "runtime", "p", "cpu"} {
+	for _, k := range ordering {
 		if c := compareNumbers(a[k], b[k]); c != 0 {
 			return c
 		}

@@ -19,11 +19,8 @@ func Watchable(q *query.Query) bool {
 	case query.KindTimeline:
 		return true
 	case query.KindHeatmap, query.KindSeries:
-		switch q.Metric {
-		case query.MetricState, query.MetricThread, query.MetricBusy, query.MetricDShare, query.MetricRunq,
-			query.MetricGlobalRunq:
-			return !q.Code()
-		}
+		// GOMAXPROCS is in the description of a target, of which no rows are made.
+		return q.Metric.Spec().Watched && q.Metric != query.MetricGOMAXPROCS && !q.Code()
 	}
 	return false
 }
@@ -208,22 +205,22 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 			case query.MetricState:
 				for _, s := range orAll(r.q.PStates, pstate.States()) {
 					full["state"] = s.String()
-					w := int(frames.WireState(s))
+					w := int(s.Number())
 					add(full, inThing(thing, by, "state", s.String()), delta(p.GetStateNanos(), before.now.GetStateNanos(), w)/wall)
 				}
 			case query.MetricThread:
 				for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
 					full["thread_state"] = s.String()
-					w := int(frames.WireThreadState(s))
+					w := int(s.Number())
 					add(full, inThing(thing, by, "thread_state", s.String()), delta(p.GetThreadNanos(), before.now.GetThreadNanos(), w)/wall)
 				}
 			case query.MetricBusy:
 				var busy float64
 				for _, s := range query.Busy() {
-					busy += delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s)))
+					busy += delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number()))
 				}
 				for _, s := range query.Suspended() {
-					busy -= delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s)))
+					busy -= delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number()))
 				}
 				add(full, thing, max(busy, 0)/wall)
 			case query.MetricDShare:
@@ -295,15 +292,15 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 		var held frames.Held
 		if r.q.Metric == query.MetricThread {
 			for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
-				held[r.palette.Shade(0, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s))))
+				held[r.palette.Shade(0, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number())))
 			}
 		} else {
 			for _, s := range orAll(r.q.PStates, pstate.States()) {
-				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s))))
+				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number())))
 			}
 			for _, s := range query.Suspended() {
 				held[r.palette.Shade(pstate.Running, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(),
-					int(frames.WireThreadState(s))))
+					int(s.Number())))
 			}
 			r.palette.Uncover(&held)
 			// Time in D is time in a P state, too; what is shown is D.

@@ -42,7 +42,7 @@ func (q Query) Lanes() Query {
 		q.PStates = Busy()
 	}
 	if q.Metric == MetricThread && len(q.ThreadStates) == 0 {
-		q.ThreadStates = onCPU
+		q.ThreadStates = OnCPU()
 	}
 	return q
 }

@@ -23,6 +23,15 @@ const (
 	KindTargets   Kind = "targets"
 )
 
+// What a query asks for that names no kind, metric or event; and one of an alert rule, which compares numbers.
+const (
+	DefaultKind   = KindHeatmap
+	DefaultMetric = MetricState
+	DefaultEvent  = EventStops
+	AlertKind     = KindSeries
+	AlertMetric   = MetricDShare
+)
+
 // Kinds lists all kinds in the order in which the editor shows them.
 func Kinds() []Kind {
 	return []Kind{KindHeatmap, KindTimeline, KindSeries, KindStops, KindBlocked, KindDiagnosis, KindProfile, KindTargets}
@@ -52,6 +61,25 @@ const (
 	MetricGOMAXPROCS       Metric = "gomaxprocs"
 )
 
+// Aggregations lists the ways to take values together in the order in which the editor shows them.
+func Aggregations() []string { return []string{"avg", "sum", "max", "min"} }
+
+// TargetFields lists the fields of a Target in the order in which the editor shows them.
+func TargetFields() []string { return []string{"process", "host", "pod", "container", "pid"} }
+
+// VariableLabels lists the labels whose values a dashboard variable can list, as words of `by`.
+func VariableLabels() []string { return []string{"host", "process", "pid", "p", "container", "pod"} }
+
+// How the values of a label are listed: by name, or what needs a look first (a P stuck in D, then the busiest, then
+// what has ended).
+const (
+	OrderName  = "name"
+	OrderWorst = "worst"
+)
+
+// VariableOrders lists the orders in the order in which the editor shows them.
+func VariableOrders() []string { return []string{OrderName, OrderWorst} }
+
 // Target chooses Go processes. Every field is an anchored RE2 regular expression; an empty one chooses all.
 type Target struct {
 	Host      string `json:"host,omitempty"`
@@ -64,7 +92,7 @@ type Target struct {
 // Empty is true when the target chooses every process.
 func (t Target) Empty() bool { return t == Target{} }
 
-// Model is a query as dashboards save it; src/ has the same in TypeScript. The zero Model is a valid query.
+// Model is a query as dashboards save it. tools/contract writes the same in TypeScript. The zero Model is a valid query.
 type Model struct {
 	Version      int      `json:"version,omitempty"`
 	Kind         Kind     `json:"kind,omitempty"`

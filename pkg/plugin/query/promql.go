@@ -39,8 +39,8 @@ type Plan struct {
 	Merge Merge
 }
 
-// onCPU is what a heatmap of thread states shows unless the query names others.
-var onCPU = []pstate.ThreadState{pstate.OnCPU}
+// OnCPU is what a heatmap of thread states shows unless the query names others.
+func OnCPU() []pstate.ThreadState { return []pstate.ThreadState{pstate.OnCPU} }
 
 // Busy are the states in which a P has work in hand.
 func Busy() []pstate.State {
@@ -232,20 +232,26 @@ func (q *Query) PresentExpr() string {
 	return "group by (host, process, process_pid, container, pod) (pscope_target_info" + targets.selector() + ") or group by (host) (pscope_build_info)"
 }
 
-// imbalance is by how much the busiest P of a process is busier than its Ps are on average, 0 to 1. Ps beyond GOMAXPROCS don't count.
-func (q *Query) imbalance(window string) string {
+// imbalance is ImbalanceExpr of the query's targets.
+func (q *Query) imbalance(window string) string { return ImbalanceExpr(q.selector, window) }
+
+// busy is BusyExpr of the query's targets.
+func (q *Query) busy(by, window string) string { return BusyExpr(q.selector, by, window) }
+
+// ImbalanceExpr is by how much the busiest P of a process is busier than its Ps are on average, 0 to 1. Ps beyond
+// GOMAXPROCS don't count. selector is the part in braces with more matchers at its end, window the part in brackets.
+func ImbalanceExpr(selector func(more ...string) string, window string) string {
 	const each, whole = "by (host, process, process_pid, runtime, p)", "by (host, process, process_pid, runtime)"
-	busy := q.busy(each, window)
-	dead := "sum " + each + " (rate(pscope_p_seconds_total" + q.selector(`state="dead"`) + window + ")) > 0.5"
-	alive := "(" + busy + " unless (" + dead + "))"
+	dead := "sum " + each + " (rate(pscope_p_seconds_total" + selector(`state="dead"`) + window + ")) > 0.5"
+	alive := "(" + BusyExpr(selector, each, window) + " unless (" + dead + "))"
 	return "max " + whole + " " + alive + " - avg " + whole + " " + alive
 }
 
-// busy is the rate of the time in which Ps have work in hand and their threads are neither stopped nor frozen: what a
-// thread is stopped or frozen in is such time only (pkg/collector).
-func (q *Query) busy(by, window string) string {
+// BusyExpr is the rate of the time in which Ps have work in hand and their threads are neither stopped nor frozen: what
+// a thread is stopped or frozen in is such time only (pkg/collector). by is the grouping, with the word "by".
+func BusyExpr(selector func(more ...string) string, by, window string) string {
 	rate := func(metric, states string) string {
-		return "sum " + by + " (rate(" + metric + q.selector(states) + window + "))"
+		return "sum " + by + " (rate(" + metric + selector(states) + window + "))"
 	}
 	working := rate("pscope_p_seconds_total", anyOf("state", Busy()))
 	// Where an engine keeps no thread states, the states of the Ps are all there is.
@@ -298,7 +304,7 @@ func (q *Query) selector(more ...string) string {
 		matchers = append(matchers, matcher("process", q.Target.Process), matcher("process_pid", q.Target.PID),
 			matcher("container", q.Target.Container), matcher("pod", q.Target.Pod))
 	}
-	if q.PList != nil && metrics[q.Metric].has("p") {
+	if q.PList != nil && q.Metric.Spec().has("p") {
 		label := "p"
 		if q.Metric == MetricCPUFrequency {
 			label = "cpu"
