@@ -1,6 +1,6 @@
 import { AnnotationPanelFilterBuilder, AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import { P_STATE_COLORS } from '../src/colors';
+import { P_STATE_COLORS } from '../src/gen/contract';
 import { CPU_PANELS, CPU_UID } from './ids';
 import { board, finish, type Board } from './layout';
 import { momentOfP, momentOfProcess } from './links';

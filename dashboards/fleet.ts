@@ -1,4 +1,4 @@
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/colors';
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/gen/contract';
 import { ranking as rankedBy } from './expressions';
 import { FLEET_PANELS, FLEET_UID } from './ids';
 import { board, finish, type Board } from './layout';

@@ -1,10 +1,12 @@
+import { D_SHARE_CRITICAL } from '../src/gen/contract';
+
 /**
  * The values above which something is wrong. Alert rules fire on them and boards mark them, so that a line on a panel and the
  * rule behind it never disagree.
  */
 export const LEVELS = {
   /** D share of one P, 0 to 1. */
-  dShare: 0.95,
+  dShare: D_SHARE_CRITICAL,
   /** Length of one stop, seconds. */
   stopLength: 0.1,
   /** Share of time a P spends in stops. */

@@ -1,6 +1,6 @@
 import { AnnotationPanelFilterBuilder, AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/colors';
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/gen/contract';
 import { PROCESS_PANELS, PROCESS_UID } from './ids';
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';

@@ -1,4 +1,4 @@
-import { THREAD_STATE_COLORS } from '../src/colors';
+import { GOVERNOR_LEVELS, THREAD_STATE_COLORS } from '../src/gen/contract';
 import { LOSS_REASONS } from './expressions';
 import { SELF_PANELS, SELF_UID } from './ids';
 import { board, finish, type Board } from './layout';
@@ -165,8 +165,7 @@ const ownCost = [
   lines({
     id: ID.governor,
     title: 'Left out by the governor',
-    description:
-      '0 nothing, 1 goroutine migrations, 2 raw intervals, 3 all but windows of a second, 4 stops, 5 everything but snapshots.',
+    description: `${GOVERNOR_LEVELS.map((leftOut, level) => `${level} ${leftOut}`).join(', ')}.`,
     w: 12,
     h: 8,
     unit: 'short',

@@ -1,4 +1,4 @@
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/colors';
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/gen/contract';
 import { processOfRow } from './links';
 import type { Column } from './panels';
 

@@ -41,7 +41,7 @@ const sources = [
   'jest.config.js',
   'jest-setup.js',
   // Read by tests.
-  'pkg/metrics/families.go',
+  'tools/contract/cases',
   'pkg/plugin/frames/testdata',
 ];
 

@@ -4,9 +4,10 @@ import React, { memo, useEffect, useId, useMemo, useState } from 'react';
 
 import { EDITOR, KIND_PANEL } from '../labels';
 import { canStreamFast } from '../live/plan';
-import { complete, defaultQuery, DEFAULT_RATE_HZ } from '../query/defaults';
+import { complete, defaultQuery } from '../query/defaults';
 import { migrate } from '../query/migrate';
 import {
+  DEFAULT_RATE_HZ,
   fieldsOf,
   isCode,
   OFFERED_KINDS,

@@ -12,9 +12,12 @@ import {
   TARGET_WORDS,
   THREAD_STATE_WORDS,
 } from '../labels';
-import { defaultAggregation, DEFAULT_LIMIT, DEFAULT_RATE_HZ, type CompleteQuery } from '../query/defaults';
+import { defaultAggregation, type CompleteQuery } from '../query/defaults';
 import {
   AGGREGATIONS,
+  DEFAULT_EVENT,
+  DEFAULT_LIMIT,
+  DEFAULT_RATE_HZ,
   dimensionsOf,
   EVENTS,
   metricsOf,
@@ -174,7 +177,7 @@ export const FIELDS: Record<LabelledField, FieldSpec> = {
     label: EDITOR.events,
     control: list({
       options: () => EVENTS.map((value) => ({ value, ...EVENT_WORDS[value] })),
-      value: (full) => full.events ?? ['stops'],
+      value: (full) => full.events ?? [DEFAULT_EVENT],
       news: (events) => ({ events: emptyIsDefault(events) }),
       minWidth: 20,
       maxWidth: 60,
@@ -223,28 +226,32 @@ interface ListSpec<T extends string> {
 
 /** A choice of several words. */
 function list<T extends string>({ options, value, news, ...rest }: ListSpec<T>): Control {
-  return ({ full, change }, props) => (
-    <MultiCombobox
-      {...props}
-      {...rest}
-      options={options(full)}
-      value={value(full)}
-      onChange={(chosen) => change(news(chosen.map((option) => option.value)))}
-      width="auto"
-    />
-  );
+  return function List({ full, change }, props) {
+    return (
+      <MultiCombobox
+        {...props}
+        {...rest}
+        options={options(full)}
+        value={value(full)}
+        onChange={(chosen) => change(news(chosen.map((option) => option.value)))}
+        width="auto"
+      />
+    );
+  };
 }
 
 /** A line of text; an empty one is not stored. */
 function text(field: 'ps' | 'legend' | 'resolution', look: { placeholder: string; width: number }): Control {
-  return ({ query, change }, props) => (
-    <TextField
-      {...props}
-      {...look}
-      value={query[field] ?? ''}
-      onCommit={(written) => change({ [field]: written || undefined })}
-    />
-  );
+  return function Line({ query, change }, props) {
+    return (
+      <TextField
+        {...props}
+        {...look}
+        value={query[field] ?? ''}
+        onCommit={(written) => change({ [field]: written || undefined })}
+      />
+    );
+  };
 }
 
 interface NumberLook {
@@ -256,15 +263,17 @@ interface NumberLook {
 
 /** A number; an empty one is not stored. */
 function number(field: 'limit' | 'rateHz', { placeholder, ...look }: NumberLook): Control {
-  return ({ query, full, change }, props) => (
-    <TextField
-      {...props}
-      {...look}
-      placeholder={placeholder(full)}
-      value={query[field] === undefined ? '' : String(query[field])}
-      onCommit={(written) => change({ [field]: written ? Number(written) : undefined })}
-    />
-  );
+  return function Amount({ query, full, change }, props) {
+    return (
+      <TextField
+        {...props}
+        {...look}
+        placeholder={placeholder(full)}
+        value={query[field] === undefined ? '' : String(query[field])}
+        onCommit={(written) => change({ [field]: written ? Number(written) : undefined })}
+      />
+    );
+  };
 }
 
 /** A field that chooses targets by one of their labels. */

@@ -19,7 +19,8 @@ import {
   type Observable,
 } from 'rxjs';
 
-import { complete, DEFAULT_RATE_HZ, type CompleteQuery } from '../query/defaults';
+import { complete, type CompleteQuery } from '../query/defaults';
+import { DEFAULT_RATE_HZ } from '../query/model';
 import { parsePs } from '../query/ps';
 import type { ScopeQuery } from '../types';
 import type { Host } from './host';

@@ -1,7 +1,7 @@
 import { StreamingFrameAction, type StreamingFrameOptions } from '@grafana/data';
 import type { DataSourceWithBackend } from '@grafana/runtime';
 
-import { DEFAULT_RATE_HZ } from '../query/defaults';
+import { DEFAULT_RATE_HZ } from '../query/model';
 
 /** No panel keeps more rows than this: 64 Ps × 20 000 rows are 10 MB. */
 const MAX_ROWS = 20_000;

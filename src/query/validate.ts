@@ -1,14 +1,17 @@
 import { DIMENSION_WORDS, KIND_WORDS, METRIC_WORDS, PROBLEM } from '../labels';
-import { MAX_LIMIT, MAX_RATE_HZ } from './defaults';
 import {
   dimensionsOf,
   EVENTS,
   fieldsOf,
   isCode,
   kindOf,
+  DEFAULT_METRIC,
   KINDS,
+  MAX_LIMIT,
+  MAX_RATE_HZ,
   METRICS,
   metricsOf,
+  MIN_RATE_HZ,
   P_STATES,
   QUERY_VERSION,
   TARGET_FIELDS,
@@ -96,7 +99,7 @@ function firstUnknown(chosen: readonly string[] | undefined, known: readonly str
 }
 
 function checkMetric(query: ScopeQuery): string | undefined {
-  const metric = query.metric ?? 'state';
+  const metric = query.metric ?? DEFAULT_METRIC;
   if (!includes(METRICS, metric)) {
     return PROBLEM.metric(metric);
   }
@@ -107,7 +110,7 @@ function checkMetric(query: ScopeQuery): string | undefined {
 }
 
 function checkBy(query: ScopeQuery): string | undefined {
-  const metric = query.metric ?? 'state';
+  const metric = query.metric ?? DEFAULT_METRIC;
   if (!includes(METRICS, metric)) {
     return undefined;
   }
@@ -139,7 +142,7 @@ function checkRate(query: ScopeQuery): string | undefined {
   if (query.rateHz === undefined) {
     return undefined;
   }
-  return query.rateHz >= 0.1 && query.rateHz <= MAX_RATE_HZ ? undefined : PROBLEM.rate;
+  return query.rateHz >= MIN_RATE_HZ && query.rateHz <= MAX_RATE_HZ ? undefined : PROBLEM.rate;
 }
 
 function checkLimit(query: ScopeQuery): string | undefined {

@@ -8,8 +8,8 @@ import type { Update } from '../hub';
 import { micros, millis } from '../time';
 import { append, dropBefore, join, noIntervals, reduce, type Intervals } from './lanes';
 import { targetLabels } from './measure';
-import { rowNames, statePalette, threadPalette, type Palette } from './style';
-import { compareLabels } from './table';
+import { compareLabels, rowNames } from './names';
+import { statePalette, threadPalette, type Palette } from './style';
 
 /** How the window of a live panel is laid out. */
 export interface Window {
@@ -135,8 +135,7 @@ export class LiveTimeline {
     if (code !== undefined) {
       append(lane.live, start, end, code);
       if (lane.live.start.length > SLACK * this.window.maxPoints) {
-        const { windowMs, maxPoints } = this.window;
-        lane.live = reduce(lane.live, end - windowMs, end, maxPoints * 2, this.palette.rare);
+        lane.live = reduce(lane.live, this.window.maxPoints * 2, this.palette.rare);
       }
     }
   }
@@ -156,15 +155,15 @@ export class LiveTimeline {
       lanes.map((lane) => lane.labels),
       'P'
     );
-    return lanes.map((lane, i) => this.frame(lane, names[i] ?? '', from, nowMs));
+    return lanes.map((lane, i) => this.frame(lane, names[i] ?? '', nowMs));
   }
 
-  private frame(lane: Lane, name: string, fromMs: number, nowMs: number): DataFrame {
+  private frame(lane: Lane, name: string, nowMs: number): DataFrame {
     const whole = join(lane.history, lane.live);
     if (lane.open) {
       append(whole, lane.open.since, nowMs, lane.open.code);
     }
-    const all = reduce(whole, fromMs, nowMs, this.window.maxPoints, this.palette.rare);
+    const all = reduce(whole, this.window.maxPoints, this.palette.rare);
     const keep = all.code.map((code) => this.shown.has(code));
     const pick = (values: number[]) => values.filter((_, i) => keep[i]);
     const fields: Field[] = [
