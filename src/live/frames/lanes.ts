@@ -1,4 +1,6 @@
-/** The intervals of one lane of a timeline in columns, ordered by start, without overlap. Times in Unix milliseconds. */
+/**
+ * The intervals of one lane of a timeline in columns, ordered by start, without overlap. Times in Unix milliseconds.
+ */
 export interface Intervals {
   start: number[];
   end: number[];
@@ -9,8 +11,8 @@ export interface Intervals {
 export const noIntervals = (): Intervals => ({ start: [], end: [], code: [] });
 
 /**
- * Adds an interval at the end. What the lane holds already is cut off its front, so that two sources that overlap (history and live, a
- * stream and its successor) give neither doubles nor gaps; an equal neighbour is made longer.
+ * Adds an interval at the end. What the lane holds already is cut off its front, so that two sources that overlap
+ * (history and live, a stream and its successor) give neither doubles nor gaps; an equal neighbour is made longer.
  */
 export function append(lane: Intervals, start: number, end: number, code: number) {
   const n = lane.start.length;
@@ -71,148 +73,170 @@ export function reduce(lane: Intervals, max: number, rare: ReadonlySet<number>):
   if (lane.start.length <= max || max <= 0) {
     return { start: lane.start.slice(), end: lane.end.slice(), code: lane.code.slice() };
   }
-  const merger = new Merger(lane, max);
   for (let windows = max; windows > 1; windows = Math.floor((windows * 3) / 4)) {
-    if (merger.run(windows)) {
-      return merger.out;
+    // Counting costs little, and most attempts end early.
+    if (walk(lane, windows, new Counter(max))) {
+      const builder = new Builder();
+      walk(lane, windows, builder);
+      return builder.out;
     }
   }
-  return merger.fold(rare);
+  return fold(lane, max, rare);
 }
 
-/** Merges the intervals of a lane window by window. Columns of numbers are kept from one attempt to the next. */
-class Merger {
-  out = noIntervals();
-  private merged: boolean[] = [];
-  private readonly pieces = noIntervals();
-  private readonly total = new Map<number, number>();
+/** What goes through the pieces of a lane window by window. */
+interface Visitor {
+  piece: (start: number, end: number, code: number) => void;
+  /** Ends a window; false to end the walk. */
+  flush: () => boolean;
+}
 
-  constructor(
-    private readonly lane: Intervals,
-    private readonly max: number
-  ) {}
-
-  /** Merges with a given number of windows; false when the outcome exceeds the bound. */
-  run(windows: number): boolean {
-    const { start: starts, end: ends, code: codes } = this.lane;
-    const from = starts[0] ?? 0;
-    const width = Math.ceil(((ends[ends.length - 1] ?? 0) - from) / windows);
-    this.clear();
-    let edge = from + width;
-    for (let i = 0; i < starts.length; i++) {
-      let start = starts[i] ?? 0;
-      const end = ends[i] ?? 0;
-      const code = codes[i] ?? 0;
-      while (start >= edge) {
-        if (!this.flush()) {
-          return false;
-        }
-        edge += (Math.floor((start - edge) / width) + 1) * width;
+/** Cuts a lane into windows; false when the visitor has ended the walk. */
+function walk({ start: starts, end: ends, code: codes }: Intervals, windows: number, visitor: Visitor): boolean {
+  const from = starts[0] ?? 0;
+  const width = Math.ceil(((ends[ends.length - 1] ?? 0) - from) / windows);
+  let edge = from + width;
+  for (let i = 0; i < starts.length; i++) {
+    let start = starts[i] ?? 0;
+    const end = ends[i] ?? 0;
+    const code = codes[i] ?? 0;
+    if (start >= edge) {
+      if (!visitor.flush()) {
+        return false;
       }
-      while (end > edge) {
-        this.piece(start, edge, code);
-        if (!this.flush()) {
+      edge += (Math.floor((start - edge) / width) + 1) * width;
+    }
+    while (end > edge) {
+      visitor.piece(start, edge, code);
+      if (!visitor.flush()) {
+        return false;
+      }
+      start = edge;
+      // A long interval needs no cut at every edge it passes, only at the last.
+      const whole = Math.floor((end - edge) / width) * width;
+      if (whole > 0) {
+        edge += whole;
+        visitor.piece(start, edge, code);
+        if (!visitor.flush()) {
           return false;
         }
         start = edge;
-        // A long interval needs no cut at every edge it passes, only at the last.
-        const whole = Math.floor((end - edge) / width) * width;
-        if (whole > 0) {
-          edge += whole;
-          this.piece(start, edge, code);
-          if (!this.flush()) {
-            return false;
-          }
-          start = edge;
-        }
-        edge += width;
       }
-      if (end > start) {
-        this.piece(start, end, code);
-      }
+      edge += width;
     }
-    return this.flush();
-  }
-
-  /** Makes one window of all, and then gives the time of the shortest intervals to the longest until there are few enough. */
-  fold(rare: ReadonlySet<number>): Intervals {
-    const { start, end, code } = this.lane;
-    this.clear();
-    start.forEach((s, i) => this.piece(s, end[i] ?? 0, code[i] ?? 0));
-    this.mergeOne();
-    while (this.out.start.length > this.max) {
-      foldOne(this.out, rare);
+    if (end > start) {
+      visitor.piece(start, end, code);
     }
-    return this.out;
+  }
+  return visitor.flush();
+}
+
+/** Counts the intervals that a walk makes, up to a bound. Codes are below 32: a window's are the bits of a number. */
+class Counter implements Visitor {
+  private count = 0;
+  private pieces = 0;
+  private codes = 0;
+  private distinct = 0;
+  private firstStart = 0;
+  private firstCode = 0;
+  private lastEnd = 0;
+  private lastCode = 0;
+  /** End and code of the last interval that a window before has left as it was. */
+  private openEnd = NaN;
+  private openCode = -1;
+
+  constructor(private readonly max: number) {}
+
+  piece(start: number, end: number, code: number) {
+    if (this.pieces === 0) {
+      this.firstStart = start;
+      this.firstCode = code;
+    }
+    this.pieces++;
+    const bit = 1 << code;
+    if ((this.codes & bit) === 0) {
+      this.codes |= bit;
+      this.distinct++;
+    }
+    this.lastEnd = end;
+    this.lastCode = code;
   }
 
-  private clear() {
-    this.out = noIntervals();
-    this.merged = [];
-    this.clearPieces();
+  flush(): boolean {
+    if (this.pieces > 0) {
+      const isMerged = this.distinct < this.pieces;
+      const goesOn = !isMerged && this.openEnd === this.firstStart && this.openCode === this.firstCode;
+      this.count += this.distinct - (goesOn ? 1 : 0);
+      this.openEnd = isMerged ? NaN : this.lastEnd;
+      this.openCode = this.lastCode;
+      this.pieces = this.codes = this.distinct = 0;
+    }
+    return this.count <= this.max;
   }
+}
 
-  private piece(start: number, end: number, code: number) {
+/** Makes the intervals of a walk. */
+class Builder implements Visitor {
+  readonly out = noIntervals();
+  private readonly pieces = noIntervals();
+  private readonly total = new Map<number, number>();
+  private openEnd = NaN;
+
+  piece(start: number, end: number, code: number) {
     this.pieces.start.push(start);
     this.pieces.end.push(end);
     this.pieces.code.push(code);
+    this.total.set(code, (this.total.get(code) ?? 0) + end - start);
   }
 
-  private clearPieces() {
-    this.pieces.start.length = 0;
-    this.pieces.end.length = 0;
-    this.pieces.code.length = 0;
-  }
-
-  /** Ends a window; false when there are more intervals than the bound. */
-  private flush(): boolean {
-    const { start, end, code } = this.out;
-    const n = start.length;
-    this.mergeOne();
-    this.clearPieces();
-    // The first interval of this window may go on from the one before.
-    const goesOn =
-      n > 0 &&
-      n < start.length &&
-      !this.merged[n - 1] &&
-      !this.merged[n] &&
-      end[n - 1] === start[n] &&
-      code[n - 1] === code[n];
-    if (goesOn) {
-      end[n - 1] = end[n] ?? 0;
-      [start, end, code].forEach((column) => column.splice(n, 1));
-      this.merged.splice(n, 1);
-    }
-    return start.length <= this.max;
-  }
-
-  /** Appends one window. */
-  private mergeOne() {
+  flush(): boolean {
     const { start, end, code } = this.pieces;
-    this.total.clear();
-    for (let i = 0; i < start.length; i++) {
-      const state = code[i] ?? 0;
-      this.total.set(state, (this.total.get(state) ?? 0) + (end[i] ?? 0) - (start[i] ?? 0));
+    if (start.length === 0) {
+      return true;
     }
-    if (this.total.size === start.length) {
-      for (let i = 0; i < start.length; i++) {
-        this.push(start[i] ?? 0, end[i] ?? 0, code[i] ?? 0, false);
+    const isMerged = this.total.size < start.length;
+    if (isMerged) {
+      let at = start[0] ?? 0;
+      for (const [state, time] of this.total) {
+        push(this.out, at, at + time, state);
+        at += time;
       }
-      return;
+    } else {
+      start.forEach((from, i) => this.add(from, end[i] ?? 0, code[i] ?? 0));
     }
-    let at = start[0] ?? 0;
-    for (const [state, time] of this.total) {
-      this.push(at, at + time, state, true);
-      at += time;
-    }
+    this.openEnd = isMerged ? NaN : (end[end.length - 1] ?? NaN);
+    [start, end, code].forEach((column) => (column.length = 0));
+    this.total.clear();
+    return true;
   }
 
-  private push(start: number, end: number, code: number, merged: boolean) {
-    this.out.start.push(start);
-    this.out.end.push(end);
-    this.out.code.push(code);
-    this.merged.push(merged);
+  /** Adds an interval of a window that stays as it is; its first one may go on from the one before. */
+  private add(start: number, end: number, code: number) {
+    const last = this.out.end.length - 1;
+    if (this.openEnd === start && this.out.code[last] === code) {
+      this.out.end[last] = end;
+    } else {
+      push(this.out, start, end, code);
+    }
+    this.openEnd = NaN;
   }
+}
+
+function push(lane: Intervals, start: number, end: number, code: number) {
+  lane.start.push(start);
+  lane.end.push(end);
+  lane.code.push(code);
+}
+
+/** Makes one window of all, and then gives the time of the shortest intervals to the longest until there are few enough. */
+function fold(lane: Intervals, max: number, rare: ReadonlySet<number>): Intervals {
+  const builder = new Builder();
+  lane.start.forEach((start, i) => builder.piece(start, lane.end[i] ?? 0, lane.code[i] ?? 0));
+  builder.flush();
+  while (builder.out.start.length > max) {
+    foldOne(builder.out, rare);
+  }
+  return builder.out;
 }
 
 /** Gives the time of the shortest interval to the longest; those in a rare state only when nothing else is left. */

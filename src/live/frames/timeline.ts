@@ -18,6 +18,8 @@ export interface Window {
   maxPoints: number;
 }
 
+/** A live frame is drawn many times a second: it holds this part of what history may. */
+const LIVE_PART = 4;
 /** A lane keeps this many times what is shown before it is thinned out. */
 const SLACK = 4;
 /** The labels by which Go runtimes are told apart. */
@@ -103,7 +105,10 @@ export class LiveTimeline {
     }
   }
 
-  /** Closes the lanes of a process that is no more: nothing lasts beyond its end. The last message about it holds no present states. */
+  /**
+   * Closes the lanes of a process that is no more: nothing lasts beyond its end. The last message about it holds no
+   * present states.
+   */
   private end(target: Labels) {
     for (const lane of this.lanes.values()) {
       const { open, labels, live } = lane;
@@ -163,7 +168,7 @@ export class LiveTimeline {
     if (lane.open) {
       append(whole, lane.open.since, nowMs, lane.open.code);
     }
-    const all = reduce(whole, this.window.maxPoints, this.palette.rare);
+    const all = reduce(whole, Math.ceil(this.window.maxPoints / LIVE_PART), this.palette.rare);
     const keep = all.code.map((code) => this.shown.has(code));
     const pick = (values: number[]) => values.filter((_, i) => keep[i]);
     const fields: Field[] = [
