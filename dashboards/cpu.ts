@@ -183,7 +183,10 @@ const frequencies = [
   }),
 ];
 
-/** The board that sets the three things called P-state side by side: the states of Ps, of their threads, and of the CPUs. */
+/**
+ * The board that sets the three things called P-state side by side: the states of Ps, of their threads, and of the
+ * CPUs.
+ */
 export function cpuBoard(): Board {
   const builder = board({
     uid: CPU_UID,

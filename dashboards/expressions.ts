@@ -34,7 +34,8 @@ const RANKED_AFTER = 60;
 export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' | 'stopped' | 'imbalance', string> {
   const observed = `max ${PER_RUNTIME} (sum ${PER_P} (pscope_p_seconds_total{${selector}}))`;
   const there = `max ${PER_RUNTIME} (pscope_target_info{${selector}} @ end())`;
-  // All are shares; a rate reaches beyond the first and the last sample, for a process of a few seconds to more than the whole.
+  // All are shares; a rate reaches beyond the first and the last sample, for a process of a few seconds to more than
+  // the whole.
   const lasting = (expr: string): string =>
     `clamp_max((${expr}) and on (host, process, process_pid, runtime) (${observed} >= ${RANKED_AFTER} or ${there}), 1)`;
   const ofPs = (how: 'avg' | 'max', metric: string, more = ''): string =>

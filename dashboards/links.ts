@@ -48,7 +48,9 @@ export const momentOfProcess: Link[] = [
   },
 ];
 
-/** From a row of a table about processes to the board about that one; `pid` is the name of the column with its number. */
+/**
+ * From a row of a table about processes to the board about that one; `pid` is the name of the column with its number.
+ */
 export const processOfRow = (pid: string): Link => ({
   title: 'Open the Process board',
   url: `${address(PROCESS_UID, {

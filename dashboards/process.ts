@@ -402,8 +402,8 @@ export function processBoard(): Board {
         .datasource(BOARD_DATASOURCE)
         .enable(true)
         .iconColor(P_STATE_COLORS.syscall)
-        // Lanes begin and end where processes do, and Ps that GOMAXPROCS leaves out are drawn as dead: lines over them would hide it,
-        // most of all where a program is started again and again.
+        // Lanes begin and end where processes do, and Ps that GOMAXPROCS leaves out are drawn as dead: lines over them
+        // would hide it, most of all where a program is started again and again.
         .filter(
           new AnnotationPanelFilterBuilder().exclude(true).ids([ID.lanes, ID.timeline, ID.cpuWaitLanes, ID.runqLanes])
         )

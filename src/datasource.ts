@@ -73,8 +73,8 @@ export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> 
   }
 
   /**
-   * The values a label had in a time range (the last hour unless told) among the targets a selector chooses. Variables in the selector
-   * are replaced.
+   * The values a label had in a time range (the last hour unless told) among the targets a selector chooses. Variables
+   * in the selector are replaced.
    */
   labelValues(
     label: VariableLabel,

@@ -1,7 +1,8 @@
-// Package lack is the one place of what P-Scope says where something can't be had: what is missing, why, and what the user can do about it.
+// Package lack is the one place of what P-Scope says where something can't be had: what is missing, why, and what the
+// user can do about it.
 //
-// Agent, doctor, API and plugin take their sentences from here, so that all of them give the same reason in the same words. It imports nothing of
-// BPF, because the plugin must not.
+// Agent, doctor, API and plugin take their sentences from here, so that all of them give the same reason in the same
+// words. It imports nothing of BPF, because the plugin must not.
 package lack
 
 import (

@@ -82,8 +82,8 @@ func IsMeant(reason string) bool { return meant.MatchString(reason) }
 // notHeld begins the reason by which an agent of the version before says from when on it holds raw intervals.
 const notHeld = "not held before "
 
-// NotHeldBefore is IntervalsResponse.held_from_unix_nano in words. Agents still put it among the reasons, for plugins of
-// the version before, which know nothing else.
+// NotHeldBefore is IntervalsResponse.held_from_unix_nano in words. Agents still put it among the reasons, for plugins
+// of the version before, which know nothing else.
 func NotHeldBefore(unixNano int64) string {
 	return notHeld + time.Unix(0, unixNano).UTC().Format(time.RFC3339)
 }

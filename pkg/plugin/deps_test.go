@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Grafana must never hold kernel privileges, and the plugin runs on every system: nothing of BPF, and of P-Scope only what the
-// protocol and its words need.
+// Grafana must never hold kernel privileges, and the plugin runs on every system: nothing of BPF, and of P-Scope only
+// what the protocol and its words need.
 func TestImportsNothingOfBPF(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "github.com/p-scope/p-scope/pkg").Output()
 	if err != nil {

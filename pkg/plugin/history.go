@@ -21,7 +21,8 @@ import (
 // maxCurves is the most series a panel gets; a browser draws no more in time. Alert rules get all.
 const maxCurves = 2000
 
-// curves asks every source of history for a series query and merges the answers. sent is the PromQL, for the query inspector.
+// curves asks every source of history for a series query and merges the answers. sent is the PromQL, for the query
+// inspector.
 func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curves []frames.Curve, sent string, err error) {
 	sources := d.set.Histories()
 	first, last := q.Range()
@@ -45,7 +46,8 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		dialect := h.Dialect(len(sources) > 1)
 		p, err := ask(dialect)
 		if err == nil && !dialect.Native && len(p.tables[0]) == 0 && !slices.Equal(p.plan.Exprs, q.Plan(native(dialect)).Exprs) {
-			// An engine may have scraped native histograms. One that knows none may not even parse the expression: then there is no data.
+			// An engine may have scraped native histograms. One that knows none may not even parse the expression: then there is
+			// no data.
 			if again, err := ask(native(dialect)); err == nil {
 				return again, nil
 			}
@@ -216,7 +218,8 @@ func labelsOf(m model.Metric) data.Labels {
 	return l
 }
 
-// narrow turns an empty target into the busiest process: a new panel shows something at once, and not every P of every process.
+// narrow turns an empty target into the busiest process: a new panel shows something at once, and not every P of every
+// process.
 func (d *Datasource) narrow(ctx context.Context, a *answer, q query.Query) query.Query {
 	if !q.Target.Empty() || q.FromAlert || q.Metric == query.MetricCPUFrequency {
 		return q

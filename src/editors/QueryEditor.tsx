@@ -36,8 +36,8 @@ export interface Props extends QueryEditorProps<Source, ScopeQuery, ScopeOptions
 }
 
 /**
- * The query as a sentence: show what, of what, in which targets. Only the words the chosen kind needs are there. Live data give the
- * editor new props with every frame; it is drawn again only when the query changes.
+ * The query as a sentence: show what, of what, in which targets. Only the words the chosen kind needs are there. Live
+ * data give the editor new props with every frame; it is drawn again only when the query changes.
  */
 export function QueryEditor(props: Props) {
   const latest = useLatest(props);
@@ -71,7 +71,10 @@ export function QueryEditor(props: Props) {
   );
 }
 
-/** Grafana's rule editor shows the default query but stores it only when somebody changes it: the rule would ask for something else. */
+/**
+ * Grafana's rule editor shows the default query but stores it only when somebody changes it: the rule would ask for
+ * something else.
+ */
 function useStoredDefault(latest: { readonly current: Props }) {
   useEffect(() => {
     const { app, query, onChange } = latest.current;
@@ -252,7 +255,10 @@ function RateHint({ query }: { query: ScopeQuery }) {
   );
 }
 
-/** Whether a kind is in a panel made for it. Where Grafana does not tell the panel, one that shows something is taken to suit. */
+/**
+ * Whether a kind is in a panel made for it. Where Grafana does not tell the panel, one that shows something is taken to
+ * suit.
+ */
 function suits(kind: Kind, panel: string | undefined, loaded: boolean): boolean {
   const ids = KIND_PANEL[kind]?.ids;
   return ids === undefined || (panel === undefined ? loaded : ids.includes(panel));

@@ -121,8 +121,9 @@ const LEAST_GAP_MS = 1000;
 const MARGIN_MS = 2000;
 
 /**
- * The time between the end of history and the first message of the stream, as a request of its own: a browser that is busy building a
- * dashboard opens the stream seconds later, and a busy agent stores late. Undefined when there is none to speak of.
+ * The time between the end of history and the first message of the stream, as a request of its own: a browser that is
+ * busy building a dashboard opens the stream seconds later, and a busy agent stores late. Undefined when there is none
+ * to speak of.
  */
 function gapBetween(
   request: DataQueryRequest<ScopeQuery>,

@@ -7,8 +7,8 @@ import { DEFAULT_RATE_HZ } from '../query/model';
 const MAX_ROWS = 20_000;
 
 /**
- * How many rows a panel that streams through Grafana Live keeps: all the range holds at the full rate, where Grafana's own default
- * of one row a pixel would forget the start of the range after a few minutes.
+ * How many rows a panel that streams through Grafana Live keeps: all the range holds at the full rate, where Grafana's
+ * own default of one row a pixel would forget the start of the range after a few minutes.
  */
 export const streamOptions: DataSourceWithBackend['streamOptionsProvider'] = (
   request

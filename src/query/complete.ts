@@ -42,7 +42,10 @@ export interface Completions {
 /** The most options a list shows. */
 export const MOST_OPTIONS = 8;
 
-/** What can be written at the caret: metrics and functions, labels in braces and groupings, values in quotes, durations in brackets. */
+/**
+ * What can be written at the caret: metrics and functions, labels in braces and groupings, values in quotes, durations
+ * in brackets.
+ */
 export function completions(text: string, caret: number, known: Record<string, readonly string[]> = {}): Completions {
   const before = text.slice(0, caret);
   const value = /\{[^{}]*?(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)$/.exec(before);

@@ -36,8 +36,8 @@ export function defaultBy(metric: Metric): Dimension[] {
 }
 
 /**
- * How the rest is taken together unless told: shares are averaged over Ps, or a whole process would exceed 100 %. Undefined for
- * distributions: their 99th percentile is what one line says best.
+ * How the rest is taken together unless told: shares are averaged over Ps, or a whole process would exceed 100 %.
+ * Undefined for distributions: their 99th percentile is what one line says best.
  */
 export function defaultAggregation(metric: Metric): Aggregation | undefined {
   return METRIC_SPECS[metric]?.aggregation;

@@ -24,7 +24,10 @@ export * from '../gen/contract';
 /** The kinds an editor offers: the backend refuses `profile` in this version and says so. */
 export const OFFERED_KINDS: readonly Kind[] = KINDS.filter((kind) => kind !== 'profile');
 
-/** The query as it is stored in dashboards and sent to the backend. Every field but `refId` may be absent: see defaults.ts. */
+/**
+ * The query as it is stored in dashboards and sent to the backend. Every field but `refId` may be absent: see
+ * defaults.ts.
+ */
 export interface ScopeQuery extends DataQuery, QueryModel {}
 
 /** What a variable lists. */
@@ -94,7 +97,10 @@ export function withKind(query: ScopeQuery, kind: Kind): ScopeQuery {
   return suits ? { ...query, kind } : { ...withMetric(query, undefined), kind };
 }
 
-/** The query with another metric. Its grouping and aggregation belong to the metric and go back to what suits the new one. */
+/**
+ * The query with another metric. Its grouping and aggregation belong to the metric and go back to what suits the new
+ * one.
+ */
 export function withMetric(query: ScopeQuery, metric: Metric | undefined): ScopeQuery {
   const { metric: _metric, by: _by, aggregation: _aggregation, ...rest } = query;
   return metric ? { ...rest, metric } : rest;

@@ -66,7 +66,9 @@ export function validate(query: ScopeQuery): Problems {
   return problems;
 }
 
-/** Why a regular expression is none, or undefined. RE2 is what runs: what JavaScript has and RE2 has not is refused too. */
+/**
+ * Why a regular expression is none, or undefined. RE2 is what runs: what JavaScript has and RE2 has not is refused too.
+ */
 export function regexProblem(text: string | undefined): string | undefined {
   if (!text || hasVariable(text)) {
     return undefined;

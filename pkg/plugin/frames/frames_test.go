@@ -62,7 +62,8 @@ func TestNamesAsTheBrowserDoes(t *testing.T) {
 	}
 }
 
-// However many spans there are, no more than the limit come out, they stay in order and in range, and a rare shade is never lost.
+// However many spans there are, no more than the limit come out, they stay in order and in range, and a rare shade is
+// never lost.
 func TestReduce(t *testing.T) {
 	palette := StatePalette()
 	gcstop := palette.Shade(pstate.GCStop, pstate.NoThread)

@@ -30,8 +30,9 @@ var specific = []string{"runtime", "p", "cpu", "from", "to", "state", "thread_st
 // prefixes are what a name may start with, the shortest first.
 var prefixes = [][]string{nil, {"process"}, {"process", "process_pid"}, {"host", "process"}, {"host", "process", "process_pid"}}
 
-// Names gives each label set the shortest name that tells it from the others: "P3", "worker P3" when there are several processes,
-// "17 P3" when these have the same name, "web-1 worker 17 P3" when nothing less will do. alone names a set without labels. Equal sets get equal names.
+// Names gives each label set the shortest name that tells it from the others: "P3", "worker P3" when there are several
+// processes, "17 P3" when these have the same name, "web-1 worker 17 P3" when nothing less will do. alone names a set
+// without labels. Equal sets get equal names.
 func Names(sets []data.Labels, alone string) []string {
 	names := make([]string, len(sets))
 	constant := constantLabels(sets)
@@ -68,9 +69,9 @@ func Names(sets []data.Labels, alone string) []string {
 	return names
 }
 
-// fieldName is the name of a field in a frame that a stream continues; what is shown is its display name. When the Ps change in
-// mid-stream, Grafana finds the earlier values of each field by this name alone, so that fields which had it in common would from then
-// on be one and the same.
+// fieldName is the name of a field in a frame that a stream continues; what is shown is its display name. When the Ps
+// change in mid-stream, Grafana finds the earlier values of each field by this name alone, so that fields which had it
+// in common would from then on be one and the same.
 func fieldName(what string, l data.Labels) string {
 	if len(l) == 0 {
 		return what

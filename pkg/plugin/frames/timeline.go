@@ -25,7 +25,8 @@ type Lane struct {
 // panelTimeline is the panel in which Explore shows a timeline; without it Explore knows only tables for enums.
 const panelTimeline = "state-timeline"
 
-// Timeline is one frame per P with exact bounds: time, timeEnd, and the state as an enum. There are at most limit rows a P.
+// Timeline is one frame per P with exact bounds: time, timeEnd, and the state as an enum. There are at most limit rows
+// a P.
 func Timeline(lanes []Lane, palette Palette, limit int) data.Frames {
 	lanes, names := sortedLanes(lanes)
 	out := make(data.Frames, 0, len(lanes))
@@ -50,8 +51,8 @@ func Timeline(lanes []Lane, palette Palette, limit int) data.Frames {
 	return out
 }
 
-// TimelineWide is the sampled form that a live channel continues: one frame with a common time and one enum field per P. A point
-// holds the shade of the stretch that begins there. Without a live channel Timeline is exact and better.
+// TimelineWide is the sampled form that a live channel continues: one frame with a common time and one enum field per
+// P. A point holds the shade of the stretch that begins there. Without a live channel Timeline is exact and better.
 func TimelineWide(lanes []Lane, palette Palette, first, last time.Time, step time.Duration) *data.Frame {
 	lanes, names := sortedLanes(lanes)
 	var grid []time.Time
@@ -92,8 +93,8 @@ func sample(lane []Span, palette Palette, grid []time.Time, step time.Duration) 
 // Held is for how many nanoseconds of a window each shade held.
 type Held [16]int64
 
-// rareShare is the share of a window from which a rare shade stands for the window although another filled more of it. Below it a
-// process that collects garbage twice a second would seem to stand still all the time.
+// rareShare is the share of a window from which a rare shade stands for the window although another filled more of it.
+// Below it a process that collects garbage twice a second would seem to stand still all the time.
 const rareShare = 0.1
 
 // Prevailing is the shade that stands for a window; nil when nothing is known of it.
@@ -116,8 +117,8 @@ func (p Palette) Prevailing(held Held) *Shade {
 	return &best
 }
 
-// Reduce makes at most limit spans by the rule by which agents reduce before they send. So this works only where several
-// answers add up, where the sender knew no limit, or where two states look the same.
+// Reduce makes at most limit spans by the rule by which agents reduce before they send. So this works only where
+// several answers add up, where the sender knew no limit, or where two states look the same.
 func Reduce(lane []Span, limit int, palette Palette) []Span {
 	in := make([]spans.Span, len(lane))
 	for i, s := range lane {

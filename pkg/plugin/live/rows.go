@@ -13,7 +13,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// Watchable is true when the rows of a live query can be made from Watch alone; other queries are asked again and again.
+// Watchable is true when the rows of a live query can be made from Watch alone; other queries are asked again and
+// again.
 func Watchable(q *query.Query) bool {
 	switch q.Kind {
 	case query.KindTimeline:
@@ -25,8 +26,8 @@ func Watchable(q *query.Query) bool {
 	return false
 }
 
-// Rows makes one row after the other from snapshots. Numbers are rates between a row and the one before, taken from totals, so that
-// nothing is missed however rare the rows are.
+// Rows makes one row after the other from snapshots. Numbers are rates between a row and the one before, taken from
+// totals, so that nothing is missed however rare the rows are.
 type Rows struct {
 	q       query.Query
 	palette frames.Palette
@@ -47,7 +48,8 @@ type totals struct {
 	wall int64
 }
 
-// NewRows prepares the rows of a query, in the shape in which QueryData answered its history. past are the lanes it had.
+// NewRows prepares the rows of a query, in the shape in which QueryData answered its history. past are the lanes it
+// had.
 func NewRows(q query.Query, past *Past) *Rows {
 	palette := frames.StatePalette()
 	if q.Kind == query.KindTimeline && q.Metric == query.MetricThread {
@@ -59,8 +61,8 @@ func NewRows(q query.Query, past *Past) *Rows {
 	return &Rows{q: q, palette: palette, before: map[pKey]totals{}, past: past}
 }
 
-// Next makes the row for the newest snapshots, one per agent; those of agents that are away are nil. It is nil as long as there is
-// nothing to compare with. Lanes that have ended are in it, empty, for as long as their past is in view.
+// Next makes the row for the newest snapshots, one per agent; those of agents that are away are nil. It is nil as long
+// as there is nothing to compare with. Lanes that have ended are in it, empty, for as long as their past is in view.
 func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
 	var at time.Time
 	for _, s := range snapshots {
@@ -83,8 +85,8 @@ func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
 	return Row(&r.q, curves, r.past, at)
 }
 
-// Row is the row of a moment with the newest values, and with nothing for the lanes that had some in the past. It is nil when there
-// are neither.
+// Row is the row of a moment with the newest values, and with nothing for the lanes that had some in the past. It is
+// nil when there are neither.
 func Row(q *query.Query, curves []frames.Curve, past *Past, at time.Time) *data.Frame {
 	labels := make([]data.Labels, len(curves))
 	for i, c := range curves {

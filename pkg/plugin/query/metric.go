@@ -4,7 +4,8 @@ import "slices"
 
 // byLabels maps the words of `by` to labels of the series.
 var byLabels = map[string]string{
-	"host": "host", "process": "process", "pid": "process_pid", "runtime": "runtime", "container": "container", "pod": "pod",
+	"host": "host", "process": "process", "pid": "process_pid", "runtime": "runtime", "container": "container",
+	"pod": "pod",
 	"p": "p", "state": "state", "thread_state": "thread_state", "reason": "reason",
 }
 
@@ -76,9 +77,9 @@ var metrics = map[Metric]Spec{
 // Metrics lists all metrics in the order in which the editor shows them.
 func Metrics() []Metric {
 	return []Metric{
-		MetricState, MetricThread, MetricBusy, MetricDShare, MetricRunq, MetricRunqDistribution, MetricGlobalRunq, MetricWakeWait, MetricStops,
-		MetricStopRate, MetricSchedTicks, MetricSyscalls, MetricTransitions, MetricMigrations, MetricCPUFrequency, MetricImbalance,
-		MetricGOMAXPROCS,
+		MetricState, MetricThread, MetricBusy, MetricDShare, MetricRunq, MetricRunqDistribution, MetricGlobalRunq,
+		MetricWakeWait, MetricStops, MetricStopRate, MetricSchedTicks, MetricSyscalls, MetricTransitions, MetricMigrations,
+		MetricCPUFrequency, MetricImbalance, MetricGOMAXPROCS,
 	}
 }
 

@@ -92,7 +92,8 @@ type Target struct {
 // Empty is true when the target chooses every process.
 func (t Target) Empty() bool { return t == Target{} }
 
-// Model is a query as dashboards save it. tools/contract writes the same in TypeScript. The zero Model is a valid query.
+// Model is a query as dashboards save it. tools/contract writes the same in TypeScript. The zero Model is a valid
+// query.
 type Model struct {
 	Version      int      `json:"version,omitempty"`
 	Kind         Kind     `json:"kind,omitempty"`
@@ -139,7 +140,8 @@ func Decode(raw []byte) (Model, error) {
 	return migrate(m)
 }
 
-// migrate lifts a model of any known version to Version. Models saved before there was a version number have the fields of version 1.
+// migrate lifts a model of any known version to Version. Models saved before there was a version number have the fields
+// of version 1.
 func migrate(m Model) (Model, error) {
 	switch m.Version {
 	case 0, Version:

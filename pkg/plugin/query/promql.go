@@ -15,7 +15,8 @@ import (
 type Dialect struct {
 	// Sample is the distance of the store's samples: 1 s for an agent, the scrape interval for an engine.
 	Sample time.Duration
-	// Native is true when histograms are stored as native histograms, as agents do; an engine that scraped text has classic ones.
+	// Native is true when histograms are stored as native histograms, as agents do; an engine that scraped text has
+	// classic ones.
 	Native bool
 	// Several is true when more than one store is asked and their answers are merged.
 	Several bool
@@ -109,8 +110,9 @@ func (q *Query) Plan(d Dialect) Plan {
 	}
 }
 
-// aggregate wraps an expression so that what is left has the labels of `by`. key are the labels that tell apart the things which the
-// aggregation is over: series that differ in other labels only (the states of one P) are always summed.
+// aggregate wraps an expression so that what is left has the labels of `by`. key are the labels that tell apart the
+// things which the aggregation is over: series that differ in other labels only (the states of one P) are always
+// summed.
 func (q *Query) aggregate(d Dialect, aggregate string, key []string, inner string) Plan {
 	by := q.Labels()
 	full := union(key, by)
@@ -205,8 +207,8 @@ type Standing struct {
 	Busy    string // Ps' worth of work over the last stretch
 }
 
-// StuckFrom is the D share of half a minute from which a P counts as stuck in the comparison of targets. Over the whole stretch every
-// program with a slow disk would come before all others, though none of its waits is long.
+// StuckFrom is the D share of half a minute from which a P counts as stuck in the comparison of targets. Over the whole
+// stretch every program with a slow disk would come before all others, though none of its waits is long.
 const StuckFrom = 0.5
 
 // StandingExprs ask how the values of a label stand.
@@ -222,8 +224,8 @@ func (q *Query) StandingExprs(d Dialect, label string) Standing {
 	}
 }
 
-// PresentExpr asks which of the query's processes, and which agents, are there at an instant: a series for each process, and one with the
-// host alone for each agent. Refused processes are among them.
+// PresentExpr asks which of the query's processes, and which agents, are there at an instant: a series for each
+// process, and one with the host alone for each agent. Refused processes are among them.
 func (q *Query) PresentExpr() string {
 	targets := Query{Model: Model{Metric: MetricGOMAXPROCS}}
 	if !q.Code() {
@@ -278,8 +280,8 @@ func histogramMetric(m Metric) string {
 	}
 }
 
-// Window is the length over which rates are taken. It covers a whole step and the sample before it, so that no sample falls between
-// two steps, and never fewer than three samples, so that one that comes late leaves no hole.
+// Window is the length over which rates are taken. It covers a whole step and the sample before it, so that no sample
+// falls between two steps, and never fewer than three samples, so that one that comes late leaves no hole.
 func (q *Query) Window(d Dialect) time.Duration {
 	return max(q.Step+d.Sample, 3*d.Sample).Round(time.Second)
 }
@@ -320,7 +322,8 @@ func (q *Query) selector(more ...string) string {
 	return "{" + strings.Join(matchers, ",") + "}"
 }
 
-// matcher matches a label against an anchored expression; one without special characters is compared, which stores do faster.
+// matcher matches a label against an anchored expression; one without special characters is compared, which stores do
+// faster.
 func matcher(label, re string) string {
 	switch re {
 	case "", ".*":

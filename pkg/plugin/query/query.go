@@ -76,7 +76,8 @@ func Parse(dq backend.DataQuery, fromAlert bool) (Query, error) {
 // check fills the defaults in and parses the model's words.
 func (q *Query) check() error {
 	if q.Kind == "" && q.FromAlert {
-		// Grafana's rule editor shows the frontend's default query for alert rules but stores it only when somebody changes it.
+		// Grafana's rule editor shows the frontend's default query for alert rules but stores it only when somebody changes
+		// it.
 		q.Kind = AlertKind
 		if q.Metric == "" {
 			q.Metric = AlertMetric
@@ -169,8 +170,8 @@ func (q *Query) checkBy() error {
 	return nil
 }
 
-// setStep chooses the distance between points: the resolution asked for or Grafana's interval, never so small that there would be
-// more than MaxPoints, never below the second in which stores sample.
+// setStep chooses the distance between points: the resolution asked for or Grafana's interval, never so small that
+// there would be more than MaxPoints, never below the second in which stores sample.
 func (q *Query) setStep(interval time.Duration) error {
 	if q.MaxPoints <= 0 {
 		q.MaxPoints = defaultPoints
@@ -193,8 +194,8 @@ func (q *Query) setStep(interval time.Duration) error {
 	return nil
 }
 
-// Range gives the first and last point: multiples of the step inside the time range, so that refreshes repaint the same points.
-// A range shorter than a step is one point at its end.
+// Range gives the first and last point: multiples of the step inside the time range, so that refreshes repaint the same
+// points. A range shorter than a step is one point at its end.
 func (q *Query) Range() (first, last time.Time) {
 	last = q.To.Truncate(q.Step)
 	first = q.From.Truncate(q.Step)

@@ -77,7 +77,10 @@ export function legendName(template: string, labels: Labels): string {
     .trim();
 }
 
-/** Orders rows by host, process, pid and runtime, then P and CPU as numbers, then states as legends show them, then all else. */
+/**
+ * Orders rows by host, process, pid and runtime, then P and CPU as numbers, then states as legends show them, then all
+ * else.
+ */
 export function compareLabels(a: Labels, b: Labels): number {
   for (const label of ORDER_LABELS) {
     const order = compareNumbers(a[label] ?? '', b[label] ?? '');

@@ -32,8 +32,8 @@ export interface TableOptions {
 export const labelOf = (dimension: Dimension): string => DIMENSION_LABELS[dimension];
 
 /**
- * Makes the rows of a live series or heatmap from history and the readings of a stream. It holds at most window ÷ step columns of
- * each lane.
+ * Makes the rows of a live series or heatmap from history and the readings of a stream. It holds at most window ÷ step
+ * columns of each lane.
  */
 export class LiveTable {
   private readonly lanes = new Map<string, Lane>();
@@ -46,8 +46,8 @@ export class LiveTable {
   constructor(private readonly options: TableOptions) {}
 
   /**
-   * Takes over a row of history whose points are `stepMs` apart and stand at the end of what they cover. Where live data cover a
-   * column they replace it, so that nothing is there twice.
+   * Takes over a row of history whose points are `stepMs` apart and stand at the end of what they cover. Where live
+   * data cover a column they replace it, so that nothing is there twice.
    */
   seed(labels: Record<string, string>, times: readonly number[], values: ReadonlyArray<number | null>, stepMs: number) {
     const group = this.group(labels);
