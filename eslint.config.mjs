@@ -36,4 +36,10 @@ export default defineConfig([
     ],
   },
   ...baseConfig,
+  {
+    // The scaffold's rule for src, with the project that these files belong to.
+    files: ['dashboards/*.ts'],
+    languageOptions: { parserOptions: { project: './dashboards/tsconfig.json' } },
+    rules: { '@typescript-eslint/no-deprecated': 'warn' },
+  },
 ]);

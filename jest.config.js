@@ -10,6 +10,7 @@ module.exports = {
   ...scaffold,
   // Grafana's components are slow to draw in jsdom, and builds run beside the tests.
   testTimeout: 120_000,
+  testMatch: [...new Set(scaffold.testMatch), '<rootDir>/dashboards/*.test.ts'],
   transform: {
     ...scaffold.transform,
     // d3-color and others ship their ES modules as .mjs, which the scaffold's pattern leaves as they are.

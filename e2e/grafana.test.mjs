@@ -6,6 +6,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
+import { panelId } from './lib/boards.mjs';
 import { launch, openPage, shoot, testIds } from './lib/browser.mjs';
 import { Program, until } from './lib/stack.mjs';
 
@@ -181,7 +182,7 @@ describe('Grafana in Chromium', { skip }, () => {
       await link.click();
       await page.waitForURL((url) => url.pathname.startsWith('/d/pscope-process'));
       const landed = new URL(page.url()).searchParams;
-      assert.equal(landed.get('viewPanel'), 'panel-11');
+      assert.equal(landed.get('viewPanel'), `panel-${panelId('pscope-process', 'P state timeline')}`);
       assert.match(landed.get('var-p'), /^\d+$/);
       assert.match(landed.get('var-pid'), /^\d+$/);
       await until('the range is that minute', () => {

@@ -1,11 +1,11 @@
 // The real bundle in Chromium, with the real plugin, a real agent and a Go program whose picture is known.
 import assert from 'node:assert/strict';
-import fs from 'node:fs';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
+import { boards, panelId } from './lib/boards.mjs';
 import { explore, launch, openPage, painted, shoot, testIds } from './lib/browser.mjs';
-import { json, root, startStack, until } from './lib/stack.mjs';
+import { json, startStack, until } from './lib/stack.mjs';
 
 let stack;
 let browser;
@@ -122,11 +122,6 @@ describe('settings', () => {
 });
 
 describe('boards', () => {
-  const folder = path.join(root, 'provisioning', 'dashboards');
-  const boards = fs
-    .readdirSync(folder)
-    .filter((file) => file.endsWith('.json'))
-    .map((file) => JSON.parse(fs.readFileSync(path.join(folder, file), 'utf8')));
   // What happened to nothing here is rightly empty, and says so; a virtual machine shows no CPU frequency.
   const mayBeEmpty = new Set([
     ...['Events lost a second, by reason', 'Reconciliations, by reason', 'Lost events', 'Diagnosis', 'What stands out', 'Global run queue', 'D share by P'],
@@ -169,7 +164,7 @@ describe('boards', () => {
 
   test('the light theme draws the same board', async () => {
     await withPage(`${stack.url}/?theme=light&from=now-5m&var-process=pscope-demo&var-pid=${stack.demo.pid}`, async (page) => {
-      const panel = page.getByTestId('preview-panel-10');
+      const panel = page.getByTestId(`preview-panel-${panelId('pscope-process', 'P states: busy share')}`);
       await answered(panel);
       await until('it draws', () => drawsSomething(panel, 'heatmap').then(() => true));
       await page.waitForTimeout(3000);

@@ -41,12 +41,9 @@ const sources = [
   'jest.config.js',
   'jest-setup.js',
   // Read by tests.
-  'pkg/metrics/families.go',
+  'tools/contract/cases',
   'pkg/plugin/frames/testdata',
 ];
-
-/** The generator of the boards runs in Node, and its tests read the whole repository: it meets neither Grafana's packages nor React. */
-const leftOut = path.join('src', 'dashboards');
 
 /** Types that no version has beside it, such as those of jest, are the repository's; a name found twice is that of the version. */
 const tsconfig = {
@@ -115,8 +112,7 @@ async function check(grafana, { tests }) {
   await install(grafana, dir);
   for (const source of sources) {
     fs.rmSync(path.join(dir, source), { recursive: true, force: true });
-    const filter = (file) => path.relative(root, file) !== leftOut;
-    fs.cpSync(path.join(root, source), path.join(dir, source), { recursive: true, filter });
+    fs.cpSync(path.join(root, source), path.join(dir, source), { recursive: true });
   }
   fs.writeFileSync(path.join(dir, 'tsconfig.json'), JSON.stringify(tsconfig));
   const log = path.join(cacheDir, 'logs', `grafana-${grafana.version}.log`);

@@ -223,6 +223,7 @@ function steps(o, env) {
       { name: "contract of the last release is its commit's", run: releasedContract },
       { name: 'protocol code is current', run: () => compareGenerated('proto', env) },
       { name: 'BPF objects are current', run: () => compareGenerated('bpf', env) },
+      { name: 'what Go and TypeScript share is current', run: () => compareGenerated('contract', env) },
       { name: 'boards and rules are current', run: () => compareGenerated('boards', env) },
     ],
     build: [

@@ -5,7 +5,9 @@ import { migrate } from './query/migrate';
 import { QUERY_VERSION } from './query/model';
 import type { ScopeQuery } from './types';
 
-/** Stops of the world and other events as annotations; the backend's `stops` frame already has time, timeEnd and text. */
+/**
+ * Stops of the world and other events as annotations; the backend's `stops` frame already has time, timeEnd and text.
+ */
 export const annotationSupport: AnnotationSupport<ScopeQuery> = {
   QueryEditor: AnnotationEditor,
   getDefaultQuery: () => ({ version: QUERY_VERSION, kind: 'stops' }),

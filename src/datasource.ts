@@ -5,7 +5,6 @@ import {
   type DataSourceInstanceSettings,
   type MetricFindValue,
   type ScopedVars,
-  type TimeRange,
 } from '@grafana/data';
 import { DataSourceWithBackend, getTemplateSrv, type TemplateSrv } from '@grafana/runtime';
 import { map, type Observable } from 'rxjs';
@@ -17,24 +16,14 @@ import { defaultQuery } from './query/defaults';
 import { drawableHeatmaps } from './query/drawableHeatmaps';
 import { interpolate } from './query/interpolate';
 import { migrate } from './query/migrate';
-import { isCode, type TargetSelector, type VariableLabel, type VariableOrder } from './query/model';
+import { isCode, type TargetSelector, type VariableLabel } from './query/model';
 import { sentence } from './query/sentence';
+import type { ListOptions, OrderedListOptions, Source } from './source';
 import type { ScopeOptions, ScopeQuery, TargetInfo } from './types';
 import { VariableSupport } from './variables';
 
-/** For what time and with which variables a list is asked. */
-interface Asked {
-  range?: TimeRange;
-  scopedVars?: ScopedVars;
-}
-
-/** The same for a list whose order matters. */
-interface AskedInOrder extends Asked {
-  order?: VariableOrder;
-}
-
 /** The data source: history through the backend plugin, live data through Grafana Live or, above 5 Hz, gRPC-Web. */
-export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> {
+export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> implements Source {
   private readonly live: LiveQueries;
 
   constructor(
@@ -84,20 +73,20 @@ export class DataSource extends DataSourceWithBackend<ScopeQuery, ScopeOptions> 
   }
 
   /**
-   * The values a label had in a time range (the last hour unless told) among the targets a selector chooses. Variables in the selector
-   * are replaced.
+   * The values a label had in a time range (the last hour unless told) among the targets a selector chooses. Variables
+   * in the selector are replaced.
    */
   labelValues(
     label: VariableLabel,
     target: TargetSelector = {},
-    { range, scopedVars, order }: AskedInOrder = {}
+    { range, scopedVars, order }: OrderedListOptions = {}
   ): Promise<string[]> {
     const chosen = this.applyTemplateVariables({ refId: 'label-values', target }, scopedVars ?? {}).target;
     const span = range && { from: range.from.valueOf(), to: range.to.valueOf() };
     return this.getResource('label-values', { label, ...chosen, ...span, ...(order ? { order } : {}) });
   }
 
-  override async metricFindQuery(label: VariableLabel, options?: Asked): Promise<MetricFindValue[]> {
+  override async metricFindQuery(label: VariableLabel, options?: ListOptions): Promise<MetricFindValue[]> {
     const values = await this.labelValues(label, {}, options);
     return values.map((text) => ({ text, value: text }));
   }

@@ -29,7 +29,10 @@ export const KIND_WORDS: Record<Kind, Words> = {
   targets: { label: 'Targets', description: 'Every Go process and how it is observed. Panel: table' },
 };
 
-/** The panel that suits each kind: its name, and the ids of the visualizations that do. Without ids any may: series suit most. */
+/**
+ * The panel that suits each kind: its name, and the ids of the visualizations that do. Without ids any may: series suit
+ * most.
+ */
 export const KIND_PANEL: Record<Kind, { name: string; ids?: readonly string[] }> = {
   heatmap: { name: 'Heatmap', ids: ['heatmap'] },
   timeline: { name: 'State timeline', ids: ['state-timeline', 'status-history'] },

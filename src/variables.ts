@@ -1,16 +1,16 @@
 import { CustomVariableSupport, type DataQueryRequest, type DataQueryResponse } from '@grafana/data';
 import { from, map, type Observable } from 'rxjs';
 
-import type { DataSource } from './datasource';
 import { VariableQueryEditor } from './editors/VariableQueryEditor';
 import { QUERY_VERSION } from './query/model';
+import type { Source } from './source';
 import type { ScopeQuery, ScopeVariableQuery } from './types';
 
 /** Lists of hosts, processes, pids, Ps, pods and containers as dashboard variables. */
-export class VariableSupport extends CustomVariableSupport<DataSource, ScopeVariableQuery, ScopeQuery> {
+export class VariableSupport extends CustomVariableSupport<Source, ScopeVariableQuery, ScopeQuery> {
   editor = VariableQueryEditor;
 
-  constructor(private readonly datasource: DataSource) {
+  constructor(private readonly datasource: Source) {
     super();
   }
 
@@ -26,8 +26,6 @@ export class VariableSupport extends CustomVariableSupport<DataSource, ScopeVari
         scopedVars: request.scopedVars,
         order: query?.order,
       })
-    ).pipe(
-      map((values) => ({ data: values.map((text) => ({ text, value: text })) }))
-    );
+    ).pipe(map((values) => ({ data: values.map((text) => ({ text, value: text })) })));
   }
 }

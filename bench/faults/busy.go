@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/bench/internal/processes"
+	"github.com/p-scope/p-scope/pkg/loss"
 )
 
 // busyMachine is what a machine does beside the agent.
@@ -67,9 +68,6 @@ func smallest() ([]byte, error) {
 	b.Write(code)
 	return b.Bytes(), nil
 }
-
-// missedReason is the reason of pscope_lost_events_total for programs that were found only when they had ended.
-const missedReason = "ended_before_observed"
 
 // spawnWord makes this program start others as fast as it is told to: see spawn.
 const spawnWord = "spawn"
@@ -148,7 +146,7 @@ func execStorm(dir string) (*outcome, error) {
 				ofGo = n
 			}
 		}
-		missed := r.losses()[missedReason] - before[missedReason]
+		missed := r.losses()[loss.EndedBeforeObserved] - before[loss.EndedBeforeObserved]
 		return fmt.Sprintf("%.0f processes a second came about, %.0f of them Go, of which %.0f ended unseen",
 			float64(total)/long.Seconds(),
 			float64(ofGo)/long.Seconds(), missed), err

@@ -285,12 +285,12 @@ func (r *result) compareStops(t *traced, seen []pstate.Stop, own pauses) {
 	}
 	var sum, traced float64
 	for _, s := range t.stops {
-		if strings.HasPrefix(s.reason, "GC ") && s.end > t.from && s.end <= t.to {
+		if pstate.ForGC(s.reason) && s.end > t.from && s.end <= t.to {
 			traced += float64(s.end - s.start)
 		}
 	}
 	for _, s := range seen {
-		if strings.HasPrefix(s.Reason, "GC ") && s.End > t.from && s.End <= t.to {
+		if pstate.ForGC(s.Reason) && s.End > t.from && s.End <= t.to {
 			sum += float64(s.End - s.Start)
 			r.GCStops++
 		}

@@ -10,6 +10,7 @@ import (
 	"connectrpc.com/connect"
 
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -59,7 +60,7 @@ func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRe
 		for key, cursor := range cursors {
 			n := s.timeline.Since(key, cursor, captureNews)
 			cursors[key] = n.Next
-			lost["slow_reader"] += n.Missed + n.MissedStops
+			lost[loss.SlowReader] += n.Missed + n.MissedStops
 			for i := range n.Stops {
 				msg.Stops = append(msg.Stops, pbStop(s.host, key, targets[key].Process, &n.Stops[i]))
 			}

@@ -5,13 +5,12 @@ import (
 	"slices"
 
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// In the API every enumeration has 0 for "unspecified": our values are one lower.
-
-func pbState(s pstate.State) pb.PState             { return pb.PState(s) + 1 }
-func pbThread(s pstate.ThreadState) pb.ThreadState { return pb.ThreadState(s) + 1 }
+func pbState(s pstate.State) pb.PState             { return pb.PState(s.Number()) }
+func pbThread(s pstate.ThreadState) pb.ThreadState { return pb.ThreadState(s.Number()) }
 func pbKey(k pstate.Key) *pb.TargetKey {
 	return &pb.TargetKey{Pid: k.PID, StartTime: k.StartTime, Runtime: k.Runtime}
 }
@@ -93,6 +92,10 @@ func pbNow(p *pstate.PView) *pb.PNow {
 		out.ThreadNanos[pbThread(s)] = nanos(p.ThreadTime(s))
 	}
 	return out
+}
+
+func pbLack(l *lack.Lack) *pb.Lack {
+	return &pb.Lack{What: l.What, Why: l.Why, Fix: l.Fix, Kind: l.Kind()}
 }
 
 func pbLoss(lost map[string]uint64) (out []*pb.Loss) {

@@ -20,6 +20,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -265,7 +266,7 @@ func (s *Server) gather(now time.Time) metrics.Snapshot {
 		snap.Lost[reason] += n
 	}
 	if n := s.opts.Timeline.Rejected(); n > 0 {
-		snap.Lost["timeline_out_of_order"] = n
+		snap.Lost[loss.TimelineOutOfOrder] = n
 	}
 	if s.opts.Store != nil {
 		for reason, n := range s.opts.Store.Losses() {

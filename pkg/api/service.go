@@ -14,6 +14,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/cpufreq"
 	"github.com/p-scope/p-scope/pkg/diagnose"
 	"github.com/p-scope/p-scope/pkg/lack"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -167,14 +168,15 @@ func (n *sample) gomaxprocs(key pstate.Key) int32 {
 func (s *service) agent() *pb.Agent {
 	info := s.collector.Agent()
 	out := &pb.Agent{Version: s.version, Host: s.host, Kernel: info.Kernel, Arch: info.Arch, Mode: info.Mode, StartedUnixNano: s.started.UnixNano()}
-	for _, l := range info.Lacks {
-		out.Lacks = append(out.Lacks, &pb.Lack{What: l.What, Why: l.Why, Fix: l.Fix})
+	for i := range info.Lacks {
+		out.Lacks = append(out.Lacks, pbLack(&info.Lacks[i]))
 	}
 	for _, m := range info.GivenUp {
 		out.GivenUp = append(out.GivenUp, &pb.Measure{Part: m.Part, Name: m.Name, Holds: m.Holds, Detail: m.Detail})
 	}
 	if _, err := s.frequency.read(time.Now()); errors.Is(err, cpufreq.ErrNone) {
-		out.Lacks = append(out.Lacks, &pb.Lack{What: lack.Frequencies, Why: err.Error(), Fix: cpufreq.FixNone})
+		l := lack.Lack{What: lack.Frequencies, Why: err.Error(), Fix: cpufreq.FixNone}
+		out.Lacks = append(out.Lacks, pbLack(&l))
 	}
 	return out
 }
@@ -215,7 +217,8 @@ func (s *service) Intervals(ctx context.Context, req *connect.Request[pb.Interva
 	}
 	if found.HeldFrom > start {
 		// How many were given up in this range is not known any more; that some were is.
-		found.Lost[fmt.Sprintf("not held before %s", time.Unix(0, found.HeldFrom).UTC().Format(time.RFC3339))]++
+		res.HeldFromUnixNano = found.HeldFrom
+		found.Lost[loss.NotHeldBefore(found.HeldFrom)]++
 	}
 	res.Lost = pbLoss(found.Lost)
 	return connect.NewResponse(res), nil

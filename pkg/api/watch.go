@@ -12,6 +12,7 @@ import (
 
 	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 	"github.com/p-scope/p-scope/pkg/internal/rate"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
@@ -170,10 +171,10 @@ func (w *watcher) news(t *watched, key pstate.Key, u *pb.TargetUpdate, at time.T
 	n := w.s.timeline.Since(key, t.cursor, limit)
 	t.cursor = n.Next
 	if n.Missed > 0 {
-		lost["slow_reader"] += n.Missed
+		lost[loss.SlowReader] += n.Missed
 	}
 	if n.MissedStops > 0 {
-		lost["slow_reader_stops"] += n.MissedStops
+		lost[loss.SlowReaderStops] += n.MissedStops
 	}
 	for i := range n.Stops {
 		u.Stops = append(u.Stops, pbStop(w.s.host, key, t.process, &n.Stops[i]))

@@ -48,6 +48,10 @@ type Finding struct {
 	Value float64
 }
 
+// DShareCritical is the D share of a P from which on somebody should be woken: a finding is critical, and the alert rule
+// fires.
+const DShareCritical = 0.95
+
 // Thresholds from which on a finding is made. They are chosen so that a healthy process has none.
 const (
 	minWindow = time.Second // below it, shares say little
@@ -59,7 +63,6 @@ const (
 	idleShare       = 0.2 // of looks at the queues
 	dNotable        = 0.05
 	dWarning        = 0.2
-	dCritical       = 0.95 // the alert rule's threshold
 	waitWarning     = 0.1
 	waitCritical    = 0.3
 	stopWarning     = 0.01
@@ -117,7 +120,7 @@ func uninterruptible(w *Window, ps []PWindow) (Finding, bool) {
 		f.Evidence += fmt.Sprintf(" %s in uninterruptible sleep without a P at its end.", threads(len(without)))
 	}
 	switch {
-	case worst.Stuck >= dCritical:
+	case worst.Stuck >= DShareCritical:
 		f.Severity = Critical
 	case worst.Stuck >= dWarning:
 		f.Severity = Warning
@@ -255,7 +258,7 @@ func stopAdvice(w *Window) string {
 		}
 	}
 	const long = " A long one waits for a P that can't be preempted or has no CPU: look at its state at that moment in the timeline."
-	if strings.HasPrefix(reason, "GC ") {
+	if pstate.ForGC(reason) {
 		return "Most of it was for garbage collection. If the program calls runtime.GC or debug.FreeOSMemory itself, let it do so less often; " +
 			"else it allocates much in a small heap: raise GOGC or GOMEMLIMIT, or allocate less." + long
 	}

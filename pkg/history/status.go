@@ -34,7 +34,7 @@ func (s *Supervisor) Losses() map[string]uint64 {
 		}
 	}
 	if dropped > 0 {
-		out["history_behind_seconds"] += dropped
+		out[loss.HistoryBehind] += dropped
 	}
 	return out
 }

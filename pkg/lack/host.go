@@ -7,22 +7,24 @@ import (
 	"strings"
 )
 
-// Host is what the kernel says of itself and of this process, as far as it explains why something can't be had. It judges nothing: what works is found
-// out by trying it.
+// Host is what the kernel says of itself and of this process, as far as it explains why something can't be had. It
+// judges nothing: what works is found out by trying it.
 type Host struct {
 	Held Held // effective capabilities of this process
 	// Nested is whether this process is in a user namespace of its own: the kernel asks for capabilities in the host's.
 	Nested bool
 	// Seccomp is whether a filter decides which system calls this process may make, as container runtimes set one.
 	Seccomp bool
-	// Lockdown is none, integrity or confidentiality; empty if it is not known: the kernel knows no lockdown, or securityfs is not mounted here.
+	// Lockdown is none, integrity or confidentiality; empty if it is not known: the kernel knows no lockdown, or
+	// securityfs is not mounted here.
 	Lockdown string
 	// BTF is whether the kernel brings its types along; BTFBytes how large they are.
 	BTF      bool
 	BTFBytes int64
 	// PerfParanoid is the setting kernel.perf_event_paranoid; empty if it is not known.
 	PerfParanoid string
-	// PIDNamespace is whether this process sees only processes of a PID namespace of its own; PIDNamespaceErr why that is not known.
+	// PIDNamespace is whether this process sees only processes of a PID namespace of its own; PIDNamespaceErr why that is
+	// not known.
 	PIDNamespace    bool
 	PIDNamespaceErr error
 
@@ -57,8 +59,9 @@ func ReadHost(root string) Host {
 	return h
 }
 
-// PerfForAdminsOnly says whether this process may be refused perf events although it holds CAP_PERFMON: Debian and Ubuntu patch their kernels so that values of
-// kernel.perf_event_paranoid above 2 ask for CAP_SYS_ADMIN. Other kernels know no such values, but keep what is written there.
+// PerfForAdminsOnly says whether this process may be refused perf events although it holds CAP_PERFMON: Debian and
+// Ubuntu patch their kernels so that values of kernel.perf_event_paranoid above 2 ask for CAP_SYS_ADMIN. Other kernels
+// know no such values, but keep what is written there.
 func (h Host) PerfForAdminsOnly() bool {
 	return h.PerfRestricted() && h.Held.Has(CapPerfmon) && !h.Held.Has(CapSysAdmin)
 }

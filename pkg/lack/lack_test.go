@@ -4,6 +4,8 @@ import (
 	"os"
 	"strings"
 	"testing"
+
+	pb "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 )
 
 // What the frontend and the units that are shipped say of privileges is what is said here.
@@ -48,5 +50,39 @@ func TestASentence(t *testing.T) {
 	}
 	if s := (Lack{What: "x", Why: "y"}).String(); s != "missing x, because y" {
 		t.Error(s)
+	}
+}
+
+func TestKinds(t *testing.T) {
+	for _, c := range []struct {
+		lack Lack
+		want pb.LackKind
+	}{
+		{ModeIsSnapshot(), pb.LackKind_LACK_KIND_EBPF},
+		{Lack{What: Frequencies, Why: "y"}, pb.LackKind_LACK_KIND_FREQUENCIES},
+		{Unprotected(":9477"), pb.LackKind_LACK_KIND_PROTECTION},
+		{HiddenFromAll("pid 7"), pb.LackKind_LACK_KIND_PROTECTED_PROCESSES},
+		{Lack{What: "settings of the configuration file"}, pb.LackKind_LACK_KIND_UNSPECIFIED},
+	} {
+		if got := c.lack.Kind(); got != c.want {
+			t.Errorf("%s is of kind %s, not %s", c.lack.What, got, c.want)
+		}
+	}
+}
+
+func TestKindsThatAgentsName(t *testing.T) {
+	const wanted = pb.LackKind_LACK_KIND_FREQUENCIES
+	for name, c := range map[string]struct {
+		said *pb.Lack
+		want bool
+	}{
+		"by its kind":                       {&pb.Lack{Kind: wanted, What: "other words"}, true},
+		"an agent of the version before":    {&pb.Lack{What: "CPU frequencies"}, true},
+		"another kind":                      {&pb.Lack{Kind: pb.LackKind_LACK_KIND_STOPS, What: "CPU frequencies"}, false},
+		"other words of the version before": {&pb.Lack{What: "stops"}, false},
+	} {
+		if got := IsKind(c.said, wanted); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
 	}
 }

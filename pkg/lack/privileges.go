@@ -40,8 +40,8 @@ func Capabilities() []Capability {
 // Held is a set of capabilities, a bit each, as /proc/<pid>/status has it in CapEff.
 type Held uint64
 
-// Has says whether a capability of Capabilities is held. CAP_SYS_ADMIN contains CAP_BPF and CAP_PERFMON (include/linux/capability.h, bpf_capable
-// and perfmon_capable), root's other capabilities stand for themselves.
+// Has says whether a capability of Capabilities is held. CAP_SYS_ADMIN contains CAP_BPF and CAP_PERFMON
+// (include/linux/capability.h, bpf_capable and perfmon_capable), root's other capabilities stand for themselves.
 func (h Held) Has(name string) bool {
 	bit := func(n int) bool { return h>>n&1 == 1 }
 	switch name {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,15 +47,26 @@ const openMetrics = "application/openmetrics-text;version=1.0.0"
 // parsed reads OpenMetrics or text with Prometheus' own parser into values by series.
 func parsed(t *testing.T, contentType string, body []byte) map[string]float64 {
 	t.Helper()
+	out := make(map[string]float64)
+	eachSeries(t, contentType, body, func(ls labels.Labels, v float64) {
+		if _, twice := out[ls.String()]; twice {
+			t.Errorf("%s is there twice", ls)
+		}
+		out[ls.String()] = v
+	})
+	return out
+}
+
+func eachSeries(t *testing.T, contentType string, body []byte, on func(labels.Labels, float64)) {
+	t.Helper()
 	p, err := textparse.New(body, contentType, labels.NewSymbolTable(), textparse.ParserOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := make(map[string]float64)
 	for {
 		entry, err := p.Next()
 		if errors.Is(err, io.EOF) {
-			return out
+			return
 		}
 		if err != nil {
 			t.Fatalf("Prometheus' parser: %v", err)
@@ -63,11 +75,42 @@ func parsed(t *testing.T, contentType string, body []byte) map[string]float64 {
 			var ls labels.Labels
 			p.Labels(&ls)
 			_, _, v := p.Series()
-			if _, twice := out[ls.String()]; twice {
-				t.Errorf("%s is there twice", ls)
-			}
-			out[ls.String()] = v
+			on(ls, v)
 		}
+	}
+}
+
+// What the families say of their labels is what series have.
+func TestLabelsOfFamilies(t *testing.T) {
+	e := NewExposition("h1", "1.0", func() Snapshot { return snapshot(rich(), start.Add(100*time.Second)) })
+	ct, body := scrape(t, e, openMetrics)
+	seen := map[string]bool{}
+	eachSeries(t, ct, body, func(ls labels.Labels, _ float64) {
+		name := ls.Get(labels.MetricName)
+		i := slices.IndexFunc(Families(), func(f Family) bool {
+			return name == f.Name || f.Kind == Histogram && slices.Contains([]string{"_bucket", "_sum", "_count"},
+				strings.TrimPrefix(name, f.Name))
+		})
+		if i < 0 {
+			t.Fatalf("%s is of no family", name)
+		}
+		f := Families()[i]
+		seen[f.Name] = true
+		ls.Range(func(l labels.Label) {
+			known := slices.Contains(append(TargetLabels(), f.Labels...), l.Name)
+			if !known && l.Name != labels.MetricName && l.Name != "le" {
+				t.Errorf("%s has the label %s, of which its family knows nothing", name, l.Name)
+			}
+		})
+		for _, l := range f.Labels {
+			// Of a target that is refused, or observed without trouble, some are empty.
+			if !ls.Has(l) && f.Name != "pscope_target_info" {
+				t.Errorf("%s lacks the label %s of its family", ls, l)
+			}
+		}
+	})
+	if len(seen) < 20 {
+		t.Errorf("only %d families are tried", len(seen))
 	}
 }
 

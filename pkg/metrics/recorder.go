@@ -35,9 +35,9 @@ type storeSlot struct {
 	hist   *histogram.Histogram
 }
 
-// Record appends every sample of the snapshot with the time at (Unix milliseconds), and a staleness marker for every series that
-// has ended since the last call. It gives the number of samples appended and of those the database refused, with the first
-// reason. Committing is the caller's.
+// Record appends every sample of the snapshot with the time at (Unix milliseconds), and a staleness marker for every
+// series that has ended since the last call. It gives the number of samples appended and of those the database refused,
+// with the first reason. Committing is the caller's.
 func (r *Recorder) Record(app storage.AppenderV2, at int64, snap *Snapshot) (appended, refused int, err error) {
 	r.app, r.at, r.n, r.refused, r.err = app, at, 0, 0, nil
 	r.set.run(snap, r)
@@ -74,8 +74,8 @@ func (r *Recorder) End(app storage.AppenderV2, at int64) error {
 
 func (r *Recorder) family(f *Family) { r.name = f.Name }
 
-// grain is about a microsecond: rounding seconds to it halves what a sample takes in a chunk, because the low bits of a float64
-// are as good as random there.
+// grain is about a microsecond: rounding seconds to it halves what a sample takes in a chunk, because the low bits of a
+// float64 are as good as random there.
 const grain = 1 << 20
 
 func (r *Recorder) float(s *slot, v float64) {

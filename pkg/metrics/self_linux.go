@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Self gives what the calling process uses of the machine, by metric name: seconds of CPU time, bytes, counts. What the system does not tell is
-// left out. It is asked for every second, so it reads these four alone.
+// Self gives what the calling process uses of the machine, by metric name: seconds of CPU time, bytes, counts. What the
+// system does not tell is left out. It is asked for every second, so it reads these four alone.
 func Self() map[string]float64 {
 	out := make(map[string]float64, 4)
 	var use unix.Rusage
@@ -50,7 +50,8 @@ func residentPages() (int64, bool) {
 	return pages, err == nil
 }
 
-// openFiles is the size of /proc/self/fd since Linux 6.2 (fs/proc/fd.c, proc_fd_getattr); it is 0 before, and the entries are counted.
+// openFiles is the size of /proc/self/fd since Linux 6.2 (fs/proc/fd.c, proc_fd_getattr); it is 0 before, and the
+// entries are counted.
 func openFiles() (int64, bool) {
 	var st unix.Stat_t
 	if unix.Stat("/proc/self/fd", &st) == nil && st.Size > 0 {
@@ -65,7 +66,8 @@ func openFiles() (int64, bool) {
 	return int64(len(names)) - 1, err == nil // d is one of them
 }
 
-// started is when the process started, in seconds since the Unix epoch: now less its age by the clock that its start time is in (proc_pid_stat(5), field 22).
+// started is when the process started, in seconds since the Unix epoch: now less its age by the clock that its start
+// time is in (proc_pid_stat(5), field 22).
 var started = sync.OnceValues(func() (at float64, ok bool) {
 	b, err := os.ReadFile("/proc/self/stat")
 	if err != nil {

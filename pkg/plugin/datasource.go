@@ -1,5 +1,5 @@
-// Package plugin is the backend of the P-Scope data source: one handler a file, and one file for each kind of answer. It holds no
-// collector and imports nothing of BPF: what Ps do it learns from agents.
+// Package plugin is the backend of the P-Scope data source: one handler a file, and one file for each kind of answer.
+// It holds no collector and imports nothing of BPF: what Ps do it learns from agents.
 package plugin
 
 import (
@@ -16,7 +16,8 @@ import (
 // ID is the plugin's id, as plugin.json has it.
 const ID = "pscope-pscope-datasource"
 
-// Datasource is one configured data source. Grafana makes a new one whenever the settings change and disposes of the old.
+// Datasource is one configured data source. Grafana makes a new one whenever the settings change and disposes of the
+// old.
 type Datasource struct {
 	uid string
 	set *agent.Set
@@ -36,8 +37,8 @@ var (
 	_ instancemgmt.InstanceDisposer = (*Datasource)(nil)
 )
 
-// New makes a data source from its settings. Settings that can't be used are no error here: every handler then says what is wrong
-// with them, where Grafana would only say that the plugin failed.
+// New makes a data source from its settings. Settings that can't be used are no error here: every handler then says
+// what is wrong with them, where Grafana would only say that the plugin failed.
 func New(_ context.Context, s backend.DataSourceInstanceSettings) (instancemgmt.Instance, error) {
 	d := &Datasource{uid: s.UID, channels: newChannels()}
 	d.resources = d.newResources()

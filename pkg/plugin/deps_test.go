@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// Grafana must never hold kernel privileges, and the plugin runs on every system: nothing of BPF, and of P-Scope only what the
-// protocol and its words need.
+// Grafana must never hold kernel privileges, and the plugin runs on every system: nothing of BPF, and of P-Scope only
+// what the protocol and its words need.
 func TestImportsNothingOfBPF(t *testing.T) {
 	out, err := exec.Command("go", "list", "-deps", "github.com/p-scope/p-scope/pkg").Output()
 	if err != nil {
@@ -15,7 +15,7 @@ func TestImportsNothingOfBPF(t *testing.T) {
 	}
 	const module = "github.com/p-scope/p-scope/pkg"
 	allowed := []string{module, module + "/plugin", module + "/lack", module + "/pstate", module + "/api/pscope/v1",
-		module + "/api/grpcwebtext", module + "/internal/rate",
+		module + "/api/grpcwebtext", module + "/internal/rate", module + "/internal/spans", module + "/loss",
 		module + "/internal/loglimit"}
 	for dep := range strings.Lines(string(out)) {
 		dep = strings.TrimSpace(dep)

@@ -12,10 +12,10 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
-// withoutEnded leaves out of an alert rule's answer the curves of processes that are no more at the end of its range. A rule that looks at
-// ten minutes and takes the last value would otherwise go on firing for ten minutes about a process that ended in D: the last value is
-// still there. A process counts as ended only when an agent says so, by reporting itself but not the process: an agent that is silent has
-// ended nothing.
+// withoutEnded leaves out of an alert rule's answer the curves of processes that are no more at the end of its range. A
+// rule that looks at ten minutes and takes the last value would otherwise go on firing for ten minutes about a process
+// that ended in D: the last value is still there. A process counts as ended only when an agent says so, by reporting
+// itself but not the process: an agent that is silent has ended nothing.
 func (d *Datasource) withoutEnded(ctx context.Context, q *query.Query, curves []frames.Curve) []frames.Curve {
 	if !slices.ContainsFunc(curves, func(c frames.Curve) bool { return aboutProcess(q, c.Labels) }) {
 		return curves

@@ -18,7 +18,8 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend"
 )
 
-// engines are the Prometheus-compatible programs that scrape an agent here as they do in production, where they are installed.
+// engines are the Prometheus-compatible programs that scrape an agent here as they do in production, where they are
+// installed.
 var engines = map[string]func(dir, scrape string, port int) *exec.Cmd{
 	"prometheus": func(dir, scrape string, port int) *exec.Cmd {
 		return exec.Command("prometheus", "--config.file", scrape, "--storage.tsdb.path", filepath.Join(dir, "data"),

@@ -12,7 +12,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/settings"
 )
 
-// classify says whose fault an error is. What users and agents can mend is downstream and doesn't count against the plugin.
+// classify says whose fault an error is. What users and agents can mend is downstream and doesn't count against the
+// plugin.
 func classify(err error) (backend.Status, backend.ErrorSource) {
 	var queryErr *query.Error
 	var agentErr *agent.Error

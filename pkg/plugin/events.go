@@ -25,8 +25,9 @@ type life struct {
 func (l *life) first() model.Time { return l.points[0].Timestamp }
 func (l *life) last() model.Time  { return l.points[len(l.points)-1].Timestamp }
 
-// events are what happened to processes, apart from stops, in the form of stops: a stretch of time with a reason. They are read from the
-// history, so that an engine knows them as well as an agent, and are as exact as its points are dense.
+// events are what happened to processes, apart from stops, in the form of stops: a stretch of time with a reason. They
+// are read from the history, so that an engine knows them as well as an agent, and are as exact as its points are
+// dense.
 func (d *Datasource) events(ctx context.Context, a *answer, q query.Query) ([]*pscopev1.Stop, error) {
 	want := func(e query.Event) bool { return slices.Contains(q.Events, e) }
 	if !want(query.EventGOMAXPROCS) && !want(query.EventRestarts) {
@@ -98,8 +99,9 @@ func perProcess(lives []*life) []*life {
 	return out
 }
 
-// restarts pairs each process that begins in the range with the one of the same name and host that ended last before it. What has no
-// partner started or ended. At the borders of the range nothing is said: there a series begins or ends in any case.
+// restarts pairs each process that begins in the range with the one of the same name and host that ended last before
+// it. What has no partner started or ended. At the borders of the range nothing is said: there a series begins or ends
+// in any case.
 func restarts(lives []*life, from, to time.Time, step time.Duration) (out []*pscopev1.Stop) {
 	begins := func(l *life) bool { return l.first().Time().Sub(from) > step }
 	ends := func(l *life) bool { return to.Sub(l.last().Time()) > step }

@@ -35,8 +35,8 @@ func startAgent(t testing.TB, host string, targets, ps int) *liveAgent {
 	return startAgentAfter(t, host, targets, ps, func(*viewtest.Source, time.Duration) {})
 }
 
-// startAgentAfter is startAgent for targets to which things have happened: before each second of the minute is stored, happen is told how
-// long ago it was.
+// startAgentAfter is startAgent for targets to which things have happened: before each second of the minute is stored,
+// happen is told how long ago it was.
 func startAgentAfter(t testing.TB, host string, targets, ps int, happen func(s *viewtest.Source, ago time.Duration)) *liveAgent {
 	t.Helper()
 	began := time.Now().Add(-time.Minute)
@@ -94,7 +94,8 @@ func startAgentAfter(t testing.TB, host string, targets, ps int, happen func(s *
 	return nil
 }
 
-// fill puts intervals of the last seconds into the ring: every P alternates between running and idle, and P1 is in D once.
+// fill puts intervals of the last seconds into the ring: every P alternates between running and idle, and P1 is in D
+// once.
 func (a *liveAgent) fill(target int, ps int, from, to time.Time) {
 	key := a.source.Key(target)
 	for p := range ps {

@@ -97,7 +97,8 @@ func (d *Datasource) health(ctx context.Context) Health {
 	return h
 }
 
-// lookAround lists an agent's targets. An agent that has just been started has not looked for any yet: it gets a moment.
+// lookAround lists an agent's targets. An agent that has just been started has not looked for any yet: it gets a
+// moment.
 func lookAround(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
 	for {
 		r, err := ag.Targets(ctx, nil)
@@ -149,8 +150,8 @@ func (d *Datasource) engineHealth(ctx context.Context) *EngineHealth {
 	return e
 }
 
-// summarize writes the sentences. The check fails when nothing could be shown: no agent in the modes that ask agents, no engine in
-// the mode that asks one.
+// summarize writes the sentences. The check fails when nothing could be shown: no agent in the modes that ask agents,
+// no engine in the mode that asks one.
 func (h *Health) summarize() {
 	var good, away []AgentHealth
 	for _, a := range h.Agents {

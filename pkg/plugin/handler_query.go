@@ -12,7 +12,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
-// QueryData answers the queries of a panel or an alert rule, all at once. One that fails doesn't keep the others from being answered.
+// QueryData answers the queries of a panel or an alert rule, all at once. One that fails doesn't keep the others from
+// being answered.
 func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataRequest) (*backend.QueryDataResponse, error) {
 	fromAlert := req.GetHTTPHeader(backend.FromAlertHeaderName) == "true" || req.Headers[backend.FromAlertHeaderName] == "true"
 	resp := backend.NewQueryDataResponse()

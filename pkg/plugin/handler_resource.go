@@ -32,8 +32,8 @@ func (d *Datasource) newResources() backend.CallResourceHandler {
 	mux.HandleFunc("GET /targets", d.serveTargets)
 	mux.HandleFunc("GET /label-values", d.serveLabelValues)
 	mux.HandleFunc("GET /health", d.serveHealth)
-	// One route for each procedure of the service, and what an agent is asked for is never made of what a request holds: a path that is decoded twice
-	// would lead out of the service, with the agent's token.
+	// One route for each procedure of the service, and what an agent is asked for is never made of what a request holds: a
+	// path that is decoded twice would lead out of the service, with the agent's token.
 	methods := pscopev1.File_pscope_v1_scope_proto.Services().ByName("ScopeService").Methods()
 	for i := range methods.Len() {
 		procedure := "/" + pscopev1connect.ScopeServiceName + "/" + string(methods.Get(i).Name())
@@ -59,7 +59,8 @@ type targetInfo struct {
 	Module     string `json:"module,omitempty"`
 }
 
-// serveTargets lists the Go processes, refused ones with the reason. An engine without agents knows them by their metrics.
+// serveTargets lists the Go processes, refused ones with the reason. An engine without agents knows them by their
+// metrics.
 func (d *Datasource) serveTargets(w http.ResponseWriter, r *http.Request) {
 	if d.broken != nil {
 		writeError(w, d.broken)
@@ -120,23 +121,25 @@ func (d *Datasource) engineTargets(ctx context.Context, q *query.Query) ([]targe
 // labelMetric is the series whose labels variables list: every observed P has it, so refused processes don't appear.
 const labelMetric = "pscope_p_seconds_total"
 
-// serveLabelValues lists the values a label has among the targets that the selector fields choose, over the time range from–to in
-// Unix milliseconds, or else the last hour: by name, or with order=worst by what needs a look first.
+// serveLabelValues lists the values a label has among the targets that the selector fields choose, over the time range
+// from–to in Unix milliseconds, or else the last hour: by name, or with order=worst by what needs a look first.
 func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 	if d.broken != nil {
 		writeError(w, d.broken)
 		return
 	}
-	labels := map[string]string{"host": "host", "process": "process", "pid": "process_pid", "p": "p", "container": "container", "pod": "pod"}
 	name := r.URL.Query().Get("label")
-	label, ok := labels[name]
-	if !ok {
-		writeError(w, &query.Error{Field: "label", What: "there is no label " + strconv.Quote(name), Next: "Choose one of " + strings.Join(sortedKeys(labels), ", ")})
+	if labels := query.VariableLabels(); !slices.Contains(labels, name) {
+		slices.Sort(labels)
+		writeError(w, &query.Error{Field: "label", What: "there is no label " + strconv.Quote(name),
+			Next: "Choose one of " + strings.Join(labels, ", ")})
 		return
 	}
-	order := cmp.Or(r.URL.Query().Get("order"), orderName)
-	if order != orderName && order != orderWorst {
-		writeError(w, &query.Error{Field: "order", What: "there is no order " + strconv.Quote(order), Next: "Choose " + orderName + " or " + orderWorst})
+	label := query.LabelOf(name)
+	order := cmp.Or(r.URL.Query().Get("order"), query.OrderName)
+	if orders := query.VariableOrders(); !slices.Contains(orders, order) {
+		writeError(w, &query.Error{Field: "order", What: "there is no order " + strconv.Quote(order),
+			Next: "Choose " + strings.Join(orders, " or ")})
 		return
 	}
 	q, err := selection(r)
@@ -166,7 +169,7 @@ func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 		return cmp.Compare(a, b)
 	})
 	values = slices.DeleteFunc(slices.Compact(values), func(v string) bool { return v == "" })
-	if order == orderWorst {
+	if order == query.OrderWorst {
 		d.worstFirst(r.Context(), &q, label, values)
 	}
 	writeJSON(w, values)
@@ -197,8 +200,9 @@ func (d *Datasource) serveHealth(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, d.health(r.Context()))
 }
 
-// serveScope passes a call of a procedure of ScopeService on to an agent and its answer back as it comes, message by message. Which agent: the
-// parameter or header "agent" holds its place in the settings (from 0), its host or its address; without it, the first.
+// serveScope passes a call of a procedure of ScopeService on to an agent and its answer back as it comes, message by
+// message. Which agent: the parameter or header "agent" holds its place in the settings (from 0), its host or its
+// address; without it, the first.
 func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request, procedure string) {
 	if d.broken != nil {
 		writeScopeError(w, r, d.broken)
@@ -229,7 +233,8 @@ func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request, procedur
 	proxy.ServeHTTP(w, r)
 }
 
-// protocolHeaders are those that the RPC protocols use. Grafana's own (cookies, users, tokens) are not the agent's business.
+// protocolHeaders are those that the RPC protocols use. Grafana's own (cookies, users, tokens) are not the agent's
+// business.
 func protocolHeaders(in http.Header) http.Header {
 	out := http.Header{}
 	for k, v := range in {

@@ -15,7 +15,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
-// SubscribeStream lets a viewer join a channel: the path must hold a query that can be answered, and be of the viewer's organisation.
+// SubscribeStream lets a viewer join a channel: the path must hold a query that can be answered, and be of the viewer's
+// organisation.
 func (d *Datasource) SubscribeStream(_ context.Context, req *backend.SubscribeStreamRequest) (*backend.SubscribeStreamResponse, error) {
 	ch, err := query.ParseChannel(req.Path)
 	if err != nil || d.broken != nil {
@@ -65,8 +66,8 @@ func (d *Datasource) RunStream(ctx context.Context, req *backend.RunStreamReques
 	return d.poll(ctx, ch.Query, past, out)
 }
 
-// past finds the lanes that the viewers of a channel have in their history. Those of processes that are no more don't come with the
-// stream, and Grafana drops what a stream's frame has no field for.
+// past finds the lanes that the viewers of a channel have in their history. Those of processes that are no more don't
+// come with the stream, and Grafana drops what a stream's frame has no field for.
 func (d *Datasource) past(ctx context.Context, ch query.Channel) *live.Past {
 	past := live.NewPast(ch.Stretch)
 	q := ch.Query
@@ -315,7 +316,8 @@ func (c *channels) forget(path string) {
 	delete(c.by, path)
 }
 
-// withoutRows copies the schema of a frame. The SDK's EmptyCopy leaves out the fields' configuration: their names, units and colours.
+// withoutRows copies the schema of a frame. The SDK's EmptyCopy leaves out the fields' configuration: their names,
+// units and colours.
 func withoutRows(f *data.Frame) *data.Frame {
 	c := f.EmptyCopy()
 	if f.Meta != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/frames"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
@@ -20,7 +21,8 @@ import (
 // maxCurves is the most series a panel gets; a browser draws no more in time. Alert rules get all.
 const maxCurves = 2000
 
-// curves asks every source of history for a series query and merges the answers. sent is the PromQL, for the query inspector.
+// curves asks every source of history for a series query and merges the answers. sent is the PromQL, for the query
+// inspector.
 func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curves []frames.Curve, sent string, err error) {
 	sources := d.set.Histories()
 	first, last := q.Range()
@@ -44,7 +46,8 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		dialect := h.Dialect(len(sources) > 1)
 		p, err := ask(dialect)
 		if err == nil && !dialect.Native && len(p.tables[0]) == 0 && !slices.Equal(p.plan.Exprs, q.Plan(native(dialect)).Exprs) {
-			// An engine may have scraped native histograms. One that knows none may not even parse the expression: then there is no data.
+			// An engine may have scraped native histograms. One that knows none may not even parse the expression: then there is
+			// no data.
 			if again, err := ask(native(dialect)); err == nil {
 				return again, nil
 			}
@@ -84,9 +87,6 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 	return curves, sent, nil
 }
 
-// lackFrequencies is what agents call it when their host shows no CPU frequencies.
-const lackFrequencies = "CPU frequencies"
-
 // noteNoFrequency tells why there are no CPU frequencies, in the words of the agents.
 func (d *Datasource) noteNoFrequency(ctx context.Context, a *answer) {
 	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
@@ -96,7 +96,7 @@ func (d *Datasource) noteNoFrequency(ctx context.Context, a *answer) {
 	said := map[string]bool{}
 	for _, r := range responses {
 		for _, l := range r.GetAgent().GetLacks() {
-			if l.GetWhat() == lackFrequencies && !said[l.GetWhy()] {
+			if lack.IsKind(l, pscopev1.LackKind_LACK_KIND_FREQUENCIES) && !said[l.GetWhy()] {
 				said[l.GetWhy()] = true
 				a.note(data.NoticeSeverityInfo, "No CPU frequency on %s: %s. %s", r.GetAgent().GetHost(), l.GetWhy(), capital(l.GetFix()))
 			}
@@ -218,7 +218,8 @@ func labelsOf(m model.Metric) data.Labels {
 	return l
 }
 
-// narrow turns an empty target into the busiest process: a new panel shows something at once, and not every P of every process.
+// narrow turns an empty target into the busiest process: a new panel shows something at once, and not every P of every
+// process.
 func (d *Datasource) narrow(ctx context.Context, a *answer, q query.Query) query.Query {
 	if !q.Target.Empty() || q.FromAlert || q.Metric == query.MetricCPUFrequency {
 		return q

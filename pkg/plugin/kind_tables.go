@@ -16,7 +16,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// selectorFor is the query's target in the service's words. It is nil when the agent has no process that the pid expression matches.
+// selectorFor is the query's target in the service's words. It is nil when the agent has no process that the pid
+// expression matches.
 func selectorFor(ctx context.Context, ag *agent.Agent, q *query.Query) (*pscopev1.Selector, error) {
 	s, ok := q.Selector()
 	if ok {
@@ -62,7 +63,8 @@ func askAgents[T any](ctx context.Context, d *Datasource, a *answer, q *query.Qu
 	return values, nil
 }
 
-// stops answers with stop-the-world intervals and whatever other events the query names, oldest first; of more than the limit the longest.
+// stops answers with stop-the-world intervals and whatever other events the query names, oldest first; of more than the
+// limit the longest.
 func (d *Datasource) stops(ctx context.Context, q query.Query) (answer, error) {
 	a := answer{query: q}
 	stops, err := d.events(ctx, &a, q)

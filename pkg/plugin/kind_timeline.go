@@ -4,20 +4,21 @@ import (
 	"context"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 	"github.com/prometheus/common/model"
 
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/plugin/agent"
 	"github.com/p-scope/p-scope/pkg/plugin/frames"
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// timeline answers with the raw intervals of the agents' rings. Before their beginning, states sampled from the store stand in.
+// timeline answers with the raw intervals of the agents' rings. Before their beginning, states sampled from the store
+// stand in.
 func (d *Datasource) timeline(ctx context.Context, q query.Query) (answer, error) {
 	a := answer{streams: len(d.set.Agents) > 0}
 	q = d.narrow(ctx, &a, q)
@@ -52,8 +53,8 @@ func (d *Datasource) timeline(ctx context.Context, q query.Query) (answer, error
 // laneSet are the lanes found so far, by label set.
 type laneSet struct {
 	by map[string]*laneState
-	// dropped is true when an agent's ring no longer reaches back to the beginning of the range: then a P may have no lane here, while
-	// another that has been idle all the time still has its one long interval.
+	// dropped is true when an agent's ring no longer reaches back to the beginning of the range: then a P may have no lane
+	// here, while another that has been idle all the time still has its one long interval.
 	dropped bool
 }
 
@@ -64,9 +65,6 @@ type laneState struct {
 	// rawFrom is where raw intervals begin; 0 when there are none.
 	rawFrom int64
 }
-
-// notHeld begins the reason by which an agent says since when it holds raw intervals (pkg/api/service.go).
-const notHeld = "not held before"
 
 func (l *laneSet) lane(labels data.Labels) *laneState {
 	id := labels.String()
@@ -125,10 +123,10 @@ func (d *Datasource) rawLanes(ctx context.Context, a *answer, q *query.Query, pa
 	from, to := q.From.UnixNano(), q.To.UnixNano()
 	lost := map[string]uint64{}
 	for _, r := range responses {
-		for _, l := range r.GetLost() {
-			lost[l.GetReason()] += l.GetCount()
-			lanes.dropped = lanes.dropped || strings.HasPrefix(l.GetReason(), notHeld)
+		for reason, n := range loss.Of(r) {
+			lost[reason] += n
 		}
+		lanes.dropped = lanes.dropped || loss.Dropped(r)
 		for _, t := range r.GetTargets() {
 			for _, p := range t.GetPs() {
 				s := lanes.lane(laneLabels(t.GetTarget(), p.GetP()))

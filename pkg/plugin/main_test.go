@@ -19,8 +19,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
-// TestMain lets the test binary be three programs: the tests; the agent that a data source starts; and, where Grafana's handshake is
-// in the environment, the plugin itself.
+// TestMain lets the test binary be three programs: the tests; the agent that a data source starts; and, where Grafana's
+// handshake is in the environment, the plugin itself.
 func TestMain(m *testing.M) {
 	if os.Getenv("GF_PLUGIN_ALLOWED_SOCKETS") == "" {
 		os.Setenv("GF_PLUGIN_ALLOWED_SOCKETS", os.TempDir()+"/") // where the tests have their sockets

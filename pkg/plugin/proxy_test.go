@@ -9,7 +9,8 @@ import (
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 )
 
-// TestOnlyProceduresOfTheServiceAreProxied: a path that is decoded twice and then joined leaves the service, with the agent's token attached.
+// TestOnlyProceduresOfTheServiceAreProxied: a path that is decoded twice and then joined leaves the service, with the
+// agent's token attached.
 func TestOnlyProceduresOfTheServiceAreProxied(t *testing.T) {
 	var mu sync.Mutex
 	var paths []string

@@ -200,7 +200,8 @@ func TestTimeline(t *testing.T) {
 	}
 }
 
-// A ring that was filled by others has lost a busy target's past, but not the one interval of a P that has been idle all the time.
+// A ring that was filled by others has lost a busy target's past, but not the one interval of a P that has been idle
+// all the time.
 func TestTimelineOfATargetWhoseIntervalsAreGone(t *testing.T) {
 	now := time.Now()
 	lanes := &laneSet{by: map[string]*laneState{"idle": {rawFrom: now.Add(-time.Hour).UnixNano()}}}

@@ -27,8 +27,8 @@ type scopeError struct {
 func (e *scopeError) Error() string { return e.err.Error() }
 func (e *scopeError) Unwrap() error { return e.err }
 
-// refusal is the error of an answer that is none of the RPC protocol: one of the agent's guard, of a proxy before it, or of some other
-// server at its address. A client would only say that it does not know the content type.
+// refusal is the error of an answer that is none of the RPC protocol: one of the agent's guard, of a proxy before it,
+// or of some other server at its address. A client would only say that it does not know the content type.
 func refusal(r *http.Request, from *agent.Agent, resp *http.Response) error {
 	if !isGRPCWeb(r) || strings.HasPrefix(resp.Header.Get("Content-Type"), grpcWeb) {
 		return nil

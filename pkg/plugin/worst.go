@@ -12,12 +12,6 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
-// How the values of a label are listed.
-const (
-	orderName  = "name"
-	orderWorst = "worst"
-)
-
 // standing is why a value comes before others.
 type standing struct {
 	stuck   float64 // D share of the worst P in its worst half minute
@@ -25,9 +19,10 @@ type standing struct {
 	busy    float64 // Ps' worth of work
 }
 
-// worstFirst orders values of a label by what somebody who was woken by an alert wants to see: first what had a P stuck in D, the worst
-// first; then what is there by how busy it is; then what has ended. A dashboard opens on the first value of a list. Values must be in the
-// order of their names, which decides between equals, and stands where the sources don't answer.
+// worstFirst orders values of a label by what somebody who was woken by an alert wants to see: first what had a P stuck
+// in D, the worst first; then what is there by how busy it is; then what has ended. A dashboard opens on the first
+// value of a list. Values must be in the order of their names, which decides between equals, and stands where the
+// sources don't answer.
 func (d *Datasource) worstFirst(ctx context.Context, q *query.Query, label string, values []string) {
 	answers := agent.Ask(ctx, d.set.Histories(), func(ctx context.Context, h *agent.History) ([3]model.Vector, error) {
 		var out [3]model.Vector

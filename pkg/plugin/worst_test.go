@@ -20,8 +20,8 @@ func TestWorstFirst(t *testing.T) {
 		}
 	})
 	idle := startAgent(t, "web-1", 1, 1)
-	// With the usual 15 seconds between scrapes the moment looked at is a minute long, all that this agent has lived: whether half of one
-	// was spent in D would depend on the second of the hour.
+	// With the usual 15 seconds between scrapes the moment looked at is a minute long, all that this agent has lived:
+	// whether half of one was spent in D would depend on the second of the hour.
 	for name, settings := range map[string]string{"agents": agentsJSON(idle.url, busy.url), "engine": `{"mode":"engine","engineUrl":"` + busy.url + `","scrapeInterval":"1s"}`} {
 		d := newDatasource(t, settings)
 		for path, want := range map[string][]string{

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -29,6 +30,9 @@ type Stop struct {
 	Reason   string // runtime.stwReason in words, e.g. "GC mark termination"
 	Arrivals []Arrival
 }
+
+// ForGC says whether a reason of a stop is one of the garbage collector's: the runtime's words for these begin so.
+func ForGC(reason string) bool { return strings.HasPrefix(reason, "GC ") }
 
 // Duration of the stop; 0 while it lasts.
 func (s Stop) Duration() time.Duration {
@@ -223,9 +227,15 @@ type Migrations struct {
 // Governor says how much of a target is left out so that observing it stays within its budget.
 type Governor struct {
 	Governed bool    // false: there is no budget
-	Level    int     // 0: nothing is left out; 1 migrations; 2 raw intervals; 3 all but windows of a second; 4 stops; 5 everything but snapshots
+	Level    int     // see GovernorLevels
 	Share    float64 // of the target's CPU time that observing took, when last measured
 	Observed float64 // share of the time in which the target is observed: 1, less with windows, 0 with snapshots only
+}
+
+// GovernorLevels says what each level of the governor leaves out; a level leaves out what those below it do, too.
+func GovernorLevels() []string {
+	return []string{"nothing", "goroutine migrations", "raw intervals", "all but windows of a second", "stops",
+		"everything but snapshots"}
 }
 
 // Observe counts one duration.

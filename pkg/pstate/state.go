@@ -104,3 +104,25 @@ func (s ThreadState) Suspended() bool { return s == Stopped || s == Frozen }
 
 // Busy says whether a P in this state has work in hand.
 func (s State) Busy() bool { return s == Running || s == GC || s == Syscall }
+
+// Rare says whether an interval in this state must stay visible however short it is: the world stopped.
+func (s State) Rare() bool { return s == GCStop }
+
+// Rare says whether an interval in this thread state must stay visible however short it is: uninterruptible sleep.
+func (s ThreadState) Rare() bool { return s == Uninterruptible }
+
+// Number is the state's number in the protocol, whose enums keep 0 for "not given".
+func (s State) Number() int32 { return int32(s) + 1 }
+
+// Number is the thread state's number in the protocol, whose enums keep 0 for "not given".
+func (s ThreadState) Number() int32 { return int32(s) + 1 }
+
+// StateOf is the inverse of State.Number. ok is false for a number that stands for no state.
+func StateOf(number int32) (s State, ok bool) {
+	return State(number - 1), number > 0 && number <= NumStates
+}
+
+// ThreadStateOf is the inverse of ThreadState.Number. ok is false for a number that stands for no thread state.
+func ThreadStateOf(number int32) (s ThreadState, ok bool) {
+	return ThreadState(number - 1), number > 0 && number <= NumThreadStates
+}

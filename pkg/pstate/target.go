@@ -33,6 +33,9 @@ const (
 	SourceRefused  Source = "refused"
 )
 
+// Sources lists all sources.
+func Sources() []Source { return []Source{SourceEBPF, SourceSnapshot, SourceRefused} }
+
 // Layout says where the positions of the runtime's fields were taken from.
 type Layout string
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/metrics"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -81,7 +82,7 @@ const reopenAfter = 10 * time.Second
 // would be cut off by the next start, without a word. So nothing is, until opening the databases anew has cut the torn end away.
 func (s *Store) writable() error {
 	if err := s.disk.room(); err != nil {
-		s.countLoss("history_disk_full", max(1, s.LastSamples()))
+		s.countLoss(loss.HistoryDiskFull, max(1, s.LastSamples()))
 		s.set(NoRoom(s.opts.Dir, err))
 		return err
 	}
@@ -114,7 +115,7 @@ func (s *Store) admit(snap metrics.Snapshot) metrics.Snapshot {
 		if full && !s.admitted[v.Key] {
 			if !s.leftOut[v.Key] {
 				s.leftOut[v.Key] = true
-				s.countLoss("target_left_out", 1)
+				s.countLoss(loss.TargetLeftOut, 1)
 			}
 			continue
 		}
@@ -169,12 +170,12 @@ func (d *database) append(s *Store, at int64, snap *metrics.Snapshot) (written i
 		if !fullDisk(cerr) {
 			return 0, ErrReopen // nothing is lost yet: the state is written when the databases have been opened anew
 		}
-		s.countLoss("history_disk_full", uint64(n+refused))
+		s.countLoss(loss.HistoryDiskFull, uint64(n+refused))
 		return 0, fmt.Errorf("%d samples of the %s history were not written: %w; %s",
 			n+refused, d.name, cerr, remedy(cerr, s.opts.Dir))
 	}
 	if refused > 0 {
-		s.countLoss("history_refused", uint64(refused))
+		s.countLoss(loss.HistoryRefused, uint64(refused))
 		return n, fmt.Errorf("the %s history refused %d of %d samples, the first because: %w",
 			d.name, refused, n+refused, err)
 	}

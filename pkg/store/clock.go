@@ -11,6 +11,8 @@ import (
 	"github.com/oklog/ulid/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/tsdb"
+
+	"github.com/p-scope/p-scope/pkg/loss"
 )
 
 // clockSlack is how far the clock may be put right without further ado: samples wait until it has passed the last one again.
@@ -37,7 +39,7 @@ func (s *Store) checkClock(at int64) (skip bool, err error) {
 	case behind >= 0 && at <= s.openedAt && s.lastAt == s.openedAt && behind < clockSlack:
 		return true, nil // written already, by the process before this one
 	case behind >= 0 && behind <= clockSlack:
-		s.countLoss("history_clock_back", max(1, s.LastSamples()))
+		s.countLoss(loss.HistoryClockBack, max(1, s.LastSamples()))
 		return true, nil
 	case behind > clockSlack:
 		s.step(fmt.Sprintf("the clock was set back by about %v at %s", (behind + passed).Round(time.Second), stamp(at)))

@@ -22,6 +22,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/wlog"
 	"github.com/prometheus/prometheus/util/compression"
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/loss"
 )
 
 // What a disk has changed since it was written. TSDB makes more of it than need be: a byte in the log costs everything
@@ -63,7 +65,7 @@ func (s *Store) repairLog(name, dir string) error {
 		if err := s.rewriteSegment(name, file, records); err != nil {
 			return err
 		}
-		s.found("history_damaged_pages", uint64(max(1, lost)), fmt.Sprintf("%d KiB of the log %s could not be read, what "+
+		s.found(loss.HistoryDamagedPages, uint64(max(1, lost)), fmt.Sprintf("%d KiB of the log %s could not be read, what "+
 			"follows was kept", max(1, lost)*logPage>>10, file))
 	}
 	return nil
@@ -239,7 +241,7 @@ func (s *Store) repairBlocks(name string, all bool) (n int, err error) {
 			return n, err
 		}
 		n++
-		s.found("history_damaged_blocks", 1, fmt.Sprintf("the block %s can't be read (%v) and was put aside into %s",
+		s.found(loss.HistoryDamagedBlocks, 1, fmt.Sprintf("the block %s can't be read (%v) and was put aside into %s",
 			e.Name(), why, filepath.Join(s.opts.Dir, damaged)))
 	}
 	return n, nil

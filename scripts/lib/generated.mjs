@@ -11,7 +11,7 @@ const clangMajor = 14;
 const kinds = {
   proto: {
     sources: ['proto', 'buf.yaml', 'buf.gen.yaml', 'go.mod', 'go.sum'],
-    outputs: ['pkg/api/pscope', 'src/gen'],
+    outputs: ['pkg/api/pscope', 'src/gen/pscope'],
     cmd: ['node_modules/.bin/buf', ['generate']],
     advice: 'npm run gen:proto',
   },
@@ -42,14 +42,17 @@ const kinds = {
   },
 };
 
+/** Scripts of generators that compare by themselves. */
+const checks = { boards: 'gen:dashboards', contract: 'gen:contract' };
+
 /**
  * Makes generated code anew and compares.
  *
  * @returns {Promise<{different: string[], command: string, missing?: string, output?: string}>} missing: why it can't be made here
  */
 export async function regenerated(kind, env) {
-  if (kind === 'boards') {
-    return boards(env);
+  if (kind in checks) {
+    return itself(checks[kind], env);
   }
   const k = kinds[kind];
   const missing = k.missing?.();
@@ -76,14 +79,14 @@ export async function regenerated(kind, env) {
   }
 }
 
-/** The boards' generator compares by itself. */
-async function boards(env) {
+/** Asks a generator that compares by itself. */
+async function itself(script, env) {
   const lines = [];
-  const r = await run('npm', ['run', '--silent', 'gen:dashboards', '--', '--check'], {
+  const r = await run('npm', ['run', '--silent', script, '--', '--check'], {
     env,
     onLine: (line) => lines.push(line),
   });
-  return { different: r.code === 0 ? [] : lines, command: 'npm run gen:dashboards' };
+  return { different: r.code === 0 ? [] : lines, command: `npm run ${script}` };
 }
 
 /** Names of files that differ or are on one side alone. */

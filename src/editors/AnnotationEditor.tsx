@@ -1,15 +1,15 @@
 import type { AnnotationQuery, QueryEditorProps } from '@grafana/data';
 import React, { useMemo } from 'react';
 
-import type { DataSource } from '../datasource';
 import type { Kind } from '../query/model';
 import { selectors } from '../selectors';
+import type { Source } from '../source';
 import type { ScopeOptions, ScopeQuery } from '../types';
 import { QueryEditor } from './QueryEditor';
 
 const STOPS: readonly Kind[] = ['stops'];
 
-interface Props extends QueryEditorProps<DataSource, ScopeQuery, ScopeOptions> {
+interface Props extends QueryEditorProps<Source, ScopeQuery, ScopeOptions> {
   annotation?: AnnotationQuery<ScopeQuery>;
   onAnnotationChange?: (annotation: AnnotationQuery<ScopeQuery>) => void;
 }

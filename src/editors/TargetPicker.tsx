@@ -17,7 +17,10 @@ interface Props {
   onChange: (target: TargetSelector) => void;
 }
 
-/** Picks a target by one of its labels: from what runs now, by a dashboard variable or by a regular expression of one's own. */
+/**
+ * Picks a target by one of its labels: from what runs now, by a dashboard variable or by a regular expression of one's
+ * own.
+ */
 export function TargetPicker({ id, field, target, invalid, load, onLoadError, onChange }: Props) {
   const others = useMemo(() => ({ ...target, [field]: undefined }), [target, field]);
   const newest = useLatest({ load, others, onLoadError });
@@ -43,7 +46,10 @@ export function TargetPicker({ id, field, target, invalid, load, onLoadError, on
   );
 }
 
-/** What runs now and holds what was typed. A failure is told to the owner: the list then is empty, and typing still works. */
+/**
+ * What runs now and holds what was typed. A failure is told to the owner: the list then is empty, and typing still
+ * works.
+ */
 async function loadOptions(
   typed: string,
   field: TargetField,

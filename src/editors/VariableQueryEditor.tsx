@@ -2,16 +2,16 @@ import type { QueryEditorProps } from '@grafana/data';
 import { Combobox, InlineField, InlineFieldRow } from '@grafana/ui';
 import React, { useId } from 'react';
 
-import type { DataSource } from '../datasource';
 import { ORDER_WORDS, TARGET_WORDS, VARIABLE, VARIABLE_WORDS } from '../labels';
 import { TARGET_FIELDS, VARIABLE_LABELS, VARIABLE_ORDERS } from '../query/model';
 import { validate } from '../query/validate';
 import { selectors } from '../selectors';
+import type { Source } from '../source';
 import type { ScopeOptions, ScopeQuery, ScopeVariableQuery } from '../types';
 import { Labelled } from './Labelled';
 import { TargetPicker } from './TargetPicker';
 
-type Props = QueryEditorProps<DataSource, ScopeQuery, ScopeOptions, ScopeVariableQuery>;
+type Props = QueryEditorProps<Source, ScopeQuery, ScopeOptions, ScopeVariableQuery>;
 
 /** What a dashboard variable lists, and among which targets. */
 export function VariableQueryEditor({ datasource, query, range, onChange }: Props) {

@@ -31,7 +31,8 @@ class FakeIntersectionObserver {
 // Without the check of pointer events, which costs seconds in jsdom.
 const user = userEvent.setup({ pointerEventsCheck: 0, delay: null });
 
-// jsdom neither lays out nor draws; the lists of Grafana's comboboxes show only what has a height, and measure their words.
+// jsdom neither lays out nor draws; the lists of Grafana's comboboxes show only what has a height, and measure their
+// words.
 beforeAll(() => {
   Object.assign(globalThis, { IntersectionObserver: FakeIntersectionObserver });
   HTMLCanvasElement.prototype.getContext = (() => ({

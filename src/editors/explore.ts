@@ -1,13 +1,15 @@
 import { dateTime, locationUtil, urlUtil, type TimeRange } from '@grafana/data';
 
-import type { DataSource } from '../datasource';
+import type { Source } from '../source';
 import type { ScopeQuery } from '../types';
 
 /** Form of the parameter `panes` that Explore reads. */
 const EXPLORE_SCHEMA = 1;
 
-/** The address under which Explore shows a query, with the dashboard's variables replaced: there are none in Explore. */
-export function exploreUrl(datasource: DataSource, query: ScopeQuery, range: TimeRange | undefined): string {
+/**
+ * The address under which Explore shows a query, with the dashboard's variables replaced: there are none in Explore.
+ */
+export function exploreUrl(datasource: Source, query: ScopeQuery, range: TimeRange | undefined): string {
   const [plain = query] = datasource.interpolateVariablesInQueries([query], {});
   const text = (end: TimeRange['raw']['to']) => (typeof end === 'string' ? end : String(dateTime(end).valueOf()));
   const pane = {

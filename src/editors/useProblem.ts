@@ -1,8 +1,8 @@
 import { useEffect, useId, useRef } from 'react';
 
 /**
- * Ties the text of a problem to the control it is about, for screen readers. Not every Grafana hands the attributes on to the control of
- * each of its components, so they are set on what is inside `around`.
+ * Ties the text of a problem to the control it is about, for screen readers. Not every Grafana hands the attributes on
+ * to the control of each of its components, so they are set on what is inside `around`.
  */
 export function useProblem(problem: string | undefined) {
   const problemId = useId();

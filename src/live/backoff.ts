@@ -3,8 +3,8 @@ const FIRST_MS = 500;
 const LONGEST_MS = 30_000;
 
 /**
- * How long to wait before attempt `attempt` (0 is the first repetition). Doubles up to half a minute; half of it is chance, so that
- * the panels of many viewers don't come back in one wave.
+ * How long to wait before attempt `attempt` (0 is the first repetition). Doubles up to half a minute; half of it is
+ * chance, so that the panels of many viewers don't come back in one wave.
  */
 export function backoffMs(attempt: number, random: () => number = Math.random): number {
   const full = Math.min(LONGEST_MS, FIRST_MS * 2 ** Math.min(attempt, 16));

@@ -19,12 +19,13 @@ import {
   type Observable,
 } from 'rxjs';
 
-import { complete, DEFAULT_RATE_HZ, type CompleteQuery } from '../query/defaults';
+import { complete, type CompleteQuery } from '../query/defaults';
+import { DEFAULT_RATE_HZ } from '../query/model';
 import { parsePs } from '../query/ps';
 import type { ScopeQuery } from '../types';
+import type { Host } from './host';
 import { LiveHub } from './hub';
 import { animationFrame, paced, type NextFrame } from './pace';
-import type { Host } from './queries';
 import { matcher, type Matcher } from './selector';
 import { millis } from './time';
 import { grpcWebTransport, type OpenWatch } from './transport';
@@ -120,8 +121,9 @@ const LEAST_GAP_MS = 1000;
 const MARGIN_MS = 2000;
 
 /**
- * The time between the end of history and the first message of the stream, as a request of its own: a browser that is busy building a
- * dashboard opens the stream seconds later, and a busy agent stores late. Undefined when there is none to speak of.
+ * The time between the end of history and the first message of the stream, as a request of its own: a browser that is
+ * busy building a dashboard opens the stream seconds later, and a busy agent stores late. Undefined when there is none
+ * to speak of.
  */
 function gapBetween(
   request: DataQueryRequest<ScopeQuery>,

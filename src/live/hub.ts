@@ -42,8 +42,8 @@ const LINGER_MS = 5000;
 const HIDDEN_RATE_HZ = 1;
 
 /**
- * One live stream for each agent of a data source, shared by all panels. It carries the union of what they want and is opened anew
- * where it stood when that changes. Panels drop what they did not ask for.
+ * One live stream for each agent of a data source, shared by all panels. It carries the union of what they want and is
+ * opened anew where it stood when that changes. Panels drop what they did not ask for.
  */
 export class LiveHub {
   private readonly events = new Subject<HubEvent>();
@@ -79,7 +79,9 @@ export class LiveHub {
     });
   }
 
-  /** Looks at the union again after so long, or sooner if that was planned already: growing must not wait for shrinking. */
+  /**
+   * Looks at the union again after so long, or sooner if that was planned already: growing must not wait for shrinking.
+   */
   private adjustSoon(ms: number) {
     const due = Date.now() + ms;
     if (this.timer !== undefined && this.due <= due) {

@@ -1,12 +1,15 @@
-/** Quantifiers allowed in an expression that is matched here: with two, a name of n characters takes at most about n² steps. */
+/**
+ * Quantifiers allowed in an expression that is matched here: with two, a name of n characters takes at most about n²
+ * steps.
+ */
 const MOST_QUANTIFIERS = 2;
 /** Longer expressions are lists of names, which agents match as well. */
 const MOST_CHARACTERS = 10_000;
 
 /**
- * Whether JavaScript's regular expressions, which search by backtracking, match this one quickly whatever the text is: viewers' browsers run what
- * others have written into dashboards. It may have no back reference, no look-around, no quantifier after a group, and few at all. What this refuses
- * is matched by RE2 in the backend, in linear time.
+ * Whether JavaScript's regular expressions, which search by backtracking, match this one quickly whatever the text is:
+ * viewers' browsers run what others have written into dashboards. It may have no back reference, no look-around, no
+ * quantifier after a group, and few at all. What this refuses is matched by RE2 in the backend, in linear time.
  */
 export function isQuick(expression: string): boolean {
   if (expression.length > MOST_CHARACTERS) {

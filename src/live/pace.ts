@@ -10,8 +10,8 @@ export const animationFrame: NextFrame = (run) => {
 };
 
 /**
- * Lets at most `rateHz` values a second through, the newest each time, and none faster than the browser draws: a slow browser gets
- * fewer, never a queue. The first passes at once.
+ * Lets at most `rateHz` values a second through, the newest each time, and none faster than the browser draws: a slow
+ * browser gets fewer, never a queue. The first passes at once.
  */
 export function paced<T>(rateHz: number, nextFrame: NextFrame = animationFrame) {
   return (source: Observable<T>): Observable<T> =>

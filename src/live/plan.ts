@@ -1,16 +1,5 @@
-import { complete, DEFAULT_RATE_HZ } from '../query/defaults';
-import { isCode, type Metric, type ScopeQuery } from '../query/model';
-
-/** The metrics an agent's Watch stream carries; the others come from its store, a second at a time. */
-export const WATCH_METRICS: readonly Metric[] = [
-  'state',
-  'thread',
-  'busy',
-  'd_share',
-  'runq',
-  'global_runq',
-  'gomaxprocs',
-];
+import { complete } from '../query/defaults';
+import { DEFAULT_RATE_HZ, isCode, METRIC_SPECS, type ScopeQuery } from '../query/model';
 
 /** Whether the query can be answered from an agent's Watch stream. */
 export function canStreamFast(query: ScopeQuery): boolean {
@@ -18,13 +7,14 @@ export function canStreamFast(query: ScopeQuery): boolean {
   if (isCode(query)) {
     return false;
   }
+  const { watched = false, lane = false } = METRIC_SPECS[metric] ?? {};
   switch (kind) {
     case 'timeline':
       return true;
     case 'heatmap':
-      return ['state', 'thread', 'busy', 'd_share', 'runq'].includes(metric);
+      return watched && lane;
     case 'series':
-      return WATCH_METRICS.includes(metric);
+      return watched;
     default:
       return false;
   }

@@ -1,22 +1,14 @@
-import { dateMath, type DataQueryRequest, type DataQueryResponse, type ScopedVars } from '@grafana/data';
+import { dateMath, type DataQueryRequest, type DataQueryResponse } from '@grafana/data';
 import { from, merge, Observable, switchMap } from 'rxjs';
 
-import type { ScopeOptions, ScopeQuery } from '../types';
+import type { ScopeQuery } from '../types';
 import type { FastStreams } from './fast';
+import type { Host } from './host';
 import { wantsFastStream } from './plan';
 
-/** What the live side needs of the data source. */
-export interface Host {
-  uid: string;
-  options: ScopeOptions;
-  /** History, and live data over Grafana Live, from the backend plugin. */
-  history: (request: DataQueryRequest<ScopeQuery>) => Observable<DataQueryResponse>;
-  interpolate: (query: ScopeQuery, scopedVars: ScopedVars) => ScopeQuery;
-}
-
 /**
- * The most streams a page opens unless its connection carries many at once: over HTTP/1.1 a browser has six connections to a server,
- * and Grafana needs some for itself.
+ * The most streams a page opens unless its connection carries many at once: over HTTP/1.1 a browser has six connections
+ * to a server, and Grafana needs some for itself.
  */
 const MOST_STREAMS = 3;
 
@@ -47,7 +39,10 @@ export class LiveQueries {
     return others.length ? merge(this.host.history({ ...request, targets: others }), streams) : streams;
   }
 
-  /** How many agents can be streamed from; none where a Prometheus engine stands alone or there are too many for the browser. */
+  /**
+   * How many agents can be streamed from; none where a Prometheus engine stands alone or there are too many for the
+   * browser.
+   */
   private agents(): number {
     const { mode = 'local', agents = [] } = this.host.options;
     const count = mode === 'local' ? 1 : agents.length;
@@ -68,7 +63,10 @@ function multiplexed(): boolean {
   return protocol === 'h2' || protocol === 'h3';
 }
 
-/** Whether the range of a request goes on with time and reaches up to it: `now` does and so does `now/d`, `now-10s` does not. */
+/**
+ * Whether the range of a request goes on with time and reaches up to it: `now` does and so does `now/d`, `now-10s` does
+ * not.
+ */
 function endsNow(request: DataQueryRequest<ScopeQuery>): boolean {
   const to = request.rangeRaw?.to ?? request.range.raw.to;
   if (typeof to !== 'string' || !to.startsWith('now')) {

@@ -22,7 +22,9 @@ export interface ResilientOptions {
 
 export const RESILIENT: ResilientOptions = { maxSize: 16 * 1024 * 1024, maxAgeMs: 10 * 60_000 };
 
-/** gRPC codes that say the request itself is wrong: INVALID_ARGUMENT, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED. */
+/**
+ * gRPC codes that say the request itself is wrong: INVALID_ARGUMENT, PERMISSION_DENIED, UNIMPLEMENTED, UNAUTHENTICATED.
+ */
 const FATAL = new Set([3, 7, 12, 16]);
 
 /** gRPC's code for what has no better one. */
@@ -32,9 +34,9 @@ const UNKNOWN = 2;
 const AFRESH = BigInt(0);
 
 /**
- * Keeps a stream going for whatever is asked newest. It is closed and opened again when something else is asked, when it breaks (after
- * a growing wait), and when it has grown too large or old. Each time it continues after the last message seen: the agent remembers
- * where that stream stood, so nothing is missed or sent twice.
+ * Keeps a stream going for whatever is asked newest. It is closed and opened again when something else is asked, when
+ * it breaks (after a growing wait), and when it has grown too large or old. Each time it continues after the last
+ * message seen: the agent remembers where that stream stood, so nothing is missed or sent twice.
  */
 export function keepWatching<Ask>(
   asks: Observable<Ask>,

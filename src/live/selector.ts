@@ -47,7 +47,10 @@ function either(a: string | undefined, b: string | undefined): string | undefine
   return parts.includes(b) ? a : [...parts, b].map((part) => `(?:${part})`).join('|');
 }
 
-/** The demand as the agents take it. A pid that is a list of numbers is chosen there; other expressions on pids only here. */
+/**
+ * The demand as the agents take it. A pid that is a list of numbers is chosen there; other expressions on pids only
+ * here.
+ */
 export function toSelector({ target, ps }: Pick<Demand, 'target' | 'ps'>): Selector {
   return create(SelectorSchema, {
     host: target.host ?? '',
@@ -71,8 +74,9 @@ export interface Matcher {
 }
 
 /**
- * The choice of a query, to be made here because the stream is shared with queries that choose more. Undefined when an expression
- * uses what RE2 has and JavaScript has not, or might take JavaScript long: the caller then leaves the choice to the backend.
+ * The choice of a query, to be made here because the stream is shared with queries that choose more. Undefined when an
+ * expression uses what RE2 has and JavaScript has not, or might take JavaScript long: the caller then leaves the choice
+ * to the backend.
  */
 export function matcher(query: Pick<ScopeQuery, 'target' | 'ps'>): Matcher | undefined {
   const { host, process, container, pod, pid } = query.target ?? {};

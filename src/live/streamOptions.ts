@@ -1,14 +1,14 @@
 import { StreamingFrameAction, type StreamingFrameOptions } from '@grafana/data';
 import type { DataSourceWithBackend } from '@grafana/runtime';
 
-import { DEFAULT_RATE_HZ } from '../query/defaults';
+import { DEFAULT_RATE_HZ } from '../query/model';
 
 /** No panel keeps more rows than this: 64 Ps × 20 000 rows are 10 MB. */
 const MAX_ROWS = 20_000;
 
 /**
- * How many rows a panel that streams through Grafana Live keeps: all the range holds at the full rate, where Grafana's own default
- * of one row a pixel would forget the start of the range after a few minutes.
+ * How many rows a panel that streams through Grafana Live keeps: all the range holds at the full rate, where Grafana's
+ * own default of one row a pixel would forget the start of the range after a few minutes.
  */
 export const streamOptions: DataSourceWithBackend['streamOptionsProvider'] = (
   request

@@ -36,8 +36,8 @@ export class StreamError extends Error {
 const wireSize = (bytes: number) => Math.ceil((bytes + 5) / 3) * 4;
 
 /**
- * Watch over gRPC-Web through Grafana's resource proxy, so with Grafana's own login, port and origin. The text format is needed:
- * browsers hand over binary responses only when they are complete.
+ * Watch over gRPC-Web through Grafana's resource proxy, so with Grafana's own login, port and origin. The text format
+ * is needed: browsers hand over binary responses only when they are complete.
  */
 export function grpcWebTransport(uid: string): OpenWatch {
   const base = `${config.appSubUrl ?? ''}/api/datasources/uid/${encodeURIComponent(uid)}/resources`;

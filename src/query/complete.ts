@@ -1,78 +1,12 @@
-import { P_STATES, THREAD_STATES } from './model';
+import { METRIC_FAMILIES, P_STATES, SOURCES, TARGET_LABELS, THREAD_STATES } from './model';
 
-/** The metrics agents have; docs/metrics.md explains them, and a test holds the list against the agent's own. */
-export const METRIC_NAMES = [
-  'pscope_p_seconds_total',
-  'pscope_p_thread_seconds_total',
-  'pscope_p_uninterruptible_seconds_total',
-  'pscope_p_runq_depth',
-  'pscope_p_runq_depth_distribution',
-  'pscope_runq_depth',
-  'pscope_p_sched_ticks_total',
-  'pscope_p_syscalls_total',
-  'pscope_p_wake_wait_seconds',
-  'pscope_stop_seconds',
-  'pscope_p_stop_seconds_total',
-  'pscope_p_transitions_total',
-  'pscope_goroutine_migrations_total',
-  'pscope_migration_windows_seconds_total',
-  'pscope_migration_known_ratio',
-  'pscope_cgroup_cpu_limit_cores',
-  'pscope_cgroup_throttled_seconds_total',
-  'pscope_cgroup_throttled_periods_total',
-  'pscope_cgroup_periods_total',
-  'pscope_cgroup_pressure_seconds_total',
-  'pscope_cgroup_unreadable',
-  'pscope_cpu_frequency_hertz',
-  'pscope_cpu_frequency_seconds_total',
-  'pscope_lost_events_total',
-  'pscope_reconciliations_total',
-  'pscope_probe_seconds_total',
-  'pscope_governor_level',
-  'pscope_probe_cost_ratio',
-  'pscope_observed_ratio',
-  'pscope_agent_paused_seconds_total',
-  'process_cpu_seconds_total',
-  'process_resident_memory_bytes',
-  'process_open_fds',
-  'process_start_time_seconds',
-  'pscope_history_up',
-  'pscope_history_restarts_total',
-  'pscope_history_clock_steps_total',
-  'pscope_history_cpu_seconds_total',
-  'pscope_history_resident_memory_bytes',
-  'pscope_log_messages_folded_total',
-  'pscope_config_last_reload_successful',
-  'pscope_config_last_reload_success_timestamp_seconds',
-  'pscope_build_info',
-  'pscope_target_info',
-  'go_runtime_gomaxprocs',
-  'go_runtime_p_status',
-] as const;
+/** The metrics agents have. */
+const METRIC_NAMES = METRIC_FAMILIES.map(({ name }) => name);
 
+/** The labels by which a target is told from others come first, then those of the metrics. */
+const TARGETS = TARGET_LABELS.slice(0, 3);
 const LABELS = [
-  'host',
-  'process',
-  'process_pid',
-  'p',
-  'state',
-  'thread_state',
-  'reason',
-  'cpu',
-  'band',
-  'container',
-  'pod',
-  'namespace',
-  'cgroup',
-  'from',
-  'to',
-  'source',
-  'go_version',
-  'set_by',
-  'resource',
-  'kind',
-  'what',
-  'le',
+  ...new Set([...TARGETS, ...METRIC_FAMILIES.flatMap(({ labels }) => labels), ...TARGET_LABELS.slice(3), 'le']),
 ];
 
 const FUNCTIONS = [
@@ -93,7 +27,7 @@ const VALUES: Record<string, readonly string[]> = {
   from: P_STATES,
   to: P_STATES,
   thread_state: THREAD_STATES,
-  source: ['ebpf', 'snapshot', 'refused'],
+  source: SOURCES,
 };
 
 /** Words that may stand where the caret is. */
@@ -108,7 +42,10 @@ export interface Completions {
 /** The most options a list shows. */
 export const MOST_OPTIONS = 8;
 
-/** What can be written at the caret: metrics and functions, labels in braces and groupings, values in quotes, durations in brackets. */
+/**
+ * What can be written at the caret: metrics and functions, labels in braces and groupings, values in quotes, durations
+ * in brackets.
+ */
 export function completions(text: string, caret: number, known: Record<string, readonly string[]> = {}): Completions {
   const before = text.slice(0, caret);
   const value = /\{[^{}]*?(\w+)\s*(?:=~|!~|!=|=)\s*"([^"]*)$/.exec(before);

@@ -1,95 +1,46 @@
 import { CoreApp } from '@grafana/data';
 
 import {
+  ALERT_KIND,
+  ALERT_METRIC,
+  BUSY_STATES,
+  DEFAULT_KIND,
+  DEFAULT_METRIC,
+  DEFAULT_RATE_HZ,
   kindOf,
+  METRIC_SPECS,
+  ON_CPU_STATES,
   QUERY_VERSION,
   type Aggregation,
   type Dimension,
-  type Kind,
   type Metric,
-  type PState,
   type ScopeQuery,
-  type ThreadState,
 } from './model';
-
-/** The states in which a P has work in hand, which a heatmap shows unless told. */
-export const BUSY_STATES: readonly PState[] = ['running', 'gc', 'syscall'];
-
-/** The thread states in which somebody outside of the program keeps a thread from running. */
-export const SUSPENDED_STATES: readonly ThreadState[] = ['stopped', 'frozen'];
-
-/** The thread states a heatmap shows unless told. */
-const ON_CPU: readonly ThreadState[] = ['running'];
-
-/** Frames a second unless told; also the most that go through Grafana Live. */
-export const DEFAULT_RATE_HZ = 5;
-
-/** The most frames a second an agent sends. */
-export const MAX_RATE_HZ = 60;
-
-/** The most rows the backend answers with. */
-export const MAX_LIMIT = 10_000;
-
-/** Rows of `blocked` and `stops` unless told. */
-export const DEFAULT_LIMIT: Partial<Record<Kind, number>> = { blocked: 1000, stops: 1000 };
 
 /** The query a new panel starts with; never empty-handed, so that a newcomer sees something at once. */
 export function defaultQuery(app?: CoreApp): Partial<ScopeQuery> {
   switch (app) {
     case CoreApp.Explore:
-      return { version: QUERY_VERSION, kind: 'series', metric: 'state' };
+      return { version: QUERY_VERSION, kind: 'series', metric: DEFAULT_METRIC };
     case CoreApp.UnifiedAlerting:
-      return { version: QUERY_VERSION, kind: 'series', metric: 'd_share' };
+      return { version: QUERY_VERSION, kind: ALERT_KIND, metric: ALERT_METRIC };
     default:
-      return { version: QUERY_VERSION, kind: 'heatmap' };
+      return { version: QUERY_VERSION, kind: DEFAULT_KIND };
   }
 }
 
-const TARGET_BY: readonly Dimension[] = ['host', 'process', 'pid', 'runtime'];
-
-/** How series of a metric are kept apart unless told; the backend has the same table. */
+/** How series of a metric are kept apart unless told. */
 export function defaultBy(metric: Metric): Dimension[] {
-  switch (metric) {
-    case 'state':
-      return [...TARGET_BY, 'state'];
-    case 'thread':
-      return [...TARGET_BY, 'thread_state'];
-    case 'busy':
-    case 'd_share':
-    case 'runq':
-    case 'sched_ticks':
-    case 'syscalls':
-    case 'transitions':
-    case 'migrations':
-      return [...TARGET_BY, 'p'];
-    case 'cpu_frequency':
-      return ['host', 'p'];
-    default:
-      return [...TARGET_BY];
-  }
+  // A query of a later version may have a metric that is not known here.
+  return [...(METRIC_SPECS[metric]?.by ?? [])];
 }
 
 /**
- * How the rest is taken together unless told: shares are averaged over Ps, or a whole process would exceed 100 %. Undefined for
- * distributions: their 99th percentile is what one line says best.
+ * How the rest is taken together unless told: shares are averaged over Ps, or a whole process would exceed 100 %.
+ * Undefined for distributions: their 99th percentile is what one line says best.
  */
 export function defaultAggregation(metric: Metric): Aggregation | undefined {
-  switch (metric) {
-    case 'wake_wait':
-    case 'runq_distribution':
-      return undefined;
-    case 'state':
-    case 'thread':
-    case 'busy':
-    case 'd_share':
-    case 'stops':
-    case 'cpu_frequency':
-      return 'avg';
-    case 'imbalance':
-      return 'max';
-    default:
-      return 'sum';
-  }
+  return METRIC_SPECS[metric]?.aggregation;
 }
 
 /** A query with everything the user left open filled in. */
@@ -99,13 +50,13 @@ export type CompleteQuery = ScopeQuery &
 /** Fills in what the user left open; what is stored stays as short as the user wrote it. */
 export function complete(query: ScopeQuery): CompleteQuery {
   const kind = kindOf(query);
-  const metric = query.metric ?? 'state';
+  const metric = query.metric ?? DEFAULT_METRIC;
   return {
     ...query,
     kind,
     metric,
     states: query.states?.length ? query.states : kind === 'heatmap' ? [...BUSY_STATES] : [],
-    threadStates: query.threadStates?.length ? query.threadStates : kind === 'heatmap' ? [...ON_CPU] : [],
+    threadStates: query.threadStates?.length ? query.threadStates : kind === 'heatmap' ? [...ON_CPU_STATES] : [],
     by: query.by ?? defaultBy(metric),
     aggregation: query.aggregation ?? defaultAggregation(metric),
     rateHz: query.rateHz ?? DEFAULT_RATE_HZ,

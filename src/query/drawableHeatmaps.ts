@@ -1,8 +1,9 @@
 import { DataFrameType, FieldType, type DataFrame, type DataQueryResponse } from '@grafana/data';
 
 /**
- * Grafana's heatmap panel fails on lanes of less than two cells: it leaves out the colours of such a frame (getDenseHeatmapData in its
- * fields.ts), and keeps drawing without them whatever a stream adds, because the plot is set up once for a structure of frames.
+ * Grafana's heatmap panel fails on lanes of less than two cells: it leaves out the colours of such a frame
+ * (getDenseHeatmapData in its fields.ts), and keeps drawing without them whatever a stream adds, because the plot is
+ * set up once for a structure of frames.
  */
 export const FEWEST_CELLS_OF_LANES = 2;
 
@@ -10,8 +11,9 @@ export const FEWEST_CELLS_OF_LANES = 2;
 const FEWEST_CELLS_OF_BUCKETS = 1;
 
 /**
- * Leaves out the heatmaps that Grafana's panel can't draw; it then says what its board has for no data. A stream adds frames as soon as
- * there is enough. What such a frame had to warn of becomes an error of the answer, since there is nothing left to pin it to.
+ * Leaves out the heatmaps that Grafana's panel can't draw; it then says what its board has for no data. A stream adds
+ * frames as soon as there is enough. What such a frame had to warn of becomes an error of the answer, since there is
+ * nothing left to pin it to.
  */
 export function drawableHeatmaps(response: DataQueryResponse): DataQueryResponse {
   const frames = response.data as DataFrame[];

@@ -13,7 +13,10 @@ interface VariableModel {
   includeAll?: boolean;
 }
 
-/** Replaces dashboard variables: in targets by alternatives of a regular expression, in Ps by a list, elsewhere as they are. */
+/**
+ * Replaces dashboard variables: in targets by alternatives of a regular expression, in Ps by a list, elsewhere as they
+ * are.
+ */
 export function interpolate(query: ScopeQuery, replace: Replace, scopedVars: ScopedVars = {}): ScopeQuery {
   const text = (value: string | undefined, format?: FormatVariable) =>
     value === undefined ? undefined : replace(value, scopedVars, format);
@@ -54,7 +57,10 @@ export const asRegex: FormatVariable = (value, variable) => {
   return alternatives(value, escapeRegex);
 };
 
-/** As in Grafana's Prometheus data source: inside PromQL strings a backslash is doubled, and a single plain value stays as it is. */
+/**
+ * As in Grafana's Prometheus data source: inside PromQL strings a backslash is doubled, and a single plain value stays
+ * as it is.
+ */
 const asPromql: FormatVariable = (value, variable) => {
   if (!Array.isArray(value) && !variable.multi && !variable.includeAll) {
     return String(value).replace(/\\/g, '\\\\').replace(/"/g, '\\"');

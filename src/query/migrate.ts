@@ -9,8 +9,8 @@ const STEPS: Step[] = [
 ];
 
 /**
- * Brings a stored query to the present form. A query of the present or a newer version is returned as it is (the same object):
- * what a newer P-Scope wrote must not be damaged by an older one; validate.ts tells the user.
+ * Brings a stored query to the present form. A query of the present or a newer version is returned as it is (the same
+ * object): what a newer P-Scope wrote must not be damaged by an older one; validate.ts tells the user.
  */
 export function migrate(query: ScopeQuery): ScopeQuery {
   const from = query.version ?? 0;

@@ -1,11 +1,10 @@
+import { MAX_P } from '../gen/contract';
+
 /** What is wrong with a list of Ps. */
 export interface PsProblem {
   part: string;
   why: 'syntax' | 'order';
 }
-
-/** The most Ps a range may span: a Go process has at most 1024. */
-const MAX_PS = 1024;
 
 /**
  * Reads `0-3,7`. The result is sorted and without doubles; empty input gives an empty list, which means all Ps.
@@ -26,7 +25,7 @@ export function parsePs(text: string): { ps: number[] } | { problem: PsProblem }
     if (last < first) {
       return { problem: { part, why: 'order' } };
     }
-    for (let p = first; p <= Math.min(last, MAX_PS); p++) {
+    for (let p = first; p <= Math.min(last, MAX_P); p++) {
       found.add(p);
     }
   }

@@ -12,8 +12,8 @@ import { complete, type CompleteQuery } from './defaults';
 import { isCode, metricsOf, TARGET_FIELDS, type ScopeQuery, type TargetField } from './model';
 
 /**
- * The query as one would say it: "Show P states of process api on host web-1 as a timeline". The editor starts with it; a collapsed
- * query row, the inspector and Explore's history show it.
+ * The query as one would say it: "Show P states of process api on host web-1 as a timeline". The editor starts with it;
+ * a collapsed query row, the inspector and Explore's history show it.
  */
 export function sentence(query: ScopeQuery): string {
   if (isCode(query)) {

@@ -1,14 +1,17 @@
 import { DIMENSION_WORDS, KIND_WORDS, METRIC_WORDS, PROBLEM } from '../labels';
-import { MAX_LIMIT, MAX_RATE_HZ } from './defaults';
 import {
   dimensionsOf,
   EVENTS,
   fieldsOf,
   isCode,
   kindOf,
+  DEFAULT_METRIC,
   KINDS,
+  MAX_LIMIT,
+  MAX_RATE_HZ,
   METRICS,
   metricsOf,
+  MIN_RATE_HZ,
   P_STATES,
   QUERY_VERSION,
   TARGET_FIELDS,
@@ -63,7 +66,9 @@ export function validate(query: ScopeQuery): Problems {
   return problems;
 }
 
-/** Why a regular expression is none, or undefined. RE2 is what runs: what JavaScript has and RE2 has not is refused too. */
+/**
+ * Why a regular expression is none, or undefined. RE2 is what runs: what JavaScript has and RE2 has not is refused too.
+ */
 export function regexProblem(text: string | undefined): string | undefined {
   if (!text || hasVariable(text)) {
     return undefined;
@@ -96,7 +101,7 @@ function firstUnknown(chosen: readonly string[] | undefined, known: readonly str
 }
 
 function checkMetric(query: ScopeQuery): string | undefined {
-  const metric = query.metric ?? 'state';
+  const metric = query.metric ?? DEFAULT_METRIC;
   if (!includes(METRICS, metric)) {
     return PROBLEM.metric(metric);
   }
@@ -107,7 +112,7 @@ function checkMetric(query: ScopeQuery): string | undefined {
 }
 
 function checkBy(query: ScopeQuery): string | undefined {
-  const metric = query.metric ?? 'state';
+  const metric = query.metric ?? DEFAULT_METRIC;
   if (!includes(METRICS, metric)) {
     return undefined;
   }
@@ -139,7 +144,7 @@ function checkRate(query: ScopeQuery): string | undefined {
   if (query.rateHz === undefined) {
     return undefined;
   }
-  return query.rateHz >= 0.1 && query.rateHz <= MAX_RATE_HZ ? undefined : PROBLEM.rate;
+  return query.rateHz >= MIN_RATE_HZ && query.rateHz <= MAX_RATE_HZ ? undefined : PROBLEM.rate;
 }
 
 function checkLimit(query: ScopeQuery): string | undefined {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/p-scope/p-scope/pkg/lack"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/tools/kernels/account"
 )
 
@@ -69,7 +70,7 @@ func source(r *account.Result, p promise) verdict {
 // why is what the agent says it lacks for eBPF.
 func why(r *account.Result) string {
 	for _, l := range r.Lacks {
-		if strings.Contains(l.What, "eBPF") {
+		if l.What == lack.EBPF {
 			return l.Why
 		}
 	}
@@ -200,7 +201,7 @@ func search(r *account.Result, p promise) verdict {
 }
 
 // ofTimeline are the losses that leave gaps in raw intervals alone: merged ones stand there instead, and totals have everything (docs/runbooks/pscope-lost-events.md).
-var ofTimeline = []string{"interval_budget", "late_interval"}
+var ofTimeline = []string{loss.IntervalBudget, loss.LateInterval}
 
 // mostFaults is how many reads of memory may have failed: such are repaired by the next snapshot.
 const mostFaults = 3
@@ -210,7 +211,7 @@ func losses(r *account.Result) verdict {
 	v := verdict{Check: "losses"}
 	for _, reason := range sortedKeys(r.Table.Lost) {
 		n := r.Table.Lost[reason]
-		if !slices.Contains(ofTimeline, reason) && (reason != "read_fault" || n > mostFaults) {
+		if !slices.Contains(ofTimeline, reason) && (reason != loss.ReadFault || n > mostFaults) {
 			v.say("%.0f events: %s", n, reason)
 		}
 	}

@@ -24,8 +24,9 @@ import (
 // startPatience is how long a connection waits for an agent that has just been started.
 const startPatience = 10 * time.Second
 
-// Local is the agent on this host. When nothing listens on its socket, dialling starts the agent that is bundled with the plugin, if
-// this process has the privileges; the agent ends with the last data source that uses it, and with the plugin.
+// Local is the agent on this host. When nothing listens on its socket, dialling starts the agent that is bundled with
+// the plugin, if this process has the privileges; the agent ends with the last data source that uses it, and with the
+// plugin.
 type Local struct {
 	places []place
 	start  bool
@@ -89,7 +90,8 @@ func (l *Local) Bundled() (pid int, ok bool) {
 	return p.pid()
 }
 
-// Dial connects to the agent, starting the bundled one when nothing listens. It fails with *NoAgent when that is not possible.
+// Dial connects to the agent, starting the bundled one when nothing listens. It fails with *NoAgent when that is not
+// possible.
 func (l *Local) Dial(ctx context.Context) (net.Conn, error) {
 	conn, err := l.connect(ctx)
 	if err == nil || !nobodyListens(err) {

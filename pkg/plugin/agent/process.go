@@ -22,7 +22,8 @@ const (
 	stopPatience = 5 * time.Second
 )
 
-// process is one bundled agent under supervision. There is one per socket, whatever the number of data sources that use it.
+// process is one bundled agent under supervision. There is one per socket, whatever the number of data sources that use
+// it.
 type process struct {
 	binary string
 	place  place
@@ -106,8 +107,8 @@ func (p *process) run() error {
 	// No TCP port: the socket serves everything, and a port might be taken.
 	cmd := exec.Command(p.binary, "agent", "--socket", p.place.socket, "--listen", "", "--data-dir", p.place.data, "--until-stdin-closes")
 	cmd.SysProcAttr = childAttributes()
-	// Its standard input closes with this process, however that ends. The kernel's own way, prctl(PR_SET_PDEATHSIG), is undone for a program with
-	// file capabilities (fs/exec.c, begin_new_exec), which is how most will run it.
+	// Its standard input closes with this process, however that ends. The kernel's own way, prctl(PR_SET_PDEATHSIG), is
+	// undone for a program with file capabilities (fs/exec.c, begin_new_exec), which is how most will run it.
 	stdin, err := cmd.StdinPipe()
 	if err != nil {
 		return err

@@ -13,7 +13,8 @@ func childAttributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true}
 }
 
-// privileged says why this process can't start an agent that observes: it must be root, or the program must carry capabilities.
+// privileged says why this process can't start an agent that observes: it must be root, or the program must carry
+// capabilities.
 func privileged(binary string) error {
 	if os.Geteuid() == 0 {
 		return nil

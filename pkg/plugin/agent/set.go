@@ -16,8 +16,8 @@ import (
 // patience is how long one source may take before the others' answers are shown without it.
 const patience = 20 * time.Second
 
-// Set is everything a data source asks: its agents and, in engine mode, the engine. Close frees its connections and lets go of the
-// bundled agent.
+// Set is everything a data source asks: its agents and, in engine mode, the engine. Close frees its connections and
+// lets go of the bundled agent.
 type Set struct {
 	Mode   settings.Mode
 	Agents []*Agent
@@ -97,8 +97,8 @@ type Answer[S, T any] struct {
 	Err   error
 }
 
-// Ask asks all sources at once and waits for the answers, for each at most as long as patience lasts. Answers are in the order of
-// the sources.
+// Ask asks all sources at once and waits for the answers, for each at most as long as patience lasts. Answers are in
+// the order of the sources.
 func Ask[S, T any](ctx context.Context, sources []S, ask func(context.Context, S) (T, error)) []Answer[S, T] {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -118,8 +118,8 @@ func Ask[S, T any](ctx context.Context, sources []S, ask func(context.Context, S
 	return answers
 }
 
-// Split separates answers from failures; an agent that has no such target answered with nothing. err is not nil when there is nothing to show: every source failed, or one found fault with
-// the request itself.
+// Split separates answers from failures; an agent that has no such target answered with nothing. err is not nil when
+// there is nothing to show: every source failed, or one found fault with the request itself.
 func Split[S, T any](answers []Answer[S, T]) (values []T, failures []error, err error) {
 	for _, a := range answers {
 		if a.Err == nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/settings"
 )
 
-// How long to wait for parties that don't answer. There is no limit on a whole response: Watch streams as long as someone looks.
+// How long to wait for parties that don't answer. There is no limit on a whole response: Watch streams as long as
+// someone looks.
 const (
 	dialTimeout   = 3 * time.Second
 	headerTimeout = 30 * time.Second

@@ -9,8 +9,8 @@ import (
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 )
 
-// Blocked is one row per thread: whose it is, the P it carries or last carried, its state now, and the seconds it spent in each thread
-// state within the range.
+// Blocked is one row per thread: whose it is, the P it carries or last carried, its state now, and the seconds it spent
+// in each thread state within the range.
 func Blocked(threads []*pscopev1.BlockedThread) *data.Frame {
 	type row = *pscopev1.BlockedThread
 	spent := func(name string, state pscopev1.ThreadState) *data.Field {

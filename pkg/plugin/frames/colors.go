@@ -1,13 +1,15 @@
 package frames
 
 import (
+	"slices"
+
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // The colours of the states: Okabe and Ito's palette, and wine of Paul Tol's, which stay readable with every kind of
-// colour blindness. src/colors.ts has the same.
+// colour blindness.
 var (
 	stateColors = map[pstate.State]string{
 		pstate.Running: "#009E73", pstate.GC: "#CC79A7", pstate.Syscall: "#56B4E9", pstate.Idle: "#7A7F87", pstate.GCStop: "#E69F00",
@@ -19,13 +21,24 @@ var (
 	}
 )
 
+// StateColor is the colour of a P state.
+func StateColor(s pstate.State) string { return stateColors[s] }
+
+// ThreadStateColor is the colour of a thread state.
+func ThreadStateColor(s pstate.ThreadState) string { return threadColors[s] }
+
 // A Shade is what a timeline paints at one moment: an index into the enum of its field.
 type Shade = data.EnumItemIndex
 
 // A Palette turns states into shades.
 type Palette struct {
 	text, color []string
+	rare        []bool // of each shade
 	shade       func(pstate.State, pstate.ThreadState) Shade
+}
+
+func (p *Palette) add(text, color string, rare bool) {
+	p.text, p.color, p.rare = append(p.text, text), append(p.color, color), append(p.rare, rare)
 }
 
 // config is the enum that Grafana's state timeline paints by.
@@ -38,12 +51,14 @@ func (p Palette) Shade(s pstate.State, ts pstate.ThreadState) Shade { return p.s
 
 // Rare is true for a shade that must stay visible however short it is: the world stopped, or uninterruptible sleep.
 func (p Palette) Rare(s Shade) bool {
-	return p.text[s] == pstate.GCStop.String() || p.text[s] == pstate.Uninterruptible.String()
+	return int(s) < len(p.rare) && p.rare[s]
 }
 
-// covering are the thread states that are painted over P states: a P whose thread is in D, stopped or frozen still
+// Covering are the thread states that are painted over P states: a P whose thread is in D, stopped or frozen still
 // counts as running, which is what hides the trouble everywhere else.
-var covering = []pstate.ThreadState{pstate.Uninterruptible, pstate.Stopped, pstate.Frozen}
+func Covering() []pstate.ThreadState {
+	return slices.DeleteFunc(pstate.ThreadStates(), func(s pstate.ThreadState) bool { return !s.Rare() && !s.Suspended() })
+}
 
 // StatePalette paints P states, and over them uninterruptible sleep and being stopped or frozen.
 func StatePalette() Palette {
@@ -51,12 +66,12 @@ func StatePalette() Palette {
 	index := map[pstate.State]Shade{}
 	for _, s := range pstate.States() {
 		index[s] = Shade(len(p.text))
-		p.text, p.color = append(p.text, s.String()), append(p.color, stateColors[s])
+		p.add(s.String(), stateColors[s], s.Rare())
 	}
 	over := map[pstate.ThreadState]Shade{}
-	for _, ts := range covering {
+	for _, ts := range Covering() {
 		over[ts] = Shade(len(p.text))
-		p.text, p.color = append(p.text, ts.String()), append(p.color, threadColors[ts])
+		p.add(ts.String(), threadColors[ts], ts.Rare())
 	}
 	p.shade = func(s pstate.State, ts pstate.ThreadState) Shade {
 		if shade, ok := over[ts]; ok {
@@ -93,7 +108,7 @@ func ThreadPalette() Palette {
 	index := map[pstate.ThreadState]Shade{}
 	for _, s := range pstate.ThreadStates() {
 		index[s] = Shade(len(p.text))
-		p.text, p.color = append(p.text, s.String()), append(p.color, threadColors[s])
+		p.add(s.String(), threadColors[s], s.Rare())
 	}
 	p.shade = func(_ pstate.State, ts pstate.ThreadState) Shade { return index[ts] }
 	return p

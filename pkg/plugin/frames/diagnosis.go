@@ -7,8 +7,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/plugin/query"
 )
 
-// Diagnosis is one row per finding, the gravest first: how grave, what, whose, which Ps (empty: the whole process), the evidence, the
-// number behind it and what to do.
+// Diagnosis is one row per finding, the gravest first: how grave, what, whose, which Ps (empty: the whole process), the
+// evidence, the number behind it and what to do.
 func Diagnosis(findings []*pscopev1.Finding) *data.Frame {
 	type row = *pscopev1.Finding
 	return table(

@@ -1,7 +1,11 @@
 package frames
 
 import (
+	"cmp"
+	"encoding/json"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -12,36 +16,54 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-func TestNames(t *testing.T) {
-	l := func(kv ...string) data.Labels {
-		out := data.Labels{}
-		for i := 0; i < len(kv); i += 2 {
-			out[kv[i]] = kv[i+1]
-		}
-		return out
+// The browser names and orders live rows by the same cases.
+func TestNamesAsTheBrowserDoes(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "tools", "contract", "cases", "names.json"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, c := range []struct {
-		sets []data.Labels
-		want []string
-	}{
-		{[]data.Labels{l("process", "a", "p", "3"), l("process", "a", "p", "4")}, []string{"P3", "P4"}},
-		{[]data.Labels{l("process", "a", "p", "3"), l("process", "b", "p", "3")}, []string{"a P3", "b P3"}},
-		{[]data.Labels{l("process", "a", "process_pid", "1", "p", "3"), l("process", "a", "process_pid", "2", "p", "3")}, []string{"1 P3", "2 P3"}},
-		{[]data.Labels{l("host", "x", "process", "a", "p", "3"), l("host", "y", "process", "a", "p", "3")}, []string{"x P3", "y P3"}},
-		{[]data.Labels{l("p", "3", "state", "running"), l("p", "3", "state", "gc")}, []string{"P3 running", "P3 gc"}},
-		{[]data.Labels{l("process", "a")}, []string{"a"}},
-		{[]data.Labels{l("host", "x"), l("host", "y")}, []string{"x", "y"}},
-		{[]data.Labels{l()}, []string{"alone"}},
-		{[]data.Labels{l("job", "j", "zone", "1"), l("job", "j", "zone", "2")}, []string{"1", "2"}},
-		{[]data.Labels{l("cpu", "0"), l("cpu", "1")}, []string{"CPU 0", "CPU 1"}},
-	} {
-		if got := Names(c.sets, "alone"); !slices.Equal(got, c.want) {
-			t.Errorf("%v: %q, want %q", c.sets, got, c.want)
+	var cases struct {
+		Names []struct {
+			About  string        `json:"about"`
+			Labels []data.Labels `json:"labels"`
+			Names  []string      `json:"names"`
+		} `json:"names"`
+		Legends []struct {
+			Template string      `json:"template"`
+			Labels   data.Labels `json:"labels"`
+			Name     string      `json:"name"`
+		} `json:"legends"`
+		Order []struct {
+			About   string        `json:"about"`
+			Ordered []data.Labels `json:"ordered"`
+		} `json:"order"`
+	}
+	if err := json.Unmarshal(text, &cases); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range cases.Names {
+		if got := Names(c.Labels, "alone"); !slices.Equal(got, c.Names) {
+			t.Errorf("%s: %q, want %q", c.About, got, c.Names)
+		}
+	}
+	for _, c := range cases.Legends {
+		if got := legend(c.Template, c.Labels); got != c.Name {
+			t.Errorf("%q: %q, want %q", c.Template, got, c.Name)
+		}
+	}
+	for _, c := range cases.Order {
+		for i, a := range c.Ordered {
+			for j, b := range c.Ordered {
+				if got, want := byLabels(a, b), cmp.Compare(i, j); got != want {
+					t.Errorf("%s: %v and %v: %d, want %d", c.About, a, b, got, want)
+				}
+			}
 		}
 	}
 }
 
-// However many spans there are, no more than the limit come out, they stay in order and in range, and a rare shade is never lost.
+// However many spans there are, no more than the limit come out, they stay in order and in range, and a rare shade is
+// never lost.
 func TestReduce(t *testing.T) {
 	palette := StatePalette()
 	gcstop := palette.Shade(pstate.GCStop, pstate.NoThread)
@@ -98,19 +120,6 @@ func TestIntervalsOfUnknownStates(t *testing.T) {
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v", got)
-	}
-}
-
-func TestWireStates(t *testing.T) {
-	for _, s := range pstate.States() {
-		if stateOf[WireState(s)] != s {
-			t.Errorf("%v does not come back", s)
-		}
-	}
-	for _, s := range pstate.ThreadStates() {
-		if ThreadState(WireThreadState(s)) != s {
-			t.Errorf("%v does not come back", s)
-		}
 	}
 }
 

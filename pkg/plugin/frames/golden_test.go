@@ -27,8 +27,8 @@ func curve(process, p string, values ...float64) Curve {
 	return c
 }
 
-// TestGolden compares every shape of frame with what is committed in testdata: what panels and rules were tried with must not change
-// unseen. Run with -update after a change that is meant.
+// TestGolden compares every shape of frame with what is committed in testdata: what panels and rules were tried with
+// must not change unseen. Run with -update after a change that is meant.
 func TestGolden(t *testing.T) {
 	share := Look{Name: "state", Unit: "percentunit", Step: time.Second, Share: true, Query: "sum by (p) (rate(x[2s]))"}
 	palette := StatePalette()

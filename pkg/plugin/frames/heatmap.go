@@ -39,8 +39,8 @@ type Histogram struct {
 	Buckets []Bucket
 }
 
-// Rows is a heatmap of distributions over buckets with few, fixed bounds: one field per bucket with its upper bound as label le. The
-// fields have no name, since Grafana would print it beside the bound.
+// Rows is a heatmap of distributions over buckets with few, fixed bounds: one field per bucket with its upper bound as
+// label le. The fields have no name, since Grafana would print it beside the bound.
 func Rows(hists []Histogram, look Look) *data.Frame {
 	bounds := map[float64]bool{}
 	for _, h := range hists {
@@ -48,7 +48,8 @@ func Rows(hists []Histogram, look Look) *data.Frame {
 			bounds[b.High] = true
 		}
 	}
-	// Bounds between two that occur are rows of their own, though nothing fell there: a row left out would pull its neighbours together.
+	// Bounds between two that occur are rows of their own, though nothing fell there: a row left out would pull its
+	// neighbours together.
 	if top := math.Ldexp(1, 9); len(bounds) > 0 {
 		highest := slices.Max(slices.Collect(maps.Keys(bounds)))
 		for b := 1.0; b < min(highest, top); b *= 2 {
@@ -81,8 +82,8 @@ func Rows(hists []Histogram, look Look) *data.Frame {
 	return f
 }
 
-// Cells is a heatmap of distributions whose buckets are many and mostly empty: one row per bucket that counted something.
-// look.Unit is the unit of the bounds.
+// Cells is a heatmap of distributions whose buckets are many and mostly empty: one row per bucket that counted
+// something. look.Unit is the unit of the bounds.
 func Cells(hists []Histogram, look Look) *data.Frame {
 	var xMax []time.Time
 	var yMin, yMax, count []float64

@@ -14,14 +14,25 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
+// NameLabels are the labels that name a series within its process, in the order in which names have them.
+func NameLabels() []string { return slices.Clone(specific) }
+
+// NamePrefixes are what a name may start with, the shortest first.
+func NamePrefixes() [][]string { return slices.Clone(prefixes) }
+
+// OrderLabels are the labels by whose values series are ordered, as numbers where both are some. States as legends show
+// them, and all else, follow.
+func OrderLabels() []string { return slices.Clone(ordering) }
+
 // specific are the labels that name a series within its process, in the order in which names have them.
 var specific = []string{"runtime", "p", "cpu", "from", "to", "state", "thread_state", "reason", "band"}
 
 // prefixes are what a name may start with, the shortest first.
 var prefixes = [][]string{nil, {"process"}, {"process", "process_pid"}, {"host", "process"}, {"host", "process", "process_pid"}}
 
-// Names gives each label set the shortest name that tells it from the others: "P3", "worker P3" when there are several processes,
-// "17 P3" when these have the same name, "web-1 worker 17 P3" when nothing less will do. alone names a set without labels. Equal sets get equal names.
+// Names gives each label set the shortest name that tells it from the others: "P3", "worker P3" when there are several
+// processes, "17 P3" when these have the same name, "web-1 worker 17 P3" when nothing less will do. alone names a set
+// without labels. Equal sets get equal names.
 func Names(sets []data.Labels, alone string) []string {
 	names := make([]string, len(sets))
 	constant := constantLabels(sets)
@@ -58,9 +69,9 @@ func Names(sets []data.Labels, alone string) []string {
 	return names
 }
 
-// fieldName is the name of a field in a frame that a stream continues; what is shown is its display name. When the Ps change in
-// mid-stream, Grafana finds the earlier values of each field by this name alone, so that fields which had it in common would from then
-// on be one and the same.
+// fieldName is the name of a field in a frame that a stream continues; what is shown is its display name. When the Ps
+// change in mid-stream, Grafana finds the earlier values of each field by this name alone, so that fields which had it
+// in common would from then on be one and the same.
 func fieldName(what string, l data.Labels) string {
 	if len(l) == 0 {
 		return what
@@ -119,10 +130,13 @@ func legend(template string, l data.Labels) string {
 	}))
 }
 
+// ordering are the labels by whose values label sets are ordered.
+var ordering = []string{"host", "process", "process_pid", "runtime", "p", "cpu"}
+
 // byLabels orders label sets by host, process, pid and runtime, then P and CPU as numbers, then states as legends show
 // them, then all else.
 func byLabels(a, b data.Labels) int {
-	for _, k := range []string{"host", "process", "process_pid", "runtime", "p", "cpu"} {
+	for _, k := range ordering {
 		if c := compareNumbers(a[k], b[k]); c != 0 {
 			return c
 		}

@@ -22,14 +22,15 @@ type Look struct {
 	Legend string        // template; empty for automatic names
 	// Query is the PromQL sent, for the query inspector.
 	Query string
-	// Share is true for shares of time: taken over whole windows, sampling jitter can lift them a little above 1, which they can't be.
+	// Share is true for shares of time: taken over whole windows, sampling jitter can lift them a little above 1, which
+	// they can't be.
 	Share bool
 }
 
 var seriesVersion = data.FrameTypeVersion{0, 1}
 
-// Series is one frame per curve, in the dataplane form timeseries-multi. No curves are one frame without fields: "no data", not an
-// error.
+// Series is one frame per curve, in the dataplane form timeseries-multi. No curves are one frame without fields: "no
+// data", not an error.
 func Series(curves []Curve, look Look) data.Frames {
 	meta := func() *data.FrameMeta {
 		return &data.FrameMeta{Type: data.FrameTypeTimeSeriesMulti, TypeVersion: seriesVersion, ExecutedQueryString: look.Query,
@@ -56,7 +57,8 @@ func Series(curves []Curve, look Look) data.Frames {
 	return out
 }
 
-// Wide is all curves in one frame with a common time: what a live channel continues, since its messages are rows of one frame.
+// Wide is all curves in one frame with a common time: what a live channel continues, since its messages are rows of one
+// frame.
 func Wide(curves []Curve, look Look) *data.Frame {
 	f := wide(curves, look)
 	f.Meta.Type, f.Meta.TypeVersion = data.FrameTypeTimeSeriesWide, seriesVersion

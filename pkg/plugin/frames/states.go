@@ -5,41 +5,13 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// The protocol keeps 0 for "not given", as its style demands, so its numbers are not pstate's.
-var (
-	stateOf = map[pscopev1.PState]pstate.State{
-		pscopev1.PState_P_STATE_IDLE: pstate.Idle, pscopev1.PState_P_STATE_RUNNING: pstate.Running, pscopev1.PState_P_STATE_SYSCALL: pstate.Syscall,
-		pscopev1.PState_P_STATE_GCSTOP: pstate.GCStop, pscopev1.PState_P_STATE_DEAD: pstate.Dead, pscopev1.PState_P_STATE_GC: pstate.GC,
+// ThreadState of the protocol in P-Scope's words. What is not given, and what this version does not know, counts as no
+// thread.
+func ThreadState(s pscopev1.ThreadState) pstate.ThreadState {
+	if t, ok := pstate.ThreadStateOf(int32(s)); ok {
+		return t
 	}
-	threadStateOf = map[pscopev1.ThreadState]pstate.ThreadState{
-		pscopev1.ThreadState_THREAD_STATE_NONE: pstate.NoThread, pscopev1.ThreadState_THREAD_STATE_RUNNING: pstate.OnCPU,
-		pscopev1.ThreadState_THREAD_STATE_RUNNABLE: pstate.Runnable, pscopev1.ThreadState_THREAD_STATE_SLEEPING: pstate.Sleeping,
-		pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE: pstate.Uninterruptible, pscopev1.ThreadState_THREAD_STATE_STOPPED: pstate.Stopped,
-		pscopev1.ThreadState_THREAD_STATE_FROZEN: pstate.Frozen,
-	}
-)
-
-// ThreadState of the protocol in P-Scope's words. What is not given counts as no thread.
-func ThreadState(s pscopev1.ThreadState) pstate.ThreadState { return threadStateOf[s] }
-
-// WireState is the inverse of State.
-func WireState(s pstate.State) pscopev1.PState {
-	for w, v := range stateOf {
-		if v == s {
-			return w
-		}
-	}
-	return pscopev1.PState_P_STATE_UNSPECIFIED
-}
-
-// WireThreadState is the inverse of ThreadState.
-func WireThreadState(s pstate.ThreadState) pscopev1.ThreadState {
-	for w, v := range threadStateOf {
-		if v == s {
-			return w
-		}
-	}
-	return pscopev1.ThreadState_THREAD_STATE_UNSPECIFIED
+	return pstate.NoThread
 }
 
 // Intervals unpacks the columns of one P. Columns of unequal length are read as far as all reach. An agent of a later
@@ -53,7 +25,7 @@ func Intervals(p *pscopev1.PIntervals) []pstate.Interval {
 		code := p.GetCode()[i]
 		start := at + int64(p.GetGapNanos()[i])
 		at = start + int64(p.GetDurationNanos()[i])
-		state, known := stateOf[pscopev1.PState(code&0xf)]
+		state, known := pstate.StateOf(int32(code & 0xf))
 		if !known {
 			continue
 		}

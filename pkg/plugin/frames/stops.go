@@ -9,8 +9,9 @@ import (
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 )
 
-// Stops is one row per stop-the-world, in a form that table, state timeline and annotations take alike: time, timeEnd, text (the
-// reason), duration; then the P that came to rest last and how long that took, and whose stop it was. A stop that lasts has no end.
+// Stops is one row per stop-the-world, in a form that table, state timeline and annotations take alike: time, timeEnd,
+// text (the reason), duration; then the P that came to rest last and how long that took, and whose stop it was. A stop
+// that lasts has no end.
 func Stops(stops []*pscopev1.Stop) *data.Frame {
 	return table(
 		column("time", stops, func(s *pscopev1.Stop) time.Time { return time.Unix(0, s.GetStartUnixNano()).UTC() }),

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/grafana/grafana-plugin-sdk-go/data"
+
+	"github.com/p-scope/p-scope/pkg/internal/spans"
 )
 
 // Span is one stretch of a timeline, in Unix nanoseconds.
@@ -23,15 +25,16 @@ type Lane struct {
 // panelTimeline is the panel in which Explore shows a timeline; without it Explore knows only tables for enums.
 const panelTimeline = "state-timeline"
 
-// Timeline is one frame per P with exact bounds: time, timeEnd, and the state as an enum. There are at most limit rows a P.
+// Timeline is one frame per P with exact bounds: time, timeEnd, and the state as an enum. There are at most limit rows
+// a P.
 func Timeline(lanes []Lane, palette Palette, limit int) data.Frames {
 	lanes, names := sortedLanes(lanes)
 	out := make(data.Frames, 0, len(lanes))
 	for i, lane := range lanes {
-		spans := Reduce(lane.Spans, limit, palette)
-		start, end := make([]time.Time, len(spans)), make([]time.Time, len(spans))
-		shade := make([]data.EnumItemIndex, len(spans))
-		for j, s := range spans {
+		reduced := Reduce(lane.Spans, limit, palette)
+		start, end := make([]time.Time, len(reduced)), make([]time.Time, len(reduced))
+		shade := make([]data.EnumItemIndex, len(reduced))
+		for j, s := range reduced {
 			start[j], end[j], shade[j] = time.Unix(0, s.Start).UTC(), time.Unix(0, s.End).UTC(), s.Shade
 		}
 		state := data.NewField("state", lane.Labels, shade)
@@ -48,8 +51,8 @@ func Timeline(lanes []Lane, palette Palette, limit int) data.Frames {
 	return out
 }
 
-// TimelineWide is the sampled form that a live channel continues: one frame with a common time and one enum field per P. A point
-// holds the shade of the stretch that begins there. Without a live channel Timeline is exact and better.
+// TimelineWide is the sampled form that a live channel continues: one frame with a common time and one enum field per
+// P. A point holds the shade of the stretch that begins there. Without a live channel Timeline is exact and better.
 func TimelineWide(lanes []Lane, palette Palette, first, last time.Time, step time.Duration) *data.Frame {
 	lanes, names := sortedLanes(lanes)
 	var grid []time.Time
@@ -67,16 +70,16 @@ func TimelineWide(lanes []Lane, palette Palette, first, last time.Time, step tim
 }
 
 // sample gives for each point the shade of the step after it.
-func sample(spans []Span, palette Palette, grid []time.Time, step time.Duration) []*data.EnumItemIndex {
+func sample(lane []Span, palette Palette, grid []time.Time, step time.Duration) []*data.EnumItemIndex {
 	out := make([]*data.EnumItemIndex, len(grid))
 	next := 0
 	for i, t := range grid {
 		from, to := t.UnixNano(), t.Add(step).UnixNano()
-		for next < len(spans) && spans[next].End <= from {
+		for next < len(lane) && lane[next].End <= from {
 			next++
 		}
 		var held Held
-		for _, s := range spans[next:] {
+		for _, s := range lane[next:] {
 			if s.Start >= to {
 				break
 			}
@@ -90,8 +93,8 @@ func sample(spans []Span, palette Palette, grid []time.Time, step time.Duration)
 // Held is for how many nanoseconds of a window each shade held.
 type Held [16]int64
 
-// rareShare is the share of a window from which a rare shade stands for the window although another filled more of it. Below it a
-// process that collects garbage twice a second would seem to stand still all the time.
+// rareShare is the share of a window from which a rare shade stands for the window although another filled more of it.
+// Below it a process that collects garbage twice a second would seem to stand still all the time.
 const rareShare = 0.1
 
 // Prevailing is the shade that stands for a window; nil when nothing is known of it.
@@ -114,75 +117,17 @@ func (p Palette) Prevailing(held Held) *Shade {
 	return &best
 }
 
-// Reduce joins equal neighbours and then, if there are still more than limit spans, cuts the range into windows and keeps of each the
-// shade that filled most of it; a rare shade in it keeps a span of its own. Agents reduce by the same rule before they send, so this
-// works only where several answers add up, or where the sender knew no limit.
-func Reduce(spans []Span, limit int, palette Palette) []Span {
-	spans = joinSpans(spans)
-	if limit <= 0 || len(spans) <= limit {
-		return spans
+// Reduce makes at most limit spans by the rule by which agents reduce before they send. So this works only where
+// several answers add up, where the sender knew no limit, or where two states look the same.
+func Reduce(lane []Span, limit int, palette Palette) []Span {
+	in := make([]spans.Span, len(lane))
+	for i, s := range lane {
+		in[i] = spans.Span{Start: s.Start, End: s.End, Code: uint8(s.Shade)}
 	}
-	start, end := spans[0].Start, spans[len(spans)-1].End
-	for windows := int64(max(1, limit/2)); ; windows = windows * 2 / 3 {
-		windows = max(1, windows)
-		width := max(1, (end-start+windows-1)/windows)
-		out := joinSpans(reduceTo(spans, start, width, palette))
-		if len(out) <= limit || windows == 1 {
-			return out[:min(len(out), max(limit, 1))]
-		}
-	}
-}
-
-func reduceTo(spans []Span, start, width int64, palette Palette) []Span {
-	var out []Span
-	for i := 0; i < len(spans); {
-		from := start + (spans[i].Start-start)/width*width
-		to := from + width
-		var held Held
-		j := i
-		for ; j < len(spans) && spans[j].Start < to; j++ {
-			held[spans[j].Shade] += spans[j].End - spans[j].Start
-		}
-		// A span that reaches beyond its window belongs to the one in which it starts.
-		last := spans[j-1].End
-		common, rare := Shade(0), Shade(0)
-		for s := range held {
-			if palette.known(Shade(s)) && palette.Rare(Shade(s)) {
-				if held[s] > held[rare] || !palette.Rare(rare) {
-					rare = Shade(s)
-				}
-			} else if held[s] > held[common] {
-				common = Shade(s)
-			}
-		}
-		first := spans[i].Start
-		if palette.Rare(rare) && held[rare] > 0 {
-			cut := min(last, first+held[rare])
-			if held[common] == 0 || palette.Rare(common) {
-				cut = last
-			}
-			out = append(out, Span{first, cut, rare})
-			first = cut
-		}
-		if first < last {
-			out = append(out, Span{first, last, common})
-		}
-		i = j
-	}
-	return out
-}
-
-func (p Palette) known(s Shade) bool { return int(s) < len(p.text) }
-
-// joinSpans makes one of neighbours that touch and have the same shade.
-func joinSpans(spans []Span) []Span {
-	var out []Span
-	for _, s := range spans {
-		if n := len(out); n > 0 && out[n-1].End == s.Start && out[n-1].Shade == s.Shade {
-			out[n-1].End = s.End
-			continue
-		}
-		out = append(out, s)
+	merged := spans.Merge(in, limit, func(code uint8) bool { return palette.Rare(Shade(code)) })
+	out := make([]Span, len(merged))
+	for i, s := range merged {
+		out[i] = Span{Start: s.Start, End: s.End, Shade: Shade(s.Code)}
 	}
 	return out
 }

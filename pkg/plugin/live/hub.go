@@ -1,5 +1,5 @@
-// Package live turns an agent's Watch into rows of the frames that QueryData answered with. Streams that look at the same targets of
-// the same agent share one Watch, however many panels and viewers there are.
+// Package live turns an agent's Watch into rows of the frames that QueryData answered with. Streams that look at the
+// same targets of the same agent share one Watch, however many panels and viewers there are.
 package live
 
 import (
@@ -60,8 +60,8 @@ type feed struct {
 	last      *Snapshot              // guarded by Hub.mu
 }
 
-// Follower receives the newest snapshot of one feed. Snapshots it is too slow for are replaced, never queued: their numbers are
-// totals, so the next one says all that they said.
+// Follower receives the newest snapshot of one feed. Snapshots it is too slow for are replaced, never queued: their
+// numbers are totals, so the next one says all that they said.
 type Follower struct {
 	C    <-chan *Snapshot
 	c    chan *Snapshot
@@ -89,7 +89,8 @@ func (h *Hub) OnClose(f func()) (stop func() bool) { return context.AfterFunc(h.
 func (h *Hub) Follow(a *agent.Agent, s *pscopev1.Selector) *Follower {
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(s)
 	if err != nil {
-		// A selector is made of checked strings and numbers; one that can't be marshalled would fail in Watch, too, and be reported there.
+		// A selector is made of checked strings and numbers; one that can't be marshalled would fail in Watch, too, and be
+		// reported there.
 		text = nil
 	}
 	key := feedKey{agent: a, selector: string(text)}

@@ -7,11 +7,13 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 )
 
-// maxLanes is the most lanes of a row. Where more have ended, those that ended first are left out: a host may start programs all the time.
+// maxLanes is the most lanes of a row. Where more have ended, those that ended first are left out: a host may start
+// programs all the time.
 const maxLanes = 2000
 
-// Past remembers the lanes of a stream. When a frame comes without a field that those before it had, Grafana forgets all its values:
-// so the lanes of a process that has ended stay in the rows, empty, until their last value has left the viewers' range.
+// Past remembers the lanes of a stream. When a frame comes without a field that those before it had, Grafana forgets
+// all its values: so the lanes of a process that has ended stay in the rows, empty, until their last value has left the
+// viewers' range.
 type Past struct {
 	stretch time.Duration
 	lanes   map[string]pastLane
@@ -30,8 +32,8 @@ func NewPast(stretch time.Duration) *Past {
 // Saw notes that a lane had a value.
 func (p *Past) Saw(labels data.Labels, at time.Time) { p.lanes[labels.String()] = pastLane{labels, at} }
 
-// Ended gives the lanes that are not among the present ones but still in view, and whether some have just left it. The present ones
-// have a value now.
+// Ended gives the lanes that are not among the present ones but still in view, and whether some have just left it. The
+// present ones have a value now.
 func (p *Past) Ended(at time.Time, present []data.Labels) (ended []data.Labels, left bool) {
 	now := make(map[string]bool, len(present))
 	for _, l := range present {

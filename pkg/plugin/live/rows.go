@@ -13,23 +13,21 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// Watchable is true when the rows of a live query can be made from Watch alone; other queries are asked again and again.
+// Watchable is true when the rows of a live query can be made from Watch alone; other queries are asked again and
+// again.
 func Watchable(q *query.Query) bool {
 	switch q.Kind {
 	case query.KindTimeline:
 		return true
 	case query.KindHeatmap, query.KindSeries:
-		switch q.Metric {
-		case query.MetricState, query.MetricThread, query.MetricBusy, query.MetricDShare, query.MetricRunq,
-			query.MetricGlobalRunq:
-			return !q.Code()
-		}
+		// GOMAXPROCS is in the description of a target, of which no rows are made.
+		return q.Metric.Spec().Watched && q.Metric != query.MetricGOMAXPROCS && !q.Code()
 	}
 	return false
 }
 
-// Rows makes one row after the other from snapshots. Numbers are rates between a row and the one before, taken from totals, so that
-// nothing is missed however rare the rows are.
+// Rows makes one row after the other from snapshots. Numbers are rates between a row and the one before, taken from
+// totals, so that nothing is missed however rare the rows are.
 type Rows struct {
 	q       query.Query
 	palette frames.Palette
@@ -50,7 +48,8 @@ type totals struct {
 	wall int64
 }
 
-// NewRows prepares the rows of a query, in the shape in which QueryData answered its history. past are the lanes it had.
+// NewRows prepares the rows of a query, in the shape in which QueryData answered its history. past are the lanes it
+// had.
 func NewRows(q query.Query, past *Past) *Rows {
 	palette := frames.StatePalette()
 	if q.Kind == query.KindTimeline && q.Metric == query.MetricThread {
@@ -62,8 +61,8 @@ func NewRows(q query.Query, past *Past) *Rows {
 	return &Rows{q: q, palette: palette, before: map[pKey]totals{}, past: past}
 }
 
-// Next makes the row for the newest snapshots, one per agent; those of agents that are away are nil. It is nil as long as there is
-// nothing to compare with. Lanes that have ended are in it, empty, for as long as their past is in view.
+// Next makes the row for the newest snapshots, one per agent; those of agents that are away are nil. It is nil as long
+// as there is nothing to compare with. Lanes that have ended are in it, empty, for as long as their past is in view.
 func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
 	var at time.Time
 	for _, s := range snapshots {
@@ -86,8 +85,8 @@ func (r *Rows) Next(snapshots []*Snapshot) *data.Frame {
 	return Row(&r.q, curves, r.past, at)
 }
 
-// Row is the row of a moment with the newest values, and with nothing for the lanes that had some in the past. It is nil when there
-// are neither.
+// Row is the row of a moment with the newest values, and with nothing for the lanes that had some in the past. It is
+// nil when there are neither.
 func Row(q *query.Query, curves []frames.Curve, past *Past, at time.Time) *data.Frame {
 	labels := make([]data.Labels, len(curves))
 	for i, c := range curves {
@@ -208,22 +207,22 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 			case query.MetricState:
 				for _, s := range orAll(r.q.PStates, pstate.States()) {
 					full["state"] = s.String()
-					w := int(frames.WireState(s))
+					w := int(s.Number())
 					add(full, inThing(thing, by, "state", s.String()), delta(p.GetStateNanos(), before.now.GetStateNanos(), w)/wall)
 				}
 			case query.MetricThread:
 				for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
 					full["thread_state"] = s.String()
-					w := int(frames.WireThreadState(s))
+					w := int(s.Number())
 					add(full, inThing(thing, by, "thread_state", s.String()), delta(p.GetThreadNanos(), before.now.GetThreadNanos(), w)/wall)
 				}
 			case query.MetricBusy:
 				var busy float64
 				for _, s := range query.Busy() {
-					busy += delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s)))
+					busy += delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number()))
 				}
 				for _, s := range query.Suspended() {
-					busy -= delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s)))
+					busy -= delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number()))
 				}
 				add(full, thing, max(busy, 0)/wall)
 			case query.MetricDShare:
@@ -295,15 +294,15 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 		var held frames.Held
 		if r.q.Metric == query.MetricThread {
 			for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
-				held[r.palette.Shade(0, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(frames.WireThreadState(s))))
+				held[r.palette.Shade(0, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number())))
 			}
 		} else {
 			for _, s := range orAll(r.q.PStates, pstate.States()) {
-				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(frames.WireState(s))))
+				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number())))
 			}
 			for _, s := range query.Suspended() {
 				held[r.palette.Shade(pstate.Running, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(),
-					int(frames.WireThreadState(s))))
+					int(s.Number())))
 			}
 			r.palette.Uncover(&held)
 			// Time in D is time in a P state, too; what is shown is D.

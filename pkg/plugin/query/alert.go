@@ -2,8 +2,8 @@ package query
 
 import "fmt"
 
-// ForAlert turns the query of an alert rule, of any kind, into the series query that stands for it: alert rules compare numbers.
-// A kind that has none is an error which names the kind to use.
+// ForAlert turns the query of an alert rule, of any kind, into the series query that stands for it: alert rules compare
+// numbers. A kind that has none is an error which names the kind to use.
 func (q Query) ForAlert() (Query, error) {
 	switch q.Kind {
 	case KindSeries:
@@ -32,7 +32,8 @@ func (q Query) ForAlert() (Query, error) {
 	return q, nil
 }
 
-// Lanes is the series query behind a heatmap's lanes: one series per P, with the states that mean busy unless the query names others.
+// Lanes is the series query behind a heatmap's lanes: one series per P, with the states that mean busy unless the query
+// names others.
 func (q Query) Lanes() Query {
 	q.By = perP
 	if q.Metric == MetricCPUFrequency {
@@ -42,7 +43,7 @@ func (q Query) Lanes() Query {
 		q.PStates = Busy()
 	}
 	if q.Metric == MetricThread && len(q.ThreadStates) == 0 {
-		q.ThreadStates = onCPU
+		q.ThreadStates = OnCPU()
 	}
 	return q
 }

@@ -14,15 +14,15 @@ import (
 // maxChannel is the longest channel id Grafana Live takes: "ds/<uid>/<path>" (plugin SDK, live.ParseChannel).
 const maxChannel = 160
 
-// channelVersion is the first part of every path. A path of another version is refused, so that a browser tab left open over an
-// update of the plugin reloads its query.
+// channelVersion is the first part of every path. A path of another version is refused, so that a browser tab left open
+// over an update of the plugin reloads its query.
 const channelVersion = "1"
 
 // maxInflated bounds what a path may inflate to: a forged one must not cost memory.
 const maxInflated = 8 << 10
 
-// channelDictionary primes the compression with what paths are made of; the most frequent parts stand last. Changing it changes the
-// meaning of paths: raise channelVersion.
+// channelDictionary primes the compression with what paths are made of; the most frequent parts stand last. Changing it
+// changes the meaning of paths: raise channelVersion.
 const channelDictionary = `"container","pod","reason","thread_state","state"]"uninterruptible","sleeping","runnable","stopped","none"` +
 	`"gcstop","dead","idle","syscall","gc","running"]"a":"max""a":"avg""a":"sum"` +
 	`"gomaxprocs""imbalance""cpu_frequency""migrations""transitions""syscalls""sched_ticks""global_runq""runq""d_share""thread"` +
@@ -60,8 +60,8 @@ type Channel struct {
 	Stretch time.Duration
 }
 
-// ChannelID is the id under which Grafana Live continues the query for one organisation: "ds/<uid>/<path>". A query too long for an
-// id is an error.
+// ChannelID is the id under which Grafana Live continues the query for one organisation: "ds/<uid>/<path>". A query too
+// long for an id is an error.
 func (q *Query) ChannelID(uid string, org int64) (string, error) {
 	path, err := q.channelPath(org)
 	if err != nil {
@@ -111,8 +111,8 @@ func (q *Query) channelPath(org int64) (string, error) {
 	return channelVersion + "/" + base64.RawURLEncoding.EncodeToString(packed.Bytes()), nil
 }
 
-// roundUp makes a stretch of time longer by a thirty-second at most. A range that grows, such as "today so far", keeps its channel for a
-// while so: with each new one the panel would begin anew.
+// roundUp makes a stretch of time longer by a thirty-second at most. A range that grows, such as "today so far", keeps
+// its channel for a while so: with each new one the panel would begin anew.
 func roundUp(stretch time.Duration) time.Duration {
 	unit := time.Second
 	for unit*64 <= stretch {

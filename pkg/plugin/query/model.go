@@ -23,6 +23,15 @@ const (
 	KindTargets   Kind = "targets"
 )
 
+// What a query asks for that names no kind, metric or event; and one of an alert rule, which compares numbers.
+const (
+	DefaultKind   = KindHeatmap
+	DefaultMetric = MetricState
+	DefaultEvent  = EventStops
+	AlertKind     = KindSeries
+	AlertMetric   = MetricDShare
+)
+
 // Kinds lists all kinds in the order in which the editor shows them.
 func Kinds() []Kind {
 	return []Kind{KindHeatmap, KindTimeline, KindSeries, KindStops, KindBlocked, KindDiagnosis, KindProfile, KindTargets}
@@ -52,6 +61,25 @@ const (
 	MetricGOMAXPROCS       Metric = "gomaxprocs"
 )
 
+// Aggregations lists the ways to take values together in the order in which the editor shows them.
+func Aggregations() []string { return []string{"avg", "sum", "max", "min"} }
+
+// TargetFields lists the fields of a Target in the order in which the editor shows them.
+func TargetFields() []string { return []string{"process", "host", "pod", "container", "pid"} }
+
+// VariableLabels lists the labels whose values a dashboard variable can list, as words of `by`.
+func VariableLabels() []string { return []string{"host", "process", "pid", "p", "container", "pod"} }
+
+// How the values of a label are listed: by name, or what needs a look first (a P stuck in D, then the busiest, then
+// what has ended).
+const (
+	OrderName  = "name"
+	OrderWorst = "worst"
+)
+
+// VariableOrders lists the orders in the order in which the editor shows them.
+func VariableOrders() []string { return []string{OrderName, OrderWorst} }
+
 // Target chooses Go processes. Every field is an anchored RE2 regular expression; an empty one chooses all.
 type Target struct {
 	Host      string `json:"host,omitempty"`
@@ -64,7 +92,8 @@ type Target struct {
 // Empty is true when the target chooses every process.
 func (t Target) Empty() bool { return t == Target{} }
 
-// Model is a query as dashboards save it; src/ has the same in TypeScript. The zero Model is a valid query.
+// Model is a query as dashboards save it. tools/contract writes the same in TypeScript. The zero Model is a valid
+// query.
 type Model struct {
 	Version      int      `json:"version,omitempty"`
 	Kind         Kind     `json:"kind,omitempty"`
@@ -111,7 +140,8 @@ func Decode(raw []byte) (Model, error) {
 	return migrate(m)
 }
 
-// migrate lifts a model of any known version to Version. Models saved before there was a version number have the fields of version 1.
+// migrate lifts a model of any known version to Version. Models saved before there was a version number have the fields
+// of version 1.
 func migrate(m Model) (Model, error) {
 	switch m.Version {
 	case 0, Version:

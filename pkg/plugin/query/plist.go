@@ -10,8 +10,8 @@ import (
 // MaxP is the largest index a P can have: the runtime's _MaxGomaxprocs is 1<<10 (runtime/runtime2.go).
 const MaxP = 1<<10 - 1
 
-// ParsePs reads a list of Ps such as "0-3,7" into ascending indices without doubles. It also takes what Grafana makes of a variable
-// with several values ("{0,1}", "(0|1)") or with all (".*"). Nil means all Ps.
+// ParsePs reads a list of Ps such as "0-3,7" into ascending indices without doubles. It also takes what Grafana makes
+// of a variable with several values ("{0,1}", "(0|1)") or with all (".*"). Nil means all Ps.
 func ParsePs(list string) ([]int32, error) {
 	text := strings.TrimSpace(list)
 	if len(text) > 1 && (text[0] == '{' && text[len(text)-1] == '}' || text[0] == '(' && text[len(text)-1] == ')') {

@@ -15,7 +15,8 @@ import (
 type Dialect struct {
 	// Sample is the distance of the store's samples: 1 s for an agent, the scrape interval for an engine.
 	Sample time.Duration
-	// Native is true when histograms are stored as native histograms, as agents do; an engine that scraped text has classic ones.
+	// Native is true when histograms are stored as native histograms, as agents do; an engine that scraped text has
+	// classic ones.
 	Native bool
 	// Several is true when more than one store is asked and their answers are merged.
 	Several bool
@@ -39,8 +40,8 @@ type Plan struct {
 	Merge Merge
 }
 
-// onCPU is what a heatmap of thread states shows unless the query names others.
-var onCPU = []pstate.ThreadState{pstate.OnCPU}
+// OnCPU is what a heatmap of thread states shows unless the query names others.
+func OnCPU() []pstate.ThreadState { return []pstate.ThreadState{pstate.OnCPU} }
 
 // Busy are the states in which a P has work in hand.
 func Busy() []pstate.State {
@@ -109,8 +110,9 @@ func (q *Query) Plan(d Dialect) Plan {
 	}
 }
 
-// aggregate wraps an expression so that what is left has the labels of `by`. key are the labels that tell apart the things which the
-// aggregation is over: series that differ in other labels only (the states of one P) are always summed.
+// aggregate wraps an expression so that what is left has the labels of `by`. key are the labels that tell apart the
+// things which the aggregation is over: series that differ in other labels only (the states of one P) are always
+// summed.
 func (q *Query) aggregate(d Dialect, aggregate string, key []string, inner string) Plan {
 	by := q.Labels()
 	full := union(key, by)
@@ -205,8 +207,8 @@ type Standing struct {
 	Busy    string // Ps' worth of work over the last stretch
 }
 
-// StuckFrom is the D share of half a minute from which a P counts as stuck in the comparison of targets. Over the whole stretch every
-// program with a slow disk would come before all others, though none of its waits is long.
+// StuckFrom is the D share of half a minute from which a P counts as stuck in the comparison of targets. Over the whole
+// stretch every program with a slow disk would come before all others, though none of its waits is long.
 const StuckFrom = 0.5
 
 // StandingExprs ask how the values of a label stand.
@@ -222,8 +224,8 @@ func (q *Query) StandingExprs(d Dialect, label string) Standing {
 	}
 }
 
-// PresentExpr asks which of the query's processes, and which agents, are there at an instant: a series for each process, and one with the
-// host alone for each agent. Refused processes are among them.
+// PresentExpr asks which of the query's processes, and which agents, are there at an instant: a series for each
+// process, and one with the host alone for each agent. Refused processes are among them.
 func (q *Query) PresentExpr() string {
 	targets := Query{Model: Model{Metric: MetricGOMAXPROCS}}
 	if !q.Code() {
@@ -232,20 +234,26 @@ func (q *Query) PresentExpr() string {
 	return "group by (host, process, process_pid, container, pod) (pscope_target_info" + targets.selector() + ") or group by (host) (pscope_build_info)"
 }
 
-// imbalance is by how much the busiest P of a process is busier than its Ps are on average, 0 to 1. Ps beyond GOMAXPROCS don't count.
-func (q *Query) imbalance(window string) string {
+// imbalance is ImbalanceExpr of the query's targets.
+func (q *Query) imbalance(window string) string { return ImbalanceExpr(q.selector, window) }
+
+// busy is BusyExpr of the query's targets.
+func (q *Query) busy(by, window string) string { return BusyExpr(q.selector, by, window) }
+
+// ImbalanceExpr is by how much the busiest P of a process is busier than its Ps are on average, 0 to 1. Ps beyond
+// GOMAXPROCS don't count. selector is the part in braces with more matchers at its end, window the part in brackets.
+func ImbalanceExpr(selector func(more ...string) string, window string) string {
 	const each, whole = "by (host, process, process_pid, runtime, p)", "by (host, process, process_pid, runtime)"
-	busy := q.busy(each, window)
-	dead := "sum " + each + " (rate(pscope_p_seconds_total" + q.selector(`state="dead"`) + window + ")) > 0.5"
-	alive := "(" + busy + " unless (" + dead + "))"
+	dead := "sum " + each + " (rate(pscope_p_seconds_total" + selector(`state="dead"`) + window + ")) > 0.5"
+	alive := "(" + BusyExpr(selector, each, window) + " unless (" + dead + "))"
 	return "max " + whole + " " + alive + " - avg " + whole + " " + alive
 }
 
-// busy is the rate of the time in which Ps have work in hand and their threads are neither stopped nor frozen: what a
-// thread is stopped or frozen in is such time only (pkg/collector).
-func (q *Query) busy(by, window string) string {
+// BusyExpr is the rate of the time in which Ps have work in hand and their threads are neither stopped nor frozen: what
+// a thread is stopped or frozen in is such time only (pkg/collector). by is the grouping, with the word "by".
+func BusyExpr(selector func(more ...string) string, by, window string) string {
 	rate := func(metric, states string) string {
-		return "sum " + by + " (rate(" + metric + q.selector(states) + window + "))"
+		return "sum " + by + " (rate(" + metric + selector(states) + window + "))"
 	}
 	working := rate("pscope_p_seconds_total", anyOf("state", Busy()))
 	// Where an engine keeps no thread states, the states of the Ps are all there is.
@@ -272,8 +280,8 @@ func histogramMetric(m Metric) string {
 	}
 }
 
-// Window is the length over which rates are taken. It covers a whole step and the sample before it, so that no sample falls between
-// two steps, and never fewer than three samples, so that one that comes late leaves no hole.
+// Window is the length over which rates are taken. It covers a whole step and the sample before it, so that no sample
+// falls between two steps, and never fewer than three samples, so that one that comes late leaves no hole.
 func (q *Query) Window(d Dialect) time.Duration {
 	return max(q.Step+d.Sample, 3*d.Sample).Round(time.Second)
 }
@@ -298,7 +306,7 @@ func (q *Query) selector(more ...string) string {
 		matchers = append(matchers, matcher("process", q.Target.Process), matcher("process_pid", q.Target.PID),
 			matcher("container", q.Target.Container), matcher("pod", q.Target.Pod))
 	}
-	if q.PList != nil && metrics[q.Metric].has("p") {
+	if q.PList != nil && q.Metric.Spec().has("p") {
 		label := "p"
 		if q.Metric == MetricCPUFrequency {
 			label = "cpu"
@@ -314,7 +322,8 @@ func (q *Query) selector(more ...string) string {
 	return "{" + strings.Join(matchers, ",") + "}"
 }
 
-// matcher matches a label against an anchored expression; one without special characters is compared, which stores do faster.
+// matcher matches a label against an anchored expression; one without special characters is compared, which stores do
+// faster.
 func matcher(label, re string) string {
 	switch re {
 	case "", ".*":

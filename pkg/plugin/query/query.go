@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -18,15 +19,26 @@ import (
 const (
 	// MaxRateHz is what Grafana Live is asked to carry; a higher rate goes over gRPC-Web from the browser.
 	MaxRateHz = 5
+	// MinRateHz and MaxWatchRateHz bound what an agent sends.
+	MinRateHz, MaxWatchRateHz = rate.Min, rate.Max
 	// maxPoints is the most points per series that a Prometheus API gives.
 	maxPoints = 11000
 	// defaultPoints stands in when the asker names no maxDataPoints (resource calls, some API users).
 	defaultPoints = 1000
-	// Rows of stops and of blocked unless the query names a number.
-	defaultStops   = 1000
-	defaultBlocked = 20
-	maxLimit       = 10000
+	// MaxLimit is the most rows that a query can ask for.
+	MaxLimit = 10000
 )
+
+// DefaultLimit is the number of rows of kinds that have a limit, unless the query names one; 0 for other kinds.
+func DefaultLimit(k Kind) int {
+	switch k {
+	case KindStops:
+		return 1000
+	case KindBlocked:
+		return 20
+	}
+	return 0
+}
 
 // Query is a validated Model together with the range it is asked over. Step and the slices are filled in.
 type Query struct {
@@ -64,14 +76,15 @@ func Parse(dq backend.DataQuery, fromAlert bool) (Query, error) {
 // check fills the defaults in and parses the model's words.
 func (q *Query) check() error {
 	if q.Kind == "" && q.FromAlert {
-		// Grafana's rule editor shows the frontend's default query for alert rules but stores it only when somebody changes it.
-		q.Kind = KindSeries
+		// Grafana's rule editor shows the frontend's default query for alert rules but stores it only when somebody changes
+		// it.
+		q.Kind = AlertKind
 		if q.Metric == "" {
-			q.Metric = MetricDShare
+			q.Metric = AlertMetric
 		}
 	}
 	if q.Kind == "" {
-		q.Kind = KindHeatmap
+		q.Kind = DefaultKind
 	}
 	if !slices.Contains(Kinds(), q.Kind) {
 		return &Error{Field: "kind", What: fmt.Sprintf("there is no query kind %q", q.Kind), Next: "Choose one of " + join(Kinds())}
@@ -81,7 +94,7 @@ func (q *Query) check() error {
 			Next: "Choose timeline to see what each P did, or blocked to see which threads waited"}
 	}
 	if q.Metric == "" {
-		q.Metric = MetricState
+		q.Metric = DefaultMetric
 	}
 	if _, ok := metrics[q.Metric]; !ok {
 		return &Error{Field: "metric", What: fmt.Sprintf("there is no metric %q", q.Metric), Next: "Choose one of " + join(Metrics())}
@@ -105,9 +118,7 @@ func (q *Query) check() error {
 	if q.ThreadStates, err = parseWords("threadStates", q.Model.ThreadStates, pstate.ParseThreadState, pstate.ThreadStates()); err != nil {
 		return err
 	}
-	switch q.Aggregation {
-	case "", "sum", "avg", "max", "min":
-	default:
+	if q.Aggregation != "" && !slices.Contains(Aggregations(), q.Aggregation) {
 		return &Error{Field: "aggregation", What: fmt.Sprintf("there is no aggregation %q", q.Aggregation), Next: "Choose sum, avg, max or min"}
 	}
 	if err := q.checkBy(); err != nil {
@@ -117,11 +128,11 @@ func (q *Query) check() error {
 		return &Error{Field: "rateHz", What: "the rate is not a positive number", Next: "Give frames per second, for example 5"}
 	}
 	q.RateHz = rate.Clamp(q.RateHz, MaxRateHz)
-	if q.Limit < 0 || q.Limit > maxLimit {
-		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit), Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", maxLimit)}
+	if q.Limit < 0 || q.Limit > MaxLimit {
+		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit), Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", MaxLimit)}
 	}
 	if len(q.Events) == 0 {
-		q.Events = []Event{EventStops}
+		q.Events = []Event{DefaultEvent}
 	}
 	for _, e := range q.Events {
 		if !slices.Contains(Events(), e) {
@@ -129,10 +140,7 @@ func (q *Query) check() error {
 		}
 	}
 	if q.Limit == 0 {
-		q.Limit = defaultStops
-		if q.Kind == KindBlocked {
-			q.Limit = defaultBlocked
-		}
+		q.Limit = cmp.Or(DefaultLimit(q.Kind), DefaultLimit(KindStops))
 	}
 	if q.Code() && strings.TrimSpace(q.Expr) == "" {
 		return &Error{Field: "expr", What: "the PromQL expression is empty", Next: "Write one, or switch the editor to the builder"}
@@ -147,12 +155,12 @@ func (q *Query) Code() bool { return q.Kind == KindSeries && q.EditorMode == "co
 func (q *Query) checkBy() error {
 	spec := metrics[q.Metric]
 	if q.By == nil {
-		q.By = slices.Clone(spec.by)
+		q.By = slices.Clone(spec.By)
 		return nil
 	}
 	for _, by := range q.By {
 		if _, ok := byLabels[by]; !ok {
-			return &Error{Field: "by", What: fmt.Sprintf("series can't be grouped by %q", by), Next: "Choose among " + join(byWords)}
+			return &Error{Field: "by", What: fmt.Sprintf("series can't be grouped by %q", by), Next: "Choose among " + join(Dimensions())}
 		}
 		if !spec.has(by) {
 			return &Error{Field: "by", What: fmt.Sprintf("%s can't be grouped by %s", q.Metric, by), Why: "its series don't have that label",
@@ -162,8 +170,8 @@ func (q *Query) checkBy() error {
 	return nil
 }
 
-// setStep chooses the distance between points: the resolution asked for or Grafana's interval, never so small that there would be
-// more than MaxPoints, never below the second in which stores sample.
+// setStep chooses the distance between points: the resolution asked for or Grafana's interval, never so small that
+// there would be more than MaxPoints, never below the second in which stores sample.
 func (q *Query) setStep(interval time.Duration) error {
 	if q.MaxPoints <= 0 {
 		q.MaxPoints = defaultPoints
@@ -186,8 +194,8 @@ func (q *Query) setStep(interval time.Duration) error {
 	return nil
 }
 
-// Range gives the first and last point: multiples of the step inside the time range, so that refreshes repaint the same points.
-// A range shorter than a step is one point at its end.
+// Range gives the first and last point: multiples of the step inside the time range, so that refreshes repaint the same
+// points. A range shorter than a step is one point at its end.
 func (q *Query) Range() (first, last time.Time) {
 	last = q.To.Truncate(q.Step)
 	first = q.From.Truncate(q.Step)

@@ -7,8 +7,8 @@ import (
 	pscopev1 "github.com/p-scope/p-scope/pkg/api/pscope/v1"
 )
 
-// Selector is the target in the words of ScopeService. ok is false when the pid field is an expression that is no list of numbers:
-// the service knows numbers only, so the caller looks the targets up and sets Selector.targets.
+// Selector is the target in the words of ScopeService. ok is false when the pid field is an expression that is no list
+// of numbers: the service knows numbers only, so the caller looks the targets up and sets Selector.targets.
 func (q *Query) Selector() (s *pscopev1.Selector, ok bool) {
 	s = &pscopev1.Selector{
 		Host: q.Target.Host, Process: q.Target.Process, Container: q.Target.Container, Pod: q.Target.Pod, Ps: q.PList,

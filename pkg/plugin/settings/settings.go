@@ -129,16 +129,16 @@ func Load(s backend.DataSourceInstanceSettings) (Settings, error) {
 // AgentSample is the distance of samples in an agent's store.
 func (s Settings) AgentSample() time.Duration { return agentSample }
 
-// allowedSockets is the environment variable in which Grafana hands over allowed_sockets of [plugin.pscope-pscope-datasource] in its own
-// configuration.
+// allowedSockets is the environment variable in which Grafana hands over allowed_sockets of
+// [plugin.pscope-pscope-datasource] in its own configuration.
 const allowedSockets = "GF_PLUGIN_ALLOWED_SOCKETS"
 
 // OwnDir is the plugin's own directory, of the user Grafana runs as.
 func OwnDir() string { return filepath.Join(os.TempDir(), fmt.Sprintf("pscope-%d", os.Getuid())) }
 
-// checkSocket refuses sockets that Grafana's server has not allowed: who may edit a data source could else reach any socket of the host, and have
-// folders made there. Allowed are those below OwnDir, and the paths that allowedSockets names, separated by commas; one that ends in / allows every
-// socket below it.
+// checkSocket refuses sockets that Grafana's server has not allowed: who may edit a data source could else reach any
+// socket of the host, and have folders made there. Allowed are those below OwnDir, and the paths that allowedSockets
+// names, separated by commas; one that ends in / allows every socket below it.
 func checkSocket(path string) error {
 	e := &Error{Field: "socketPath", Next: fmt.Sprintf("Leave it empty for %s, or let the administrator of Grafana's server add the path to allowed_sockets in "+
 		"[plugin.pscope-pscope-datasource] of Grafana's configuration", DefaultSocket)}

@@ -46,7 +46,8 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
-// TestOnlyAllowedSockets: who may edit a data source must not reach any socket of Grafana's host, nor have folders made anywhere.
+// TestOnlyAllowedSockets: who may edit a data source must not reach any socket of Grafana's host, nor have folders made
+// anywhere.
 func TestOnlyAllowedSockets(t *testing.T) {
 	t.Setenv("GF_PLUGIN_ALLOWED_SOCKETS", "/srv/pscope/agent.sock, /srv/agents/ ,relative/")
 	for path, ok := range map[string]bool{

@@ -1,6 +1,11 @@
+import type { Labels } from '@grafana/data';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+
 import { firstColumn, Grid, lastColumn } from './grid';
 import { append, dropBefore, join, noIntervals, reduce, type Intervals } from './lanes';
-import { legendName, rowNames, statePalette, threadPalette } from './style';
+import { compareLabels, legendName, rowNames } from './names';
+import { statePalette, threadPalette } from './style';
 import { LiveTable } from './table';
 
 describe('Grid', () => {
@@ -202,7 +207,7 @@ describe('lanes', () => {
     for (let i = 0; i < 10_000; i++) {
       append(many, i, i + 1, i === 7777 ? 4 : i % 2);
     }
-    const few = reduce(many, 0, 10_000, 100, new Set([4]));
+    const few = reduce(many, 100, new Set([4]));
     expect(few.start.length).toBeLessThanOrEqual(100);
     expect(few.code).toContain(4);
     expect(few.start[0]).toBe(0);
@@ -216,7 +221,7 @@ describe('lanes', () => {
       append(mixed, 400 + i, 401 + i, i % 2);
     }
     append(mixed, 600, 1000, 3);
-    const few = rows(reduce(mixed, 0, 1000, 20, new Set()));
+    const few = rows(reduce(mixed, 20, new Set()));
     expect(few[0]).toEqual([0, 400, 1]);
     expect(few[few.length - 1]).toEqual([600, 1000, 3]);
   });
@@ -235,41 +240,71 @@ describe('style', () => {
     expect(text[shade(2, 3) ?? -1]).toBe('runnable');
     expect(shade(2, 0)).toBeUndefined();
   });
+});
 
-  it('gives the shortest names that differ', () => {
-    expect(
-      rowNames(
-        [
-          { process: 'a', p: '0' },
-          { process: 'a', p: '1' },
-        ],
-        ''
-      )
-    ).toEqual(['P0', 'P1']);
-    expect(
-      rowNames(
-        [
-          { process: 'a', p: '0' },
-          { process: 'b', p: '0' },
-        ],
-        ''
-      )
-    ).toEqual(['a P0', 'b P0']);
-    expect(
-      rowNames(
-        [
-          { process: 'a', process_pid: '1', p: '0' },
-          { process: 'a', process_pid: '2', p: '0' },
-        ],
-        ''
-      )
-    ).toEqual(['1 P0', '2 P0']);
-    expect(rowNames([{}], 'runq')).toEqual(['runq']);
+/** What Go and TypeScript compute alike. */
+function commonCases<T>(name: string): T {
+  return JSON.parse(fs.readFileSync(path.resolve(__dirname, '../../../tools/contract/cases', name), 'utf8')) as T;
+}
+
+interface NameCases {
+  names: Array<{ about: string; labels: Labels[]; names: string[] }>;
+  legends: Array<{ template: string; labels: Labels; name: string }>;
+  order: Array<{ about: string; ordered: Labels[] }>;
+}
+
+describe('names, as the backend gives them', () => {
+  const { names, legends, order } = commonCases<NameCases>('names.json');
+
+  it.each(names)('tell apart: $about', (c) => {
+    expect(rowNames(c.labels, 'alone')).toEqual(c.names);
   });
 
-  it('fills legends', () => {
-    expect(legendName('{{process}} P{{ p }} {{pid}} {{nothing}}', { process: 'a', p: '3', process_pid: '7' })).toBe(
-      'a P3 7'
-    );
+  it.each(legends)('fill the legend $template', (c) => {
+    expect(legendName(c.template, c.labels)).toBe(c.name);
+  });
+
+  it.each(order)('are ordered: $about', ({ ordered }) => {
+    const signs = ordered.map((a) => ordered.map((b) => Math.sign(compareLabels(a, b))));
+    expect(signs).toEqual(ordered.map((_, i) => ordered.map((__, j) => Math.sign(i - j))));
+  });
+});
+
+interface MergeCase {
+  about: string;
+  limit: number;
+  rare?: number[];
+  spans?: Array<[number, number, number]>;
+  count?: number;
+  gaps?: number[];
+  lengths?: number[];
+  codes?: number[];
+  /** Number, length and code. */
+  except?: Array<[number, number, number]>;
+  merged: Array<[number, number, number]>;
+}
+
+/** The lane of a case: its spans, or as many as it counts by its cycles. */
+function laneOf({ spans = [], count = 0, gaps = [], lengths = [], codes = [], except = [] }: MergeCase): Intervals {
+  const lane = noIntervals();
+  spans.forEach(([start, end, code]) => append(lane, start, end, code));
+  let at = 0;
+  for (let i = 0; i < count; i++) {
+    const [, length = 0, code = 0] = except.find(([number]) => number === i) ?? [
+      i,
+      lengths[i % lengths.length],
+      codes[i % codes.length],
+    ];
+    at += gaps[i % gaps.length] ?? 0;
+    append(lane, at, at + length, code);
+    at += length;
+  }
+  return lane;
+}
+
+describe('merging, as agents and the backend do it', () => {
+  it.each(commonCases<MergeCase[]>('merge.json'))('of $about', (c) => {
+    const { start, end, code } = reduce(laneOf(c), c.limit, new Set(c.rare));
+    expect(start.map((s, i) => [s, end[i], code[i]])).toEqual(c.merged);
   });
 });

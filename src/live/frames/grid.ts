@@ -5,8 +5,9 @@ interface Cell {
 }
 
 /**
- * Amounts on a grid of equal steps. What accrues between two messages is spread over the steps it spans, so that the value of a step
- * does not depend on when messages came. Column c covers (c·step, (c+1)·step]; its time is its end, as in the backend's history.
+ * Amounts on a grid of equal steps. What accrues between two messages is spread over the steps it spans, so that the
+ * value of a step does not depend on when messages came. Column c covers (c·step, (c+1)·step]; its time is its end, as
+ * in the backend's history.
  */
 export class Grid {
   private readonly cells = new Map<number, Cell>();

@@ -1,20 +1,13 @@
 import type { PNow, Target, TargetUpdate } from '../../gen/pscope/v1/scope_pb';
-import { BUSY_STATES, SUSPENDED_STATES, type CompleteQuery } from '../../query/defaults';
-import { P_STATES, THREAD_STATES, type PState, type ThreadState } from '../../query/model';
-
-/** pscope.v1.PState by word; the protocol numbers start at 1. */
-export const P_STATE_NUMBERS: Record<PState, number> = { idle: 1, running: 2, syscall: 3, gcstop: 4, dead: 5, gc: 6 };
-
-/** pscope.v1.ThreadState by word. */
-export const THREAD_STATE_NUMBERS: Record<ThreadState, number> = {
-  none: 1,
-  running: 2,
-  runnable: 3,
-  sleeping: 4,
-  uninterruptible: 5,
-  stopped: 6,
-  frozen: 7,
-};
+import type { CompleteQuery } from '../../query/defaults';
+import {
+  BUSY_STATES,
+  P_STATE_NUMBERS,
+  P_STATES,
+  SUSPENDED_STATES,
+  THREAD_STATE_NUMBERS,
+  THREAD_STATES,
+} from '../../query/model';
 
 /** One number read from a message, with what tells it from the others. */
 export interface Reading {

@@ -1,6 +1,7 @@
-import { P_STATES, THREAD_STATES, type Aggregation, type Dimension } from '../../query/model';
+import { DIMENSION_LABELS, type Aggregation, type Dimension } from '../../query/model';
 import { firstColumn, Grid, lastColumn } from './grid';
 import type { Reading } from './measure';
+import { compareLabels } from './names';
 
 /** One line of the answer: its labels and a value a column, null where nothing is known. */
 export interface Row {
@@ -28,11 +29,11 @@ export interface TableOptions {
 }
 
 /** The name of the label behind a dimension. */
-export const labelOf = (dimension: Dimension): string => (dimension === 'pid' ? 'process_pid' : dimension);
+export const labelOf = (dimension: Dimension): string => DIMENSION_LABELS[dimension];
 
 /**
- * Makes the rows of a live series or heatmap from history and the readings of a stream. It holds at most window ÷ step columns of
- * each lane.
+ * Makes the rows of a live series or heatmap from history and the readings of a stream. It holds at most window ÷ step
+ * columns of each lane.
  */
 export class LiveTable {
   private readonly lanes = new Map<string, Lane>();
@@ -45,8 +46,8 @@ export class LiveTable {
   constructor(private readonly options: TableOptions) {}
 
   /**
-   * Takes over a row of history whose points are `stepMs` apart and stand at the end of what they cover. Where live data cover a
-   * column they replace it, so that nothing is there twice.
+   * Takes over a row of history whose points are `stepMs` apart and stand at the end of what they cover. Where live
+   * data cover a column they replace it, so that nothing is there twice.
    */
   seed(labels: Record<string, string>, times: readonly number[], values: ReadonlyArray<number | null>, stepMs: number) {
     const group = this.group(labels);
@@ -239,22 +240,4 @@ function combine(aggregation: Aggregation, a: number, b: number): number {
 /** The same for equal labels in any order. */
 function keyOf(labels: Record<string, string>): string {
   return JSON.stringify(Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1)));
-}
-
-/** P2 before P10, processes by name, states as in every legend: the backend's order, so that lines keep their colours. */
-export function compareLabels(a: Record<string, string>, b: Record<string, string>): number {
-  for (const label of ['host', 'process', 'process_pid', 'runtime', 'container', 'pod', 'p']) {
-    const order = (a[label] ?? '').localeCompare(b[label] ?? '', 'en', { numeric: true });
-    if (order !== 0) {
-      return order;
-    }
-  }
-  return (
-    rank(P_STATES, a.state) - rank(P_STATES, b.state) ||
-    rank(THREAD_STATES, a.thread_state) - rank(THREAD_STATES, b.thread_state)
-  );
-}
-
-function rank(states: readonly string[], state: string | undefined): number {
-  return state === undefined ? 0 : states.indexOf(state);
 }

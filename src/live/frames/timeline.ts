@@ -8,8 +8,8 @@ import type { Update } from '../hub';
 import { micros, millis } from '../time';
 import { append, dropBefore, join, noIntervals, reduce, type Intervals } from './lanes';
 import { targetLabels } from './measure';
-import { rowNames, statePalette, threadPalette, type Palette } from './style';
-import { compareLabels } from './table';
+import { compareLabels, rowNames } from './names';
+import { statePalette, threadPalette, type Palette } from './style';
 
 /** How the window of a live panel is laid out. */
 export interface Window {
@@ -18,6 +18,8 @@ export interface Window {
   maxPoints: number;
 }
 
+/** A live frame is drawn many times a second: it holds this part of what history may. */
+const LIVE_PART = 4;
 /** A lane keeps this many times what is shown before it is thinned out. */
 const SLACK = 4;
 /** The labels by which Go runtimes are told apart. */
@@ -103,7 +105,10 @@ export class LiveTimeline {
     }
   }
 
-  /** Closes the lanes of a process that is no more: nothing lasts beyond its end. The last message about it holds no present states. */
+  /**
+   * Closes the lanes of a process that is no more: nothing lasts beyond its end. The last message about it holds no
+   * present states.
+   */
   private end(target: Labels) {
     for (const lane of this.lanes.values()) {
       const { open, labels, live } = lane;
@@ -135,8 +140,7 @@ export class LiveTimeline {
     if (code !== undefined) {
       append(lane.live, start, end, code);
       if (lane.live.start.length > SLACK * this.window.maxPoints) {
-        const { windowMs, maxPoints } = this.window;
-        lane.live = reduce(lane.live, end - windowMs, end, maxPoints * 2, this.palette.rare);
+        lane.live = reduce(lane.live, this.window.maxPoints * 2, this.palette.rare);
       }
     }
   }
@@ -156,15 +160,15 @@ export class LiveTimeline {
       lanes.map((lane) => lane.labels),
       'P'
     );
-    return lanes.map((lane, i) => this.frame(lane, names[i] ?? '', from, nowMs));
+    return lanes.map((lane, i) => this.frame(lane, names[i] ?? '', nowMs));
   }
 
-  private frame(lane: Lane, name: string, fromMs: number, nowMs: number): DataFrame {
+  private frame(lane: Lane, name: string, nowMs: number): DataFrame {
     const whole = join(lane.history, lane.live);
     if (lane.open) {
       append(whole, lane.open.since, nowMs, lane.open.code);
     }
-    const all = reduce(whole, fromMs, nowMs, this.window.maxPoints, this.palette.rare);
+    const all = reduce(whole, Math.ceil(this.window.maxPoints / LIVE_PART), this.palette.rare);
     const keep = all.code.map((code) => this.shown.has(code));
     const pick = (values: number[]) => values.filter((_, i) => keep[i]);
     const fields: Field[] = [

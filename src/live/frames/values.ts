@@ -6,7 +6,8 @@ import type { Update } from '../hub';
 import type { Matcher } from '../selector';
 import { millis } from '../time';
 import { read } from './measure';
-import { legendName, rowNames, SHARES, valueConfig } from './style';
+import { legendName, rowNames } from './names';
+import { isShare, valueConfig } from './style';
 import { labelOf, LiveTable, type Row, type Table } from './table';
 import type { Window } from './timeline';
 
@@ -27,7 +28,7 @@ export class LiveValues {
       aggregation: query.aggregation ?? 'sum',
       stepMs: this.stepMs,
       windowMs,
-      most: SHARES.includes(query.metric) && query.aggregation !== 'sum' ? 1 : Infinity,
+      most: isShare(query.metric) && query.aggregation !== 'sum' ? 1 : Infinity,
       smooth: query.kind === 'series',
     });
   }

@@ -5,9 +5,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/pstate"
 	"github.com/p-scope/p-scope/tools/kernels/account"
 )
 
@@ -139,7 +139,7 @@ func stops(begin, end edge, pid int, t *account.Target) {
 		}
 		t.Stops.ByReason[reason] = k
 		t.Stops.All += k
-		if strings.HasPrefix(reason, "GC ") {
+		if pstate.ForGC(reason) {
 			t.Stops.GC += k
 		}
 	}

@@ -151,6 +151,87 @@ func (ThreadState) EnumDescriptor() ([]byte, []int) {
 	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{1}
 }
 
+// LackKind is what a host or the agent's privileges don't allow.
+type LackKind int32
+
+const (
+	LackKind_LACK_KIND_UNSPECIFIED LackKind = 0
+	LackKind_LACK_KIND_EBPF        LackKind = 1
+	LackKind_LACK_KIND_STOPS       LackKind = 2
+	// Samples of the CPU clock, of all CPUs or of some.
+	LackKind_LACK_KIND_SAMPLES    LackKind = 3
+	LackKind_LACK_KIND_MIGRATIONS LackKind = 4
+	// Programs of other users may not be read.
+	LackKind_LACK_KIND_OTHER_USERS LackKind = 5
+	// A history that lasts.
+	LackKind_LACK_KIND_HISTORY LackKind = 6
+	// The socket and the address together.
+	LackKind_LACK_KIND_BOTH_WAYS LackKind = 7
+	// Frequencies of the CPUs.
+	LackKind_LACK_KIND_FREQUENCIES LackKind = 8
+	// The address is open to everyone.
+	LackKind_LACK_KIND_PROTECTION LackKind = 9
+	// Single processes that are protected from the agent.
+	LackKind_LACK_KIND_PROTECTED_PROCESSES LackKind = 10
+)
+
+// Enum value maps for LackKind.
+var (
+	LackKind_name = map[int32]string{
+		0:  "LACK_KIND_UNSPECIFIED",
+		1:  "LACK_KIND_EBPF",
+		2:  "LACK_KIND_STOPS",
+		3:  "LACK_KIND_SAMPLES",
+		4:  "LACK_KIND_MIGRATIONS",
+		5:  "LACK_KIND_OTHER_USERS",
+		6:  "LACK_KIND_HISTORY",
+		7:  "LACK_KIND_BOTH_WAYS",
+		8:  "LACK_KIND_FREQUENCIES",
+		9:  "LACK_KIND_PROTECTION",
+		10: "LACK_KIND_PROTECTED_PROCESSES",
+	}
+	LackKind_value = map[string]int32{
+		"LACK_KIND_UNSPECIFIED":         0,
+		"LACK_KIND_EBPF":                1,
+		"LACK_KIND_STOPS":               2,
+		"LACK_KIND_SAMPLES":             3,
+		"LACK_KIND_MIGRATIONS":          4,
+		"LACK_KIND_OTHER_USERS":         5,
+		"LACK_KIND_HISTORY":             6,
+		"LACK_KIND_BOTH_WAYS":           7,
+		"LACK_KIND_FREQUENCIES":         8,
+		"LACK_KIND_PROTECTION":          9,
+		"LACK_KIND_PROTECTED_PROCESSES": 10,
+	}
+)
+
+func (x LackKind) Enum() *LackKind {
+	p := new(LackKind)
+	*p = x
+	return p
+}
+
+func (x LackKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (LackKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_pscope_v1_scope_proto_enumTypes[2].Descriptor()
+}
+
+func (LackKind) Type() protoreflect.EnumType {
+	return &file_pscope_v1_scope_proto_enumTypes[2]
+}
+
+func (x LackKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use LackKind.Descriptor instead.
+func (LackKind) EnumDescriptor() ([]byte, []int) {
+	return file_pscope_v1_scope_proto_rawDescGZIP(), []int{2}
+}
+
 // TargetKey identifies one Go runtime in one process; a pid alone can be reused, with its start time it can't.
 type TargetKey struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -664,10 +745,12 @@ func (x *Measure) GetDetail() string {
 
 // Lack is one thing this host or these privileges don't allow, and its remedy.
 type Lack struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	What          string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
-	Why           string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
-	Fix           string                 `protobuf:"bytes,3,opt,name=fix,proto3" json:"fix,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	What  string                 `protobuf:"bytes,1,opt,name=what,proto3" json:"what,omitempty"`
+	Why   string                 `protobuf:"bytes,2,opt,name=why,proto3" json:"why,omitempty"`
+	Fix   string                 `protobuf:"bytes,3,opt,name=fix,proto3" json:"fix,omitempty"`
+	// For programs; what is for people. Unspecified: what has none, or the agent is of a version before.
+	Kind          LackKind `protobuf:"varint,4,opt,name=kind,proto3,enum=pscope.v1.LackKind" json:"kind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -721,6 +804,13 @@ func (x *Lack) GetFix() string {
 		return x.Fix
 	}
 	return ""
+}
+
+func (x *Lack) GetKind() LackKind {
+	if x != nil {
+		return x.Kind
+	}
+	return LackKind_LACK_KIND_UNSPECIFIED
 }
 
 type ListTargetsRequest struct {
@@ -893,9 +983,12 @@ type IntervalsResponse struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	Targets []*TargetIntervals     `protobuf:"bytes,1,rep,name=targets,proto3" json:"targets,omitempty"`
 	// What the ring no longer or never held in this range, by reason.
-	Lost          []*Loss `protobuf:"bytes,2,rep,name=lost,proto3" json:"lost,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Lost []*Loss `protobuf:"bytes,2,rep,name=lost,proto3" json:"lost,omitempty"`
+	// Intervals that ended before this moment of the range have been given up, of at least one of the targets; 0: none
+	// have. For plugins of the version before, lost has a reason "not held before …" with the same moment.
+	HeldFromUnixNano int64 `protobuf:"varint,3,opt,name=held_from_unix_nano,json=heldFromUnixNano,proto3" json:"held_from_unix_nano,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *IntervalsResponse) Reset() {
@@ -940,6 +1033,13 @@ func (x *IntervalsResponse) GetLost() []*Loss {
 		return x.Lost
 	}
 	return nil
+}
+
+func (x *IntervalsResponse) GetHeldFromUnixNano() int64 {
+	if x != nil {
+		return x.HeldFromUnixNano
+	}
+	return 0
 }
 
 // TargetIntervals are the intervals of the Ps of one target.
@@ -2367,11 +2467,12 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\x04part\x18\x01 \x01(\tR\x04part\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x14\n" +
 	"\x05holds\x18\x03 \x01(\bR\x05holds\x12\x16\n" +
-	"\x06detail\x18\x04 \x01(\tR\x06detail\">\n" +
+	"\x06detail\x18\x04 \x01(\tR\x06detail\"g\n" +
 	"\x04Lack\x12\x12\n" +
 	"\x04what\x18\x01 \x01(\tR\x04what\x12\x10\n" +
 	"\x03why\x18\x02 \x01(\tR\x03why\x12\x10\n" +
-	"\x03fix\x18\x03 \x01(\tR\x03fix\"E\n" +
+	"\x03fix\x18\x03 \x01(\tR\x03fix\x12'\n" +
+	"\x04kind\x18\x04 \x01(\x0e2\x13.pscope.v1.LackKindR\x04kind\"E\n" +
 	"\x12ListTargetsRequest\x12/\n" +
 	"\bselector\x18\x01 \x01(\v2\x13.pscope.v1.SelectorR\bselector\"j\n" +
 	"\x13ListTargetsResponse\x12&\n" +
@@ -2381,10 +2482,11 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\bselector\x18\x01 \x01(\v2\x13.pscope.v1.SelectorR\bselector\x12&\n" +
 	"\x0fstart_unix_nano\x18\x02 \x01(\x03R\rstartUnixNano\x12\"\n" +
 	"\rend_unix_nano\x18\x03 \x01(\x03R\vendUnixNano\x12\x1a\n" +
-	"\tmax_per_p\x18\x04 \x01(\x05R\amaxPerP\"n\n" +
+	"\tmax_per_p\x18\x04 \x01(\x05R\amaxPerP\"\x9d\x01\n" +
 	"\x11IntervalsResponse\x124\n" +
 	"\atargets\x18\x01 \x03(\v2\x1a.pscope.v1.TargetIntervalsR\atargets\x12#\n" +
-	"\x04lost\x18\x02 \x03(\v2\x0f.pscope.v1.LossR\x04lost\"c\n" +
+	"\x04lost\x18\x02 \x03(\v2\x0f.pscope.v1.LossR\x04lost\x12-\n" +
+	"\x13held_from_unix_nano\x18\x03 \x01(\x03R\x10heldFromUnixNano\"c\n" +
 	"\x0fTargetIntervals\x12)\n" +
 	"\x06target\x18\x01 \x01(\v2\x11.pscope.v1.TargetR\x06target\x12%\n" +
 	"\x02ps\x18\x02 \x03(\v2\x15.pscope.v1.PIntervalsR\x02ps\"\x98\x01\n" +
@@ -2514,7 +2616,20 @@ const file_pscope_v1_scope_proto_rawDesc = "" +
 	"\x15THREAD_STATE_SLEEPING\x10\x04\x12 \n" +
 	"\x1cTHREAD_STATE_UNINTERRUPTIBLE\x10\x05\x12\x18\n" +
 	"\x14THREAD_STATE_STOPPED\x10\x06\x12\x17\n" +
-	"\x13THREAD_STATE_FROZEN\x10\a2\xa7\x03\n" +
+	"\x13THREAD_STATE_FROZEN\x10\a*\xa2\x02\n" +
+	"\bLackKind\x12\x19\n" +
+	"\x15LACK_KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eLACK_KIND_EBPF\x10\x01\x12\x13\n" +
+	"\x0fLACK_KIND_STOPS\x10\x02\x12\x15\n" +
+	"\x11LACK_KIND_SAMPLES\x10\x03\x12\x18\n" +
+	"\x14LACK_KIND_MIGRATIONS\x10\x04\x12\x19\n" +
+	"\x15LACK_KIND_OTHER_USERS\x10\x05\x12\x15\n" +
+	"\x11LACK_KIND_HISTORY\x10\x06\x12\x17\n" +
+	"\x13LACK_KIND_BOTH_WAYS\x10\a\x12\x19\n" +
+	"\x15LACK_KIND_FREQUENCIES\x10\b\x12\x18\n" +
+	"\x14LACK_KIND_PROTECTION\x10\t\x12!\n" +
+	"\x1dLACK_KIND_PROTECTED_PROCESSES\x10\n" +
+	"2\xa7\x03\n" +
 	"\fScopeService\x12L\n" +
 	"\vListTargets\x12\x1d.pscope.v1.ListTargetsRequest\x1a\x1e.pscope.v1.ListTargetsResponse\x12F\n" +
 	"\tIntervals\x12\x1b.pscope.v1.IntervalsRequest\x1a\x1c.pscope.v1.IntervalsResponse\x12:\n" +
@@ -2535,93 +2650,95 @@ func file_pscope_v1_scope_proto_rawDescGZIP() []byte {
 	return file_pscope_v1_scope_proto_rawDescData
 }
 
-var file_pscope_v1_scope_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_pscope_v1_scope_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
 var file_pscope_v1_scope_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_pscope_v1_scope_proto_goTypes = []any{
 	(PState)(0),                 // 0: pscope.v1.PState
 	(ThreadState)(0),            // 1: pscope.v1.ThreadState
-	(*TargetKey)(nil),           // 2: pscope.v1.TargetKey
-	(*Selector)(nil),            // 3: pscope.v1.Selector
-	(*Target)(nil),              // 4: pscope.v1.Target
-	(*Agent)(nil),               // 5: pscope.v1.Agent
-	(*Measure)(nil),             // 6: pscope.v1.Measure
-	(*Lack)(nil),                // 7: pscope.v1.Lack
-	(*ListTargetsRequest)(nil),  // 8: pscope.v1.ListTargetsRequest
-	(*ListTargetsResponse)(nil), // 9: pscope.v1.ListTargetsResponse
-	(*IntervalsRequest)(nil),    // 10: pscope.v1.IntervalsRequest
-	(*IntervalsResponse)(nil),   // 11: pscope.v1.IntervalsResponse
-	(*TargetIntervals)(nil),     // 12: pscope.v1.TargetIntervals
-	(*PIntervals)(nil),          // 13: pscope.v1.PIntervals
-	(*Loss)(nil),                // 14: pscope.v1.Loss
-	(*StopsRequest)(nil),        // 15: pscope.v1.StopsRequest
-	(*StopsResponse)(nil),       // 16: pscope.v1.StopsResponse
-	(*Stop)(nil),                // 17: pscope.v1.Stop
-	(*StopArrival)(nil),         // 18: pscope.v1.StopArrival
-	(*WatchRequest)(nil),        // 19: pscope.v1.WatchRequest
-	(*WatchResponse)(nil),       // 20: pscope.v1.WatchResponse
-	(*TargetUpdate)(nil),        // 21: pscope.v1.TargetUpdate
-	(*PNow)(nil),                // 22: pscope.v1.PNow
-	(*TransitionBatch)(nil),     // 23: pscope.v1.TransitionBatch
-	(*DiagnoseRequest)(nil),     // 24: pscope.v1.DiagnoseRequest
-	(*DiagnoseResponse)(nil),    // 25: pscope.v1.DiagnoseResponse
-	(*Finding)(nil),             // 26: pscope.v1.Finding
-	(*BlockedThread)(nil),       // 27: pscope.v1.BlockedThread
-	(*CaptureRequest)(nil),      // 28: pscope.v1.CaptureRequest
-	(*CaptureResponse)(nil),     // 29: pscope.v1.CaptureResponse
+	(LackKind)(0),               // 2: pscope.v1.LackKind
+	(*TargetKey)(nil),           // 3: pscope.v1.TargetKey
+	(*Selector)(nil),            // 4: pscope.v1.Selector
+	(*Target)(nil),              // 5: pscope.v1.Target
+	(*Agent)(nil),               // 6: pscope.v1.Agent
+	(*Measure)(nil),             // 7: pscope.v1.Measure
+	(*Lack)(nil),                // 8: pscope.v1.Lack
+	(*ListTargetsRequest)(nil),  // 9: pscope.v1.ListTargetsRequest
+	(*ListTargetsResponse)(nil), // 10: pscope.v1.ListTargetsResponse
+	(*IntervalsRequest)(nil),    // 11: pscope.v1.IntervalsRequest
+	(*IntervalsResponse)(nil),   // 12: pscope.v1.IntervalsResponse
+	(*TargetIntervals)(nil),     // 13: pscope.v1.TargetIntervals
+	(*PIntervals)(nil),          // 14: pscope.v1.PIntervals
+	(*Loss)(nil),                // 15: pscope.v1.Loss
+	(*StopsRequest)(nil),        // 16: pscope.v1.StopsRequest
+	(*StopsResponse)(nil),       // 17: pscope.v1.StopsResponse
+	(*Stop)(nil),                // 18: pscope.v1.Stop
+	(*StopArrival)(nil),         // 19: pscope.v1.StopArrival
+	(*WatchRequest)(nil),        // 20: pscope.v1.WatchRequest
+	(*WatchResponse)(nil),       // 21: pscope.v1.WatchResponse
+	(*TargetUpdate)(nil),        // 22: pscope.v1.TargetUpdate
+	(*PNow)(nil),                // 23: pscope.v1.PNow
+	(*TransitionBatch)(nil),     // 24: pscope.v1.TransitionBatch
+	(*DiagnoseRequest)(nil),     // 25: pscope.v1.DiagnoseRequest
+	(*DiagnoseResponse)(nil),    // 26: pscope.v1.DiagnoseResponse
+	(*Finding)(nil),             // 27: pscope.v1.Finding
+	(*BlockedThread)(nil),       // 28: pscope.v1.BlockedThread
+	(*CaptureRequest)(nil),      // 29: pscope.v1.CaptureRequest
+	(*CaptureResponse)(nil),     // 30: pscope.v1.CaptureResponse
 }
 var file_pscope_v1_scope_proto_depIdxs = []int32{
-	2,  // 0: pscope.v1.Selector.targets:type_name -> pscope.v1.TargetKey
-	2,  // 1: pscope.v1.Target.key:type_name -> pscope.v1.TargetKey
-	7,  // 2: pscope.v1.Agent.lacks:type_name -> pscope.v1.Lack
-	6,  // 3: pscope.v1.Agent.given_up:type_name -> pscope.v1.Measure
-	3,  // 4: pscope.v1.ListTargetsRequest.selector:type_name -> pscope.v1.Selector
-	5,  // 5: pscope.v1.ListTargetsResponse.agent:type_name -> pscope.v1.Agent
-	4,  // 6: pscope.v1.ListTargetsResponse.targets:type_name -> pscope.v1.Target
-	3,  // 7: pscope.v1.IntervalsRequest.selector:type_name -> pscope.v1.Selector
-	12, // 8: pscope.v1.IntervalsResponse.targets:type_name -> pscope.v1.TargetIntervals
-	14, // 9: pscope.v1.IntervalsResponse.lost:type_name -> pscope.v1.Loss
-	4,  // 10: pscope.v1.TargetIntervals.target:type_name -> pscope.v1.Target
-	13, // 11: pscope.v1.TargetIntervals.ps:type_name -> pscope.v1.PIntervals
-	3,  // 12: pscope.v1.StopsRequest.selector:type_name -> pscope.v1.Selector
-	17, // 13: pscope.v1.StopsResponse.stops:type_name -> pscope.v1.Stop
-	2,  // 14: pscope.v1.Stop.key:type_name -> pscope.v1.TargetKey
-	18, // 15: pscope.v1.Stop.arrivals:type_name -> pscope.v1.StopArrival
-	3,  // 16: pscope.v1.WatchRequest.selector:type_name -> pscope.v1.Selector
-	21, // 17: pscope.v1.WatchResponse.targets:type_name -> pscope.v1.TargetUpdate
-	14, // 18: pscope.v1.WatchResponse.lost:type_name -> pscope.v1.Loss
-	4,  // 19: pscope.v1.TargetUpdate.target:type_name -> pscope.v1.Target
-	22, // 20: pscope.v1.TargetUpdate.ps:type_name -> pscope.v1.PNow
-	23, // 21: pscope.v1.TargetUpdate.transitions:type_name -> pscope.v1.TransitionBatch
-	17, // 22: pscope.v1.TargetUpdate.stops:type_name -> pscope.v1.Stop
-	0,  // 23: pscope.v1.PNow.state:type_name -> pscope.v1.PState
-	1,  // 24: pscope.v1.PNow.thread_state:type_name -> pscope.v1.ThreadState
-	3,  // 25: pscope.v1.DiagnoseRequest.selector:type_name -> pscope.v1.Selector
-	26, // 26: pscope.v1.DiagnoseResponse.findings:type_name -> pscope.v1.Finding
-	27, // 27: pscope.v1.DiagnoseResponse.blocked:type_name -> pscope.v1.BlockedThread
-	2,  // 28: pscope.v1.Finding.key:type_name -> pscope.v1.TargetKey
-	4,  // 29: pscope.v1.BlockedThread.target:type_name -> pscope.v1.Target
-	1,  // 30: pscope.v1.BlockedThread.state:type_name -> pscope.v1.ThreadState
-	3,  // 31: pscope.v1.CaptureRequest.selector:type_name -> pscope.v1.Selector
-	12, // 32: pscope.v1.CaptureResponse.intervals:type_name -> pscope.v1.TargetIntervals
-	17, // 33: pscope.v1.CaptureResponse.stops:type_name -> pscope.v1.Stop
-	14, // 34: pscope.v1.CaptureResponse.lost:type_name -> pscope.v1.Loss
-	8,  // 35: pscope.v1.ScopeService.ListTargets:input_type -> pscope.v1.ListTargetsRequest
-	10, // 36: pscope.v1.ScopeService.Intervals:input_type -> pscope.v1.IntervalsRequest
-	15, // 37: pscope.v1.ScopeService.Stops:input_type -> pscope.v1.StopsRequest
-	19, // 38: pscope.v1.ScopeService.Watch:input_type -> pscope.v1.WatchRequest
-	24, // 39: pscope.v1.ScopeService.Diagnose:input_type -> pscope.v1.DiagnoseRequest
-	28, // 40: pscope.v1.ScopeService.Capture:input_type -> pscope.v1.CaptureRequest
-	9,  // 41: pscope.v1.ScopeService.ListTargets:output_type -> pscope.v1.ListTargetsResponse
-	11, // 42: pscope.v1.ScopeService.Intervals:output_type -> pscope.v1.IntervalsResponse
-	16, // 43: pscope.v1.ScopeService.Stops:output_type -> pscope.v1.StopsResponse
-	20, // 44: pscope.v1.ScopeService.Watch:output_type -> pscope.v1.WatchResponse
-	25, // 45: pscope.v1.ScopeService.Diagnose:output_type -> pscope.v1.DiagnoseResponse
-	29, // 46: pscope.v1.ScopeService.Capture:output_type -> pscope.v1.CaptureResponse
-	41, // [41:47] is the sub-list for method output_type
-	35, // [35:41] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	3,  // 0: pscope.v1.Selector.targets:type_name -> pscope.v1.TargetKey
+	3,  // 1: pscope.v1.Target.key:type_name -> pscope.v1.TargetKey
+	8,  // 2: pscope.v1.Agent.lacks:type_name -> pscope.v1.Lack
+	7,  // 3: pscope.v1.Agent.given_up:type_name -> pscope.v1.Measure
+	2,  // 4: pscope.v1.Lack.kind:type_name -> pscope.v1.LackKind
+	4,  // 5: pscope.v1.ListTargetsRequest.selector:type_name -> pscope.v1.Selector
+	6,  // 6: pscope.v1.ListTargetsResponse.agent:type_name -> pscope.v1.Agent
+	5,  // 7: pscope.v1.ListTargetsResponse.targets:type_name -> pscope.v1.Target
+	4,  // 8: pscope.v1.IntervalsRequest.selector:type_name -> pscope.v1.Selector
+	13, // 9: pscope.v1.IntervalsResponse.targets:type_name -> pscope.v1.TargetIntervals
+	15, // 10: pscope.v1.IntervalsResponse.lost:type_name -> pscope.v1.Loss
+	5,  // 11: pscope.v1.TargetIntervals.target:type_name -> pscope.v1.Target
+	14, // 12: pscope.v1.TargetIntervals.ps:type_name -> pscope.v1.PIntervals
+	4,  // 13: pscope.v1.StopsRequest.selector:type_name -> pscope.v1.Selector
+	18, // 14: pscope.v1.StopsResponse.stops:type_name -> pscope.v1.Stop
+	3,  // 15: pscope.v1.Stop.key:type_name -> pscope.v1.TargetKey
+	19, // 16: pscope.v1.Stop.arrivals:type_name -> pscope.v1.StopArrival
+	4,  // 17: pscope.v1.WatchRequest.selector:type_name -> pscope.v1.Selector
+	22, // 18: pscope.v1.WatchResponse.targets:type_name -> pscope.v1.TargetUpdate
+	15, // 19: pscope.v1.WatchResponse.lost:type_name -> pscope.v1.Loss
+	5,  // 20: pscope.v1.TargetUpdate.target:type_name -> pscope.v1.Target
+	23, // 21: pscope.v1.TargetUpdate.ps:type_name -> pscope.v1.PNow
+	24, // 22: pscope.v1.TargetUpdate.transitions:type_name -> pscope.v1.TransitionBatch
+	18, // 23: pscope.v1.TargetUpdate.stops:type_name -> pscope.v1.Stop
+	0,  // 24: pscope.v1.PNow.state:type_name -> pscope.v1.PState
+	1,  // 25: pscope.v1.PNow.thread_state:type_name -> pscope.v1.ThreadState
+	4,  // 26: pscope.v1.DiagnoseRequest.selector:type_name -> pscope.v1.Selector
+	27, // 27: pscope.v1.DiagnoseResponse.findings:type_name -> pscope.v1.Finding
+	28, // 28: pscope.v1.DiagnoseResponse.blocked:type_name -> pscope.v1.BlockedThread
+	3,  // 29: pscope.v1.Finding.key:type_name -> pscope.v1.TargetKey
+	5,  // 30: pscope.v1.BlockedThread.target:type_name -> pscope.v1.Target
+	1,  // 31: pscope.v1.BlockedThread.state:type_name -> pscope.v1.ThreadState
+	4,  // 32: pscope.v1.CaptureRequest.selector:type_name -> pscope.v1.Selector
+	13, // 33: pscope.v1.CaptureResponse.intervals:type_name -> pscope.v1.TargetIntervals
+	18, // 34: pscope.v1.CaptureResponse.stops:type_name -> pscope.v1.Stop
+	15, // 35: pscope.v1.CaptureResponse.lost:type_name -> pscope.v1.Loss
+	9,  // 36: pscope.v1.ScopeService.ListTargets:input_type -> pscope.v1.ListTargetsRequest
+	11, // 37: pscope.v1.ScopeService.Intervals:input_type -> pscope.v1.IntervalsRequest
+	16, // 38: pscope.v1.ScopeService.Stops:input_type -> pscope.v1.StopsRequest
+	20, // 39: pscope.v1.ScopeService.Watch:input_type -> pscope.v1.WatchRequest
+	25, // 40: pscope.v1.ScopeService.Diagnose:input_type -> pscope.v1.DiagnoseRequest
+	29, // 41: pscope.v1.ScopeService.Capture:input_type -> pscope.v1.CaptureRequest
+	10, // 42: pscope.v1.ScopeService.ListTargets:output_type -> pscope.v1.ListTargetsResponse
+	12, // 43: pscope.v1.ScopeService.Intervals:output_type -> pscope.v1.IntervalsResponse
+	17, // 44: pscope.v1.ScopeService.Stops:output_type -> pscope.v1.StopsResponse
+	21, // 45: pscope.v1.ScopeService.Watch:output_type -> pscope.v1.WatchResponse
+	26, // 46: pscope.v1.ScopeService.Diagnose:output_type -> pscope.v1.DiagnoseResponse
+	30, // 47: pscope.v1.ScopeService.Capture:output_type -> pscope.v1.CaptureResponse
+	42, // [42:48] is the sub-list for method output_type
+	36, // [36:42] is the sub-list for method input_type
+	36, // [36:36] is the sub-list for extension type_name
+	36, // [36:36] is the sub-list for extension extendee
+	0,  // [0:36] is the sub-list for field type_name
 }
 
 func init() { file_pscope_v1_scope_proto_init() }
@@ -2634,7 +2751,7 @@ func file_pscope_v1_scope_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_pscope_v1_scope_proto_rawDesc), len(file_pscope_v1_scope_proto_rawDesc)),
-			NumEnums:      2,
+			NumEnums:      3,
 			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   1,

@@ -307,7 +307,7 @@ func (w *withLacks) Agent() collector.AgentInfo {
 	}
 	if w.history != nil {
 		for _, c := range w.history.Conditions() {
-			info.Lacks = append(info.Lacks, collector.Lack(c))
+			info.Lacks = append(info.Lacks, collector.Lack{What: c.What, Why: c.Why, Fix: c.Fix})
 		}
 		info.GivenUp = append(slices.Clip(w.givenUp), w.history.Measures()...)
 	}

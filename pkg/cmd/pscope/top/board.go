@@ -150,23 +150,22 @@ func (t *target) update(u *pscopev1.TargetUpdate, at int64) {
 }
 
 func (p *processor) update(n *pscopev1.PNow, at int64) {
-	// The API's enums are the words' numbers plus one, so that 0 means "not said".
-	if s := n.GetState(); s > 0 && int(s) <= pstate.NumStates {
-		p.state = pstate.State(s - 1)
+	if s, ok := pstate.StateOf(int32(n.GetState())); ok {
+		p.state = s
 	}
-	if s := n.GetThreadState(); s > 0 && int(s) <= pstate.NumThreadStates {
-		p.thread = pstate.ThreadState(s - 1)
+	if s, ok := pstate.ThreadStateOf(int32(n.GetThreadState())); ok {
+		p.thread = s
 	}
 	p.since, p.runq = n.GetSinceUnixNano(), n.GetRunqDepth()
 	s := sample{at: at, d: n.GetUninterruptibleNanos()}
 	for i, v := range n.GetStateNanos() {
-		if i > 0 && i <= pstate.NumStates {
-			s.state[i-1] = v
+		if state, ok := pstate.StateOf(int32(i)); ok {
+			s.state[state] = v
 		}
 	}
 	for i, v := range n.GetThreadNanos() {
-		if i > 0 && i <= pstate.NumThreadStates {
-			s.thread[i-1] = v
+		if state, ok := pstate.ThreadStateOf(int32(i)); ok {
+			s.thread[state] = v
 		}
 	}
 	p.samples = append(p.samples, s)

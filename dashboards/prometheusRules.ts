@@ -4,7 +4,7 @@ import { runbookURL } from './alerting';
 import { RULES, type Rule } from './rules';
 
 const HEADER = ` Alert rules of P-Scope for Prometheus, Mimir, Thanos or VictoriaMetrics that scrape the agents.
- Made by "npm run gen:dashboards" from src/dashboards/rules.ts; tested by "promtool test rules deploy/prometheus/rules/pscope_test.yaml".
+ Made by "npm run gen:dashboards" from dashboards/rules.ts; tested by "promtool test rules deploy/prometheus/rules/pscope_test.yaml".
  pscope-stop-long needs native histograms: scrape with "scrape_native_histograms: true" (Prometheus 3) or
  "--enable-feature=native-histograms" (Prometheus 2).`;
 

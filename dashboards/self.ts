@@ -1,33 +1,11 @@
+import { GOVERNOR_LEVELS, THREAD_STATE_COLORS } from '../src/gen/contract';
 import { LOSS_REASONS } from './expressions';
+import { SELF_PANELS, SELF_UID } from './ids';
 import { board, finish, type Board } from './layout';
 import { donut, figure, lines, magnitudes, rows } from './panels';
 import { promql } from './query';
 import { agentColumns, targetColumns } from './tables';
 import * as variables from './variables';
-import { THREAD_STATE_COLORS } from '../colors';
-
-export const SELF_UID = 'pscope-self';
-
-/** Panel ids of the board about P-Scope itself; alert rules and links point at them, so they never change. */
-export const SELF_PANELS = {
-  agents: 1,
-  byEBPF: 2,
-  bySnapshot: 3,
-  refused: 4,
-  lostNow: 5,
-  probeNow: 6,
-  probe: 10,
-  lost: 11,
-  reconciliations: 12,
-  sources: 13,
-  agentCPU: 14,
-  agentMemory: 15,
-  probeShare: 16,
-  governor: 17,
-  versions: 20,
-  goVersions: 21,
-  targets: 30,
-} as const;
 
 const ID = SELF_PANELS;
 
@@ -187,8 +165,7 @@ const ownCost = [
   lines({
     id: ID.governor,
     title: 'Left out by the governor',
-    description:
-      '0 nothing, 1 goroutine migrations, 2 raw intervals, 3 all but windows of a second, 4 stops, 5 everything but snapshots.',
+    description: `${GOVERNOR_LEVELS.map((leftOut, level) => `${level} ${leftOut}`).join(', ')}.`,
     w: 12,
     h: 8,
     unit: 'short',

@@ -1,6 +1,6 @@
 import type { Builder, Dataquery } from '@grafana/grafana-foundation-sdk/cog';
 import type { DataSourceRef } from '@grafana/grafana-foundation-sdk/common';
-import type { ScopeQuery } from '../query/model';
+import type { ScopeQuery } from '../src/query/model';
 
 /** The plugin's id, as plugin.json has it. */
 export const PLUGIN_ID = 'pscope-pscope-datasource';
@@ -8,7 +8,9 @@ export const PLUGIN_ID = 'pscope-pscope-datasource';
 /** The data source a board's variable `datasource` points at. */
 export const BOARD_DATASOURCE: DataSourceRef = { type: PLUGIN_ID, uid: '${datasource}' };
 
-/** The uid under which provisioning/datasources/pscope.yaml creates the data source; alert rules can't use variables. */
+/**
+ * The uid under which provisioning/datasources/pscope.yaml creates the data source; alert rules can't use variables.
+ */
 export const PROVISIONED_UID = 'pscope';
 
 /** What a board asks: a ScopeQuery without what the builder adds. */

@@ -109,7 +109,8 @@ export function board(spec: {
     .tooltip(DashboardCursorSync.Crosshair)
     .editable()
     .annotation(
-      // Switched off at first: it draws every change of state of every rule that links to a panel, for all processes alike.
+      // Switched off at first: it draws every change of state of every rule that links to a panel, for all processes
+      // alike.
       new AnnotationQueryBuilder()
         .name('Annotations & Alerts')
         .builtIn(1)

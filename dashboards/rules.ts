@@ -1,9 +1,7 @@
 import { IMBALANCE, LONGEST_STOP, LOSSES, THROTTLED } from './expressions';
-import { FLEET_PANELS, FLEET_UID } from './fleet';
+import { FLEET_PANELS, FLEET_UID, PROCESS_PANELS, PROCESS_UID, SELF_PANELS, SELF_UID } from './ids';
 import { LEVELS } from './levels';
-import { PROCESS_PANELS, PROCESS_UID } from './process';
 import type { Ask } from './query';
-import { SELF_PANELS, SELF_UID } from './self';
 
 /** Where the runbook pages are read; the one place to change when the documents move. */
 export const DOCS_URL = 'https://github.com/p-scope/p-scope/blob/main/docs';

@@ -1,6 +1,7 @@
 import { AnnotationPanelFilterBuilder, AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/gen/contract';
+import { PROCESS_PANELS, PROCESS_UID } from './ids';
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
 import { momentOfP } from './links';
@@ -9,40 +10,6 @@ import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, promql } from './query';
 import { blockedColumns, diagnosisColumns, stopColumns } from './tables';
 import { aboutPs, cpuWaitFigure, cpuWaitLanesPanel, threadStatesPanel, wakeWaitFigure, wakeWaitPanel } from './shared';
 import * as variables from './variables';
-
-export const PROCESS_UID = 'pscope-process';
-
-/** Panel ids of the Process board; alert rules and links point at them, so they never change. */
-export const PROCESS_PANELS = {
-  busyNow: 1,
-  cpuWaitNow: 2,
-  dShareNow: 3,
-  wakeWaitNow: 4,
-  stoppedNow: 5,
-  gomaxprocsNow: 6,
-  lanes: 10,
-  timeline: 11,
-  pie: 12,
-  diagnosis: 13,
-  threadStates: 20,
-  cpuWaitLanes: 21,
-  dShare: 22,
-  imbalance: 23,
-  quota: 24,
-  pressure: 25,
-  runqLanes: 30,
-  runqDistribution: 31,
-  wakeWait: 32,
-  globalRunq: 33,
-  stops: 40,
-  stopTime: 41,
-  stopLengths: 42,
-  blocked: 50,
-  schedTicks: 60,
-  syscalls: 61,
-  gomaxprocs: 62,
-  migrations: 63,
-} as const;
 
 const ID = PROCESS_PANELS;
 
@@ -435,8 +402,8 @@ export function processBoard(): Board {
         .datasource(BOARD_DATASOURCE)
         .enable(true)
         .iconColor(P_STATE_COLORS.syscall)
-        // Lanes begin and end where processes do, and Ps that GOMAXPROCS leaves out are drawn as dead: lines over them would hide it,
-        // most of all where a program is started again and again.
+        // Lanes begin and end where processes do, and Ps that GOMAXPROCS leaves out are drawn as dead: lines over them
+        // would hide it, most of all where a program is started again and again.
         .filter(
           new AnnotationPanelFilterBuilder().exclude(true).ids([ID.lanes, ID.timeline, ID.cpuWaitLanes, ID.runqLanes])
         )

@@ -1,4 +1,4 @@
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/gen/contract';
 import { processOfRow } from './links';
 import type { Column } from './panels';
 
@@ -77,7 +77,9 @@ export function blockedColumns(): Column[] {
   ];
 }
 
-/** Columns of the table that puts the processes of a fleet beside one another; letters are the queries of that panel. */
+/**
+ * Columns of the table that puts the processes of a fleet beside one another; letters are the queries of that panel.
+ */
 export function rankingColumns(): Column[] {
   const course = (ref: string, title: string, colour: string): Column => ({
     name: `Trend #${ref}`,

@@ -1,4 +1,6 @@
+import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../src/gen/contract';
 import { ranking as rankedBy } from './expressions';
+import { FLEET_PANELS, FLEET_UID } from './ids';
 import { board, finish, type Board } from './layout';
 import { LEVELS } from './levels';
 import { momentOfProcess } from './links';
@@ -6,26 +8,6 @@ import { figure, lines, rows } from './panels';
 import { promql, type Ask } from './query';
 import { diagnosisColumns, rankingColumns, targetColumns } from './tables';
 import * as variables from './variables';
-import { P_STATE_COLORS, THREAD_STATE_COLORS } from '../colors';
-
-export const FLEET_UID = 'pscope-fleet';
-
-/** Panel ids of the Fleet board; alert rules and links point at them, so they never change. */
-export const FLEET_PANELS = {
-  hosts: 1,
-  processes: 2,
-  ps: 3,
-  cpus: 4,
-  dShareNow: 5,
-  refused: 6,
-  ranking: 10,
-  diagnosis: 11,
-  dShare: 20,
-  cpuWait: 21,
-  stopShare: 22,
-  busy: 23,
-  targets: 30,
-} as const;
 
 const ID = FLEET_PANELS;
 

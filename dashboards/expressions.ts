@@ -1,4 +1,5 @@
 // PromQL that rules and boards share.
+import { busyExpr, imbalanceExpr, MEANT_LOSSES } from '../src/gen/contract';
 
 const PER_P = 'by (host, process, process_pid, runtime, p)';
 const PER_RUNTIME = 'by (host, process, process_pid, runtime)';
@@ -17,31 +18,8 @@ export const LONGEST_STOP = ((): string => {
   return `(${longest('pscope_stop_seconds', '')} or ${longest('pscope_stop_seconds_bucket', ', le')})`;
 })();
 
-/** The states in which a P has work in hand, and those in which its thread is suspended, as matchers. */
-const WORKING = 'state=~"running|gc|syscall"';
-const SUSPENDED = 'thread_state=~"stopped|frozen"';
-
-/**
- * The share of time in which each P of a selector is busy: it has work in hand, and its thread is neither stopped nor
- * frozen.
- */
-function busy(selector: string, window: string): string {
-  const rate = (metric: string, states: string): string =>
-    `sum ${PER_P} (rate(${metric}{${selector}${selector && ','}${states}}[${window}]))`;
-  const working = rate('pscope_p_seconds_total', WORKING);
-  // Where an engine keeps no thread states, the states of the Ps are all there is.
-  return `clamp_min(${working} - ${rate('pscope_p_thread_seconds_total', SUSPENDED)} or ${working}, 0)`;
-}
-
-/** By how much the busiest P of a process is busier than its Ps are on average; Ps beyond GOMAXPROCS don't count. */
-function imbalance(selector: string, window: string): string {
-  const dead = `sum ${PER_P} (rate(pscope_p_seconds_total{${selector}${selector && ','}state="dead"}[${window}]))`;
-  const alive = `(${busy(selector, window)} unless (${dead} > 0.5))`;
-  return `max ${PER_RUNTIME} ${alive} - avg ${PER_RUNTIME} ${alive}`;
-}
-
 /** The imbalance of all processes. */
-export const IMBALANCE = imbalance('', '1m');
+export const IMBALANCE = imbalanceExpr('', '1m');
 
 /** Seconds for which a process is observed before it is ranked. */
 const RANKED_AFTER = 60;
@@ -56,17 +34,18 @@ const RANKED_AFTER = 60;
 export function ranking(selector: string): Record<'busy' | 'dShare' | 'cpuWait' | 'stopped' | 'imbalance', string> {
   const observed = `max ${PER_RUNTIME} (sum ${PER_P} (pscope_p_seconds_total{${selector}}))`;
   const there = `max ${PER_RUNTIME} (pscope_target_info{${selector}} @ end())`;
-  // All are shares; a rate reaches beyond the first and the last sample, for a process of a few seconds to more than the whole.
+  // All are shares; a rate reaches beyond the first and the last sample, for a process of a few seconds to more than
+  // the whole.
   const lasting = (expr: string): string =>
     `clamp_max((${expr}) and on (host, process, process_pid, runtime) (${observed} >= ${RANKED_AFTER} or ${there}), 1)`;
   const ofPs = (how: 'avg' | 'max', metric: string, more = ''): string =>
     lasting(`${how} ${PER_RUNTIME} (sum ${PER_P} (rate(${metric}{${selector}${more}}[$__rate_interval])))`);
   return {
-    busy: lasting(`avg ${PER_RUNTIME} (${busy(selector, '$__rate_interval')})`),
+    busy: lasting(`avg ${PER_RUNTIME} (${busyExpr(`${selector},`, PER_P, '$__rate_interval')})`),
     dShare: ofPs('max', 'pscope_p_uninterruptible_seconds_total'),
     cpuWait: ofPs('avg', 'pscope_p_thread_seconds_total', ',thread_state="runnable"'),
     stopped: ofPs('max', 'pscope_p_stop_seconds_total'),
-    imbalance: lasting(imbalance(selector, '$__rate_interval')),
+    imbalance: lasting(imbalanceExpr(`${selector},`, '$__rate_interval')),
   };
 }
 
@@ -94,5 +73,5 @@ export const THROTTLED = ((): string => {
  * Losses that leave the picture incomplete: going over the budget of raw intervals and skipping what a slow viewer
  * can't take are meant to be.
  */
-export const LOSS_REASONS = 'reason!~"ended_before_.*|interval_budget|samples_missed|slow_reader.*"';
+export const LOSS_REASONS = `reason!~"${MEANT_LOSSES}"`;
 export const LOSSES = `pscope_lost_events_total{${LOSS_REASONS}}`;

@@ -109,8 +109,8 @@ function legend(show: boolean, calcs: string[] = []): common.VizLegendOptionsBui
 const reduce = (calc: string): common.ReduceDataOptionsBuilder => new common.ReduceDataOptionsBuilder().calcs([calc]);
 
 /**
- * One lane per P over time, the colour's strength being the value: full from `max` on. Zero still has a tint, because zero has been
- * measured; what was not measured is not drawn.
+ * One lane per P over time, the colour's strength being the value: full from `max` on. Zero still has a tint, because
+ * zero has been measured; what was not measured is not drawn.
  */
 export function lanes(
   spec: PanelSpec & { unit: string; colour: string; max: number; decimals?: number }
@@ -279,8 +279,8 @@ function applyRange(
 const LINEAR_UP_TO = 1;
 
 /**
- * Lines on an axis for values that differ by orders of magnitude, with a place for zero. Such an axis always has a tick below zero, drawn
- * even where the scale begins at zero: it gets no words.
+ * Lines on an axis for values that differ by orders of magnitude, with a place for zero. Such an axis always has a tick
+ * below zero, drawn even where the scale begins at zero: it gets no words.
  */
 export function magnitudes(spec: Omit<Parameters<typeof lines>[0], 'min'>): timeseries.PanelBuilder {
   return lines({ ...spec, min: 0 })
@@ -420,7 +420,8 @@ function columnProperties(column: Column): dashboard.DynamicConfigValue[] {
   }
   if (column.colour !== undefined) {
     set('color', { mode: dashboard.FieldColorModeId.Fixed, fixedColor: column.colour });
-    // Left to itself the table looks at the first row: where that has no course, it writes all others out as "[object Object]".
+    // Left to itself the table looks at the first row: where that has no course, it writes all others out as "[object
+    // Object]".
     set('custom.cellOptions', { type: common.TableCellDisplayMode.Sparkline });
     set('noValue', '–');
   }

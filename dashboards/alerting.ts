@@ -13,11 +13,12 @@ const FOLDER = 'P-Scope';
 const EXPRESSIONS = { type: '__expr__', uid: '__expr__' };
 
 const HEADER = ` Alert rules of P-Scope for Grafana's own alerting. Copy into provisioning/alerting, or mount the folder.
- Made by "npm run gen:dashboards" from src/dashboards/rules.ts; the rules for Prometheus are in deploy/prometheus/rules.`;
+ Made by "npm run gen:dashboards" from dashboards/rules.ts; the rules for Prometheus are in deploy/prometheus/rules.`;
 
 /**
- * Grafana's template for each `{{name}}` of a sentence. `.Labels` rather than `$labels`: in provisioning files a dollar sign begins an
- * environment variable, and which fields of a rule are searched for these differs between versions of Grafana.
+ * Grafana's template for each `{{name}}` of a sentence. `.Labels` rather than `$labels`: in provisioning files a dollar
+ * sign begins an environment variable, and which fields of a rule are searched for these differs between versions of
+ * Grafana.
  */
 function template(sentence: string, format: Rule['format']): string {
   return sentence.replace(/{{(\w+)}}/g, (_, name: string) => {

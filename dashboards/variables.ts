@@ -6,7 +6,7 @@ import {
   VariableSort,
 } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import type { ScopeVariableQuery, VariableOrder } from '../query/model';
+import type { ScopeVariableQuery, VariableOrder } from '../src/query/model';
 import { BOARD_DATASOURCE, PLUGIN_ID } from './query';
 
 /** Chooses among the data sources of this plugin. */
@@ -54,9 +54,10 @@ const processes = (order?: VariableOrder): QueryVariableBuilder =>
   });
 
 /**
- * One process name: a board about a process shows the Ps of one, or lanes of different processes would share a row. A board that is opened
- * without one shows the first of the list, and the first name of the alphabet is nobody's business at three in the morning: so the order
- * is the query's (what had a P stuck in D, then what is busiest), and Grafana must not sort it.
+ * One process name: a board about a process shows the Ps of one, or lanes of different processes would share a row. A
+ * board that is opened without one shows the first of the list, and the first name of the alphabet is nobody's business
+ * at three in the morning: so the order is the query's (what had a P stuck in D, then what is busiest), and Grafana
+ * must not sort it.
  */
 export const oneProcess = (): QueryVariableBuilder => processes('worst');
 

@@ -1,10 +1,8 @@
+import { CPU_UID, PROCESS_PANELS, PROCESS_UID } from './ids';
 import type { Link } from './panels';
 
 /** How wide a view of a moment is, in milliseconds: a minute shows single stops and still what led to them. */
 const MOMENT = 60_000;
-
-/** Panel of the Process board to which moments lead; process.ts has its number. */
-const TIMELINE_PANEL = 11;
 
 /** Names of Grafana's variables in a link's template: of a field's label, or of another cell in the row. */
 const label = (name: string): string => '${__field.labels.' + name + '}';
@@ -29,11 +27,11 @@ const THE_P = {
 export const momentOfP: Link[] = [
   {
     title: 'Timeline of this P in this minute',
-    url: address('pscope-process', { ...AT_MOMENT, ...THE_P, viewPanel: `panel-${TIMELINE_PANEL}` }),
+    url: address(PROCESS_UID, { ...AT_MOMENT, ...THE_P, viewPanel: `panel-${PROCESS_PANELS.timeline}` }),
   },
   {
     title: 'P and CPU in this minute',
-    url: address('pscope-cpu', { ...AT_MOMENT, ...THE_P }),
+    url: address(CPU_UID, { ...AT_MOMENT, ...THE_P }),
   },
 ];
 
@@ -41,7 +39,7 @@ export const momentOfP: Link[] = [
 export const momentOfProcess: Link[] = [
   {
     title: 'This process in this minute',
-    url: address('pscope-process', {
+    url: address(PROCESS_UID, {
       ...AT_MOMENT,
       'var-host': label('host'),
       'var-process': label('process'),
@@ -50,10 +48,12 @@ export const momentOfProcess: Link[] = [
   },
 ];
 
-/** From a row of a table about processes to the board about that one; `pid` is the name of the column with its number. */
+/**
+ * From a row of a table about processes to the board about that one; `pid` is the name of the column with its number.
+ */
 export const processOfRow = (pid: string): Link => ({
   title: 'Open the Process board',
-  url: `${address('pscope-process', {
+  url: `${address(PROCESS_UID, {
     'var-host': cell('host'),
     'var-process': cell('process'),
     'var-pid': cell(pid),

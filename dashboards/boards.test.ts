@@ -4,8 +4,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { parse } from 'yaml';
 
-import { METRICS, P_STATES, THREAD_STATES, fieldsOf, type ScopeQuery } from '../query/model';
-import { validate } from '../query/validate';
+import { METRICS, P_STATES, THREAD_STATES, fieldsOf, type ScopeQuery } from '../src/query/model';
+import { validate } from '../src/query/validate';
 import { grafanaRule } from './alerting';
 import { cpuBoard } from './cpu';
 import { fleetBoard } from './fleet';
@@ -16,7 +16,7 @@ import { BOARD_DATASOURCE, PROVISIONED_UID } from './query';
 import { RULES } from './rules';
 import { selfBoard } from './self';
 
-const ROOT = path.resolve(__dirname, '../..');
+const ROOT = path.resolve(__dirname, '..');
 
 const BOARDS = [processBoard(), fleetBoard(), cpuBoard(), selfBoard()];
 

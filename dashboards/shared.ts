@@ -1,4 +1,4 @@
-import { THREAD_STATE_COLORS } from '../colors';
+import { THREAD_STATE_COLORS } from '../src/gen/contract';
 import { LEVELS } from './levels';
 import { momentOfP } from './links';
 import { distribution, figure, lanes, stack } from './panels';

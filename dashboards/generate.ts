@@ -34,7 +34,7 @@ function main(root: string, check: boolean): void {
   if (check) {
     if (changed.length > 0) {
       console.error(
-        `Not what src/dashboards makes: ${changed.join(', ')}. Run "npm run gen:dashboards" and commit the result.`
+        `Not what dashboards/ makes: ${changed.join(', ')}. Run "npm run gen:dashboards" and commit the result.`
       );
       process.exitCode = 1;
     }

@@ -1,32 +1,13 @@
 import { AnnotationPanelFilterBuilder, AnnotationQueryBuilder } from '@grafana/grafana-foundation-sdk/dashboard';
 
-import { P_STATE_COLORS } from '../colors';
+import { P_STATE_COLORS } from '../src/gen/contract';
+import { CPU_PANELS, CPU_UID } from './ids';
 import { board, finish, type Board } from './layout';
 import { momentOfP, momentOfProcess } from './links';
 import { figure, heat, lanes, lines, stack } from './panels';
 import { ask, BOARD_DATASOURCE, CHOSEN_TARGET, promql } from './query';
 import { aboutPs, cpuWaitFigure, cpuWaitLanesPanel, threadStatesPanel, wakeWaitFigure, wakeWaitPanel } from './shared';
 import * as variables from './variables';
-
-export const CPU_UID = 'pscope-cpu';
-
-/** Panel ids of the board about Ps and CPUs; links point at them, so they never change. */
-export const CPU_PANELS = {
-  busyNow: 1,
-  onCPUNow: 2,
-  cpuWaitNow: 3,
-  wakeWaitNow: 4,
-  demandNow: 5,
-  frequencyNow: 6,
-  lanes: 10,
-  frequency: 11,
-  threadStates: 12,
-  cpuWaitLanes: 13,
-  demand: 20,
-  wakeWait: 21,
-  bands: 30,
-  frequencyLines: 31,
-} as const;
 
 const ID = CPU_PANELS;
 
@@ -202,7 +183,10 @@ const frequencies = [
   }),
 ];
 
-/** The board that sets the three things called P-state side by side: the states of Ps, of their threads, and of the CPUs. */
+/**
+ * The board that sets the three things called P-state side by side: the states of Ps, of their threads, and of the
+ * CPUs.
+ */
 export function cpuBoard(): Board {
   const builder = board({
     uid: CPU_UID,
