@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/internal/confine"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/store"
 )
 
