@@ -181,8 +181,8 @@ func countAlike(t *testing.T, p *target, observers ...*observer) {
 	}
 }
 
-// besideEachOther starts two observers, ends the first or the second of them, and then the other. The program goes on, another one checks
-// itself meanwhile, and the code is what it was.
+// besideEachOther starts two observers, ends the first or the second of them, and then the other. The program goes on,
+// another one checks itself meanwhile, and the code is what it was.
 func besideEachOther(t *testing.T, lastFirst bool, first, second func(t *testing.T, p *target) *observer) {
 	p := start(t)
 	pid, site := p.cmd.Process.Pid, stopSite(t, p.cmd.Path)
@@ -218,7 +218,8 @@ func TestTwoAgents(t *testing.T) {
 	t.Run("the second ends first", func(t *testing.T) { besideEachOther(t, true, observe, observe) })
 }
 
-// A debugger that is attached while the probes lie in the code stops where it is told, sees the probes, and leaves them to the collector.
+// A debugger that is attached while the probes lie in the code stops where it is told, sees the probes, and leaves them
+// to the collector.
 func TestBesideADebugger(t *testing.T) {
 	gdb := installed(t, "gdb")
 	needs(t, unix.CAP_SYS_PTRACE, "gdb")

@@ -20,39 +20,30 @@ func (w *choice) admits(t *pstate.Target) bool {
 	return w.include == nil || w.include.MatchString(t.Process) || w.include.MatchString(t.Exe)
 }
 
-// Choose implements Chooser. To everybody else a process that is left out from now on looks as if it had ended.
-func (c *collect) Choose(include, exclude *regexp.Regexp) {
-	c.choice.Store(&choice{include, exclude})
+// choose changes which processes are observed. To everybody else a process that is left out from now on looks as if it
+// had ended.
+func (f *finder) choose(include, exclude *regexp.Regexp) {
+	f.choice.Store(&choice{include, exclude})
 	select {
-	case c.found.chosen <- struct{}{}:
+	case f.choiceChanged <- struct{}{}:
 	default: // the finder has not come to the change before; it takes the newest
 	}
 }
 
 // rechoose makes what is observed follow the choice.
 func (f *finder) rechoose(ctx context.Context) {
-	c := f.c
-	var gone []*observed
 	kept := map[int32]bool{}
-	c.mu.Lock()
-	for _, o := range c.observed {
-		if f.wanted(&o.info) {
-			kept[o.info.PID] = true
+	for _, r := range f.observer.Runtimes() {
+		if t := r.Description(); f.wanted(&t) {
+			kept[t.PID] = true
 		} else {
-			gone = append(gone, o)
+			f.observer.Forget(r)
 		}
 	}
-	for k, t := range c.refused {
-		if f.wanted(&t) {
-			kept[k.PID] = true
-		} else {
-			delete(c.refused, k)
-		}
-	}
-	c.mu.Unlock()
-	for _, o := range gone {
-		c.forget(o)
-	}
+	f.refused.deleteIf(func(t *pstate.Target) bool {
+		kept[t.PID] = kept[t.PID] || f.wanted(t)
+		return !f.wanted(t)
+	})
 	for pid := range f.starting {
 		if !kept[pid] {
 			delete(f.starting, pid)

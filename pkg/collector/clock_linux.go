@@ -4,8 +4,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
@@ -17,25 +15,27 @@ const (
 	sinceMask = 1<<sinceBits - 1
 )
 
-// clock translates the kernel's ticks to Unix nanoseconds. The offset is kept steady against small corrections of the wall clock, so
-// that intervals of one P neither overlap nor gape; a jump of more than a second (a clock set by hand, a resumed virtual machine) is followed.
+// clock translates the kernel's ticks to Unix nanoseconds. The offset is kept steady against small corrections of the
+// wall clock, so that intervals of one P neither overlap nor gape; a jump of more than a second (a clock set by hand, a
+// resumed virtual machine) is followed.
 type clock struct{ offset atomic.Int64 }
 
+// newClock is one by the wall clock of now.
 func newClock() *clock {
 	c := &clock{}
 	c.offset.Store(wallMinusMono())
 	return c
 }
 
-// origin is an instant of Go's monotonic clock, and CLOCK_MONOTONIC at it. They are the same clock (runtime/time_nofake.go, nanotime1), but only Go's is read
-// without a system call.
+// origin is an instant of Go's monotonic clock, and CLOCK_MONOTONIC at it. They are the same clock
+// (runtime/time_nofake.go, nanotime1), but only Go's is read without a system call.
 var origin = func() (o struct {
 	at   time.Time
 	mono int64
 }) {
 	best := int64(1 << 62)
 	for range 64 {
-		a, at, b := monoCall(), time.Now(), monoCall()
+		a, at, b := readMonotonic(), time.Now(), readMonotonic()
 		if b-a < best {
 			best, o.at, o.mono = b-a, at, a+(b-a)/2
 		}
@@ -43,12 +43,7 @@ var origin = func() (o struct {
 	return o
 }()
 
-func monoCall() int64 {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // can't fail with a valid clock id
-	return ts.Nano()
-}
-
+// monoNow is CLOCK_MONOTONIC, in nanoseconds.
 func monoNow() int64 { return origin.mono + int64(time.Since(origin.at)) }
 
 // wallMinusMono reads the two clocks as closely together as it can in five tries.
@@ -75,6 +70,7 @@ func (c *clock) follow() (jumped bool) {
 	return false
 }
 
+// nowTick is the present tick.
 func nowTick() uint64 { return uint64(monoNow()) >> tickShift }
 
 // unix translates a tick to Unix nanoseconds.

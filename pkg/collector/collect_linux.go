@@ -24,16 +24,17 @@ import (
 )
 
 const (
-	drainEvery   = 50 * time.Millisecond  // while the ring fills quickly
-	restMost     = 200 * time.Millisecond // between two looks at targets that all rest, and the longest the ring is left alone
+	drainEvery = 50 * time.Millisecond // while the ring fills quickly
+	// maxLull lies between two looks at targets that are all idle, and is the longest the ring is left alone.
+	maxLull      = 200 * time.Millisecond
 	threadsEvery = time.Second
 	sweepEvery   = 30 * time.Second
 )
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
 //
-// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an observed, then mu, that
-// of the kernel side, of its thread reader, of info, and what the sink locks.
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an
+// observed, then mu, that of the kernel side, of its thread reader, of info, and what the sink locks.
 type collect struct {
 	o      Options
 	clock  *clock
@@ -56,41 +57,38 @@ type collect struct {
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
-	loopAt               atomic.Int64 // nanoseconds after made at which the loop of Run last went round: a step of the clock is none of it
+	// loopAt is when the loop of Run last went round, in nanoseconds after made: a step of the clock is none of it.
+	loopAt atomic.Int64
 
 	mu       sync.Mutex
 	observed map[pstate.Key]*observed
-	refused  map[pstate.Key]pstate.Target
-	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
-	roster   atomic.Pointer[roster]
+	// byIndex has them by their place in the kernel's table, from before their first event until after their last.
+	byIndex map[uint32]*observed
+	roster  atomic.Pointer[roster]
 
-	choice    atomic.Pointer[choice]
-	cgroups   *cgroup.Reader
-	found     *finder
-	closing   sync.WaitGroup // targets whose probes are being taken off
-	windows   chan struct{}  // of tier 2: an entry for each that is open
-	unprobing chan struct{}  // an entry for each probe that is being taken off
-	attaching chan struct{}  // an entry for each target to which the probes of tier 1 are being attached
+	choice  atomic.Pointer[choice]
+	env     environment // of the targets
+	found   *finder
+	closing sync.WaitGroup // targets whose probes are being taken off
 }
 
-// New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
+// New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in
+// ModeEBPF that is an error.
 func New(o Options) (Collector, error) {
 	c := newCollect(o)
 	o = c.o
 	if o.Mode != ModeSnapshot {
-		k, err := kernelSideHere(&c.o)
+		k, err := kernelSideHere(c.o.kernel())
 		switch {
 		case err == nil:
-			c.kernel, c.info.Mode = k, "ebpf"
+			c.kernel, c.env.kernel, c.info.Mode = k, k, "ebpf"
 			c.heart.shared = k.objs.AgentAliveUntil
-			c.info.NeedsAdmin = k.probes.way == perfProbes || lack.ReadHost("/").PerfRestricted()
-			if why := k.probes.why; why != nil {
-				why = explainProbe(why)
+			c.info.NeedsAdmin = k.needsAdmin() || lack.ReadHost("/").PerfRestricted()
+			if why := k.noProbes(); why != nil {
 				c.info.lack(lackOf(lack.Stops, why))
 				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
 			}
-			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
-				err = explainSamples(err)
+			if err := k.startSamples(c.o.SampleHz); err != nil {
 				c.info.lack(lackOf(lack.Samples, err))
 				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
 			}
@@ -114,15 +112,16 @@ func newCollect(o Options) *collect {
 	o.defaults()
 	c := &collect{
 		o: o, clock: newClock(), made: time.Now(),
-		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
-		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
-		attaching: make(chan struct{}, attachesAtOnce),
+		observed: map[pstate.Key]*observed{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
+	c.env = environment{
+		proc: o.proc(), clock: c.clock, heart: &c.heart, cgroups: cgroup.NewReader(o.ProcRoot), sink: o.Sink, log: o.Log,
+		limits: newLimits(&c.hung), snapshotEvery: o.SnapshotEvery, intervalBudget: o.IntervalBudget,
+		costBudget: o.CostBudget, costFloor: o.CostFloor, migrations: o.Migrations, noStops: o.NoStops, cycle: o.Windows,
+	}
 	c.rosterChanged()
-	c.cgroups = cgroup.NewReader(o.ProcRoot)
-	c.found = newFinder(c)
-	c.choice.Store(&choice{o.Include, o.Exclude})
+	c.found = newFinder(o.finder(), c, o.Include, o.Exclude)
 	return c
 }
 
@@ -130,7 +129,6 @@ func newCollect(o Options) *collect {
 type agentInfo struct {
 	mu sync.Mutex
 	AgentInfo
-	hidden hidden
 }
 
 // lack notes what is missing, once.
@@ -169,8 +167,8 @@ func (c *collect) Run(ctx context.Context) error {
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
 		wg.Go(c.measureTrap)
 	}
-	// One timer for all, because every wake-up costs, also that of the runtime's own monitor: what is due is done together, and between two snapshots
-	// the agent wakes only while the ring fills quickly.
+	// One timer for all, because every wake-up costs, also that of the runtime's own monitor: what is due is done
+	// together, and between two snapshots the agent wakes only while the ring fills quickly.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	begun := time.Now()
@@ -195,7 +193,7 @@ func (c *collect) Run(ctx context.Context) error {
 			looked = now
 			snap = snap.Add(wander(c.o.SnapshotEvery))
 			if c.snapshots(n) && !c.watched() {
-				snap = now.Add(max(c.o.SnapshotEvery, min(2*c.o.SnapshotEvery, restMost)) - rand.N(c.o.SnapshotEvery/4))
+				snap = now.Add(max(c.o.SnapshotEvery, min(2*c.o.SnapshotEvery, maxLull)) - rand.N(c.o.SnapshotEvery/4))
 			}
 		}
 		if due(&threads, now, threadsEvery) {
@@ -215,7 +213,7 @@ func (c *collect) Run(ctx context.Context) error {
 			c.renewWords()
 		}
 		wait := time.Until(snap)
-		if quickly || wait > restMost {
+		if quickly || wait > maxLull {
 			wait = min(wait, drainEvery)
 		}
 		timer.Reset(max(wait, time.Millisecond))
@@ -229,15 +227,14 @@ func wander(every time.Duration) time.Duration { return rand.N(every/2) - every/
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
-	d, err := c.kernel.probes.measureTrap(c.kernel.objs.WorldStarted)
-	if err != nil {
-		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", usualTrap, "err", err)
-		return
+	if err := c.kernel.measureTrap(); err != nil {
+		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", c.kernel.trap(),
+			"err", err)
 	}
-	c.kernel.trapCosts.Store(int64(d))
 }
 
-// seeWhetherToldOfAll makes the finder look for itself if an exec may be among the events that did not fit into the ring.
+// seeWhetherToldOfAll makes the finder look for itself if an exec may be among the events that did not fit into the
+// ring.
 func (c *collect) seeWhetherToldOfAll() {
 	if c.kernel == nil {
 		return
@@ -248,7 +245,8 @@ func (c *collect) seeWhetherToldOfAll() {
 	}
 }
 
-// due says whether something is to be done now, and when it is next. What has fallen behind is left out, not made up for.
+// due says whether something is to be done now, and when it is next. What has fallen behind is left out, not made up
+// for.
 func due(next *time.Time, now time.Time, every time.Duration) bool {
 	// What is due within a moment is done together with what is due now.
 	if now.Before(next.Add(-every / 10)) {
@@ -272,7 +270,7 @@ func (c *collect) shutdown() {
 	}()
 	timeout := time.NewTimer(shutdownWithin)
 	defer timeout.Stop()
-	hangs := c.left.Load() > 0
+	hangs := c.found.counts.left.Load() > 0
 	select {
 	case <-closed:
 	case <-timeout.C:
@@ -291,8 +289,32 @@ func (c *collect) shutdown() {
 // shutdownWithin bounds how long the end waits for probes that are being taken out.
 const shutdownWithin = 10 * time.Second
 
+// observe starts the observation of a process whose binary is understood.
+func (c *collect) observe(info pstate.Target, uid uint32, bin *goruntime.Binary,
+	library *goruntime.Mapped) (*observed, error) {
+	only := c.onlySnapshots(info.Key)
+	if c.kernel == nil {
+		only = c.info.snapshotReason()
+	}
+	o, err := openTarget(&c.env, info, uid, bin, library, only)
+	if err == nil {
+		c.expect(o)
+		err = o.enter()
+	}
+	if err != nil {
+		c.silence(o)
+		c.close(o)
+		return nil, err
+	}
+	o.watchMigrations()
+	return o, nil
+}
+
 // expect makes events of a target find it; they may come before it is listed as observed.
 func (c *collect) expect(o *observed) {
+	if o.index == 0 {
+		return
+	}
 	c.mu.Lock()
 	c.byIndex[o.index] = o
 	c.rosterChanged()
@@ -308,9 +330,9 @@ func (c *collect) unexpect(o *observed) {
 	c.mu.Unlock()
 }
 
-// snapshots reads the memory of all targets, n periods after the last time, and says whether all of them rest.
-func (c *collect) snapshots(n int) (rest bool) {
-	rest = true
+// snapshots reads the memory of all targets, n periods after the last time, and says whether nothing was read of any.
+func (c *collect) snapshots(n int) (quiet bool) {
+	quiet = true
 	for _, o := range c.all() {
 		if err := o.snapshot(n); err != nil {
 			c.ended(o, err)
@@ -318,13 +340,14 @@ func (c *collect) snapshots(n int) (rest bool) {
 				c.heart.beat() // that took seconds, and the next one may, too: the agent is there all the same
 			}
 		}
-		rest = rest && o.resting.untouched
+		quiet = quiet && o.idle.Quiet
 	}
 	c.sampleAsNeeded(time.Now())
-	return rest
+	return quiet
 }
 
-// ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any more.
+// ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any
+// more.
 func (c *collect) ended(o *observed, err error) {
 	c.forget(o)
 	if errors.Is(err, goruntime.ErrExited) {
@@ -334,11 +357,11 @@ func (c *collect) ended(o *observed, err error) {
 		c.hung.Add(1)
 	}
 	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
-	c.changed(o.info.PID)
+	c.found.changed(o.info.PID)
 }
 
-// forget ends the observation of a target and tells the sink.
-func (c *collect) forget(o *observed) {
+// forget ends the observation of a target and tells the sink. It is false if somebody else has done so.
+func (c *collect) forget(o *observed) bool {
 	c.mu.Lock()
 	listed := c.observed[o.info.Key] == o
 	if listed {
@@ -347,23 +370,34 @@ func (c *collect) forget(o *observed) {
 	}
 	c.mu.Unlock()
 	if !listed {
-		return // somebody else is about it
+		return false
 	}
-	o.silence()
-	o.mu.Lock()
-	o.flush(true)
-	o.closed = true
-	o.mu.Unlock()
-	c.o.Sink.End(o.info.Key, c.clock.unix(nowTick()))
+	c.silence(o)
+	o.finish()
 	// Neither the reader of the ring nor the search for processes waits for this.
-	c.closing.Go(o.close)
+	c.closing.Go(func() { c.close(o) })
+	return true
 }
 
-// changed makes the finder look at a process again.
-func (c *collect) changed(pid int32) { c.found.look(question{pid: pid}) }
+// silence ends what the kernel side says of a target, and takes in what it has said until now.
+func (c *collect) silence(o *observed) {
+	if o.silence() {
+		c.drain()
+	}
+}
 
-// execed makes the finder look at a process that has executed a program.
-func (c *collect) execed(pid int32) { c.found.look(question{pid: pid, execed: true}) }
+// close ends the observation of a target that is silent, and gives back what it had of the tables.
+func (c *collect) close(o *observed) {
+	o.close()
+	// A program that was running when the target was left may send an event yet, or hold one back that others stand
+	// behind.
+	if o.index != 0 && c.indexed().at(o.index) == o {
+		time.Sleep(drainEvery)
+		c.drain()
+	}
+	c.unexpect(o)
+	o.release()
+}
 
 // watchedWithin is how close two calls of Views must be for somebody to be looking on live.
 const watchedWithin = 300 * time.Millisecond
@@ -394,15 +428,14 @@ func (c *collect) Views(time.Time) []pstate.TargetView {
 
 // Targets implements Collector.
 func (c *collect) Targets() []pstate.Target {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]pstate.Target, 0, len(c.observed)+len(c.refused))
-	for _, o := range c.observed {
-		out = append(out, o.info)
+	byKey := map[pstate.Key]pstate.Target{} // one may just become the other
+	for _, t := range c.found.refused.all() {
+		byKey[t.Key] = t
 	}
-	for _, t := range c.refused {
-		out = append(out, t)
+	for _, o := range c.all() {
+		byKey[o.info.Key] = o.Description()
 	}
+	out := slices.Collect(maps.Values(byKey))
 	slices.SortFunc(out, func(a, b pstate.Target) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.Runtime, b.Runtime))
 	})
@@ -417,25 +450,22 @@ func (c *collect) Agent() AgentInfo {
 	c.info.mu.Lock()
 	out := c.info.AgentInfo
 	out.Lacks = slices.Clone(out.Lacks)
-	if l, ok := c.info.hidden.lack(mayTrace()); ok {
+	c.info.mu.Unlock()
+	if l, n := c.found.hidden.lack(); n > 0 {
 		out.Lacks = append(out.Lacks, l)
 	}
-	c.info.mu.Unlock()
 	out.GlobalLost = map[string]uint64{}
-	if n := c.heart.pauses.Load(); n > 0 {
-		out.GlobalLost["agent_paused"] = n
-	}
-	if n := c.missed.Load(); n > 0 {
-		out.GlobalLost["ended_before_observed"] = n
-	}
-	if n := c.unseen.Load(); n > 0 {
-		out.GlobalLost["ended_before_read"] = n
-	}
-	if n := c.roomGiven.Load(); n > 0 {
-		out.GlobalLost["room_given"] = n
-	}
-	if n := c.hung.Load(); n > 0 {
-		out.GlobalLost["file_no_answer"] = n
+	counts := &c.found.counts
+	for reason, n := range map[string]uint64{
+		"agent_paused":          c.heart.pauses.Load(),
+		"ended_before_observed": counts.missed.Load(),
+		"ended_before_read":     counts.unread.Load(),
+		"room_given":            counts.roomGiven.Load(),
+		"file_no_answer":        counts.hung.Load() + c.hung.Load(),
+	} {
+		if n > 0 {
+			out.GlobalLost[reason] = n
+		}
 	}
 	if c.kernel != nil {
 		if l, ok := c.kernel.samples.lack(); ok {
@@ -447,13 +477,4 @@ func (c *collect) Agent() AgentInfo {
 		}
 	}
 	return out
-}
-
-// thread reads one thread's entry.
-func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	entry := o.c.kernel.threads.find(tid)
-	if entry == nil || entry.Target != o.index {
-		return th, false
-	}
-	return *entry, true
 }

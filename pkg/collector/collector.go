@@ -1,8 +1,9 @@
-// Package collector observes the Ps of every Go process on the host: by eBPF where the host allows it, else by reading the
-// processes' memory now and then.
+// Package collector observes the Ps of every Go process on the host: by eBPF where the host allows it, else by reading
+// the processes' memory now and then.
 //
-// It finds targets, keeps their P records (in memory shared with the BPF programs of bpf/), repairs them against snapshots of the
-// runtime's own structures, and hands out consistent views. Intervals and stops go to a Sink as they close.
+// It finds targets, keeps their P records (in memory shared with the BPF programs of bpf/), repairs them against
+// snapshots of the runtime's own structures, and hands out consistent views. Intervals and stops go to a Sink as they
+// close.
 package collector
 
 import (
@@ -21,16 +22,16 @@ import (
 type Collector interface {
 	// Run observes until ctx is done. It returns an error only if nothing can be observed at all.
 	Run(ctx context.Context) error
-	// Views gives every observed target, each consistent in itself at one instant not before now and brought up to it. Totals never
-	// decrease from call to call. Targets that ended or are refused are not in it. It is empty while the agent has not caught up after it was stopped or starved: what is
-	// held of the targets then is out of date.
+	// Views gives every observed target, each consistent in itself at one instant not before now and brought up to it.
+	// Totals never decrease from call to call. Targets that ended or are refused are not in it. It is empty while the
+	// agent has not caught up after it was stopped or starved: what is held of the targets then is out of date.
 	Views(now time.Time) []pstate.TargetView
 	// Targets gives every Go process found, also those refused, with the reason.
 	Targets() []pstate.Target
 	// Agent says what this host allows.
 	Agent() AgentInfo
-	// LastRound is when the loop of Run last went round, which it does several times a second; before Run, when the Collector was made. It takes
-	// no lock, so that it answers whatever hangs.
+	// LastRound is when the loop of Run last went round, which it does several times a second; before Run, when the
+	// Collector was made. It takes no lock, so that it answers whatever hangs.
 	LastRound() time.Time
 }
 
@@ -90,32 +91,33 @@ type Options struct {
 	MaxPs         int           // P records over all targets, default DefaultPs, at most MostPs
 	MaxThreads    int           // threads over all targets, default four for each of MaxPs, at most MostThreads
 	RingBytes     int           // ring buffer, a power of two, default 1 MiB
-	// IntervalBudget is how many raw intervals a second one target may send; above it only the totals go on, and the loss is counted.
-	// Default 5000.
+	// IntervalBudget is how many raw intervals a second one target may send; above it only the totals go on, and the loss
+	// is counted. Default 5000.
 	IntervalBudget int
-	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than IntervalBudget.
+	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than
+	// IntervalBudget.
 	HostIntervalBudget int
 	ProcRoot           string // default /proc
 	// Only is the one process to look at; 0: all. For trying on a child what an agent would do.
 	Only int32
 	// Except are processes that Examine leaves out besides its own.
 	Except []int32
-	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by step. 0: 2 %; negative:
-	// no limit.
+	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by
+	// step. 0: 2 %; negative: no limit.
 	CostBudget float64
 	// CostFloor is the share of one CPU below which what observing costs never matters. 0: half a hundredth; negative: 0.
 	CostFloor float64
-	// Migrations asks for tier 2: goroutine migrations, counted in short windows at random times within what tiers 0 and 1 leave of CostBudget
-	// (2 % if that has no limit).
+	// Migrations asks for tier 2: goroutine migrations, counted in short windows at random times within what tiers 0 and 1
+	// leave of CostBudget (2 % if that has no limit).
 	Migrations bool
-	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where observing it all the time costs too much. 0: as
-	// the governor says. For measuring what the windows miss.
+	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where
+	// observing it all the time costs too much. 0: as the governor says. For measuring what the windows miss.
 	Windows int
-	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For measuring: it costs each event three looks
-	// at the clock.
+	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For
+	// measuring: it costs each event three looks at the clock.
 	TimeRuns bool
-	// ShowArguments puts the arguments of a process into Target.Cmdline; without it there is only what the process calls itself, since arguments often
-	// hold passwords.
+	// ShowArguments puts the arguments of a process into Target.Cmdline; without it there is only what the process calls
+	// itself, since arguments often hold passwords.
 	ShowArguments bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool

@@ -3,21 +3,20 @@ package collector
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"os"
 	"slices"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // Prospect is what an agent would make of a process.
 type Prospect struct {
-	pstate.Target        // source and reason as an agent's Targets has them
-	NoMigrations  string // why goroutine migrations would not be counted in it, if the agent were asked to; empty: they could
-	Fix           string // what to do about a reason; empty if there is none, or nothing to do
+	pstate.Target // source and reason as an agent's Targets has them
+	// NoMigrations says why goroutine migrations would not be counted in it, if the agent were asked to; empty: they could.
+	NoMigrations string
+	Fix          string // what to do about a reason; empty if there is none, or nothing to do
 }
 
 // Room is what an agent has room for, and how much of it the Go processes here take.
@@ -27,9 +26,10 @@ type Room struct {
 	Refused              int // runtimes for which there would be none
 }
 
-// Examine says of each Go process but this one what an agent like as would make of it, in the agent's own words and by its own code: the program is read, the layout
-// is proven in the process's memory, and a snapshot is taken. No probe is put into it, nothing is observed. It also gives what such an agent would lack of
-// processes that it may not look at, how many these are, and what room it has. It ends early with its context.
+// Examine says of each Go process but this one what an agent like as would make of it, in the agent's own words and by
+// its own code: the program is read, the layout is proven in the process's memory, and a snapshot is taken. No probe is
+// put into it, nothing is observed. It also gives what such an agent would lack of processes that it may not look at,
+// how many these are, and what room it has. It ends early with its context.
 func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, lacks []Lack, hidden int, has Room) {
 	o.Mode = ModeSnapshot
 	c := newCollect(o)
@@ -41,7 +41,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		targets = int(spec.Maps[kern.ScopeMapTargets].MaxEntries) - 1
 	}
 	r := newRoom(targets, chunksFor(c.o.MaxPs), c.o.MaxThreads)
-	pids, err := c.o.pids()
+	pids, err := c.o.proc().PIDs()
 	if err != nil {
 		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0, has
 	}
@@ -49,18 +49,10 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		if pid == int32(os.Getpid()) || slices.Contains(o.Except, pid) || ctx.Err() != nil {
 			continue
 		}
-		f.check(ctx, pid)
-		f.settle(ctx)
-		f.checkLibraries(ctx, pid)
-		f.settle(ctx)
+		f.examine(ctx, pid)
 		// Each is let go at once: many at a time would take as many descriptors.
-		c.mu.Lock()
-		var runtimes []*observed
-		for _, seen := range c.observed {
-			runtimes = append(runtimes, seen)
-		}
-		c.mu.Unlock()
-		slices.SortFunc(runtimes, func(a, b *observed) int { return cmp.Compare(a.libraryStart(), b.libraryStart()) })
+		runtimes := slices.Clone(c.all())
+		slices.SortFunc(runtimes, func(a, b *observed) int { return cmp.Compare(a.LibraryStart(), b.LibraryStart()) })
 		for i, seen := range runtimes {
 			p := prospect(seen, as)
 			if i > 0 && p.Source == pstate.SourceEBPF {
@@ -78,33 +70,30 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	}
 	f.end()
 	c.closing.Wait()
-	c.mu.Lock()
-	for key, t := range c.refused {
-		found = append(found, Prospect{Target: t, Fix: f.fixes[key]})
+	for _, t := range f.refused.all() {
+		found = append(found, Prospect{Target: t, Fix: f.fixes[t.Key]})
 	}
-	c.mu.Unlock()
 	slices.SortFunc(found, func(a, b Prospect) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID),
 			cmp.Compare(a.Runtime, b.Runtime))
 	})
-	c.info.mu.Lock()
-	defer c.info.mu.Unlock()
-	if l, ok := c.info.hidden.lack(mayTrace()); ok {
+	l, hidden := f.hidden.lack()
+	if hidden > 0 {
 		lacks = append(lacks, l)
 	}
 	has.Ps, has.PsUsed = r.total[roomForPs]*chunkPs, r.used[roomForPs]*chunkPs
 	has.Threads, has.ThreadsUsed = r.total[roomForThreads], r.used[roomForThreads]
-	return found, lacks, len(c.info.hidden), has
+	return found, lacks, hidden, has
 }
 
 // wouldFit takes the room that a target would take, or says what there is none of.
 func (c *collect) wouldFit(r *room, o *observed) error {
 	needs := [roomKinds]int{1, chunksFor(len(o.ps)), 1}
-	if stat, err := c.o.readStat(o.info.PID); err == nil {
-		needs[roomForThreads] = stat.threads
+	if stat, err := c.o.proc().Stat(o.info.PID); err == nil {
+		needs[roomForThreads] = stat.Threads
 	}
 	for of, n := range needs {
-		if free := r.total[of] - r.used[of]; free < n {
+		if r.free(roomOf(of)) < n {
 			return noRoom(roomOf(of), n)
 		}
 	}
@@ -112,14 +101,6 @@ func (c *collect) wouldFit(r *room, o *observed) error {
 		r.take(o.uid, roomOf(of), n)
 	}
 	return nil
-}
-
-// libraryStart puts the runtimes of a process in the order in which the finder meets them: its program's own first.
-func (o *observed) libraryStart() uint64 {
-	if o.library == nil {
-		return 0
-	}
-	return o.library.Start
 }
 
 // prospect is what an agent like as would make of a process of which a snapshot can be taken.
@@ -151,14 +132,4 @@ func prospect(o *observed, as AgentInfo) Prospect {
 		p.Reason, p.Fix = lack.NoStops(l.Why), l.Fix
 	}
 	return p
-}
-
-// worldProbesMissing says that a program lacks what tier 1 probes; nil: it has it.
-func worldProbesMissing(bin *goruntime.Binary) error {
-	for _, name := range []string{startProbe, stopProbe} {
-		if _, ok := bin.Probe(name); !ok {
-			return fmt.Errorf("%s is not in the program", name)
-		}
-	}
-	return nil
 }

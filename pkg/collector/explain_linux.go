@@ -14,13 +14,12 @@ import (
 	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// What the agent asks of the kernel is tried, never guessed from a version number. Where it fails, this file says what failed, why, and what the user can do.
-// The sentences are those of log, health check, pscope_target_info and doctor.
+// What the agent asks of the kernel is tried, never guessed from a version number. Where it fails, this file says what
+// failed, why, and what the user can do. The sentences are those of log, health check, pscope_target_info and doctor.
 
 // failure is an error of something that the kernel was asked for.
 type failure struct {
@@ -47,16 +46,20 @@ func fixFor(err error) string {
 const (
 	reportIt  = "report this with the output of 'pscope doctor --json'; until then the agent takes snapshots"
 	newKernel = "use a newer kernel: P-Scope is tested on Linux 6.1 to 7.2; until then the agent takes snapshots"
-	withBTF   = "use a kernel that is built with CONFIG_DEBUG_INFO_BTF=y (current distributions' are); in a container mount /sys; until then the agent takes snapshots"
-	noFilter  = "allow bpf and perf_event_open in the seccomp profile of the container or service; deploy/seccomp/pscope.json does"
+	withBTF   = "use a kernel that is built with CONFIG_DEBUG_INFO_BTF=y (current distributions' are); in a container mount /sys; " +
+		"until then the agent takes snapshots"
+	noFilter = "allow bpf and perf_event_open in the seccomp profile of the container or service; " +
+		"deploy/seccomp/pscope.json does"
 )
 
 // kernelSideHere loads and attaches everything that needs no target, or finds out why that can't be.
-func kernelSideHere(o *Options) (*kernelSide, error) {
-	// Everything would load, attach, and see nothing. In a user namespace of its own besides it does not even load, and that is what stands in the way.
+func kernelSideHere(o *kernelOptions) (*kernelSide, error) {
+	// Everything would load, attach, and see nothing. In a user namespace of its own besides it does not even load, and
+	// that is what stands in the way.
 	if host := lack.ReadHost("/"); host.PIDNamespace && !host.Nested {
 		return nil, &failure{
-			why: "the agent is in a PID namespace of its own, and BPF programs see the host's process numbers: they would find none of its targets",
+			why: "the agent is in a PID namespace of its own, and BPF programs see the host's process numbers: " +
+				"they would find none of its targets",
 			fix: lack.HostPIDs,
 		}
 	}
@@ -76,7 +79,8 @@ func explainSamples(err error) error { return explain(err, lack.ReadHost("/"), n
 // perfEvent is in every error of a sample's perf event (pkg/collector/sampling_linux.go).
 const perfEvent = "cpu-clock event"
 
-// explain finds out why something that was asked of the kernel failed. features names what the kernel lacks, and is asked only if that may be the cause.
+// explain finds out why something that was asked of the kernel failed. features names what the kernel lacks, and is
+// asked only if that may be the cause.
 func explain(err error, host lack.Host, features func() []string) error {
 	f := &failure{err: err}
 	denied := errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
@@ -89,8 +93,10 @@ func explain(err error, host lack.Host, features func() []string) error {
 	var refused *ebpf.VerifierError
 	switch {
 	case denied && host.Nested:
-		f.why = "the agent is in a user namespace (a rootless container), and the kernel asks for capabilities on the host: " + stepOf(err)
-		f.fix = "run the agent on the host or in a container that root starts, with the host's PID namespace; here it takes snapshots of the processes of its own user"
+		f.why = "the agent is in a user namespace (a rootless container), and the kernel asks for capabilities on the host: " +
+			stepOf(err)
+		f.fix = "run the agent on the host or in a container that root starts, with the host's PID namespace; " +
+			"here it takes snapshots of the processes of its own user"
 	case denied && len(missing) > 0:
 		verb := " is"
 		if len(missing) > 1 {
@@ -100,24 +106,29 @@ func explain(err error, host lack.Host, features func() []string) error {
 	case errors.As(err, &refused) && len(refused.Log) > 0:
 		explainVerifier(f, refused, host, features)
 	case denied && host.PerfForAdminsOnly() && strings.Contains(err.Error(), perfEvent):
-		f.why = "kernel.perf_event_paranoid is " + host.PerfParanoid + ", with which the kernels of Debian and Ubuntu let only " + lack.CapSysAdmin +
-			" open perf events: " + stepOf(err)
-		f.fix = "set it to 2, which is what other kernels have: sysctl kernel.perf_event_paranoid=2, and the same line in a file in /etc/sysctl.d; or give the agent " +
-			lack.CapSysAdmin
+		f.why = "kernel.perf_event_paranoid is " + host.PerfParanoid +
+			", with which the kernels of Debian and Ubuntu let only " + lack.CapSysAdmin + " open perf events: " + stepOf(err)
+		f.fix = "set it to 2, which is what other kernels have: sysctl kernel.perf_event_paranoid=2, and the same line in a " +
+			"file in /etc/sysctl.d; or give the agent " + lack.CapSysAdmin
 	case denied && host.Seccomp:
 		f.why, f.fix = "a seccomp filter stands in the way, as all capabilities are held: "+stepOf(err), noFilter
 	case denied && host.Lockdown == "confidentiality":
 		f.why, f.fix = lockedDown+": "+stepOf(err), unlock
 	case denied && strings.Contains(err.Error(), "MEMLOCK"):
-		f.why = fmt.Sprintf("the kernel did not permit it although all capabilities are held; kernels before 5.11 count maps against RLIMIT_MEMLOCK, which is %s: %s", memlock(), stepOf(err))
-		f.fix = "give the agent CAP_SYS_RESOURCE, or raise the limit: ulimit -l unlimited, or LimitMEMLOCK=infinity in its unit"
+		f.why = fmt.Sprintf("the kernel did not permit it although all capabilities are held; kernels before 5.11 count maps "+
+			"against RLIMIT_MEMLOCK, which is %s: %s", memlock(), stepOf(err))
+		f.fix = "give the agent CAP_SYS_RESOURCE, or raise the limit: ulimit -l unlimited, or LimitMEMLOCK=infinity in " +
+			"its unit"
 	case denied:
 		f.why = "all capabilities are held, but a security module or the kernel's settings forbid it: " + stepOf(err)
 		f.fix = "look for the denial in the kernel's log (dmesg, ausearch) and allow it there"
 	case errors.Is(err, unix.ENOSYS):
-		f.why, f.fix = "the kernel has no such call, or a seccomp filter hides it: "+stepOf(err), "use a kernel that is built with CONFIG_BPF_SYSCALL and CONFIG_PERF_EVENTS, or "+noFilter
+		f.why = "the kernel has no such call, or a seccomp filter hides it: " + stepOf(err)
+		f.fix = "use a kernel that is built with CONFIG_BPF_SYSCALL and CONFIG_PERF_EVENTS, or " + noFilter
 	case !host.BTF && strings.Contains(err.Error(), "no BTF found"):
-		f.why, f.fix = "the kernel's types (BTF) are missing, without which the programs can't be fitted to it: "+lack.BTFPath+" is not there", withBTF
+		f.why = "the kernel's types (BTF) are missing, without which the programs can't be fitted to it: " + lack.BTFPath +
+			" is not there"
+		f.fix = withBTF
 	case strings.Contains(err.Error(), "CO-RE"):
 		f.why, f.fix = "this kernel's types (BTF) lack something that is needed: "+stepOf(err), newKernel
 	default:
@@ -131,8 +142,9 @@ func explain(err error, host lack.Host, features func() []string) error {
 
 const (
 	lockedDown     = "kernel lockdown is in mode confidentiality, which forbids BPF programs to read memory"
-	likeLockedDown = "the kernel lets BPF programs read no memory, as it does with lockdown in mode confidentiality (" + lack.LockdownPath + " is not there to ask)"
-	unlock         = "boot with lockdown=integrity or without lockdown; until then the agent takes snapshots"
+	likeLockedDown = "the kernel lets BPF programs read no memory, as it does with lockdown in mode confidentiality (" +
+		lack.LockdownPath + " is not there to ask)"
+	unlock = "boot with lockdown=integrity or without lockdown; until then the agent takes snapshots"
 )
 
 // explainVerifier says which program the verifier refuses, and its own last words.
@@ -145,7 +157,8 @@ func explainVerifier(f *failure, refused *ebpf.VerifierError, host lack.Host, fe
 			f.why, f.fix = lockedDown+": "+f.why, unlock
 			return
 		}
-		// Every kernel with BPF for tracing has these helpers; lockdown takes them away (kernel/bpf/helpers.c, bpf_base_func_proto). Containers seldom see its mode.
+		// Every kernel with BPF for tracing has these helpers; lockdown takes them away (kernel/bpf/helpers.c,
+		// bpf_base_func_proto). Containers seldom see its mode.
 		if host.Lockdown == "" && strings.Contains(helper, "probe_read") {
 			f.why, f.fix = likeLockedDown+": "+f.why, unlock
 			return
@@ -169,12 +182,14 @@ func ask(features func() []string) string {
 	return ""
 }
 
-// lastWords is the line in which the verifier says what it does not accept: the last one, unless that is its statistics.
+// lastWords is the line in which the verifier says what it does not accept: the last one, unless that is its
+// statistics.
 func lastWords(log []string) string {
 	for _, line := range slices.Backward(log) {
 		line = strings.TrimSpace(line)
 		switch {
-		case line == "", strings.HasPrefix(line, "processed "), strings.HasPrefix(line, "verification time"), strings.HasPrefix(line, "stack depth"):
+		case line == "", strings.HasPrefix(line, "processed "), strings.HasPrefix(line, "verification time"),
+			strings.HasPrefix(line, "stack depth"):
 		default:
 			return line
 		}
@@ -182,7 +197,8 @@ func lastWords(log []string) string {
 	return "it gives no reason"
 }
 
-// helperUnknown are the verifier's words for a helper that the kernel does not have, or not for this type of program (kernel/bpf/verifier.c).
+// helperUnknown are the verifier's words for a helper that the kernel does not have, or not for this type of program
+// (kernel/bpf/verifier.c).
 var helperUnknown = regexp.MustCompile(`(?:unknown func |cannot use helper |invalid func )(\w+)#(\d+)`)
 
 func unknownHelper(words string) (id int, name string) {
@@ -200,7 +216,8 @@ func unknownHelper(words string) (id int, name string) {
 	return id, name
 }
 
-// What errors of the library say of the program or map that they are about: "field X: program NAME: load program: …", "field X: program NAME: map NAME: map create: …".
+// What errors of the library say of the program or map that they are about: "field X: program NAME: load program: …",
+// "field X: program NAME: map NAME: map create: …".
 var (
 	ofMap     = regexp.MustCompile(`map ([\w.]+): map create: `)
 	ofProgram = regexp.MustCompile(`program (\w+): `)
@@ -269,8 +286,8 @@ func memlock() string {
 	}
 }
 
-// loadAndAssign loads the programs and maps. Kernels before 5.11 count their memory against RLIMIT_MEMLOCK and say no more than EPERM: then the limit is raised, where
-// that is permitted, and it is tried once more.
+// loadAndAssign loads the programs and maps. Kernels before 5.11 count their memory against RLIMIT_MEMLOCK and say no
+// more than EPERM: then the limit is raised, where that is permitted, and it is tried once more.
 func loadAndAssign(spec *ebpf.CollectionSpec, to any) error {
 	err := spec.LoadAndAssign(to, nil)
 	if !errors.Is(err, unix.EPERM) {
@@ -288,12 +305,16 @@ func loadAndAssign(spec *ebpf.CollectionSpec, to any) error {
 }
 
 // lackOf is a lack by an error that has been explained.
-func lackOf(what string, err error) Lack { return Lack{What: what, Why: err.Error(), Fix: fixFor(err)} }
+func lackOf(what string, err error) lack.Lack {
+	return lack.Lack{What: what, Why: err.Error(), Fix: fixFor(err)}
+}
 
-// uprobeToken is what the library says of where a probe was to go: the agent's own descriptor, another one with every target.
+// uprobeToken is what the library says of where a probe was to go: the agent's own descriptor, another one with every
+// target.
 var uprobeToken = regexp.MustCompile(`token \S+: `)
 
-// explainProbe says why a probe could not be put into a target, in words that are the same for all targets where the reason is.
+// explainProbe says why a probe could not be put into a target, in words that are the same for all targets where the
+// reason is.
 func explainProbe(err error) error {
 	f := &failure{why: cleantext.Text(uprobeToken.ReplaceAllString(err.Error(), ""), cleantext.MaxReason), err: err}
 	var own interface{ Fix() string }
@@ -301,50 +322,10 @@ func explainProbe(err error) error {
 	case errors.As(err, &own):
 		f.fix = own.Fix()
 	case errors.Is(err, os.ErrPermission):
-		f.fix = "run the agent as root, or give it " + lack.CapSysAdmin + " as well: this kernel lets nobody else use uprobes by perf events"
+		f.fix = "run the agent as root, or give it " + lack.CapSysAdmin +
+			" as well: this kernel lets nobody else use uprobes by perf events"
 	case errors.Is(err, ebpf.ErrNotSupported):
 		f.fix = "use a kernel that is built with CONFIG_UPROBES and CONFIG_UPROBE_EVENTS"
 	}
 	return f
-}
-
-// fixForRefused says what to do about a program or process that is refused; empty if nothing can be done.
-func fixForRefused(err error) string {
-	var r *goruntime.RefusedError
-	if !errors.As(err, &r) {
-		if errors.Is(err, os.ErrPermission) {
-			return lack.GivePrivileges()
-		}
-		return ""
-	}
-	switch r.Reason {
-	case goruntime.ReasonGoTooOld:
-		return "build the program with Go 1.21 or later"
-	case goruntime.ReasonGoUnknown:
-		return "update P-Scope, or build the program with debugging information (without -ldflags=-w)"
-	case goruntime.ReasonMemory:
-		return "report this program, with its Go version; with debugging information (without -ldflags=-w) it needs no search"
-	case goruntime.ReasonNoVariables:
-		return "build the program with its symbol table (without -ldflags=-s)"
-	case goruntime.ReasonArch:
-		return "only amd64 and arm64 programs can be observed"
-	case goruntime.ReasonObfuscated:
-		return "build the program without garble"
-	case goruntime.ReasonPacked:
-		return "if it is a Go program, run it unpacked (upx -d FILE), or strip it instead of packing it (-ldflags='-s -w')"
-	case goruntime.ReasonForked:
-		return "nothing needs to be done: a program that it executes is observed"
-	case goruntime.ReasonOtherGo:
-		return "build the program with 'go build' of a Go release"
-	case goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege:
-		return lack.GivePrivileges()
-	case goruntime.ReasonReplaced:
-		return "restart the process, so that it loads the library that is there now; or give the agent CAP_CHECKPOINT_RESTORE " +
-			"or CAP_SYS_ADMIN as well"
-	case goruntime.ReasonNoAnswer:
-		return "see whether the file system answers on which it lies; or exclude the process with --exclude"
-	case goruntime.ReasonTooMuch:
-		return "exclude the process with --exclude, if it is not to be listed"
-	}
-	return ""
 }

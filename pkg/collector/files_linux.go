@@ -18,10 +18,11 @@ import (
 // What the files of programs and libraries say. Each is read once, for all processes that have it, by a worker.
 
 const (
-	maxBinaries  = 512       // programs remembered
-	maxLibraries = 4096      // libraries remembered
-	mostOfFile   = 512 << 20 // bytes that reading one file may take; a large program with debugging information takes some 10 MB
-	readWithin   = 10 * time.Second
+	maxBinaries  = 512  // programs remembered
+	maxLibraries = 4096 // libraries remembered
+	// maxRead is how many bytes reading one file may take; a large program with debugging information takes some 10 MB.
+	maxRead    = 512 << 20
+	readWithin = 10 * time.Second
 )
 
 // fileID tells a program's file from another one.
@@ -136,7 +137,7 @@ func (f *files) readProgram(w *work, id fileID, path string, at fileAt) (*inspec
 
 // inspectFile says what is in a file. lasts is false if that may be another time's answer.
 func inspectFile(w *work, file *os.File, at fileAt) (found *inspected, lasts bool) {
-	r := &boundedFile{file: file, w: w, at: at, bytes: mostOfFile, time: readWithin}
+	r := &boundedFile{file: file, w: w, at: at, bytes: maxRead, time: readWithin}
 	bin, err := goruntime.Inspect(r)
 	if r.failed != nil {
 		return &inspected{err: r.failed}, r.lasts
@@ -167,7 +168,7 @@ func (b *boundedFile) ReadAt(p []byte, off int64) (int, error) {
 	if b.bytes -= int64(len(p)); b.bytes < 0 {
 		b.lasts = true
 		b.failed = goruntime.Refuse(goruntime.ReasonTooMuch, nil, "its file makes whoever looks for Go in it read more "+
-			"than %d MiB", int64(mostOfFile)>>20)
+			"than %d MiB", int64(maxRead)>>20)
 		return 0, b.failed
 	}
 	if err := b.w.enter(b.at); err != nil {
@@ -183,7 +184,8 @@ func (b *boundedFile) ReadAt(p []byte, off int64) (int, error) {
 		return n, b.failed
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
-		b.failed = goruntime.Refuse(goruntime.ReasonUnreadable, err, "its file can't be read, and whether it is Go is not known")
+		b.failed = goruntime.Refuse(goruntime.ReasonUnreadable, err,
+			"its file can't be read, and whether it is Go is not known")
 	}
 	return n, err
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"regexp"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -17,17 +19,23 @@ import (
 // own goroutine touches its fields. That one reads /proc, but opens no file of a process and reads no memory: workers
 // do.
 type finder struct {
-	c      *collect
-	asked  chan question
-	behind chan struct{} // an exec may not have been told of
-	chosen chan struct{} // which processes are observed has changed
+	finderOptions
+	observer      runtimeObserver
+	choice        atomic.Pointer[choice]
+	asked         chan question
+	behind        chan struct{} // an exec may not have been reported
+	choiceChanged chan struct{}
+
+	refused refusals
+	hidden  hiddenList
+	counts  finderCounts
 
 	checked time.Time // when known pids were looked at again last
 
 	known      map[int32]procID
-	starting   map[int32]procID // whose runtime had not started when last looked at; looked at again in every scan
-	unanswered map[int32]unread // of which something could not be read; looked at again now and then
-	retried    int32            // of these, the one that is being looked at again
+	starting   map[int32]procID     // whose runtime had not started when last looked at; looked at again in every scan
+	unanswered map[int32]unreadPart // of which something could not be read; looked at again now and then
+	retried    int32                // of these, the one that is being looked at again
 	files      *files
 	reading    map[fileID][]int32    // programs that are being read, and the other processes that run them
 	fixes      map[pstate.Key]string // of those refused, what to do; nil unless somebody wants to know
@@ -37,6 +45,15 @@ type finder struct {
 	again   map[int32]bool  // likewise: to be looked at once more when that has ended
 	reads   *workers        // of programs' and libraries' files
 	starts  *workers        // of observations
+}
+
+// finderCounts are of what a finder could not do.
+type finderCounts struct {
+	missed    atomic.Uint64 // Go processes that ended before they were observed
+	unread    atomic.Uint64 // programs that ended before it was known what they are
+	hung      atomic.Uint64 // calls for a file that were given up, because it did not answer
+	roomGiven atomic.Uint64 // observations ended for lack of room
+	left      atomic.Int64  // workers that hung when the finder ended
 }
 
 // question asks for a process to be looked at again.
@@ -55,15 +72,15 @@ const (
 	itsLibraries
 )
 
-// unread is what of a process could not be read.
-type unread struct {
+// unreadPart is what of a process could not be read.
+type unreadPart struct {
 	part
 	rarely bool // trying again costs something
 }
 
 // unreadFor is what is done about a process after an error: nothing unless it may pass.
 func (f *finder) unreadFor(pid int32, of part, err error) {
-	f.unanswered[pid] = unread{of, !errors.Is(err, goruntime.ErrNoAnswer)}
+	f.unanswered[pid] = unreadPart{of, !errors.Is(err, goruntime.ErrNoAnswer)}
 }
 
 // procID tells a process, and the program it runs, from the next one with the same pid.
@@ -73,20 +90,23 @@ type procID struct {
 }
 
 const (
-	scanEvery     = time.Second
-	scanEveryTold = 5 * time.Second  // where each exec is told of: what is left to find is what has ended
-	recheckEvery  = 30 * time.Second // likewise, for another program in known processes, or another process of the same number
-	endWithin     = 2 * time.Second  // for which the end of an agent waits for workers
+	scanEvery         = time.Second
+	scanEveryReported = 5 * time.Second // where each exec is reported: what is left to find is what has ended
+	// recheckEvery is likewise, for another program in known processes, or another process of the same number.
+	recheckEvery = 30 * time.Second
+	endWithin    = 2 * time.Second // for which the end of an agent waits for workers
 )
 
-func newFinder(c *collect) *finder {
-	return &finder{
-		c: c, asked: make(chan question, 1024), behind: make(chan struct{}, 1),
-		chosen: make(chan struct{}, 1), known: map[int32]procID{},
-		starting: map[int32]procID{}, unanswered: map[int32]unread{}, files: newFiles(), reading: map[fileID][]int32{},
+func newFinder(o finderOptions, observer runtimeObserver, include, exclude *regexp.Regexp) *finder {
+	f := &finder{
+		finderOptions: o, observer: observer, asked: make(chan question, 1024), behind: make(chan struct{}, 1),
+		choiceChanged: make(chan struct{}, 1), known: map[int32]procID{},
+		starting: map[int32]procID{}, unanswered: map[int32]unreadPart{}, files: newFiles(), reading: map[fileID][]int32{},
 		working: map[int32]*work{}, again: map[int32]bool{},
-		reads: newWorkers(filesAtOnce, answerWithin), starts: newWorkers(startsAtOnce, startWithin),
+		reads: newWorkers(filesAtOnce, fileWithin), starts: newWorkers(startsAtOnce, startWithin),
 	}
+	f.choice.Store(&choice{include, exclude})
+	return f
 }
 
 func (f *finder) run(ctx context.Context) {
@@ -122,7 +142,7 @@ func (f *finder) run(ctx context.Context) {
 			f.reads.finish(w)
 		case <-giveUp:
 			continue
-		case <-f.chosen:
+		case <-f.choiceChanged:
 			f.rechoose(ctx)
 			scanned, all = time.Now(), false
 		case <-f.behind:
@@ -143,8 +163,8 @@ func (f *finder) run(ctx context.Context) {
 	}
 }
 
-// settle waits until all that was begun has ended or has been given up.
-func (f *finder) settle(ctx context.Context) {
+// waitForWorkers waits until all that was begun has ended or has been given up.
+func (f *finder) waitForWorkers(ctx context.Context) {
 	giveUp := time.NewTicker(slowAfter)
 	defer giveUp.Stop()
 	for f.reads.waits()+f.starts.waits() > 0 {
@@ -170,7 +190,7 @@ func (f *finder) giveUp() {
 // end lets go of the workers.
 func (f *finder) end() {
 	left := f.starts.end(endWithin)
-	f.c.left.Add(int64(left))
+	f.counts.left.Add(int64(left))
 	f.reads.end(endWithin)
 }
 
@@ -187,9 +207,9 @@ func (f *finder) work(ctx context.Context, to *workers, w *work, of part, id pro
 	}
 	w.gaveUp = func() {
 		delete(f.working, w.pid)
-		f.c.hung.Add(1)
+		f.counts.hung.Add(1)
 		if f.known[w.pid] == id {
-			f.unanswered[w.pid] = unread{part: of}
+			f.unanswered[w.pid] = unreadPart{part: of}
 			gaveUp()
 		}
 		if to == f.reads && of == itsProgram {
@@ -220,19 +240,29 @@ func (f *finder) retry(ctx context.Context, pid int32) {
 	f.checkLibraries(ctx, pid)
 }
 
-// settled takes back what refused one of a process's runtimes.
-func (f *finder) settled(key pstate.Key) {
-	f.c.mu.Lock()
-	delete(f.c.refused, key)
-	f.c.mu.Unlock()
-}
-
 // every is the time between two scans.
 func (f *finder) every() time.Duration {
-	if f.c.kernel == nil || len(f.starting) > 0 {
+	if !f.observer.HasEvents() || len(f.starting) > 0 {
 		return scanEvery
 	}
-	return scanEveryTold
+	return scanEveryReported
+}
+
+// changed makes the finder look at a process again.
+func (f *finder) changed(pid int32) { f.look(question{pid: pid}) }
+
+// execed makes the finder look at a process that has executed a program.
+func (f *finder) execed(pid int32) { f.look(question{pid: pid, execed: true}) }
+
+// tooManyThreads makes the finder end the observation of a process that has so many threads that others lack room.
+func (f *finder) tooManyThreads(pid int32, n int) { f.look(question{pid: pid, threads: n}) }
+
+// examine looks at one process and its libraries, and waits until all of its runtimes are observed or refused.
+func (f *finder) examine(ctx context.Context, pid int32) {
+	f.check(ctx, pid)
+	f.waitForWorkers(ctx)
+	f.checkLibraries(ctx, pid)
+	f.waitForWorkers(ctx)
 }
 
 // look asks for a process to be looked at again. When too many are asked for at once, the next scan finds them.
@@ -254,9 +284,9 @@ func (f *finder) fellBehind() {
 
 // scan goes through all processes: those that are not known, and with all the others, too.
 func (f *finder) scan(ctx context.Context, all bool) {
-	pids, err := f.c.o.pids()
+	pids, err := f.proc.PIDs()
 	if err != nil {
-		f.c.o.Log.Error("list processes", "dir", f.c.o.ProcRoot, "err", err)
+		f.log.Error("list processes", "dir", string(f.proc), "err", err)
 		return
 	}
 	alive := make(map[int32]bool, len(pids))
@@ -264,7 +294,7 @@ func (f *finder) scan(ctx context.Context, all bool) {
 		alive[pid] = true
 	}
 	now := time.Now()
-	if all = all || f.c.kernel == nil || now.Sub(f.checked) >= recheckEvery; all {
+	if all = all || !f.observer.HasEvents() || now.Sub(f.checked) >= recheckEvery; all {
 		f.checked = now
 	}
 	for pid := range f.known {
@@ -295,20 +325,18 @@ func (f *finder) scan(ctx context.Context, all bool) {
 	}
 }
 
-// unchanged says whether a process under observation is still the program it was: the exec that was reported came before.
+// unchanged says whether a process under observation is still the program it was: the exec that was reported came
+// before.
 func (f *finder) unchanged(pid int32) bool {
 	id, ok := f.known[pid]
 	if !ok {
 		return true
 	}
-	runtimes := f.c.runtimesOf(pid, id.startTime)
+	runtimes := f.runtimesOf(pid, id.startTime)
 	own := false
-	for _, o := range runtimes {
-		own = own || o.library == nil
-		o.mu.Lock()
-		same := !o.closed && o.proc.Alive() == nil
-		o.mu.Unlock()
-		if !same {
+	for _, r := range runtimes {
+		own = own || r.LibraryStart() == 0
+		if !r.Alive() {
 			return false
 		}
 	}
@@ -320,24 +348,23 @@ func (f *finder) unchanged(pid int32) bool {
 
 // drop forgets what was said of a pid by processes other than the one with this start time.
 func (f *finder) drop(pid int32, startTime uint64) {
-	c := f.c
-	c.info.show(pid)
-	var gone []*observed
-	c.mu.Lock()
-	for k := range c.refused {
-		if k.PID == pid && k.StartTime != startTime {
-			delete(c.refused, k)
+	f.hidden.show(pid)
+	f.refused.deleteIf(func(t *pstate.Target) bool { return t.PID == pid && t.StartTime != startTime })
+	for _, r := range f.observer.Runtimes() {
+		if t := r.Description(); t.PID == pid && t.StartTime != startTime {
+			f.observer.Forget(r)
 		}
 	}
-	for k, o := range c.observed {
-		if k.PID == pid && k.StartTime != startTime {
-			gone = append(gone, o)
+}
+
+// runtimesOf lists what is observed of a process.
+func (f *finder) runtimesOf(pid int32, startTime uint64) (list []runtimeSeen) {
+	for _, r := range f.observer.Runtimes() {
+		if t := r.Description(); t.PID == pid && t.StartTime == startTime {
+			list = append(list, r)
 		}
 	}
-	c.mu.Unlock()
-	for _, o := range gone {
-		c.forget(o)
-	}
+	return list
 }
 
 // checkAgain looks at a process of which something is new, an exec for example.
@@ -351,7 +378,7 @@ func (f *finder) checkAgain(ctx context.Context, q question) {
 		delete(f.known, q.pid)
 	}
 	if f.check(ctx, q.pid) && q.execed && !seen {
-		f.c.unseen.Add(1)
+		f.counts.unread.Add(1)
 	}
 	f.libs.lookAgain(q.pid)
 	f.checkLibraries(ctx, q.pid)
@@ -359,24 +386,24 @@ func (f *finder) checkAgain(ctx context.Context, q question) {
 
 // check looks at one process and starts or ends its observation. It says whether there is none any more.
 func (f *finder) check(ctx context.Context, pid int32) (gone bool) {
-	if only := f.c.o.Only; only != 0 && pid != only {
+	if f.only != 0 && pid != f.only {
 		return false
 	}
-	stat, err := f.c.o.readStat(pid)
+	stat, err := f.proc.Stat(pid)
 	if ended(err) {
 		f.drop(pid, 0) // what was said of it, too
 		f.libs.forget(pid)
 		return true
 	}
-	if err != nil || stat.state == 'Z' {
+	if err != nil || stat.State == 'Z' {
 		return err == nil
 	}
-	id := procID{startTime: stat.startTime}
-	if stat.flags&kernelThread != 0 {
+	id := procID{startTime: stat.StartTime}
+	if stat.KernelThread() {
 		f.known[pid] = id // most processes of an idle host are kernel threads: they are not looked at again every second
 		return false
 	}
-	id.exe, err = identifyProgram(f.c.o.procPath(pid, "exe"))
+	id.exe, err = identifyProgram(f.proc.Path(pid, "exe"))
 	if old, ok := f.known[pid]; ok && old == id {
 		return false
 	}
@@ -384,17 +411,17 @@ func (f *finder) check(ctx context.Context, pid int32) (gone bool) {
 		f.again[pid] = true
 		return false
 	}
-	f.drop(pid, stat.startTime)
+	f.drop(pid, stat.StartTime)
 	f.known[pid] = id
 	if err != nil {
 		if errors.Is(err, fs.ErrPermission) {
-			f.c.info.hide(pid, cleantext.Name(stat.comm, cleantext.MaxName))
+			f.hidden.hide(pid, cleantext.Name(stat.Comm, cleantext.MaxName))
 		}
 		return ended(err)
 	}
-	f.leave(pstate.Key{PID: pid, StartTime: stat.startTime}, f.starting[pid] == id || f.retried == pid)
+	f.leave(pstate.Key{PID: pid, StartTime: stat.StartTime}, f.starting[pid] == id || f.retried == pid)
 	// Names first: a large program takes a while to read, and nobody should wait for those that are not asked for.
-	target := f.c.o.named(pid, stat)
+	target := f.named(pid, stat)
 	if f.wanted(&target) {
 		f.readProgram(ctx, target, id)
 	}
@@ -409,7 +436,7 @@ func ended(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(
 func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procID) {
 	found, read := f.files.programs.get(id.exe)
 	if read && found == nil {
-		f.settled(target.Key)
+		f.refused.delete(target.Key)
 		return
 	}
 	if others, ok := f.reading[id.exe]; ok && !read {
@@ -420,7 +447,7 @@ func (f *finder) readProgram(ctx context.Context, target pstate.Target, id procI
 		f.reading[id.exe] = nil
 	}
 	l := &programLook{target: target, id: id}
-	l.w = &work{pid: target.PID, uid: f.c.o.userOf(target.PID), do: func(*work) { l.look(&f.c.o, f.files) }}
+	l.w = &work{pid: target.PID, uid: f.userOf(target.PID), do: func(*work) { l.look(&f.finderOptions, f.files) }}
 	f.work(ctx, f.reads, l.w, itsProgram, id, func() { f.programRead(ctx, l) }, func() {
 		f.refuse(l.target, noAnswerFrom(l.w))
 	})
@@ -448,13 +475,13 @@ func (f *finder) programRead(ctx context.Context, l *programLook) {
 	}
 	if l.err != nil {
 		delete(f.known, pid) // it executes something else at this moment: the next look decides
-		if _, err := f.c.o.readStat(pid); ended(err) {
-			f.c.unseen.Add(1)
+		if _, err := f.proc.Stat(pid); ended(err) {
+			f.counts.unread.Add(1)
 		}
 		return
 	}
 	if found == nil {
-		f.settled(l.target.Key)
+		f.refused.delete(l.target.Key)
 		f.checkLibraries(ctx, pid)
 		return
 	}
@@ -467,40 +494,31 @@ func (f *finder) programRead(ctx context.Context, l *programLook) {
 		return
 	}
 	t := l.described
-	t.GoVersion, t.Module = cleantext.Name(found.bin.GoVersion, cleantext.MaxName), cleantext.Name(found.bin.Module, cleantext.MaxPath)
+	t.GoVersion = cleantext.Name(found.bin.GoVersion, cleantext.MaxName)
+	t.Module = cleantext.Name(found.bin.Module, cleantext.MaxPath)
 	f.start(ctx, l.w.uid, beginning{target: t, bin: found.bin})
 }
 
 // leave ends the observation of a process that has become another program.
-// If it is only tried again, what refuses it is said until that has succeeded.
+// If it is only tried again, what refuses it is said until that has succeeded, and the runtimes in its libraries go on
+// being observed.
 func (f *finder) leave(key pstate.Key, again bool) {
-	c := f.c
-	c.mu.Lock()
-	o := c.observed[key]
-	for k := range c.refused {
-		if !again && k.PID == key.PID && k.StartTime == key.StartTime {
-			delete(c.refused, k)
+	for _, r := range f.runtimesOf(key.PID, key.StartTime) {
+		if !again || r.Description().Key == key {
+			f.observer.Forget(r)
 		}
 	}
-	c.mu.Unlock()
 	if again {
-		if o != nil {
-			c.forget(o)
-		}
 		return
 	}
-	for _, o := range c.runtimesOf(key.PID, key.StartTime) {
-		c.forget(o)
-	}
+	f.refused.deleteIf(func(t *pstate.Target) bool { return t.PID == key.PID && t.StartTime == key.StartTime })
 	f.libs.forget(key.PID)
 }
 
+// refuse notes why a process, or a runtime in it, is not observed.
 func (f *finder) refuse(t pstate.Target, err error) {
 	t.Source, t.Reason = pstate.SourceRefused, cleantext.Text(err.Error(), cleantext.MaxReason)
-	f.c.mu.Lock()
-	before := f.c.refused[t.Key].Reason
-	f.c.refused[t.Key] = t
-	f.c.mu.Unlock()
+	before := f.refused.set(t)
 	fix := fixForRefused(err)
 	if f.fixes != nil {
 		f.fixes[t.Key] = fix
@@ -508,7 +526,7 @@ func (f *finder) refuse(t pstate.Target, err error) {
 	if t.Reason == before {
 		return
 	}
-	f.c.o.Log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason, "fix", fix)
+	f.log.Info("not observed", "process", t.Process, "pid", t.PID, "reason", t.Reason, "fix", fix)
 }
 
-func (f *finder) wanted(t *pstate.Target) bool { return f.c.choice.Load().admits(t) }
+func (f *finder) wanted(t *pstate.Target) bool { return f.choice.Load().admits(t) }

@@ -3,6 +3,7 @@ package collector
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,13 +14,26 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// emptyFinder is that of a collector on a host without processes.
+// nobody is an observer that observes nothing.
+type nobody struct{ runtimeObserver }
+
+func (nobody) HasEvents() bool         { return false }
+func (nobody) Runtimes() []runtimeSeen { return nil }
+
+// finderIn is one for a mount of procfs.
+func finderIn(root string) *finder {
+	o := finderOptions{proc: procfs.FS(root), log: slog.New(slog.DiscardHandler)}
+	return newFinder(o, nobody{}, nil, nil)
+}
+
+// emptyFinder is one on a host without processes.
 func emptyFinder(t *testing.T) *finder {
 	t.Helper()
-	return newCollect(Options{Mode: ModeSnapshot, ProcRoot: t.TempDir()}).found
+	return finderIn(t.TempDir())
 }
 
 // hangs is a work for a process whose file does not answer until the test has ended.
@@ -68,7 +82,7 @@ func TestNobodyWaitsForAReaderThatIsGivenUp(t *testing.T) {
 	f.work(t.Context(), f.reads, hangs(t, 1), itsProgram, procID{startTime: 1, exe: exe}, func() {}, func() {
 		t.Error("a process that has ended is listed")
 	})
-	f.settle(t.Context())
+	f.waitForWorkers(t.Context())
 	if _, waits := f.reading[exe]; waits {
 		t.Error("the others wait for a reader that was given up")
 	}
@@ -92,12 +106,12 @@ func TestDeviceOfAProgram(t *testing.T) {
 // TestLibrariesNotOpenedBecauseOfOthers: a process is looked at again whose libraries lie in a file system of which
 // other files do not answer. The libraries are not listed: each process may have thousands.
 func TestLibrariesNotOpenedBecauseOfOthers(t *testing.T) {
-	f := newCollect(Options{Mode: ModeSnapshot}).found
+	f := finderIn("/proc")
 	pid := int32(os.Getpid())
 	id := procID{startTime: 1, exe: fileID{ino: 1}} // so that the file of the test is one of its libraries
 	f.known[pid] = id
 	l := &libraryLook{base: pstate.Target{Key: pstate.Key{PID: pid, StartTime: 1}}, id: id, w: &work{workers: f.reads}}
-	mapped, err := l.mappedFiles(&f.c.o)
+	mapped, err := l.mappedFiles(&f.finderOptions)
 	if err != nil || len(mapped) == 0 {
 		t.Fatal(mapped, err)
 	}
@@ -106,12 +120,12 @@ func TestLibrariesNotOpenedBecauseOfOthers(t *testing.T) {
 			f.reads.hung[&work{at: fileAt{device: m.Device, inode: uint64(i + 1)}}] = true
 		}
 	}
-	l.look(&f.c.o, f.files)
+	l.look(&f.finderOptions, f.files)
 	f.librariesRead(t.Context(), l)
-	if len(l.found)+len(f.c.refused) > 0 || !errors.Is(l.err, goruntime.ErrNoAnswer) {
-		t.Errorf("found %+v, refused %+v, error %v", l.found, f.c.refused, l.err)
+	if len(l.found)+len(f.refused.all()) > 0 || !errors.Is(l.err, goruntime.ErrNoAnswer) {
+		t.Errorf("found %+v, refused %+v, error %v", l.found, f.refused.all(), l.err)
 	}
-	if again, ok := f.unanswered[pid]; again != (unread{part: itsLibraries}) || !ok {
+	if again, ok := f.unanswered[pid]; again != (unreadPart{part: itsLibraries}) || !ok {
 		t.Errorf("it is looked at again: %+v", again)
 	}
 }
@@ -135,7 +149,7 @@ func TestALookAtLibrariesGoesOn(t *testing.T) {
 		}
 		defer func() { _ = unix.Munmap(code) }()
 	}
-	f := newCollect(Options{Mode: ModeSnapshot}).found
+	f := finderIn("/proc")
 	pid := int32(os.Getpid())
 	id := procID{startTime: 1, exe: fileID{ino: 1}}
 	f.known[pid] = id
@@ -143,7 +157,7 @@ func TestALookAtLibrariesGoesOn(t *testing.T) {
 	for range libraries {
 		l := &libraryLook{base: pstate.Target{Key: pstate.Key{PID: pid}}, id: id, w: &work{workers: f.reads}}
 		l.from = f.libs.looked[pid].next
-		l.look(&f.c.o, f.files)
+		l.look(&f.finderOptions, f.files)
 		f.libs.note(pid, lookedAt{id: id, next: l.next})
 		if !l.more || !f.libs.due(pid, id, 0) {
 			t.Fatal("a look was not broken off")

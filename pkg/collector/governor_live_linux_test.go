@@ -5,11 +5,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// With a budget that nothing can keep, all but snapshots is left out of a real target, step by step; with one that everything keeps, it all comes
-// back. Whatever is left out, the seconds of all states are wall time.
+// With a budget that nothing can keep, all but snapshots is left out of a real target, step by step; with one that
+// everything keeps, it all comes back. Whatever is left out, the seconds of all states are wall time.
 func TestGovernorOnARealTarget(t *testing.T) {
 	child := start(t)
 	child.say("busy 2")
@@ -22,8 +23,8 @@ func TestGovernorOnARealTarget(t *testing.T) {
 		}
 		return -1
 	}
-	waitFor(t, "stops are left out", func() bool { return level() >= stepStops })
-	waitFor(t, "nothing but snapshots is left", func() bool { return level() == stepSnapshots })
+	waitFor(t, "stops are left out", func() bool { return level() >= int(govern.NoStops) })
+	waitFor(t, "nothing but snapshots is left", func() bool { return level() == int(govern.OnlySnapshots) })
 	v := view(c, pid)
 	if v.Source != pstate.SourceSnapshot || v.Reason == "" {
 		t.Errorf("observed by %q, because %q", v.Source, v.Reason)
@@ -41,12 +42,10 @@ func TestGovernorOnARealTarget(t *testing.T) {
 	}
 	o := all[i]
 	o.mu.Lock()
-	o.gov.budget = 1e9
-	for i := range o.gov.patience {
-		o.gov.patience[i] = 1
-	}
+	o.gov.Budget = 1e9
+	o.gov.NoPatience()
 	o.mu.Unlock()
-	waitFor(t, "nothing is left out any more", func() bool { return level() == stepNone })
+	waitFor(t, "nothing is left out any more", func() bool { return level() == int(govern.Everything) })
 	v = view(c, pid)
 	if v.Source != pstate.SourceEBPF || v.Reason != "" {
 		t.Errorf("observed by %q, because %q", v.Source, v.Reason)

@@ -7,9 +7,10 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// An agent that is stopped (SIGSTOP, a frozen cgroup), starved or stuck must not cost the targets anything. So its main loop says that it is alive each time it comes
-// round, and the BPF programs leave at once when they have not been told for aliveFor (bpf/heartbeat.h). When the agent is back it knows from its own clock since when they
-// have: what they were told last is what they went by.
+// An agent that is stopped (SIGSTOP, a frozen cgroup), starved or stuck must not cost the targets anything. So its main
+// loop says that it is alive each time it comes round, and the BPF programs leave at once when they have not been told
+// for aliveFor (bpf/heartbeat.h). When the agent is back it knows from its own clock since when they have: what they
+// were told last is what they went by.
 const (
 	aliveFor  = 5 * time.Second
 	viewsWait = 300 * time.Millisecond // for the loop to notice that it was away: what is held then is out of date
@@ -24,8 +25,8 @@ type heartbeat struct {
 	pauses atomic.Uint64 // after which the loop came back
 }
 
-// beat says that the agent is alive. It refuses if that comes too late, and gives the time since when the programs may have done nothing: then resumed has to be
-// called once they are not to see any target, and only then they go on.
+// beat says that the agent is alive. It refuses if that comes too late, and gives the time since when the programs may
+// have done nothing: then resumed has to be called once they are not to see any target, and only then they go on.
 func (h *heartbeat) beat() (since int64, late bool) {
 	until := h.until.Load()
 	now := monoNow()
@@ -42,19 +43,21 @@ func (h *heartbeat) beat() (since int64, late bool) {
 func (h *heartbeat) set(now int64) {
 	until := now + int64(aliveFor)
 	if h.shared != nil {
-		_ = h.shared.Set(uint64(until)) // it fails only where the variable is not mapped into memory, and loadKernelSide has seen that it is
+		// It fails only where the variable is not mapped into memory, and load has seen that it is.
+		_ = h.shared.Set(uint64(until))
 	}
 	h.until.Store(until)
 }
 
-// silent says whether what is held of the targets may be out of date, because nothing has been observed for a while and the loop has not noticed yet.
+// silent says whether what is held of the targets may be out of date, because nothing has been observed for a while and
+// the loop has not noticed yet.
 func (h *heartbeat) silent() bool {
 	until := h.until.Load()
 	return until != 0 && (h.resuming.Load() || monoNow() > until)
 }
 
-// beyond says whether a tick lies beyond the time up to which targets are observed: the agent was stopped in the middle of what it does, and what it would say of the targets at
-// that tick is not so. The loop notices when it comes round.
+// beyond says whether a tick lies beyond the time up to which targets are observed: the agent was stopped in the middle
+// of what it does, and what it would say of the targets at that tick is not so. The loop notices when it comes round.
 func (h *heartbeat) beyond(tick uint64) bool {
 	until := h.until.Load()
 	return until != 0 && int64(tick<<tickShift) > until

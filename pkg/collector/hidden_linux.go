@@ -5,20 +5,22 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// hidden are the processes whose programs may not be read, by pid with their names. Whether they are Go programs can't be told.
+// hidden are the processes whose programs may not be read, by pid with their names. Whether they are Go programs can't
+// be told.
 type hidden map[int32]string
 
 // named is how many of them a sentence names.
 const named = 3
 
 // lack says what that means: missing privileges of the agent, or processes that the kernel shows to nobody like it.
-func (h hidden) lack(privileged bool) (Lack, bool) {
+func (h hidden) lack(privileged bool) (lack.Lack, bool) {
 	if len(h) == 0 {
-		return Lack{}, false
+		return lack.Lack{}, false
 	}
 	var names []string
 	for _, pid := range slices.Sorted(maps.Keys(h)) {
@@ -35,20 +37,34 @@ func (h hidden) lack(privileged bool) (Lack, bool) {
 	return lack.HiddenFromAll(which), true
 }
 
-// hide notes a process whose program may not be read; show forgets it.
-func (a *agentInfo) hide(pid int32, name string) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.hidden == nil {
-		a.hidden = hidden{}
-	}
-	a.hidden[pid] = name
+// hiddenList is hidden for several goroutines.
+type hiddenList struct {
+	mu sync.Mutex
+	of hidden
 }
 
-func (a *agentInfo) show(pid int32) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	delete(a.hidden, pid)
+// hide notes a process whose program may not be read; show forgets it.
+func (l *hiddenList) hide(pid int32, name string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.of == nil {
+		l.of = hidden{}
+	}
+	l.of[pid] = name
+}
+
+func (l *hiddenList) show(pid int32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.of, pid)
+}
+
+// lack says what they mean for this agent, and how many there are.
+func (l *hiddenList) lack() (what lack.Lack, n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	what, _ = l.of.lack(mayTrace())
+	return what, len(l.of)
 }
 
 // mayTrace is whether the agent has CAP_SYS_PTRACE, which reading the program of any process takes (proc_pid_exe(5)).

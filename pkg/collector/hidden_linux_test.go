@@ -18,10 +18,10 @@ func TestHiddenProcessesAreNamed(t *testing.T) {
 	if l, _ := h.lack(false); l.What != "processes of other users" || !strings.Contains(l.Why, "a (pid 1), b (pid 2), d (pid 4), 2 more") || !strings.Contains(l.Fix, "setcap") {
 		t.Errorf("an agent without privileges: %v", l)
 	}
-	info := agentInfo{}
-	info.hide(7, "x")
-	info.show(7)
-	if l, ok := info.hidden.lack(true); ok {
+	var list hiddenList
+	list.hide(7, "x")
+	list.show(7)
+	if l, n := list.lack(); n != 0 || l.What != "" {
 		t.Errorf("a process that ended: %v", l)
 	}
 }

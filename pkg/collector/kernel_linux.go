@@ -1,7 +1,6 @@
 package collector
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -16,10 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
 
 // chunkPs is how many consecutive Ps of a target share a chunk of records.
 const chunkPs = int(kern.ScopeChunksCHUNK_PS)
+
+// lastRanSets times 8 goroutines, of all targets, are remembered with the P that they ran on last.
+const lastRanSets = 8192
 
 // kernelSide is the loaded BPF object with its maps, the two big ones mapped into memory.
 type kernelSide struct {
@@ -42,44 +45,32 @@ type kernelSide struct {
 	mu          sync.Mutex
 	freeTargets []uint32
 	freeChunks  []uint16
-	resting     []restingSlots
+	quarantined []quarantine
 	entered     map[uint32]uint32 // the kernel's table of targets: index by tgid
 	room        room
 }
 
-// restingSlots are given back a while after their target ended: a program that still runs on some CPU must not write into a record that
-// has become another target's.
-type restingSlots struct {
-	since  time.Time
-	target uint32
-	chunks []uint16
+// kernelOptions set up the kernel side.
+type kernelOptions struct {
+	MaxPs, MaxThreads int  // over all targets
+	RingBytes         int  // of the ring buffer, a power of two
+	Migrations        bool // tier 2 is asked for
+	NoStops           bool // tier 1 is not
+	TimeRuns          bool // each run of the scheduler's programs is timed
 }
 
-const restFor = 2 * time.Second
+// probed says whether any tier needs probes.
+func (o *kernelOptions) probed() bool { return !o.NoStops || o.Migrations }
 
 // loadKernelSide loads and attaches everything that needs no target.
-func loadKernelSide(o *Options) (k *kernelSide, err error) {
+func loadKernelSide(o *kernelOptions) (k *kernelSide, err error) {
 	spec, err := kern.LoadScope()
 	if err != nil {
 		return nil, err
 	}
-	chunks := uint32((o.MaxPs + chunkPs - 1) / chunkPs)
-	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * uint32(chunkPs)
-	sets := threadSets(o.MaxThreads)
-	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
-	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
-	if err = spec.Variables["thread_set_mask"].Set(sets - 1); err != nil {
-		return nil, fmt.Errorf("set the size of the table of threads: %w", err)
-	}
-	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
-	cpus, cpusErr := possibleCPUs()
-	if cpusErr == nil { // else no CPU is sampled, and attach says why
-		spec.Maps[kern.ScopeMapSampledCpus].MaxEntries = uint32(cpus)
-	}
-	if o.Migrations {
-		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
-		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * uint32(chunkPs)
-		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
+	chunks := uint32(chunksFor(o.MaxPs))
+	if err = sizeTables(spec, o, chunks); err != nil {
+		return nil, err
 	}
 	k = &kernelSide{entered: map[uint32]uint32{}}
 	defer func() {
@@ -88,7 +79,7 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 			k = nil
 		}
 	}()
-	if !o.NoStops || o.Migrations {
+	if o.probed() {
 		k.probes.choose(spec)
 	}
 	if kernel, err := btf.LoadKernelSpec(); err == nil { // else the programs can't be loaded, which says why
@@ -104,31 +95,8 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if err = loadAndAssign(spec, &k.objs); err != nil {
 		return k, err
 	}
-	if k.targets, err = mapped[kern.ScopeTarget](k, k.objs.Targets); err != nil {
+	if err = k.mapTables(o); err != nil {
 		return k, err
-	}
-	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
-		return k, err
-	}
-	if k.threads.sets, err = mapped[kern.ScopeThreadSet](k, k.objs.ThreadSets); err != nil {
-		return k, err
-	}
-	if k.threads.entries, err = mapped[kern.ScopeThread](k, k.objs.Threads); err != nil {
-		return k, err
-	}
-	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
-		return k, err
-	}
-	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.objs.SampledCpus); err != nil {
-		return k, err
-	}
-	if o.Migrations {
-		if k.windows, err = mapped[kern.ScopeMigrationWindow](k, k.objs.MigrationWindows); err != nil {
-			return k, err
-		}
-		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
-			return k, err
-		}
 	}
 	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
 		return k, err
@@ -143,6 +111,65 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	if k.ring, err = ringbuf.NewReader(k.objs.Events); err != nil {
 		return k, err
 	}
+	err = k.attachTracepoints()
+	return k, err
+}
+
+// sizeTables gives the tables the room that is asked for.
+func sizeTables(spec *ebpf.CollectionSpec, o *kernelOptions, chunks uint32) error {
+	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * uint32(chunkPs)
+	sets := threadSets(o.MaxThreads)
+	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
+	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
+	if err := spec.Variables["thread_set_mask"].Set(sets - 1); err != nil {
+		return fmt.Errorf("set the size of the table of threads: %w", err)
+	}
+	spec.Maps[kern.ScopeMapEvents].MaxEntries = uint32(o.RingBytes)
+	cpus, cpusErr := procfs.PossibleCPUs()
+	if cpusErr == nil { // else no CPU is sampled, and attach says why
+		spec.Maps[kern.ScopeMapSampledCpus].MaxEntries = uint32(cpus)
+	}
+	if o.Migrations {
+		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
+		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * uint32(chunkPs)
+		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
+	}
+	return nil
+}
+
+// mapTables maps the tables of the kernel side into memory.
+func (k *kernelSide) mapTables(o *kernelOptions) (err error) {
+	if k.targets, err = mapped[kern.ScopeTarget](k, k.objs.Targets); err != nil {
+		return err
+	}
+	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
+		return err
+	}
+	if k.threads.sets, err = mapped[kern.ScopeThreadSet](k, k.objs.ThreadSets); err != nil {
+		return err
+	}
+	if k.threads.entries, err = mapped[kern.ScopeThread](k, k.objs.Threads); err != nil {
+		return err
+	}
+	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
+		return err
+	}
+	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.objs.SampledCpus); err != nil {
+		return err
+	}
+	if o.Migrations {
+		if k.windows, err = mapped[kern.ScopeMigrationWindow](k, k.objs.MigrationWindows); err != nil {
+			return err
+		}
+		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// attachTracepoints makes the programs run that need no target.
+func (k *kernelSide) attachTracepoints() error {
 	for name, prog := range map[string]*ebpf.Program{
 		"sched_switch":       k.objs.SchedSwitch,
 		"sched_waking":       k.objs.SchedWaking,
@@ -151,11 +178,39 @@ func loadKernelSide(o *Options) (k *kernelSide, err error) {
 	} {
 		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
 		if err != nil {
-			return k, fmt.Errorf("attach to the tracepoint %s: %w", name, err)
+			return fmt.Errorf("attach to the tracepoint %s: %w", name, err)
 		}
 		k.links = append(k.links, l)
 	}
-	return k, nil
+	return nil
+}
+
+// startSamples begins to sample every CPU, so many times a second.
+func (k *kernelSide) startSamples(hz int) error {
+	if err := k.samples.attach(k.objs.Sample, k.sampled, hz); err != nil {
+		return explainSamples(err)
+	}
+	return nil
+}
+
+// noProbes says why no probe can be attached; nil if they can.
+func (k *kernelSide) noProbes() error {
+	if k.probes.why == nil {
+		return nil
+	}
+	return explainProbe(k.probes.why)
+}
+
+// needsAdmin says whether probes take CAP_SYS_ADMIN on this kernel.
+func (k *kernelSide) needsAdmin() bool { return k.probes.way == perfProbes }
+
+// measureTrap measures what a hit of a uprobe costs on this machine.
+func (k *kernelSide) measureTrap() error {
+	d, err := k.probes.measureTrap(k.objs.WorldStarted)
+	if err == nil {
+		k.trapCosts.Store(int64(d))
+	}
+	return err
 }
 
 // trap is what a hit of a uprobe costs besides the time in the program.
@@ -181,129 +236,6 @@ func mapped[T any](k *kernelSide, m *ebpf.Map) ([]T, error) {
 	}
 	k.mapped = append(k.mapped, b)
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil
-}
-
-// errRoom is what every error for lack of room is.
-var errRoom = errors.New("no room")
-
-// takeTarget gives an unused index in targets, to a process of a user that has so many threads.
-func (k *kernelSide) takeTarget(uid uint32, threads int) (uint32, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.wake()
-	if err := k.room.ask(uid, roomForTargets, 1, len(k.freeTargets)); err != nil {
-		return 0, err
-	}
-	k.room.take(uid, roomForTargets, 1)
-	k.room.take(uid, roomForThreads, threads) // until they are counted
-	i := k.freeTargets[len(k.freeTargets)-1]
-	k.freeTargets = k.freeTargets[:len(k.freeTargets)-1]
-	return i, nil
-}
-
-// takeChunk gives an unused chunk of records to a process of a user, which admit has let in.
-func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.wake()
-	if len(k.freeChunks) == 0 {
-		return 0, noRoom(roomForPs, 1)
-	}
-	k.room.take(uid, roomForPs, 1)
-	c := k.freeChunks[len(k.freeChunks)-1]
-	k.freeChunks = k.freeChunks[:len(k.freeChunks)-1]
-	return c, nil
-}
-
-// giveBack returns the slots of a user's target, to be used again after a rest.
-func (k *kernelSide) giveBack(uid, target uint32, chunks []uint16) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.room.take(uid, roomForTargets, -1)
-	k.room.take(uid, roomForPs, -len(chunks))
-	k.resting = append(k.resting, restingSlots{time.Now(), target, chunks})
-}
-
-// enter makes a process a target.
-func (k *kernelSide) enter(pid int32, target uint32) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	atomic.StoreUint32(&k.targets[target].Active, uint32(kern.ScopeActivityOBSERVED))
-	if err := k.objs.TargetIndex.Put(uint32(pid), target); err != nil {
-		return fmt.Errorf("enter it in the kernel's table of targets: %w", err)
-	}
-	k.entered[uint32(pid)] = target
-	k.hint(uint32(pid))
-	return nil
-}
-
-// leave undoes enter. The process may be a target under another index by now: it runs another program, or is another process.
-func (k *kernelSide) leave(pid int32, target uint32) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	atomic.StoreUint32(&k.targets[target].Active, uint32(kern.ScopeActivityLEFT))
-	var now uint32
-	if k.objs.TargetIndex.Lookup(uint32(pid), &now) == nil && now == target {
-		_ = k.objs.TargetIndex.Delete(uint32(pid))
-		delete(k.entered, uint32(pid))
-		k.hint(uint32(pid))
-	}
-}
-
-// overlook makes the kernel side see nothing of a target but its stops.
-func (k *kernelSide) overlook(pid int32, target uint32) {
-	k.attend(pid, target, kern.ScopeActivityOBSERVED, kern.ScopeActivityBETWEEN)
-}
-
-// see undoes overlook.
-func (k *kernelSide) see(pid int32, target uint32) {
-	k.attend(pid, target, kern.ScopeActivityBETWEEN, kern.ScopeActivityOBSERVED)
-}
-
-// attend changes what the kernel side does about a target, unless that has retired it.
-func (k *kernelSide) attend(pid int32, target uint32, from, to kern.ScopeActivity) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if atomic.CompareAndSwapUint32(&k.targets[target].Active, uint32(from), uint32(to)) {
-		k.hint(uint32(pid))
-	}
-}
-
-func (k *kernelSide) wake() {
-	for len(k.resting) > 0 && time.Since(k.resting[0].since) > restFor {
-		// The kernel side knows a thread as one of the target with this index: none may be left from the one before.
-		k.forgetThreads(k.resting[0].target)
-		k.freeTargets = append(k.freeTargets, k.resting[0].target)
-		k.freeChunks = append(k.freeChunks, k.resting[0].chunks...)
-		k.resting = k.resting[1:]
-	}
-}
-
-// The table of hints, as bpf/maps.h has it.
-const (
-	hints      = uint32(kern.ScopeHintsHINTS)
-	hintShared = uint64(kern.ScopeHintsHINT_SHARED)
-)
-
-// hint brings the kernel side's short cut to a tgid's target up to date. Several targets may share it.
-func (k *kernelSide) hint(tgid uint32) {
-	var v uint64
-	for t, index := range k.entered {
-		switch {
-		case t%hints != tgid%hints || atomic.LoadUint32(&k.targets[index].Active) == uint32(kern.ScopeActivityBETWEEN):
-		case v == 0:
-			v = uint64(index)
-		default:
-			v = hintShared
-		}
-	}
-	word, shift := &k.hints[tgid%hints/4], tgid%4*16
-	atomic.StoreUint64(word, *word&^(0xffff<<shift)|v<<shift)
-}
-
-// forgetThreads removes the threads of a target from the table.
-func (k *kernelSide) forgetThreads(target uint32) {
-	k.threads.removeIf(func(th *kern.ScopeThread) bool { return th.Target == target })
 }
 
 func (k *kernelSide) close() {

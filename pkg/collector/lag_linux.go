@@ -1,17 +1,17 @@
 package collector
 
 import (
-	"sync/atomic"
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// A lag is the mean time between an edge the runtime makes silently and the one the tracepoints show in its place: a thread takes a P some
-// microseconds after it came onto the CPU and gives it back some microseconds before it leaves. Thousands of bursts a second turn that into points of
-// busy share. The kernel side counts the bursts that end this way and the time that the samples stand for which found their thread on the CPU
-// without a P; the ratio is the mean, without a probe on the target. Likewise for a P that was handed to an M, which takes it a while after it has come onto
-// the CPU, and for a call in which a thread has lost its P.
+// A lag is the mean time between an edge the runtime makes silently and the one the tracepoints show in its place: a
+// thread takes a P some microseconds after it came onto the CPU and gives it back some microseconds before it leaves.
+// Thousands of bursts a second turn that into points of busy share. The kernel side counts the bursts that end this way
+// and the time that the samples stand for which found their thread on the CPU without a P; the ratio is the mean,
+// without a probe on the target. Likewise for a P that was handed to an M, which takes it a while after it has come
+// onto the CPU, and for a call in which a thread has lost its P.
 type lag struct {
 	ticks, bursts         float64 // remembered
 	samples               float64 // that the ticks come from, by the period of now
@@ -21,7 +21,8 @@ type lag struct {
 }
 
 const (
-	// What is assumed until a target has taught better: runtime/trace has 1.5 to 6 µs between the edges on the machines tried (bench/truth -edges).
+	// What is assumed until a target has taught better: runtime/trace has 1.5 to 6 µs between the edges on the machines
+	// tried (bench/truth -edges).
 	lagPrior       = float64(2200*time.Nanosecond) / float64(tick)
 	lagPriorBursts = 2000
 	lagRemembered  = 2000 // samples after which the past is halved, so that a lag follows a target that changes
@@ -47,7 +48,8 @@ func newLags() (l [kern.ScopeLagLAGS]lag) {
 	return l
 }
 
-// learn takes the kernel side's counts, the time between two samples, and the time since the last call, and gives the lag in ticks.
+// learn takes the kernel side's counts, the time between two samples, and the time since the last call, and gives the
+// lag in ticks.
 func (l *lag) learn(ticks, bursts uint64, period, since time.Duration) uint32 {
 	newTicks, newBursts := float64(ticks-l.seenTicks), float64(bursts-l.seenBursts)
 	l.seenTicks, l.seenBursts = ticks, bursts
@@ -61,17 +63,4 @@ func (l *lag) learn(ticks, bursts uint64, period, since time.Duration) uint32 {
 	}
 	l.wanting = l.samples < lagSettled && newBursts >= lagMatters*since.Seconds()
 	return uint32(min(l.ticks/l.bursts, l.most))
-}
-
-// learnLags brings the kernel side's lags up to date. The caller holds mu.
-func (o *observed) learnLags(now uint64) {
-	since := time.Duration(now-o.lagsAt) * tick
-	o.lagsAt = now
-	wanting := false
-	for i := range o.lags {
-		ticks, bursts := atomic.LoadUint64(&o.shared.LagTicks[i]), atomic.LoadUint64(&o.shared.LagBursts[i])
-		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].learn(ticks, bursts, o.c.kernel.samples.period, since))
-		wanting = wanting || o.lags[i].wanting
-	}
-	o.learning.Store(wanting && o.gov.level < stepSnapshots)
 }

@@ -11,7 +11,7 @@ import (
 func TestLagIsTheMeanOfWhatWasSampled(t *testing.T) {
 	const bursts = 20_000 // a second
 	const since, truth = 100 * time.Millisecond, uint64(47)
-	for _, period := range []time.Duration{time.Second / 99, time.Second / learnHz} {
+	for _, period := range []time.Duration{time.Second / 99, time.Second / 997} {
 		l := newLag()
 		var ticks, n uint64
 		rnd := rand.New(rand.NewPCG(1, 2))

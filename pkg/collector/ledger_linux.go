@@ -9,7 +9,8 @@ import (
 // matrix is time in ticks by state and thread state.
 type matrix [pstate.NumStates * pstate.NumThreadStates]uint64
 
-// ledger turns a P's raw totals into totals that can be exported: split by the samples, never decreasing, and still summing to wall time.
+// ledger turns a P's raw totals into totals that can be exported: split by the samples, never decreasing, and still
+// summing to wall time.
 type ledger struct {
 	shown   matrix // as exported last
 	shifted [2]uint64
@@ -28,12 +29,14 @@ var (
 
 // show brings the ledger up to raw, whose sum must not be less than the last one's.
 //
-// On a CPU, running, syscall and gc can't be told apart between two samples, so the raw totals hold all of it as running. Each sample stands for the
-// time between two: those that found a syscall or a GC worker move that much from running to there. What the present window can't give
-// stays owed, so that in the long run the shares are those of the samples, without bias.
+// On a CPU, running, syscall and gc can't be told apart between two samples, so the raw totals hold all of it as
+// running. Each sample stands for the time between two: those that found a syscall or a GC worker move that much from
+// running to there. What the present window can't give stays owed, so that in the long run the shares are those of the
+// samples, without bias.
 //
-// The kernel side corrects itself backwards (rule 3: a P that turns out to have been taken some time ago was not idle since), so a raw total that
-// had been counted up to now can shrink. An exported one must not: the excess is taken from the others and paid back as they grow.
+// The kernel side corrects itself backwards (rule 3: a P that turns out to have been taken some time ago was not idle
+// since), so a raw total that had been counted up to now can shrink. An exported one must not: the excess is taken from
+// the others and paid back as they grow.
 func (l *ledger) show(raw matrix, samples [2]uint64) *matrix {
 	for i, n := range samples {
 		l.debt[i] += n - l.samples[i]

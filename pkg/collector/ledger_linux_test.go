@@ -15,7 +15,8 @@ func sum(m *matrix) (n uint64) {
 	return n
 }
 
-// Whatever the kernel side corrects backwards, what is exported never decreases and always sums to the time that has passed.
+// Whatever the kernel side corrects backwards, what is exported never decreases and always sums to the time that has
+// passed.
 func TestLedgerNeverDecreasesAndSumsToWall(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
@@ -45,7 +46,8 @@ func TestLedgerNeverDecreasesAndSumsToWall(t *testing.T) {
 	}
 }
 
-// A P that is on a CPU all the time and in a syscall for a third of it: the samples must give a third, however short the views' windows.
+// A P that is on a CPU all the time and in a syscall for a third of it: the samples must give a third, however short
+// the views' windows.
 func TestLedgerSplitsBySamples(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	var l ledger

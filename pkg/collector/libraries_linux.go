@@ -54,41 +54,6 @@ func (l *libraries) due(pid int32, id procID, size uint64) bool {
 	return !was.denied && (size >= was.lowest+growthOfLibrary || was.scans >= lookAtLeast)
 }
 
-// runtimesOf lists what is observed of a process.
-func (c *collect) runtimesOf(pid int32, startTime uint64) (list []*observed) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for k, o := range c.observed {
-		if k.PID == pid && k.StartTime == startTime {
-			list = append(list, o)
-		}
-	}
-	return list
-}
-
-// onlySnapshots says why a runtime is not observed by eBPF although others are: BPF programs know one runtime in each
-// process.
-func (c *collect) onlySnapshots(key pstate.Key) string {
-	if c.kernel == nil {
-		return ""
-	}
-	for _, o := range c.runtimesOf(key.PID, key.StartTime) {
-		if o.index != 0 && o.info.Key != key {
-			return severalRuntimes(o.info.Runtime)
-		}
-	}
-	return ""
-}
-
-func severalRuntimes(first string) string {
-	if first == "" {
-		first = "that of its program"
-	} else {
-		first = "the one in " + first
-	}
-	return "snapshots only: the process has several Go runtimes, and eBPF observes one of them, " + first
-}
-
 // checkLibraries looks for Go in the libraries of a process that check has looked at.
 func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 	id, ok := f.known[pid]
@@ -100,23 +65,23 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 	if _, reading := f.reading[id.exe]; reading {
 		return
 	}
-	stat, err := f.c.o.readStat(pid)
-	if err != nil || stat.state == 'Z' || stat.startTime != id.startTime || !f.libs.due(pid, id, stat.size) {
+	stat, err := f.proc.Stat(pid)
+	if err != nil || stat.State == 'Z' || stat.StartTime != id.startTime || !f.libs.due(pid, id, stat.Size) {
 		return
 	}
-	l := &libraryLook{base: f.c.o.named(pid, stat), id: id, size: stat.size, most: lookMost}
+	l := &libraryLook{base: f.named(pid, stat), id: id, size: stat.Size, most: lookMost}
 	if was := f.libs.looked[pid]; was.id == id {
 		l.from = was.next
 	}
 	if !f.wanted(&l.base) {
 		return
 	}
-	l.w = &work{pid: pid, uid: f.c.o.userOf(pid), do: func(*work) { l.look(&f.c.o, f.files) }}
+	l.w = &work{pid: pid, uid: f.userOf(pid), do: func(*work) { l.look(&f.finderOptions, f.files) }}
 	f.work(ctx, f.reads, l.w, itsLibraries, id, func() { f.librariesRead(ctx, l) }, func() {
 		if t, name := l.base, l.w.file().name; name != "" {
 			t.Runtime = cleantext.Name(path.Base(name), cleantext.MaxName)
 			f.refuse(t, noAnswerFrom(l.w))
-		} else if len(f.c.runtimesOf(pid, id.startTime)) == 0 {
+		} else if len(f.runtimesOf(pid, id.startTime)) == 0 {
 			f.refuse(t, noAnswerFrom(l.w))
 		}
 		// The others are looked at without that one.
@@ -132,7 +97,7 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 		return
 	}
 	if l.err != nil {
-		f.c.o.Log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
+		f.log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
 		if errors.Is(l.err, goruntime.ErrNoAnswer) {
 			f.unreadFor(pid, itsLibraries, l.err)
 		}
@@ -141,13 +106,13 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 	// Libraries with one base name are told apart by numbers. Those that are observed keep theirs, wherever others are
 	// loaded.
 	names, observed := map[string]bool{}, map[uint64]bool{}
-	for _, o := range f.c.runtimesOf(pid, l.id.startTime) {
-		names[o.info.Runtime] = true
-		if o.library != nil {
-			observed[o.library.Start] = true
+	for _, r := range f.runtimesOf(pid, l.id.startTime) {
+		names[r.Description().Runtime] = true
+		if start := r.LibraryStart(); start != 0 {
+			observed[start] = true
 		}
 	}
-	f.settleLibraries(l, names)
+	f.acceptLibraries(l, names)
 	var all []beginning
 	for i := range l.found {
 		found := &l.found[i]
@@ -181,8 +146,8 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 	}
 }
 
-// settleLibraries takes back what refused libraries of which there is nothing more to say.
-func (f *finder) settleLibraries(l *libraryLook, observed map[string]bool) {
+// acceptLibraries takes back what refused libraries of which there is nothing more to say.
+func (f *finder) acceptLibraries(l *libraryLook, observed map[string]bool) {
 	if l.more || l.err != nil {
 		return
 	}
@@ -190,15 +155,10 @@ func (f *finder) settleLibraries(l *libraryLook, observed map[string]bool) {
 	for i := range l.found {
 		still[cleantext.Name(path.Base(l.found[i].mapped.Path), cleantext.MaxName)] = true
 	}
-	c := f.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for k := range c.refused {
-		name, _, _ := strings.Cut(k.Runtime, "#")
-		if k.PID == l.base.PID && k.Runtime != "" && (!still[name] || observed[k.Runtime]) {
-			delete(c.refused, k)
-		}
-	}
+	f.refused.deleteIf(func(t *pstate.Target) bool {
+		name, _, _ := strings.Cut(t.Runtime, "#")
+		return t.PID == l.base.PID && t.Runtime != "" && (!still[name] || observed[t.Runtime])
+	})
 }
 
 // note keeps what a process was like.

@@ -34,8 +34,8 @@ type programLook struct {
 }
 
 // look does it.
-func (l *programLook) look(o *Options, files *files) {
-	exe := o.procPath(l.target.PID, "exe")
+func (l *programLook) look(o *finderOptions, files *files) {
+	exe := o.proc.Path(l.target.PID, "exe")
 	if l.found, l.err = files.readProgram(l.w, l.id.exe, exe, l.fileAt()); l.found == nil {
 		return
 	}
@@ -44,7 +44,7 @@ func (l *programLook) look(o *Options, files *files) {
 
 // describe fills in what else /proc says. A command line is read from the process's memory, which may lie in a file
 // that does not answer.
-func (w *work) describe(o *Options, t pstate.Target) pstate.Target {
+func (w *work) describe(o *finderOptions, t pstate.Target) pstate.Target {
 	if w.enter(fileAt{}) == nil {
 		o.describe(&t)
 		w.leave()
@@ -86,7 +86,7 @@ type foundLibrary struct {
 }
 
 // look does it.
-func (l *libraryLook) look(o *Options, files *files) {
+func (l *libraryLook) look(o *finderOptions, files *files) {
 	mapped, err := l.mappedFiles(o)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.err, l.denied = err, errors.Is(err, fs.ErrPermission)
@@ -121,12 +121,12 @@ func (l *libraryLook) look(o *Options, files *files) {
 	}
 }
 
-func (l *libraryLook) mappedFiles(o *Options) ([]goruntime.Mapped, error) {
+func (l *libraryLook) mappedFiles(o *finderOptions) ([]goruntime.Mapped, error) {
 	if err := l.w.enter(fileAt{}); err != nil {
 		return nil, err
 	}
 	defer l.w.leave()
-	maps, err := os.Open(o.procPath(l.base.PID, "maps"))
+	maps, err := os.Open(o.proc.Path(l.base.PID, "maps"))
 	if err != nil {
 		return nil, err
 	}
@@ -135,18 +135,19 @@ func (l *libraryLook) mappedFiles(o *Options) ([]goruntime.Mapped, error) {
 }
 
 // inspect reads a library's file, once for all processes that have mapped it. nil: nothing is to be said of it.
-func (l *libraryLook) inspect(o *Options, files *files, m *goruntime.Mapped) (found *inspected, read, lasts bool) {
+func (l *libraryLook) inspect(o *finderOptions, files *files,
+	m *goruntime.Mapped) (found *inspected, read, lasts bool) {
 	at := fileAt{device: m.Device, inode: m.Inode, name: m.Path}
 	if err := l.w.enter(at); err != nil {
 		return &inspected{err: err}, false, false
 	}
 	defer l.w.leave()
 	pid := int(l.base.PID)
-	name := m.PathFrom(o.ProcRoot, pid)
+	name := m.PathFrom(string(o.proc), pid)
 	info, err := os.Stat(name)
 	if err != nil || identify(info).ino != m.Inode {
 		// The file was replaced or deleted since; the kernel still leads to it, with more privileges.
-		name = m.KernelPath(o.ProcRoot, pid)
+		name = m.KernelPath(string(o.proc), pid)
 		if info, err = os.Stat(name); err != nil {
 			return l.replaced(m, err), false, true
 		}
@@ -185,14 +186,4 @@ func (l *libraryLook) replaced(m *goruntime.Mapped, err error) *inspected {
 	}
 	return &inspected{err: goruntime.Refuse(goruntime.ReasonReplaced, err, "the file of the library was replaced or "+
 		"deleted since the process loaded it, and the kernel leads to the one that is loaded only with more privileges")}
-}
-
-// userOf is the real user of a process; root's if it isn't known.
-func (o *Options) userOf(pid int32) uint32 {
-	var buf [mostOfProc]byte
-	b, err := o.procFile(&buf, pid, "status")
-	if err != nil {
-		return rootUser
-	}
-	return goruntime.RealUser(b)
 }

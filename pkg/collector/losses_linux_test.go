@@ -28,7 +28,8 @@ func seenAs(t *testing.T, c Collector, pid int) (*collect, *observed) {
 	return nil, nil
 }
 
-// balance stops the kernel side of a target, reads the ring empty, and demands that every interval and stop that came to be was either received or counted.
+// balance stops the kernel side of a target, reads the ring empty, and demands that every interval and stop that came
+// to be was either received or counted.
 func balance(t *testing.T, c *collect, o *observed) (made, received, full, budget uint64) {
 	t.Helper()
 	atomic.StoreUint32(&o.shared.Active, 0)
@@ -50,8 +51,8 @@ func balance(t *testing.T, c *collect, o *observed) (made, received, full, budge
 	return made, received, full, budget
 }
 
-// covered demands that the intervals of every P follow one another without a gap and that, by state, they are as long as the totals; and it counts those
-// that stand in for lost ones.
+// covered demands that the intervals of every P follow one another without a gap and that, by state, they are as long
+// as the totals; and it counts those that stand in for lost ones.
 func covered(t *testing.T, rec *record, key pstate.Key, o *observed) (merged int) {
 	t.Helper()
 	rec.mu.Lock()

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// A target that has 1000 migrations a second in a tenth of its time, at random, and none in between; windows of busy moments cost more and so are followed by
-// longer waits. Were each window's rate held until the next, its busy moments would count for more than they are.
+// A target that has 1000 migrations a second in a tenth of its time, at random, and none in between; windows of busy
+// moments cost more and so are followed by longer waits. Were each window's rate held until the next, its busy moments
+// would count for more than they are.
 func TestExtrapolationIsUnbiased(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var e extrapolated
@@ -90,7 +91,8 @@ func TestRateCorrectsForTheWindowsEdges(t *testing.T) {
 	}
 }
 
-// pacing lets windows cost a part of the CPU time of a target, and gives the share of it they took and the time between them.
+// pacing lets windows cost a part of the CPU time of a target, and gives the share of it they took and the time between
+// them.
 func pacing(p *pace, seconds, cpus, intensity, budget, floor float64) (share float64, between time.Duration, windows int, ok bool) {
 	const step = 10 * time.Millisecond
 	var spent, used float64

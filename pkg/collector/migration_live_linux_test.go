@@ -19,6 +19,8 @@ import (
 
 	"golang.org/x/exp/trace"
 
+	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -167,18 +169,18 @@ func windowsOf(t *testing.T, c Collector, pid int) func() []migrationWindow {
 	t.Helper()
 	var got []migrationWindow
 	o := observedAs(t, c, pid)
-	o.mu.Lock()
-	o.migrations.told = func(w migrationWindow) { got = append(got, w) }
-	o.mu.Unlock()
+	o.migrations.mu.Lock()
+	o.migrations.note = func(w migrationWindow) { got = append(got, w) }
+	o.migrations.mu.Unlock()
 	return func() []migrationWindow {
-		o.mu.Lock()
-		defer o.mu.Unlock()
+		o.migrations.mu.Lock()
+		defer o.migrations.mu.Unlock()
 		return slices.Clone(got)
 	}
 }
 
-// In each window, the migrations of each P are those that runtime/trace tells of the same window; and what is estimated from them is what the trace has of
-// all that end in it.
+// In each window, the migrations of each P are those that runtime/trace tells of the same window; and what is estimated
+// from them is what the trace has of all that end in it.
 func TestMigrationsAgainstTrace(t *testing.T) {
 	if testing.Short() {
 		t.Skip("traces for a while")
@@ -297,12 +299,12 @@ func TestMigrationsKeepTheBudget(t *testing.T) {
 	pid := cmd.Process.Pid
 	windows := windowsOf(t, c, pid)
 	time.Sleep(time.Second)
-	stat, err := (&Options{ProcRoot: "/proc"}).readStat(int32(pid))
+	stat, err := procfs.FS("/proc").Stat(int32(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(25 * time.Second)
-	after, err := (&Options{ProcRoot: "/proc"}).readStat(int32(pid))
+	after, err := procfs.FS("/proc").Stat(int32(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +315,7 @@ func TestMigrationsKeepTheBudget(t *testing.T) {
 		t.Logf("window of %v: %d hits, cost %v, %v in the program, attach %v, detach %v", time.Duration(w.end-w.begin), w.hits, w.cost,
 			time.Duration(w.ps[0].ns+w.ps[1].ns), w.took[0], w.took[1])
 	}
-	cpu := after.cpu - stat.cpu
+	cpu := after.CPU - stat.CPU
 	t.Logf("%d windows cost %v of %v: %.2f %%", len(windows()), cost, cpu, 100*cost.Seconds()/cpu.Seconds())
 	if len(windows()) < 1 {
 		t.Errorf("%d windows", len(windows()))
@@ -344,7 +346,7 @@ func TestCostOfAStart(t *testing.T) {
 	p.out.Scan()
 	o := observedAs(t, c, cmd.Process.Pid)
 	o.endMigrations()
-	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return o.c.kernel.trapCosts.Load() > 0 })
+	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return o.kernel.trapCosts.Load() > 0 })
 	type done struct {
 		Ops       float64
 		CPU, Wall time.Duration
@@ -361,7 +363,7 @@ func TestCostOfAStart(t *testing.T) {
 		without := measure(500 * time.Millisecond)
 		got := make(chan migrationWindow, 1)
 		go func() {
-			w, err := o.window(t.Context(), o.migrations, 800*time.Millisecond)
+			w, err := o.migrations.window(t.Context(), 800*time.Millisecond)
 			if err != nil {
 				t.Error(err)
 			}
@@ -379,7 +381,7 @@ func TestCostOfAStart(t *testing.T) {
 		real = append(real, float64(with.CPU)*(1-1/slower)/(2*with.Ops)) // an operation starts two goroutines
 		charged = append(charged, float64(w.cost-windowTrap)/float64(w.hits))
 		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1], charged[len(charged)-1],
-			charged[len(charged)-1]-float64(o.c.kernel.trap()), slower)
+			charged[len(charged)-1]-float64(o.kernel.trap()), slower)
 	}
 	slices.Sort(real)
 	slices.Sort(charged)
@@ -418,7 +420,8 @@ func breakpoint(t *testing.T, o *observed) bool {
 	return string(inMemory) != string(onDisk)
 }
 
-// Fifty windows leave a program alone that checks its own results under load, and the probe is in its code only while a window is open.
+// Fifty windows leave a program alone that checks its own results under load, and the probe is in its code only while a
+// window is open.
 func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 	p := startChecker(t)
 	n := p.rounds(0)
@@ -431,7 +434,7 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				if _, err := o.window(t.Context(), o.migrations, 300*time.Millisecond); err != nil {
+				if _, err := o.migrations.window(t.Context(), 300*time.Millisecond); err != nil {
 					t.Error(err)
 				}
 			}()
@@ -448,7 +451,7 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 				t.Error("no probe in the code while the window was open")
 			}
 			<-done
-		} else if _, err := o.window(t.Context(), o.migrations, length); err != nil {
+		} else if _, err := o.migrations.window(t.Context(), length); err != nil {
 			t.Fatal(err)
 		}
 		if breakpoint(t, o) {
@@ -526,8 +529,8 @@ func TestMigrationsAreAbsentWithAReason(t *testing.T) {
 	c, _ = collectIn(t, ModeEBPF, func(o *Options) { withMigrations(o); o.CostBudget, o.CostFloor = 1e-9, -1 })
 	waitFor(t, "migrations are left out", func() bool {
 		v := view(c, p.cmd.Process.Pid)
-		return v != nil && v.Governor.Level >= stepMigrations && strings.Contains(v.Reason, "left out") &&
-			(strings.Contains(v.Reason, "goroutine migrations") || v.Governor.Level == stepSnapshots)
+		return v != nil && v.Governor.Level >= int(govern.NoMigrations) && strings.Contains(v.Reason, "left out") &&
+			(strings.Contains(v.Reason, "goroutine migrations") || v.Governor.Level == int(govern.OnlySnapshots))
 	})
 	if v := view(c, p.cmd.Process.Pid); v == nil || v.Migrations.Counted {
 		t.Error("they are counted nevertheless")

@@ -6,8 +6,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// What the kernel itself counts of our programs that it did not run. A program is not run where it is running on that CPU already, interrupted by what would run it again:
-// for raw tracepoints since Linux 6.1 (kernel/trace/bpf_trace.c, __bpf_trace_run), for probes where a kernel guards them so. Of cpu-clock samples the kernel counts none
+// What the kernel itself counts of our programs that it did not run. A program is not run where it is running on that
+// CPU already, interrupted by what would run it again: for raw tracepoints since Linux 6.1 (kernel/trace/bpf_trace.c,
+// __bpf_trace_run), for probes where a kernel guards them so. Of cpu-clock samples the kernel counts none
 // (kernel/events/core.c, bpf_overflow_handler): those are counted by sampling.
 
 // programs are those that the object has.
@@ -21,7 +22,8 @@ func (k *kernelSide) programs() (all []*ebpf.Program) {
 	return all
 }
 
-// recursionMisses is how often the kernel did not run one of these programs. A program that can't be asked, as before Linux 5.12, is left out.
+// recursionMisses is how often the kernel did not run one of these programs. A program that can't be asked, as before
+// Linux 5.12, is left out.
 func recursionMisses(programs []*ebpf.Program) (n uint64) {
 	for _, p := range programs {
 		if stats, err := p.Stats(); err == nil {

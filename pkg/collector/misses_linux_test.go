@@ -9,12 +9,18 @@ import (
 	"github.com/cilium/ebpf/link"
 )
 
+// defaultKernelOptions are an agent's on a machine with few CPUs.
+func defaultKernelOptions() *kernelOptions {
+	return &kernelOptions{MaxPs: 4096, MaxThreads: 4 * 4096, RingBytes: 1 << 20}
+}
+
 func lockThread(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread()
 }
 
-// A program on the tracepoint of bpf_trace_printk that itself prints: the kernel does not run it again from within, and counts that.
+// A program on the tracepoint of bpf_trace_printk that itself prints: the kernel does not run it again from within, and
+// counts that.
 func TestTheKernelsCountOfProgramsNotRunIsRead(t *testing.T) {
 	print := asm.Instructions{
 		asm.Mov.Imm(asm.R1, 'x'),
@@ -56,9 +62,7 @@ func TestTheKernelsCountOfProgramsNotRunIsRead(t *testing.T) {
 }
 
 func TestEveryProgramIsAskedForItsMisses(t *testing.T) {
-	o := Options{}
-	o.defaults()
-	k, err := loadKernelSide(&o)
+	k, err := loadKernelSide(defaultKernelOptions())
 	if err != nil {
 		t.Fatal(err)
 	}

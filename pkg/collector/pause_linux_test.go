@@ -26,9 +26,11 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// These tests stop the agent, which is a process of its own then, and look at what becomes of its target and of what it says afterwards.
+// These tests stop the agent, which is a process of its own then, and look at what becomes of its target and of what it
+// says afterwards.
 
-// asAnsweringAgent makes the test binary an agent that answers with what it observes of one process; its value is the mode, or "windows".
+// asAnsweringAgent makes the test binary an agent that answers with what it observes of one process; its value is the
+// mode, or "windows".
 const asAnsweringAgent = "PSCOPE_TEST_AS_ANSWERING_AGENT"
 
 // agentAnswer is what it answers.
@@ -344,7 +346,8 @@ func codeAt(t *testing.T, pid int, addr uint64) string {
 	return string(code)
 }
 
-// An agent that is killed can't clean up. The kernel does: no program, map or link is left, and the target's code is what it was.
+// An agent that is killed can't clean up. The kernel does: no program, map or link is left, and the target's code is
+// what it was.
 func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 	needsObjectsByID(t)
 	// Under a name that no other agent on this machine looks for: each has a probe at the same place.

@@ -13,11 +13,13 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// How the probes of tiers 1 and 2 get into a target's code. Which way a kernel and these privileges allow is found by trying it on the agent itself,
-// never by a version number. docs/decisions/privileges.md says why these ways and in this order.
+// How the probes of tiers 1 and 2 get into a target's code. Which way a kernel and these privileges allow is found by
+// trying it on the agent itself, never by a version number. docs/decisions/privileges.md says why these ways and in
+// this order.
 
 // probeWay is one of them.
 type probeWay int
@@ -51,7 +53,8 @@ type sharedSite struct {
 
 // sharedProbe is taken out with its last user. Each user closes it once.
 type sharedProbe struct {
-	mu    sync.Mutex // held while it is attached and taken out, so that there are never two of a site: a hit would count twice
+	// mu is held while it is attached and taken out, so that there are never two of a site: a hit would count twice.
+	mu    sync.Mutex
 	users int
 	link  link.Link
 }
@@ -64,8 +67,14 @@ type site struct {
 	pid    int
 }
 
-// attach makes a program run whenever a process passes a place in its code. The programs look whether the process is a target, because others may pass there too.
-// Closing what it gives takes the probe out again and waits until no CPU can be in the program.
+// siteIn is where a probe of a process goes in the file that it runs, which goruntime.Process.OpenExecutable gave.
+func siteIn(file *os.File, at goruntime.ProbeSite, pid int32) site {
+	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(pid)}
+}
+
+// attach makes a program run whenever a process passes a place in its code. The programs look whether the process is a
+// target, because others may pass there too. Closing what it gives takes the probe out again and waits until no CPU can
+// be in the program.
 func (p *probes) attach(s site, prog *ebpf.Program) (io.Closer, error) {
 	var (
 		l   io.Closer
@@ -87,7 +96,8 @@ func (p *probes) attach(s site, prog *ebpf.Program) (io.Closer, error) {
 	return l, nil
 }
 
-// executable gives the file by its descriptor: a path through the process would be followed anew, perhaps into another program.
+// executable gives the file by its descriptor: a path through the process would be followed anew, perhaps into another
+// program.
 func (s site) executable() (*link.Executable, error) {
 	return link.OpenExecutable(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()))
 }
@@ -197,8 +207,9 @@ func (p *probes) prepare(spec *ebpf.CollectionSpec) {
 	}
 }
 
-// findProbeWay tries one way after the other. From Linux 6.6 to 6.9 the PID of a multi-uprobe link is compared with that of the thread, so that only the first thread of a
-// process is seen. There perf events are better, and where they are not permitted, links without a filter.
+// findProbeWay tries one way after the other. From Linux 6.6 to 6.9 the PID of a multi-uprobe link is compared with
+// that of the thread, so that only the first thread of a process is seen. There perf events are better, and where they
+// are not permitted, links without a filter.
 func findProbeWay(try func(way probeWay) (allThreads bool, err error)) (probeWay, error) {
 	all, multi := try(multiProbes)
 	if multi == nil && all {
@@ -227,7 +238,8 @@ func (e *noProbesError) Error() string {
 	case e.multi == nil || e.perf == nil:
 		return "the kernel takes probes but does not run their programs"
 	case e.kernelOld() && denied(e.perf):
-		return "this kernel has no multi-uprobe links (Linux 6.6 and later have them), and probes by perf events need CAP_SYS_ADMIN here: " + e.perf.Error()
+		return "this kernel has no multi-uprobe links (Linux 6.6 and later have them), and probes by perf events need " +
+			"CAP_SYS_ADMIN here: " + e.perf.Error()
 	case e.kernelOld():
 		return fmt.Sprintf("this kernel has neither multi-uprobe links (%v) nor uprobes by perf events (%v)", e.multi, e.perf)
 	}
@@ -244,9 +256,11 @@ func (e *noProbesError) Unwrap() []error {
 	return out
 }
 
-// kernelOld is whether the kernel does not know multi-uprobe links: it takes the program's kind for wrong, or the link's.
+// kernelOld is whether the kernel does not know multi-uprobe links: it takes the program's kind for wrong, or the
+// link's.
 func (e *noProbesError) kernelOld() bool {
-	return errors.Is(e.multi, ebpf.ErrNotSupported) || errors.Is(e.multi, unix.EINVAL) || errors.Is(e.multi, unix.EOPNOTSUPP)
+	return errors.Is(e.multi, ebpf.ErrNotSupported) || errors.Is(e.multi, unix.EINVAL) ||
+		errors.Is(e.multi, unix.EOPNOTSUPP)
 }
 
 func denied(err error) bool { return errors.Is(err, os.ErrPermission) }

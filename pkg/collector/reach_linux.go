@@ -13,14 +13,16 @@ const (
 	wordsOfP = int32(kern.ScopeReachP_WORDS)
 )
 
-// outOfReach names a field that the kernel side would not find: the programs read the beginning of a p, in which its number comes first, and a piece of an m, in
-// which p, nextp and oldp are neighbours. All known releases have them there. It is empty if all can be found.
+// outOfReach names a field that the kernel side would not find: the programs read the beginning of a p, in which its
+// number comes first, and a piece of an m, in which p, nextp and oldp are neighbours. All known releases have them
+// there. It is empty if all can be found.
 func outOfReach(l *goruntime.Layout) (field string) {
 	for _, f := range []struct {
 		name    string
 		at, end int32
 	}{
-		{"m.curg", l.M.CurG, l.M.CurG + 8}, {"m.p", l.M.P, l.M.P + 8}, {"m.nextp", l.M.NextP, l.M.NextP + 8}, {"m.oldp", l.M.OldP, l.M.OldP + 8},
+		{"m.curg", l.M.CurG, l.M.CurG + 8}, {"m.p", l.M.P, l.M.P + 8},
+		{"m.nextp", l.M.NextP, l.M.NextP + 8}, {"m.oldp", l.M.OldP, l.M.OldP + 8},
 	} {
 		if d := f.at - l.M.ProcID; d < 0 || d%8 != 0 || f.end-l.M.ProcID > 8*wordsOfM {
 			return f.name
@@ -39,7 +41,8 @@ func outOfReach(l *goruntime.Layout) (field string) {
 		name    string
 		at, end int32
 	}{
-		{"p.status", l.P.Status, l.P.Status + 4}, {"p.link", l.P.Link, l.P.Link + 8}, {"p.schedtick", l.P.SchedTick, l.P.SchedTick + 4},
+		{"p.status", l.P.Status, l.P.Status + 4}, {"p.link", l.P.Link, l.P.Link + 8},
+		{"p.schedtick", l.P.SchedTick, l.P.SchedTick + 4},
 		{"p.syscalltick", l.P.SyscallTick, l.P.SyscallTick + 4}, {"p.m", l.P.M, l.P.M + 8},
 	} {
 		if f.at < 0 || f.at%(f.end-f.at) != 0 || f.end > 8*wordsOfP {
@@ -52,7 +55,8 @@ func outOfReach(l *goruntime.Layout) (field string) {
 // beyondReach says that the kernel side can't observe what runs this program; nil: it can.
 func beyondReach(bin *goruntime.Binary) error {
 	if field := outOfReach(&bin.Layout); field != "" {
-		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s", field, bin.GoVersion)
+		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s",
+			field, bin.GoVersion)
 	}
 	return nil
 }

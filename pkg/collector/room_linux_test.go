@@ -29,7 +29,8 @@ func (t *text) String() string {
 	return t.b.String()
 }
 
-// TestPsWithoutRoomAreCountedAndLoggedOnce: each snapshot that leaves Ps out counts, and the log says it once for each number of Ps.
+// TestPsWithoutRoomAreCountedAndLoggedOnce: each snapshot that leaves Ps out counts, and the log says it once for each
+// number of Ps.
 func TestPsWithoutRoomAreCountedAndLoggedOnce(t *testing.T) {
 	log := new(text)
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) {

@@ -5,14 +5,15 @@ import (
 	"slices"
 )
 
-// roster is who is observed at one moment. It is made anew when that changes, which is rare, and read many times a second without being copied: nobody
-// may change what it holds.
+// roster is who is observed at one moment. It is made anew when that changes, which is rare, and read many times a
+// second without being copied: nobody may change what it holds.
 type roster struct {
 	all     []*observed // listed as observed, by pid
 	byIndex indexed     // those included whose observation is just beginning or ending
 }
 
-// indexed are targets by their place in the kernel's table, nil where there is none. It is asked for every event, thousands of times a second.
+// indexed are targets by their place in the kernel's table, nil where there is none. It is asked for every event,
+// thousands of times a second.
 type indexed []*observed
 
 // at is the target in a place; nil if none is there.

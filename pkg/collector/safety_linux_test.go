@@ -22,8 +22,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// These tests are about the target: whatever the agent does, and whatever becomes of it, the target goes on and computes what it would have computed. bench/safety
-// does the same a thousand times.
+// These tests are about the target: whatever the agent does, and whatever becomes of it, the target goes on and
+// computes what it would have computed. bench/safety does the same a thousand times.
 
 // buildIn builds a test program under a name in a folder.
 func buildIn(t *testing.T, source, out string, env []string, flags ...string) string {
@@ -133,7 +133,8 @@ func TestTheAgentsDeathLeavesTheTargetAlone(t *testing.T) {
 	p.rounds(n)
 }
 
-// Programs that become one another under one process id, faster than the agent can follow, and with different code at the same places.
+// Programs that become one another under one process id, faster than the agent can follow, and with different code at
+// the same places.
 func TestExecStorm(t *testing.T) {
 	dir := t.TempDir()
 	builds := []string{
@@ -213,7 +214,8 @@ func spinning(t *testing.T, c Collector, rec *record, p *target, pid int) {
 	}
 }
 
-// A container as the agent on the host sees it: another PID namespace, and a file system on which only the container finds its program.
+// A container as the agent on the host sees it: another PID namespace, and a file system on which only the container
+// finds its program.
 func TestOtherNamespaces(t *testing.T) {
 	bin, err := targetBinary()
 	if err != nil {
@@ -253,7 +255,8 @@ func TestSetuid(t *testing.T) {
 	spinning(t, c2, rec2, p, p.cmd.Process.Pid)
 }
 
-// A process is given the number of one that has just ended, before the agent can have noticed. What the second does must not be the first's.
+// A process is given the number of one that has just ended, before the agent can have noticed. What the second does
+// must not be the first's.
 func TestPIDReuseNeverMixes(t *testing.T) {
 	const last = "/proc/sys/kernel/ns_last_pid"
 	if _, err := os.Stat(last); err != nil {
@@ -312,7 +315,8 @@ func TestPIDReuseNeverMixes(t *testing.T) {
 	t.Logf("%d process ids were reused", reused)
 }
 
-// What a go command does that is asked for another toolchain: it becomes another program of the same name, of another Go.
+// What a go command does that is asked for another toolchain: it becomes another program of the same name, of another
+// Go.
 func TestToolchainSwitch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the go command many times")

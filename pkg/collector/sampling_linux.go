@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,10 +16,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
+	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// What the samples must learn of a target (see lag) would take minutes at their usual rate. So they come more often for a while whenever a target has
-// something to teach, but never for long: each sample interrupts a CPU for about a microsecond, and every CPU of the host is sampled.
+// What the samples must learn of a target (see lag) would take minutes at their usual rate. So they come more often for
+// a while whenever a target has something to teach, but never for long: each sample interrupts a CPU for about a
+// microsecond, and every CPU of the host is sampled.
 const (
 	learnHz   = 997 // no divisor of what programs do at a steady pace
 	learnFor  = 5 * time.Second
@@ -34,11 +34,12 @@ const (
 	mostFor  = 8                // times the period that a sample stands for at most, however few come
 )
 
-// sampling is the cpu-clock sample of every CPU that is online. The collector's main loop is the only one that changes it.
+// sampling is the cpu-clock sample of every CPU that is online. The collector's main loop is the only one that changes
+// it.
 type sampling struct {
 	prog   *ebpf.Program
 	counts []kern.ScopeCpuSamples // by CPU, in kernel memory
-	online *onlineCPUs            // nil: no CPU is sampled
+	online *procfs.OnlineCPUs     // nil: no CPU is sampled
 	usual  time.Duration
 	period time.Duration // now
 	until  time.Time     // while learning: its end; else when it may begin
@@ -63,14 +64,14 @@ type sampledCPU struct {
 	behind float64 // how many should have come by then beyond those that did, and are not counted as lost
 }
 
-// attach begins to sample every CPU that is online, whichever the agent itself may run on. CPUs on which that fails are named by lack; it is an error if none is
-// left.
+// attach begins to sample every CPU that is online, whichever the agent itself may run on. CPUs on which that fails are
+// named by lack; it is an error if none is left.
 func (s *sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz int) (err error) {
-	s.prog, s.counts, s.idle = prog, counts, idleTimes
+	s.prog, s.counts, s.idle = prog, counts, procfs.IdleTimes
 	s.usual = time.Second / time.Duration(hz)
 	s.period = s.usual
 	s.sampled, s.failed = map[int]*sampledCPU{}, map[int]error{}
-	if s.online, err = openOnlineCPUs(sysCPUs); err != nil {
+	if s.online, err = procfs.OpenOnlineCPUs(procfs.SysCPUs); err != nil {
 		return err
 	}
 	now := time.Now()
@@ -79,12 +80,13 @@ func (s *sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz 
 	if len(s.sampled) > 0 {
 		return nil
 	}
-	s.online.close()
+	s.online.Close()
 	s.online = nil
 	if len(s.failed) > 0 {
-		return s.failed[slices.Min(slices.Collect(maps.Keys(s.failed)))] // of the first CPU, so that agent and doctor say the same
+		// Of the first CPU, so that agent and doctor say the same.
+		return s.failed[slices.Min(slices.Collect(maps.Keys(s.failed)))]
 	}
-	return fmt.Errorf("%s/online names no CPU", sysCPUs)
+	return fmt.Errorf("%s/online names no CPU", procfs.SysCPUs)
 }
 
 // follow makes the CPUs that are sampled those that are online.
@@ -92,7 +94,7 @@ func (s *sampling) follow(now time.Time) (came, went []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for cpu := range s.sampled {
-		if !slices.Contains(s.online.cpus, cpu) {
+		if !slices.Contains(s.online.CPUs, cpu) {
 			s.leave(cpu)
 			went = append(went, cpu)
 		}
@@ -101,8 +103,8 @@ func (s *sampling) follow(now time.Time) (came, went []int) {
 	if again {
 		s.retry = now.Add(retryCPU)
 	}
-	maps.DeleteFunc(s.failed, func(cpu int, _ error) bool { return again || !slices.Contains(s.online.cpus, cpu) })
-	for _, cpu := range s.online.cpus {
+	maps.DeleteFunc(s.failed, func(cpu int, _ error) bool { return again || !slices.Contains(s.online.CPUs, cpu) })
+	for _, cpu := range s.online.CPUs {
 		if s.sampled[cpu] != nil || s.failed[cpu] != nil {
 			continue
 		}
@@ -131,7 +133,7 @@ func (s *sampling) enter(cpu int) bool {
 // open attaches the program to a new cpu-clock event of a CPU.
 func (s *sampling) open(cpu int) (*sampledCPU, error) {
 	if cpu >= len(s.counts) {
-		return nil, fmt.Errorf("%s/possible does not have CPU %d", sysCPUs, cpu)
+		return nil, fmt.Errorf("%s/possible does not have CPU %d", procfs.SysCPUs, cpu)
 	}
 	attr := unix.PerfEventAttr{
 		Type:        unix.PERF_TYPE_SOFTWARE,
@@ -165,13 +167,14 @@ func (s *sampling) leave(cpu int) {
 	_ = unix.Close(c.event)
 }
 
-// check looks after the samples, about once a second: it counts those that did not come, and samples the CPUs that have come online. The event of a CPU that was
-// offline is dead for good (kernel/events/core.c, perf_event_exit_cpu), so one without a single sample gets a new event.
+// check looks after the samples, about once a second: it counts those that did not come, and samples the CPUs that have
+// come online. The event of a CPU that was offline is dead for good (kernel/events/core.c, perf_event_exit_cpu), so one
+// without a single sample gets a new event.
 func (s *sampling) check(now time.Time, log *slog.Logger) {
 	if s.online == nil {
 		return
 	}
-	changed, err := s.online.read()
+	changed, err := s.online.Read()
 	if err != nil {
 		log.Warn("CPUs that come and go are not noticed", "err", err)
 	}
@@ -183,7 +186,7 @@ func (s *sampling) check(now time.Time, log *slog.Logger) {
 		}
 		s.mu.Unlock()
 		if !changed {
-			log.Info("a CPU gave no samples; its event is opened anew", "cpus", nameCPUs(dead))
+			log.Info("a CPU gave no samples; its event is opened anew", "cpus", procfs.NameCPUs(dead))
 		}
 	}
 	if !changed && len(dead) == 0 && (len(s.failed) == 0 || !now.After(s.retry)) {
@@ -195,11 +198,12 @@ func (s *sampling) check(now time.Time, log *slog.Logger) {
 	}
 }
 
-// count compares the samples of each CPU with what the clock says should have come, and gives the CPUs of which none did. The time between two samples is exact (the
-// timer of a cpu-clock event goes on from when it should have fired), so one that is missing was skipped: the hypervisor or interrupts kept the CPU from its timer for
-// longer than a period, the kernel throttled the event (kernel.perf_event_max_sample_rate), or another BPF program was just running on the CPU
-// (kernel/events/core.c, bpf_overflow_handler), which no counter of the kernel's tells. A CPU that is idle need not give any: some virtual machines stop its timer, and
-// nothing runs there that a sample could find.
+// count compares the samples of each CPU with what the clock says should have come, and gives the CPUs of which none
+// did. The time between two samples is exact (the timer of a cpu-clock event goes on from when it should have fired),
+// so one that is missing was skipped: the hypervisor or interrupts kept the CPU from its timer for longer than a
+// period, the kernel throttled the event (kernel.perf_event_max_sample_rate), or another BPF program was just running
+// on the CPU (kernel/events/core.c, bpf_overflow_handler), which no counter of the kernel's tells. A CPU that is idle
+// need not give any: some virtual machines stop its timer, and nothing runs there that a sample could find.
 func (s *sampling) count(now int64) (dead []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -233,51 +237,25 @@ func (s *sampling) count(now int64) (dead []int) {
 	return dead
 }
 
-// idleTimes reads /proc/stat (proc_stat(5)); nil if it can't be read.
-func idleTimes() map[int]time.Duration {
-	b, err := os.ReadFile("/proc/stat")
-	if err != nil {
-		return nil
-	}
-	return parseIdleTimes(string(b))
-}
-
-// parseIdleTimes takes the times in idle and iowait of each CPU, in units of USER_HZ, from lines like "cpu1 user nice system idle iowait …".
-func parseIdleTimes(stat string) map[int]time.Duration {
-	times := map[int]time.Duration{}
-	for line := range strings.Lines(stat) {
-		f := strings.Fields(line)
-		if len(f) < 6 || !strings.HasPrefix(f[0], "cpu") {
-			continue
-		}
-		cpu, err1 := strconv.Atoi(strings.TrimPrefix(f[0], "cpu"))
-		idle, err2 := strconv.ParseInt(f[4], 10, 54)
-		waits, err3 := strconv.ParseInt(f[5], 10, 54)
-		if err1 == nil && err2 == nil && err3 == nil {
-			times[cpu] = time.Duration(idle+waits) * (time.Second / 100)
-		}
-	}
-	return times
-}
-
 // lack names the CPUs that can't be sampled.
-func (s *sampling) lack() (Lack, bool) {
+func (s *sampling) lack() (lack.Lack, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.online == nil || len(s.failed) == 0 {
-		return Lack{}, false
+		return lack.Lack{}, false
 	}
 	cpus := slices.Sorted(maps.Keys(s.failed))
 	err := explainSamples(s.failed[cpus[0]])
-	return Lack{
-		What: "samples of " + nameCPUs(cpus),
+	return lack.Lack{
+		What: "samples of " + procfs.NameCPUs(cpus),
 		Why:  err.Error(),
 		Fix: "what runs there is shown as running, also in system calls and the GC. It is tried again every " + retryCPU.String() +
 			"; if it lasts, " + fixFor(err),
 	}, true
 }
 
-// every changes the time between two samples of a CPU. The one sample that is on its way stands for the wrong time, and does not come: the timer begins anew.
+// every changes the time between two samples of a CPU. The one sample that is on its way stands for the wrong time, and
+// does not come: the timer begins anew.
 func (s *sampling) every(period time.Duration) error {
 	s.count(monoNow())
 	s.mu.Lock()
@@ -286,7 +264,9 @@ func (s *sampling) every(period time.Duration) error {
 	ns := uint64(period)
 	var failed error
 	for cpu, c := range s.sampled {
-		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.event), unix.PERF_EVENT_IOC_PERIOD, uintptr(unsafe.Pointer(&ns))); errno != 0 {
+		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.event), unix.PERF_EVENT_IOC_PERIOD,
+			uintptr(unsafe.Pointer(&ns)))
+		if errno != 0 {
 			failed = fmt.Errorf("change the rate of the samples of CPU %d: %w", cpu, errno)
 			continue
 		}
@@ -319,21 +299,7 @@ func (s *sampling) close() {
 		s.leave(cpu)
 	}
 	if s.online != nil {
-		s.online.close()
+		s.online.Close()
 		s.online = nil
-	}
-}
-
-// sampleAsNeeded lets targets whose lags are not known well yet be sampled more often.
-func (c *collect) sampleAsNeeded(now time.Time) {
-	if c.kernel == nil {
-		return
-	}
-	more := false
-	for _, o := range c.all() {
-		more = more || o.learning.Load()
-	}
-	if err := c.kernel.samples.need(more, now); err != nil {
-		c.o.Log.Warn("the rate of the samples could not be changed", "err", err)
 	}
 }

@@ -15,50 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/p-scope/p-scope/pkg/internal/fuzztest"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
-
-func TestListsOfCPUs(t *testing.T) {
-	for list, want := range map[string][]int{
-		"0\n": {0}, "0-1\n": {0, 1}, "0-2,5,7-8\n": {0, 1, 2, 5, 7, 8}, "3": {3}, "\n": nil, "": nil, "8191": {8191},
-	} {
-		if got, err := parseCPUs(list); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q is %v, %v; want %v", list, got, err, want)
-		}
-	}
-	for _, list := range []string{"a", "-1", "1-", "2-1", "0,0", "3,1", "0-8192", "0-99999999999999999999", "0,,1", "0 1"} {
-		if got, err := parseCPUs(list); err == nil {
-			t.Errorf("%q is taken for %v", list, got)
-		}
-	}
-}
-
-func FuzzListsOfCPUs(f *testing.F) {
-	f.Add("0-3,5\n")
-	f.Fuzz(func(t *testing.T, list string) {
-		defer fuzztest.Bound(t, fuzztest.Small, len(list))()
-		cpus, err := parseCPUs(list)
-		if err != nil {
-			return
-		}
-		if !slices.IsSorted(cpus) || len(cpus) > mostCPUs || len(cpus) > 0 && cpus[len(cpus)-1] >= mostCPUs {
-			t.Errorf("%q is taken for %v", list, cpus)
-		}
-		if again, err := parseCPUs(strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(nameCPUs(cpus), "CPUs "), "CPU "), " ", "")); err != nil || !slices.Equal(again, cpus) {
-			t.Errorf("%q, which is %v, is named %q", list, cpus, nameCPUs(cpus))
-		}
-	})
-}
-
-func TestIdleTimes(t *testing.T) {
-	got := parseIdleTimes("cpu  5 5 5 700 30 1 1 1 0 0\ncpu0 1 2 3 400 10 0 0 0 0 0\ncpu7 1 2 3 300 20 0 0 0 0 0\ncpu8 1 2\ncpux 1 2 3 4 5\nintr 5 6 7 8 9 1\n")
-	if len(got) != 2 || got[0] != 4100*time.Millisecond || got[7] != 3200*time.Millisecond {
-		t.Errorf("%v", got)
-	}
-	if len(idleTimes()) == 0 {
-		t.Error("/proc/stat has no CPU")
-	}
-}
 
 // A CPU that is idle need not give samples: none is missing, and its event is left alone.
 func TestAnIdleCPUMissesNothing(t *testing.T) {
@@ -90,14 +48,15 @@ func TestAnIdleCPUMissesNothing(t *testing.T) {
 	}
 }
 
-// keepBusy lets something run on every CPU until the test ends: some virtual machines give no samples of one that is idle.
+// keepBusy lets something run on every CPU until the test ends: some virtual machines give no samples of one that is
+// idle.
 func keepBusy(t *testing.T) {
 	t.Helper()
-	list, err := os.ReadFile(sysCPUs + "/online")
+	list, err := os.ReadFile(procfs.SysCPUs + "/online")
 	if err != nil {
 		t.Fatal(err)
 	}
-	online, err := parseCPUs(string(list))
+	online, err := procfs.ParseCPUs(string(list))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,9 +77,7 @@ func keepBusy(t *testing.T) {
 // sampler gives a sampling of its own, of which nothing else looks after.
 func sampler(t *testing.T, hz int) *sampling {
 	t.Helper()
-	o := Options{}
-	o.defaults()
-	k, err := loadKernelSide(&o)
+	k, err := loadKernelSide(defaultKernelOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -148,12 +105,12 @@ func TestEveryCPUIsSampledWhateverTheAffinity(t *testing.T) {
 			return
 		}
 		s := sampler(t, 99)
-		list, err := os.ReadFile(sysCPUs + "/online")
+		list, err := os.ReadFile(procfs.SysCPUs + "/online")
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		online, _ := parseCPUs(string(list))
+		online, _ := procfs.ParseCPUs(string(list))
 		before := make([]uint64, len(s.counts))
 		for _, cpu := range online {
 			before[cpu] = atomic.LoadUint64(&s.counts[cpu].Seen)
@@ -173,11 +130,12 @@ func TestEveryCPUIsSampledWhateverTheAffinity(t *testing.T) {
 	<-done
 }
 
-// An event that has died, as when its CPU was offline for a moment, is noticed, what it did not give is counted, and it is opened anew.
+// An event that has died, as when its CPU was offline for a moment, is noticed, what it did not give is counted, and it
+// is opened anew.
 func TestADeadEventIsOpenedAnew(t *testing.T) {
 	keepBusy(t)
 	s := sampler(t, 99)
-	cpu := s.online.cpus[len(s.online.cpus)-1]
+	cpu := s.online.CPUs[len(s.online.CPUs)-1]
 	if err := unix.IoctlSetInt(s.sampled[cpu].event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +163,7 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 	s.mu.Lock()
 	period := s.period
 	s.mu.Unlock()
-	cpu := s.online.cpus[0]
+	cpu := s.online.CPUs[0]
 	c := s.sampled[cpu]
 	now := monoNow()
 	c.at, c.seen, c.behind = now, atomic.LoadUint64(&s.counts[cpu].Seen), 0
@@ -247,14 +205,14 @@ func TestCPUsComeAndGo(t *testing.T) {
 		}
 	}
 	s := sampler(t, 99)
-	last := s.online.cpus[len(s.online.cpus)-1]
+	last := s.online.CPUs[len(s.online.CPUs)-1]
 	if last == 0 {
 		t.Skip("this machine has one CPU")
 	}
 	say("0\n")
-	s.online.close()
+	s.online.Close()
 	var err error
-	if s.online, err = openOnlineCPUs(dir); err != nil {
+	if s.online, err = procfs.OpenOnlineCPUs(dir); err != nil {
 		t.Fatal(err)
 	}
 	came, went := s.follow(time.Now())
@@ -280,7 +238,8 @@ func TestCPUsComeAndGo(t *testing.T) {
 	}
 }
 
-// The real thing, where the machine may be changed: a guest of one's own. The CPU with the highest number goes offline and comes back, and is sampled again.
+// The real thing, where the machine may be changed: a guest of one's own. The CPU with the highest number goes offline
+// and comes back, and is sampled again.
 func TestHotplug(t *testing.T) {
 	if os.Getenv("PSCOPE_TEST_HOTPLUG") == "" {
 		t.Skip("takes a CPU of the machine offline: set PSCOPE_TEST_HOTPLUG=1 in a virtual machine of your own")
@@ -290,7 +249,7 @@ func TestHotplug(t *testing.T) {
 	cpu := len(k.sampled) - 1
 	switchTo := func(on string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(sysCPUs, "cpu"+strconv.Itoa(cpu), "online"), []byte(on), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(procfs.SysCPUs, "cpu"+strconv.Itoa(cpu), "online"), []byte(on), 0); err != nil {
 			t.Fatal(err)
 		}
 	}

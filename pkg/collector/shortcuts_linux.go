@@ -7,8 +7,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// What spares the kernel side reads of the target's memory, each of which costs the target as much as everything else an event needs. Where it isn't
-// known to hold, the programs read.
+// What spares the kernel side reads of the target's memory, each of which costs the target as much as everything else
+// an event needs. Where it isn't known to hold, the programs read.
 
 // startProbe is the function of the Go runtime whose probe tells that a stop ends.
 const startProbe = "startTheWorldWithSema"
@@ -27,25 +27,24 @@ const (
 )
 
 // expectStops tells the kernel side, just before the probe comes, that from then on it will see every stop.
-func (o *observed) expectStops() {
+func expectStops(t *kern.ScopeTarget) {
 	now := nowTick()
-	atomic.StoreUint64(&o.shared.MarkingUntil, now+markingAfterProbes)
-	atomic.StoreUint64(&o.shared.CalmFrom, now+calmAfterProbes)
+	atomic.StoreUint64(&t.MarkingUntil, now+markingAfterProbes)
+	atomic.StoreUint64(&t.CalmFrom, now+calmAfterProbes)
 }
 
 // expectNoStops takes that back.
-func (o *observed) expectNoStops() {
-	atomic.StoreUint64(&o.shared.CalmFrom, never)
-	atomic.StoreUint64(&o.shared.MarkingUntil, never)
+func expectNoStops(t *kern.ScopeTarget) {
+	atomic.StoreUint64(&t.CalmFrom, never)
+	atomic.StoreUint64(&t.MarkingUntil, never)
 }
 
-// marking is said when a P is seen to run a mark worker at now: a GC goes on whose beginning the probes may not have seen.
-func (o *observed) marking(now uint64) {
-	if o.index == 0 {
-		return
-	}
-	for until := atomic.LoadUint64(&o.shared.MarkingUntil); until < now+markingAfterSeen; until = atomic.LoadUint64(&o.shared.MarkingUntil) {
-		if atomic.CompareAndSwapUint64(&o.shared.MarkingUntil, until, now+markingAfterSeen) {
+// markWorkerSeen says that a P was seen to run a mark worker at the tick now: a GC goes on whose beginning the probes
+// may not have seen.
+func markWorkerSeen(t *kern.ScopeTarget, now uint64) {
+	end := now + markingAfterSeen
+	for until := atomic.LoadUint64(&t.MarkingUntil); until < end; until = atomic.LoadUint64(&t.MarkingUntil) {
+		if atomic.CompareAndSwapUint64(&t.MarkingUntil, until, end) {
 			return
 		}
 	}
@@ -59,13 +58,14 @@ const (
 // placeOf is place_of of bpf/walk.h.
 func placeOf(addr uint64) uint64 { return addr * 0x9e3779b97f4a7c15 >> (64 - atShift) }
 
-// enterAddress makes the record of the P at an address to be found by that. Where both its places are taken by others it has to do without.
-func (o *observed) enterAddress(slot int, addr uint64) {
+// enterAddress makes the record of the P at an address to be found by that. Where both its places are taken by others
+// it has to do without.
+func enterAddress(t *kern.ScopeTarget, slot int, addr uint64) {
 	if slot > math.MaxUint16 {
 		return
 	}
 	for try := range uint64(atTries) {
-		place := &o.shared.At[(placeOf(addr)+try)%(1<<atShift)]
+		place := &t.At[(placeOf(addr)+try)%(1<<atShift)]
 		if *place == 0 || int(*place) == slot {
 			*place = uint16(slot)
 			return

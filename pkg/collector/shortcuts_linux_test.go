@@ -9,8 +9,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// A P that its thread takes along when it leaves the CPU is known by its address alone, as soon as the probes tell of stops; both sides must agree on
-// where it stands in the table.
+// A P that its thread takes along when it leaves the CPU is known by its address alone, as soon as the probes tell of
+// stops; both sides must agree on where it stands in the table.
 func TestPsAreKnownByTheirAddress(t *testing.T) {
 	for _, blind := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stops not seen %v", blind), func(t *testing.T) {
@@ -41,8 +41,8 @@ func TestPsAreKnownByTheirAddress(t *testing.T) {
 	}
 }
 
-// Outside of a GC nobody looks whether a goroutine is one of its workers. The GC after a long pause must be seen all the same, about as long as the
-// runtime counts it.
+// Outside of a GC nobody looks whether a goroutine is one of its workers. The GC after a long pause must be seen all
+// the same, about as long as the runtime counts it.
 func TestWorkersAfterALongPause(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget = -1 })
 	p := start(t, "GOMAXPROCS=2", "GOGC=off")

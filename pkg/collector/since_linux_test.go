@@ -8,7 +8,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// A P that rests for hours, and a thread that is stuck for as long: time passes for them as for others, and since when is not forgotten.
+// A P that rests for hours, and a thread that is stuck for as long: time passes for them as for others, and since when
+// is not forgotten.
 func TestWordsThatDoNotChangeForHours(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, nil)
 	p := start(t, "GOMAXPROCS=3")

@@ -12,7 +12,7 @@ import (
 // The observation of processes is started by workers, several at once: a process whose runtime has not started yet, or
 // whose memory takes long to read, holds up no other.
 
-const settleRetries = 8 // a Go process that has just started has no Ps yet
+const startTries = 8 // a Go process that has just started has no Ps yet
 
 // beginning is one observation that is being started, and what became of it.
 type beginning struct {
@@ -25,9 +25,9 @@ type beginning struct {
 	pauses  uint64 // of the agent, before it began
 	goOn    bool   // there are libraries that have not been looked at
 
-	observed *observed
-	changed  bool // it executes another program by now
-	err      error
+	runtime runtimeSeen // under observation; nil: there was an error
+	changed bool        // it executes another program by now
+	err     error
 }
 
 // start lets a worker start the observation of a process's program, or of its libraries one after the other: the first
@@ -35,7 +35,7 @@ type beginning struct {
 func (f *finder) start(ctx context.Context, uid uint32, all ...beginning) {
 	s := &all[0]
 	pid := s.target.PID
-	s.uid, s.id, s.tries, s.pauses = uid, f.known[pid], settleRetries, f.c.heart.pauses.Load()
+	s.uid, s.id, s.tries, s.pauses = uid, f.known[pid], startTries, f.observer.Pauses()
 	if s.library != nil || f.starting[pid] == s.id {
 		s.tries = 1
 	}
@@ -44,7 +44,7 @@ func (f *finder) start(ctx context.Context, uid uint32, all ...beginning) {
 	}
 	w := &work{pid: pid, uid: uid, do: func(w *work) {
 		if s.err = w.enter(fileAt{}); s.err == nil {
-			f.c.begin(ctx, s)
+			f.begin(ctx, s)
 			w.leave()
 		}
 	}}
@@ -70,50 +70,53 @@ func partOf(s *beginning) part {
 
 // begin observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again
 // for a moment.
-func (c *collect) begin(ctx context.Context, s *beginning) {
+func (f *finder) begin(ctx context.Context, s *beginning) {
 	for try := range s.tries {
 		if ctx.Err() != nil {
 			s.err = ctx.Err()
 			return
 		}
-		s.observed, s.err = c.observe(s.target, s.uid, s.bin, s.library)
+		s.runtime, s.err = f.observer.Observe(s.target, s.uid, s.bin, s.library)
 		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) ||
 			errors.Is(s.err, errRoom) || errors.Is(s.err, goruntime.ErrNoAnswer) {
 			return
 		}
-		if exe, err := identifyProgram(c.o.procPath(s.target.PID, "exe")); err == nil && exe != s.id.exe {
+		if exe, err := identifyProgram(f.proc.Path(s.target.PID, "exe")); err == nil && exe != s.id.exe {
 			s.changed = true
 			return
 		}
 		if try+1 < s.tries {
-			sleep(ctx, time.Duration(1<<try)*2*time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Duration(1<<try) * 2 * time.Millisecond):
+			}
 		}
 	}
 }
 
 // started lists a target whose observation has been started, or says why it has not.
 func (f *finder) started(s *beginning) {
-	t, c := s.target, f.c
+	t := s.target
 	if f.known[t.PID] != s.id || f.working[t.PID] != nil {
-		c.discard(s.observed) // another process, or it has ended
+		f.discard(s.runtime) // another process, or it has ended
 		return
 	}
 	if !f.wanted(&t) { // the choice has changed since
-		c.discard(s.observed)
+		f.discard(s.runtime)
 		return
 	}
 	switch {
 	case s.changed:
 		delete(f.known, t.PID)
 	case s.err == nil:
-		if s.observed != nil && !f.list(s.observed, s.pauses) {
+		if s.runtime != nil && !f.list(s.runtime, s.pauses) {
 			f.again[t.PID] = true
 		}
 	case errors.Is(s.err, context.Canceled):
 	case s.library != nil && (errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrExeced)):
 	case errors.Is(s.err, goruntime.ErrExited):
-		c.missed.Add(1)
-		c.o.Log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
+		f.counts.missed.Add(1)
+		f.log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
 	default:
 		lacks := waitsForRoom(s.err)
 		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || lacks != nil {
@@ -121,7 +124,9 @@ func (f *finder) started(s *beginning) {
 			f.waitForRoom(t, s.library != nil)
 		}
 		if lacks != nil {
-			f.makeRoom(s.uid, lacks)
+			for _, r := range f.observer.MakeRoom(s.uid, lacks) {
+				f.endFor(r, gaveRoom(lacks.of))
+			}
 		}
 		if errors.Is(s.err, goruntime.ErrNoAnswer) {
 			f.unreadFor(t.PID, partOf(s), s.err)
@@ -132,19 +137,15 @@ func (f *finder) started(s *beginning) {
 
 // list adds an observation that has been started. It is false, and the observation ended, if the agent was not running
 // for a while since it had that many pauses: whoever brought everything up to date may not have known of this target.
-func (f *finder) list(o *observed, pauses uint64) bool {
-	c := f.c
-	c.mu.Lock()
-	c.observed[o.info.Key] = o
-	delete(c.refused, o.info.Key)
-	c.rosterChanged()
-	t := o.info // the governor, the probes and tier 2 may change it from now on
-	c.mu.Unlock()
-	if c.heart.pauses.Load() != pauses {
-		c.forget(o)
+func (f *finder) list(r runtimeSeen, pauses uint64) bool {
+	f.observer.List(r)
+	t := r.Description()
+	f.refused.delete(t.Key)
+	if f.observer.Pauses() != pauses {
+		f.observer.Forget(r)
 		return false
 	}
-	log := c.o.Log.With("process", t.Process, "pid", t.PID)
+	log := f.log.With("process", t.Process, "pid", t.PID)
 	if t.Runtime != "" {
 		log = log.With("runtime", t.Runtime)
 	}
@@ -153,10 +154,8 @@ func (f *finder) list(o *observed, pauses uint64) bool {
 }
 
 // discard ends an observation that was never listed.
-func (c *collect) discard(o *observed) {
-	if o == nil {
-		return
+func (f *finder) discard(r runtimeSeen) {
+	if r != nil {
+		f.observer.Discard(r)
 	}
-	o.silence()
-	c.closing.Go(o.close)
 }

@@ -2,162 +2,253 @@ package collector
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
 
+	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// The probes of tier 1 are attached and taken out aside: each takes the kernel a grace period at least, seconds on a
-// busy machine. Until they are in, a target is observed without stops, and its reason says so.
+// stopHost is what the probes of tier 1 need of their target.
+type stopHost interface {
+	// OpenExecutable opens the file in which the probes go.
+	OpenExecutable() (*os.File, error)
+	// Ended says whether the process, or its observation, has ended.
+	Ended() bool
+	// StopsChanged says that WhyNoStops gives something else.
+	StopsChanged()
+}
 
-const (
-	attachesAtOnce = 16  // targets to which probes are attached at the same time
-	unprobesAtOnce = 256 // probes that are taken out at the same time: those share the kernel's grace periods
-)
+// stopConfig is what the probes of a target need.
+type stopConfig struct {
+	kernel *kernelSide
+	heart  *heartbeat
+	limits *limits
+	log    *slog.Logger // with the process
+	host   stopHost
+	bin    *goruntime.Binary
+	pid    int32
+	shared *kern.ScopeTarget // the target's entry in the kernel side's table
+}
 
-// stopsState is how far the probes of tier 1 are. The mu of the observed guards it.
-type stopsState struct {
+// stopProbes are the probes of tier 1 in the code of one target: all of them or none.
+//
+// They are attached and taken out aside: each takes the kernel a grace period at least, seconds on a busy machine.
+// Until they are in, a target is observed without stops, and its reason says so.
+type stopProbes struct {
+	stopConfig
+
+	working sync.WaitGroup // while they are attached or taken out
+	gone    chan struct{}  // closed when the observation ends
+
+	mu     sync.Mutex // guards what follows
 	wanted bool
 	failed bool // they could not be attached; not tried again until they are wanted anew
 	busy   bool // a goroutine is about it
+	closed bool
+	links  []io.Closer
+	why    string // why stops are not seen, as a reason of the target; empty: they are
+}
+
+// newStopProbes prepares them. why says why stops are not seen until they are attached, as a reason of the target.
+func newStopProbes(c stopConfig, why string) *stopProbes {
+	return &stopProbes{stopConfig: c, gone: make(chan struct{}), why: why}
 }
 
 // errGone says that the observation ended meanwhile.
 var errGone = errors.New("the observation has ended")
 
-// wantStops says whether the probes of tier 1 are to be in the target's code, and returns at once. The caller holds mu.
-func (o *observed) wantStops(want bool) {
-	s := &o.stopsState
-	if want && !s.wanted {
-		s.failed = false
+// want says whether the probes are to be in the target's code, and returns at once.
+func (p *stopProbes) want(want bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setWanted(want)
+}
+
+func (p *stopProbes) setWanted(want bool) {
+	if want && !p.wanted {
+		p.failed = false
 	}
-	s.wanted = want
-	if !s.busy && o.stopsDiffer() {
-		s.busy = true
-		o.probing.Go(o.adjustStops)
+	p.wanted = want
+	if !p.busy && p.differ() {
+		p.busy = true
+		p.working.Go(p.adjust)
 	}
 }
 
-// stopsDiffer says whether something is to be done about the probes. The caller holds mu.
-func (o *observed) stopsDiffer() bool {
-	s := &o.stopsState
-	if s.wanted && !o.closed {
-		return len(o.links) == 0 && !s.failed
-	}
-	return len(o.links) > 0
-}
-
-// adjustStops attaches the probes or takes them out until they are as they are wanted.
-func (o *observed) adjustStops() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for o.stopsDiffer() {
-		if len(o.links) > 0 {
-			o.takeOutStops()
-			continue
-		}
-		o.bringInStops()
-	}
-	o.stopsState.busy = false
-}
-
-// takeOutStops takes the probes out of the target's code. The caller holds mu, which is free meanwhile.
-func (o *observed) takeOutStops() {
-	links := o.links
-	o.mu.Unlock()
-	o.c.unprobe(links)
-	o.mu.Lock()
-	o.links = nil
-	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
-	o.expectNoStops()
-	atomic.StoreUint64(&o.shared.StopStart, 0)
-	atomic.StoreUint32(&o.shared.StopTid, 0)
-	atomic.StoreUint32(&o.shared.EndsLate, 0)
-}
-
-// bringInStops attaches the probes and says in the target's description what became of it. The caller holds mu, which
-// is free meanwhile.
-func (o *observed) bringInStops() {
-	proc, pauses := o.proc, o.c.heart.pauses.Load()
-	o.mu.Unlock()
-	links, err := o.stopProbes(proc)
-	o.mu.Lock()
-	o.links = links
-	if err == nil {
-		if o.c.heart.pauses.Load() != pauses && !o.closed {
-			o.expectStops() // whoever brought everything up to date did not know of these probes
-		}
-		o.fullReason = ""
-		o.describeLevel()
+// close begins to take them out for good.
+func (p *stopProbes) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
 		return
 	}
-	o.stopsState.failed = true
-	o.expectNoStops()
-	atomic.StoreUint32(&o.shared.EndsLate, 0)
-	if o.closed || o.proc.Alive() != nil {
+	p.closed = true
+	close(p.gone)
+	p.setWanted(false)
+}
+
+// wait waits until they are out, after close.
+func (p *stopProbes) wait() { p.working.Wait() }
+
+// whyNoStops says why stops are not seen, as a reason of the target; empty: they are.
+func (p *stopProbes) whyNoStops() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.why
+}
+
+// kinds says how they are attached: one entry for each kind of link.
+func (p *stopProbes) kinds() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	kinds := map[string]bool{}
+	for _, l := range p.links {
+		kinds[kindOfLink(l)] = true
+	}
+	return slices.Sorted(maps.Keys(kinds))
+}
+
+// forget drops a stop of the world of which the end, or the begin, may have been missed.
+func (p *stopProbes) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := p.shared
+	expectNoStops(s)
+	atomic.StoreUint64(&s.StopStart, 0)
+	atomic.StoreUint64(&s.StopBegun, 0)
+	atomic.StoreUint32(&s.StopTid, 0)
+	if len(p.links) > 0 {
+		expectStops(s) // of the present one only the end will be seen
+	}
+}
+
+// differ says whether something is to be done about the probes. The caller holds mu.
+func (p *stopProbes) differ() bool {
+	if p.wanted && !p.closed {
+		return len(p.links) == 0 && !p.failed
+	}
+	return len(p.links) > 0
+}
+
+// adjust attaches the probes or takes them out until they are as they are wanted.
+func (p *stopProbes) adjust() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for p.differ() {
+		if len(p.links) > 0 {
+			p.takeOut()
+			continue
+		}
+		p.bringIn()
+	}
+	p.busy = false
+}
+
+// takeOut takes the probes out of the target's code. The caller holds mu, which is free meanwhile.
+func (p *stopProbes) takeOut() {
+	links := p.links
+	p.mu.Unlock()
+	p.limits.detach(links)
+	p.mu.Lock()
+	p.links = nil
+	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
+	expectNoStops(p.shared)
+	atomic.StoreUint64(&p.shared.StopStart, 0)
+	atomic.StoreUint32(&p.shared.StopTid, 0)
+	atomic.StoreUint32(&p.shared.EndsLate, 0)
+}
+
+// bringIn attaches the probes and says in the target's description what became of it. The caller holds mu, which is
+// free meanwhile.
+func (p *stopProbes) bringIn() {
+	pauses := p.heart.pauses.Load()
+	p.mu.Unlock()
+	links, err := p.attachWithin()
+	p.mu.Lock()
+	p.links = links
+	if err == nil {
+		if p.heart.pauses.Load() != pauses && !p.closed {
+			expectStops(p.shared) // whoever brought everything up to date did not know of these probes
+		}
+		p.setWhy("")
+		return
+	}
+	p.failed = true
+	expectNoStops(p.shared)
+	atomic.StoreUint32(&p.shared.EndsLate, 0)
+	p.mu.Unlock()
+	ended := p.host.Ended()
+	p.mu.Lock()
+	if ended {
 		return // the next snapshot finds that it has ended
 	}
 	// The totals are right without it: only stops are missing.
 	err = explainProbe(err)
-	o.fullReason = lack.NoStops(err.Error())
-	o.describeLevel()
-	o.c.o.Log.Warn("no stop-the-world probes", "process", o.info.Process, "pid", o.info.PID, "err", err)
+	p.setWhy(lack.NoStops(err.Error()))
+	p.log.Warn("no stop-the-world probes", "err", err)
 }
 
-// attachWithin is for how long the probes of a target may be being attached. Each takes seconds on a busy machine.
-const attachWithin = time.Minute
+// setWhy notes why stops are not seen. The caller holds mu, which is free meanwhile.
+func (p *stopProbes) setWhy(why string) {
+	p.why = why
+	p.mu.Unlock()
+	p.host.StopsChanged()
+	p.mu.Lock()
+}
 
-// stopProbes attaches all probes of tier 1 to the program of a process, or none. For as long as that takes it is one of
-// a few, so a file that does not answer is given up: both opening it and attaching a probe may wait for it.
-func (o *observed) stopProbes(proc *goruntime.Process) ([]io.Closer, error) {
-	if err := worldProbesMissing(o.bin); err != nil {
+// maxAttach is for how long the probes of a target may be being attached. Each takes seconds on a busy machine.
+const maxAttach = time.Minute
+
+// attachWithin attaches all probes of tier 1 to the program of a process, or none. For as long as that takes it is one
+// of a few, so a file that does not answer is given up: both opening it and attaching a probe may wait for it.
+func (p *stopProbes) attachWithin() ([]io.Closer, error) {
+	if err := worldProbesMissing(p.bin); err != nil {
 		return nil, err
 	}
-	closeLate := func(f *os.File) {
-		if f != nil {
-			f.Close()
-		}
-	}
-	file, err := within(o.c, answerWithin, proc.OpenExecutable, closeLate)
+	file, err := p.host.OpenExecutable()
 	if err != nil {
 		return nil, err
 	}
 	select {
-	case <-o.gone:
+	case <-p.gone:
 		file.Close()
 		return nil, errGone
-	case o.c.attaching <- struct{}{}:
+	case p.limits.attaching <- struct{}{}:
 	}
-	defer func() { <-o.c.attaching }()
+	defer func() { <-p.limits.attaching }()
 	givenUp := make(chan struct{})
-	links, err := within(o.c, attachWithin, func() ([]io.Closer, error) {
+	links, err := within(p.limits.hung, maxAttach, func() ([]io.Closer, error) {
 		defer file.Close()
-		return o.attachStops(file, givenUp)
-	}, o.c.unprobe)
+		return p.attach(file, givenUp)
+	}, p.limits.detach)
 	if errors.Is(err, goruntime.ErrNoAnswer) {
 		close(givenUp)
 	}
 	return links, err
 }
 
-// attachStops attaches all probes of tier 1, or none, until it is given up.
-func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []io.Closer, err error) {
+// attach attaches all probes of tier 1, or none, until it is given up.
+func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.Closer, err error) {
 	defer func() {
 		if err != nil {
-			o.c.unprobe(links)
+			p.limits.detach(links)
 			links = nil
 		}
 	}()
 	over := func() bool {
 		select {
-		case <-o.gone:
+		case <-p.gone:
 			return true
 		case <-givenUp:
 			return true
@@ -165,7 +256,7 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 			return false
 		}
 	}
-	k := o.c.kernel
+	k := p.kernel
 	for _, probe := range []struct {
 		name string
 		prog *ebpf.Program
@@ -174,7 +265,7 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 		{startProbe, k.objs.StartWorld},
 		{stopProbe, k.objs.StopWorld},
 	} {
-		site, ok := o.bin.Probe(probe.name)
+		site, ok := p.bin.Probe(probe.name)
 		if !ok {
 			continue // the first: not every release of Go has it
 		}
@@ -182,9 +273,9 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 			return links, errGone
 		}
 		if probe.name == stopProbe {
-			o.expectStops()
+			expectStops(p.shared)
 		}
-		l, err := k.probes.attach(o.site(file, site), probe.prog)
+		l, err := k.probes.attach(siteIn(file, site, p.pid), probe.prog)
 		if err != nil {
 			return links, err
 		}
@@ -193,29 +284,18 @@ func (o *observed) attachStops(file *os.File, givenUp <-chan struct{}) (links []
 			return links, errGone
 		}
 		if probe.name == goruntime.WorldStarted {
-			atomic.StoreUint32(&o.shared.EndsLate, 1)
+			atomic.StoreUint32(&p.shared.EndsLate, 1)
 		}
 	}
 	return links, nil
 }
 
-// site is where a probe goes in the file that the process runs, which goruntime.Process.OpenExecutable gave.
-func (o *observed) site(file *os.File, at goruntime.ProbeSite) site {
-	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(o.info.PID)}
-}
-
-// unprobe takes probes out of a target's code. For each the kernel waits until no task can be in its program any more:
-// a grace period of Tasks Trace RCU (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and
-// half a second on a busy machine, in uninterruptible sleep. Those who wait at the same time share it, and so the
-// probes are not taken out one after the other.
-func (c *collect) unprobe(links []io.Closer) {
-	var wg sync.WaitGroup
-	for _, l := range links {
-		wg.Go(func() {
-			c.unprobing <- struct{}{}
-			_ = l.Close()
-			<-c.unprobing
-		})
+// worldProbesMissing says that a program lacks what tier 1 probes; nil: it has it.
+func worldProbesMissing(bin *goruntime.Binary) error {
+	for _, name := range []string{startProbe, stopProbe} {
+		if _, ok := bin.Probe(name); !ok {
+			return fmt.Errorf("%s is not in the program", name)
+		}
 	}
-	wg.Wait()
+	return nil
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// threadTable is the table of threads of bpf/threads.h, which the kernel side and the agent share: sets of threadWays places, the set by the
-// low bits of the tid. The methods may be called at any time, also while the kernel side adds and removes threads.
+// threadTable is the table of threads of bpf/threads.h, which the kernel side and the agent share: sets of threadWays
+// places, the set by the low bits of the tid. The methods may be called at any time, also while the kernel side adds
+// and removes threads.
 type threadTable struct {
 	sets    []kern.ScopeThreadSet
 	entries []kern.ScopeThread // of set i from i * threadWays on
@@ -25,7 +26,8 @@ var (
 	errThreadsFull = errors.New("the thread's set in the table is full")
 )
 
-// threadSets is how many sets a table for n threads has: twice the room, because tids don't spread evenly, in a power of two.
+// threadSets is how many sets a table for n threads has: twice the room, because tids don't spread evenly, in a power
+// of two.
 func threadSets(n int) uint32 {
 	need := (2*n + threadWays - 1) / threadWays
 	return 1 << bits.Len(uint(max(need, 1)-1))

@@ -9,8 +9,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// fitTracepoints tells the programs where this kernel's sched_switch has its arguments, by the kernel's own BTF and not by its version:
-// distributions carry the change to older kernels.
+// fitTracepoints tells the programs where this kernel's sched_switch has its arguments, by the kernel's own BTF and not
+// by its version: distributions carry the change to older kernels.
 func fitTracepoints(spec *ebpf.CollectionSpec, kernel *btf.Spec) error {
 	var t *btf.Typedef
 	if err := kernel.TypeByName("btf_trace_sched_switch", &t); err != nil {

@@ -17,8 +17,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/goruntime"
 )
 
-// A hit of a uprobe costs a program more than the time in the BPF program: the trap and the way back, at an instruction that the kernel emulates. On one processor that is
-// half a microsecond, on another two, so the agent measures it on itself when it starts.
+// A hit of a uprobe costs a program more than the time in the BPF program: the trap and the way back, at an instruction
+// that the kernel emulates. On one processor that is half a microsecond, on another two, so the agent measures it on
+// itself when it starts.
 
 // usualTrap is what is assumed until it has been measured, or where it can't be.
 const usualTrap = 600 * time.Nanosecond
@@ -31,8 +32,8 @@ const (
 	mostTrap  = 20 * time.Microsecond
 )
 
-// trapped is the function that is probed. It calls another one, so that near its begin there is an instruction that the kernel emulates: the push of the frame pointer on
-// amd64, the call on arm64 (docs/decisions/arm64-probes.md).
+// trapped is the function that is probed. It calls another one, so that near its begin there is an instruction that the
+// kernel emulates: the push of the frame pointer on amd64, the call on arm64 (docs/decisions/arm64-probes.md).
 //
 //go:noinline
 func trapped(n int) int { return calledByTrapped(n) + 1 }
@@ -42,7 +43,8 @@ func calledByTrapped(n int) int { return int(trappedCalls.Add(1)) ^ n }
 
 var trappedCalls atomic.Int32
 
-// measureTrap puts a probe into the agent's own code for some milliseconds and gives what a hit costs. The program must do next to nothing for a process that is no target.
+// measureTrap puts a probe into the agent's own code for some milliseconds and gives what a hit costs. The program must
+// do next to nothing for a process that is no target.
 func (p *probes) measureTrap(prog *ebpf.Program) (time.Duration, error) {
 	s, err := siteInItself()
 	if err != nil {
@@ -81,7 +83,8 @@ func callTrapped() time.Duration {
 	return took[trapBatches/2]
 }
 
-// trappedOffset is where in the program's file the probe goes. The code is read from the file: in memory a probe may still be in it, of the agent or of another one.
+// trappedOffset is where in the program's file the probe goes. The code is read from the file: in memory a probe may
+// still be in it, of the agent or of another one.
 func trappedOffset(file io.ReaderAt) (uint64, error) {
 	entry := uint64(runtime.FuncForPC(reflect.ValueOf(trapped).Pointer()).Entry())
 	offset, err := offsetInFile(entry)

@@ -8,7 +8,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// A kernel gives up after a million instructions, and other kernels than the one at hand follow more paths: each program must stay far below.
+// A kernel gives up after a million instructions, and other kernels than the one at hand follow more paths: each
+// program must stay far below.
 func TestProgramsAreEasyToVerify(t *testing.T) {
 	spec, err := kern.LoadScope()
 	if err != nil {

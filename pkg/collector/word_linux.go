@@ -19,7 +19,8 @@ const (
 )
 
 func wordOf(tick uint64, owner uint32, s pstate.State, t pstate.ThreadState) word {
-	return word(tick&sinceMask | uint64(owner&ownerMask)<<ownerShift | uint64(s&stateMask)<<stateShift | uint64(t)<<threadShift)
+	return word(tick&sinceMask | uint64(owner&ownerMask)<<ownerShift | uint64(s&stateMask)<<stateShift |
+		uint64(t)<<threadShift)
 }
 
 func (w word) owner() uint32 { return uint32(w>>ownerShift) & ownerMask }
@@ -45,10 +46,11 @@ type segment struct {
 	start, end uint64 // ticks
 }
 
-// swap moves a P from the word old to a new state at the tick now, exactly as the BPF programs do: the one whose compare-and-swap succeeds
-// accounts the time. tookAt, if not 0, says that the new owner has run the P unannounced since then. It reports the segments it closed, and
-// false if the word had changed meanwhile.
-func swap(r *kern.ScopeP_record, old word, now uint64, owner uint32, s pstate.State, t pstate.ThreadState, tookAt uint64) (closed [2]segment, ok bool) {
+// swap moves a P from the word old to a new state at the tick now, exactly as the BPF programs do: the one whose
+// compare-and-swap succeeds accounts the time. tookAt, if not 0, says that the new owner has run the P unannounced
+// since then. It reports the segments it closed, and false if the word had changed meanwhile.
+func swap(r *kern.ScopeP_record, old word, now uint64, owner uint32, s pstate.State, t pstate.ThreadState,
+	tookAt uint64) (closed [2]segment, ok bool) {
 	gone := elapsed(now, uint64(old))
 	now = sinceTick(now, uint64(old)) + gone
 	var ran uint64
@@ -86,12 +88,13 @@ type totals struct {
 	time matrix
 }
 
-// readAttempts bounds how often a record is read again while a CPU is between its swap and its additions (some ns, except when the
-// thread is preempted right there).
+// readAttempts bounds how often a record is read again while a CPU is between its swap and its additions (some ns,
+// except when the thread is preempted right there).
 const readAttempts = 64
 
-// read gives the times of a P at one instant not before now. The sum of all times is the instant minus the record's birth, always: ok is
-// false if that could not be had in readAttempts, and then the difference has been put to the present state.
+// read gives the times of a P at one instant not before now. The sum of all times is the instant minus the record's
+// birth, always: ok is false if that could not be had in readAttempts, and then the difference has been put to the
+// present state.
 func read(r *kern.ScopeP_record) (v totals, ok bool) {
 	for range readAttempts {
 		w := atomic.LoadUint64(&r.Word)
@@ -117,4 +120,16 @@ func read(r *kern.ScopeP_record) (v totals, ok bool) {
 		}
 	}
 	return v, false
+}
+
+// totalsAt gives a record's times at a tick, or at its last change if that came later.
+func totalsAt(r *kern.ScopeP_record, at uint64) (v totals) {
+	v.word = word(atomic.LoadUint64(&r.Word))
+	for i := range v.time {
+		v.time[i] = atomic.LoadUint64(&r.Time[i])
+	}
+	since := sinceTick(at, uint64(v.word))
+	v.now = max(at, since)
+	v.time[cell(v.word.state(), v.word.thread())] += v.now - since
+	return v
 }

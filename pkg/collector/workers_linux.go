@@ -19,7 +19,7 @@ import (
 const (
 	filesAtOnce  = 4                // workers that read files
 	startsAtOnce = 16               // workers that start an observation
-	answerWithin = 5 * time.Second  // in which a call for a file must come back
+	fileWithin   = 5 * time.Second  // in which a call for a file must come back
 	startWithin  = 60 * time.Second // in which an observation must have been started: that is work, not one call
 	slowAfter    = 250 * time.Millisecond
 	mostSlow     = 8 // workers that are in one call for longer than that, and for each of which another one works

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
 
 // Self gives what the calling process uses of the machine, by metric name: seconds of CPU time, bytes, counts. What the system does not tell is
@@ -65,22 +67,18 @@ func openFiles() (int64, bool) {
 	return int64(len(names)) - 1, err == nil // d is one of them
 }
 
-// started is when the process started, in seconds since the Unix epoch: now less its age by the clock that its start time is in (proc_pid_stat(5), field 22).
+// started is when the process started, in seconds since the Unix epoch: now less its age by the clock that its start
+// time is in (proc_pid_stat(5), field 22).
 var started = sync.OnceValues(func() (at float64, ok bool) {
 	b, err := os.ReadFile("/proc/self/stat")
 	if err != nil {
 		return 0, false
 	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 20 {
-		return 0, false
-	}
-	const userHz = 100
-	ticks, err := strconv.ParseInt(string(f[19]), 10, 64)
+	stat, err := procfs.ParseStat(b)
 	var up unix.Timespec
 	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
 		return 0, false
 	}
-	age := float64(up.Nano())/1e9 - float64(ticks)/userHz
+	age := float64(up.Nano())/1e9 - float64(stat.StartTime)/procfs.UserHz
 	return float64(time.Now().UnixNano())/1e9 - age, true
 })

@@ -9,8 +9,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// snapshot reads the runtime's own structures, n periods after the last time, and repairs the records that disagree with them. An error means that the target can no longer
-// be observed.
+// snapshot reads the runtime's own structures, n periods after the last time, and repairs the records that disagree
+// with them. An error means that the target can no longer be observed.
 func (o *observed) snapshot(n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -21,7 +21,7 @@ func (o *observed) snapshot(n int) error {
 		o.flush(false)
 		return nil
 	}
-	before := o.resting.words
+	before := o.idle.words
 	if err := o.proc.Snapshot(&o.snap, false); err != nil {
 		if errors.Is(err, goruntime.ErrTorn) {
 			o.lost["torn_snapshot"]++
@@ -30,19 +30,19 @@ func (o *observed) snapshot(n int) error {
 		return err
 	}
 	now := nowTick()
-	if o.c.heart.beyond(now) {
+	if o.env.heart.beyond(now) {
 		return nil
 	}
-	o.countUncounted()
-	o.resting.since, o.resting.stale, o.resting.snapAt = 0, false, now
+	o.countUnread(o.idle.Snapshot())
+	o.idle.stale, o.idle.readAt = false, now
 	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
 	o.countGlobal(n)
 	if len(o.snap.Ps) > len(o.ps) {
 		if err := o.grow(); err != nil {
 			o.lost["no_room"]++
-			if n := len(o.snap.Ps); n != o.roomless { // once for each number of Ps, not with each snapshot
-				o.roomless = n
-				o.c.o.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+			if n := len(o.snap.Ps); n != o.unplacedPs { // once for each number of Ps, not with each snapshot
+				o.unplacedPs = n
+				o.env.log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
 			}
 		}
 	}
@@ -58,7 +58,7 @@ func (o *observed) snapshot(n int) error {
 	}
 	for i, p := range o.ps {
 		if i >= len(o.snap.Ps) {
-			o.bury(p, now) // GOMAXPROCS went down: procresize cuts allp (runtime/proc.go)
+			o.markDead(p, now) // GOMAXPROCS went down: procresize cuts allp (runtime/proc.go)
 			continue
 		}
 		seen := &o.snap.Ps[i]
@@ -66,22 +66,22 @@ func (o *observed) snapshot(n int) error {
 			o.lost["unreadable_p"]++
 			continue
 		}
-		p.see(seen)
+		p.count(seen)
 		p.countDepth(seen, idle, n)
 		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
 			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
 			if o.index != 0 {
-				o.enterAddress(o.slot(p.id), seen.Addr)
+				enterAddress(o.shared, o.slot(p.id), seen.Addr)
 			}
 		}
-		if seen.State == pstate.GC {
-			o.marking(now)
+		if seen.State == pstate.GC && o.index != 0 {
+			markWorkerSeen(o.shared, now)
 		}
 		switch {
 		case o.index == 0 || o.blind:
-			o.settle(p, seen, now)
-		case o.windows.between:
-			o.between(p, seen, now)
+			o.takeOver(p, seen, now)
+		case o.cycle.off:
+			o.estimate(p, seen, now)
 		default:
 			if i < len(before) {
 				o.repair(p, seen, word(before[i]), now)
@@ -89,7 +89,7 @@ func (o *observed) snapshot(n int) error {
 			o.learn(p, seen)
 		}
 	}
-	if err := o.turn(now); err != nil && !errors.Is(err, goruntime.ErrTorn) {
+	if err := o.turnCycle(now); err != nil && !errors.Is(err, goruntime.ErrTorn) {
 		return err
 	}
 	if o.index != 0 {
@@ -125,8 +125,8 @@ func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle, n int) {
 	}
 }
 
-// bury marks a P that is beyond GOMAXPROCS.
-func (o *observed) bury(p *observedP, now uint64) {
+// markDead marks a P that is beyond GOMAXPROCS.
+func (o *observed) markDead(p *observedP, now uint64) {
 	p.runqDepth = -1
 	if w := word(atomic.LoadUint64(&p.rec.Word)); w.state() != pstate.Dead {
 		closed, _ := swap(p.rec, w, now, 0, pstate.Dead, pstate.NoThread, 0)
@@ -134,8 +134,8 @@ func (o *observed) bury(p *observedP, now uint64) {
 	}
 }
 
-// settle is snapshot mode: what is seen holds from now until the next look.
-func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
+// takeOver is snapshot mode: what is seen holds from now until the next look.
+func (o *observed) takeOver(p *observedP, seen *goruntime.PSnapshot, now uint64) {
 	owner, s, t := o.sight(seen)
 	lookedUpD(p.rec, t == pstate.Uninterruptible, now)
 	old := word(p.rec.Word)
@@ -146,8 +146,9 @@ func (o *observed) settle(p *observedP, seen *goruntime.PSnapshot, now uint64) {
 	o.keep(p, closed[:]...)
 }
 
-// repair compares a record with a snapshot. Only a P whose word did not change while the snapshot was read can be judged, and only what holds for
-// two snapshots in a row is a disagreement: between an act of the runtime and the event that tells of it there is always a moment.
+// repair compares a record with a snapshot. Only a P whose word did not change while the snapshot was read can be
+// judged, and only what holds for two snapshots in a row is a disagreement: between an act of the runtime and the event
+// that tells of it there is always a moment.
 func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, now uint64) {
 	w := word(atomic.LoadUint64(&p.rec.Word))
 	if w != before {
@@ -195,7 +196,8 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 
 // untracked says whether a P's thread has no entry in the table of threads, because that is full.
 func (o *observed) untracked(w word) bool {
-	if w.owner() == 0 || atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_THREADS_FULL]) == 0 && o.lost["threads_full"] == 0 {
+	full := atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_THREADS_FULL]) + o.lost["threads_full"]
+	if w.owner() == 0 || full == 0 {
 		return false
 	}
 	_, ok := o.thread(w.owner())
@@ -203,7 +205,8 @@ func (o *observed) untracked(w word) bool {
 }
 
 // judge says what is wrong with a record, if anything, and what it should be.
-func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State, t pstate.ThreadState, tookAt uint64) {
+func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State,
+	t pstate.ThreadState, tookAt uint64) {
 	tid := o.carrier(seen)
 	switch pstate.State(seen.Status) {
 	case pstate.Dead:
@@ -215,7 +218,8 @@ func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owne
 			return "missed_idle", 0, pstate.Idle, pstate.NoThread, 0
 		}
 	case pstate.GCStop:
-		if w.state() != pstate.GCStop && atomic.LoadUint64(&o.shared.StopStart) != 0 && atomic.LoadUint32(&o.shared.StopTid) != tid {
+		stopping := atomic.LoadUint64(&o.shared.StopStart) != 0
+		if w.state() != pstate.GCStop && stopping && atomic.LoadUint32(&o.shared.StopTid) != tid {
 			return "missed_halt", 0, pstate.GCStop, pstate.NoThread, 0
 		}
 	default:
@@ -233,26 +237,34 @@ func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owne
 	return
 }
 
-// flush hands closed intervals to the sink, in order and without overlap, and fills what is missing between them with what the totals say.
-// The caller holds mu.
+// flush hands closed intervals to the sink, in order and without overlap, and fills what is missing between them with
+// what the totals say. The caller holds mu.
 func (o *observed) flush(last bool) {
-	if o.gov.level >= stepIntervals && o.gov.level < stepSnapshots {
+	if scope := o.scope(); scope.Events && !scope.Intervals {
 		o.lost["interval_budget"] += uint64(len(o.ps)) // the budget is nothing: one for each P and snapshot
 	}
-	out := o.scratch[:0]
+	o.scratch = o.scratch[:0]
 	now := nowTick()
 	for _, p := range o.ps {
-		if len(p.pending) == 0 && !last && now <= p.lastEnd+openFor {
-			continue // there is nothing to tell
+		if !last && !p.intervals.due(now) {
+			continue
 		}
 		raw, _ := read(p.rec)
-		if o.c.heart.beyond(raw.now) {
+		if o.env.heart.beyond(raw.now) {
 			break
 		}
-		out = o.take(out, p, raw, last)
+		o.take(p, &raw, last)
 	}
-	o.scratch = out
-	if len(out) > 0 {
-		o.c.o.Sink.Append(o.info.Key, out)
+	if len(o.scratch) > 0 {
+		o.env.sink.Append(o.info.Key, o.scratch)
 	}
+}
+
+// thread reads one thread's entry.
+func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
+	entry := o.kernel.threads.find(tid)
+	if entry == nil || entry.Target != o.index {
+		return th, false
+	}
+	return *entry, true
 }

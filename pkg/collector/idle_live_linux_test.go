@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestRestingTarget: of a target that has little to do few snapshots are taken, and yet its counters are up to date whenever they are asked for, and as
-// many depths of its queues are counted as of any other.
+// TestRestingTarget: of a target that has little to do few snapshots are taken, and yet its counters are up to date
+// whenever they are asked for, and as many depths of its queues are counted as of any other.
 func TestRestingTarget(t *testing.T) {
 	tg := start(t, "GOMAXPROCS=4")
 	c, _ := collectIn(t, ModeEBPF, nil)
@@ -32,13 +32,13 @@ func TestRestingTarget(t *testing.T) {
 	for range 5 {
 		before := ticks()
 		tg.say("nothing in particular") // it wakes to read this
-		time.Sleep(o.c.o.SnapshotEvery + 10*time.Millisecond)
+		time.Sleep(o.env.snapshotEvery + 10*time.Millisecond)
 		if after := ticks(); after == before {
 			t.Errorf("it ran and no tick is counted after %d", before)
 		}
 		time.Sleep(600 * time.Millisecond)
 		o.mu.Lock()
-		left = max(left, o.resting.since)
+		left = max(left, o.idle.Skipped)
 		o.mu.Unlock()
 	}
 	if left < 3 {
@@ -46,8 +46,8 @@ func TestRestingTarget(t *testing.T) {
 	}
 	// Those of the last second are counted when it is over.
 	got := float64(depths() - counted)
-	most := time.Since(begun).Seconds() / o.c.o.SnapshotEvery.Seconds()
-	if got < most-restingSkips-8 || got > most+restingSkips+2 {
+	most := time.Since(begun).Seconds() / o.env.snapshotEvery.Seconds()
+	if got < most-9-8 || got > most+9+2 {
 		t.Errorf("%v depths were counted in %.0f periods", got, most)
 	}
 }

@@ -3,7 +3,6 @@ package collector
 import (
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,109 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// As many seconds are left out as it takes, and no more; what stops cost can't be.
-func TestWindowsFor(t *testing.T) {
-	for _, c := range []struct {
-		full, stops, budget float64
-		every               int
-		tooDear             bool
-	}{
-		{0.013, 0, 0.02, windowsMany, false},
-		{0.029, 0, 0.02, 3, false},
-		{0.031, 0, 0.02, 4, false},
-		{0.2, 0, 0.02, windowsFew, false},
-		{0.3, 0, 0.02, windowsFew, true},
-		{0.049, 0.005, 0.02, 9, false},
-		{0.05, 0.013, 0.02, windowsFew, false},
-		{0.05, 0.018, 0.02, windowsFew, true},
-		{0.01, 0.02, 0.02, windowsFew, true}, // stops in the time between, none in the window
-	} {
-		if every, tooDear := windowsFor(c.full, c.stops, c.budget); every != c.every || tooDear != c.tooDear {
-			t.Errorf("all the time costs %v, stops %v, budget %v: one second in %d, too dear %v; want %d, %v", c.full, c.stops, c.budget, every, tooDear, c.every, c.tooDear)
-		}
-	}
-}
-
-func TestPaceOf(t *testing.T) {
-	tenth := windowLength / 10
-	for _, c := range []struct {
-		moved uint32
-		span  uint64
-		want  int
-	}{{0, tenth, 0}, {1, tenth, 1}, {3, tenth, 1}, {4, tenth, 2}, {16, tenth, 3}, {32, 2 * tenth, 3}, {15, 2 * tenth, 2}, {1 << 31, tenth, 11}, {5, 0, 11}, {4, 10 * tenth, 0}} {
-		if got := paceOf(c.moved, c.span); got != c.want {
-			t.Errorf("%d in %d ticks: pace %d, want %d", c.moved, c.span, got, c.want)
-		}
-	}
-}
-
-// A stretch is judged by the P's own stretches at its pace, then by those of the others, then by its own at any.
-func TestLikely(t *testing.T) {
-	o, w := new(observed), new(windowedP)
-	if o.likely(w, 3) != nil {
-		t.Error("something is likely before anything was seen")
-	}
-	var grown [counters]float64
-	w.all.add(&grown, ratesLeast)
-	if o.likely(w, 3) != &w.all {
-		t.Error("not its own at any pace")
-	}
-	o.windows.paces.add(3, &grown, ratesLeast)
-	if o.likely(w, 3) != o.windows.paces[3] || o.likely(w, 2) != &w.all {
-		t.Error("not that of all Ps at this pace")
-	}
-	w.paces.add(3, &grown, ratesLeast/2)
-	if o.likely(w, 3) != o.windows.paces[3] {
-		t.Error("too little counts")
-	}
-	w.paces.add(3, &grown, ratesLeast/2)
-	if o.likely(w, 3) != w.paces[3] {
-		t.Error("not its own at this pace")
-	}
-	w.paces.fade()
-	if o.likely(w, 3) != o.windows.paces[3] {
-		t.Error("what fades counts as much as before")
-	}
-}
-
-// What is added is the time that passed, to the tick, and in the long run in the proportions of what was learnt; counts likewise.
-func TestExtrapolate(t *testing.T) {
-	r := rand.New(rand.NewPCG(1, 2))
-	running, idle := cell(pstate.Running, pstate.OnCPU), cell(pstate.Idle, pstate.NoThread)
-	syscall := cell(pstate.Syscall, pstate.Sleeping)
-	w, by := new(windowedP), &rates{span: 1000}
-	by.counts[running], by.counts[idle], by.counts[syscall] = 301.5, 700.5, -2 // a total that was corrected backwards
-	by.counts[timeCells] = 0.7                                                 // of some move, in 1000 ticks
-	rec := &kern.ScopeP_record{}
-	var all uint64
-	for range 10_000 {
-		span := r.Uint64N(3000)
-		w.extrapolate(rec, by, span)
-		all += span
-		var sum uint64
-		for _, n := range rec.Time {
-			sum += n
-		}
-		if sum != all {
-			t.Fatalf("%d ticks passed, %d were added", all, sum)
-		}
-	}
-	for at, want := range map[int]float64{running: 0.3, idle: 0.7, syscall: 0} {
-		if got := float64(rec.Time[at]) / float64(all); math.Abs(got-want) > 0.002 {
-			t.Errorf("cell %d has a share of %.4f, want %.4f", at, got, want)
-		}
-	}
-	if got, want := float64(rec.Moves[0]), 0.7*float64(all)/1000; math.Abs(got-want) > 2 {
-		t.Errorf("%v moves, want %v", got, want)
-	}
-}
-
-// Observed for one second in three, a target looks as if it were observed all the time: its Ps are on a CPU for the same share of the kernel's own account, sums are wall
-// time and never fall, and threads are known.
+// Observed for one second in three, a target looks as if it were observed all the time: its Ps are on a CPU for the
+// same share of the kernel's own account, sums are wall time and never fall, and threads are known.
 func TestObservedInWindows(t *testing.T) {
 	p := start(t, "GOMAXPROCS=3")
 	pid := p.cmd.Process.Pid
@@ -172,7 +75,8 @@ func TestObservedInWindows(t *testing.T) {
 	}
 }
 
-// Between two windows stops are told of, and a P to which nothing happens has been idle since it became so, not since the last look.
+// Between two windows stops are told of, and a P to which nothing happens has been idle since it became so, not since
+// the last look.
 func TestStopsAndRestBetweenWindows(t *testing.T) {
 	c, rec := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.Windows = -1, 4 })
 	p := start(t, "GOMAXPROCS=2")
@@ -193,7 +97,8 @@ func TestStopsAndRestBetweenWindows(t *testing.T) {
 	shares(t, c, pid, 2*time.Second)
 }
 
-// What it costs in windows is kept within a budget that all the time would pass, and when there is room again, all is observed.
+// What it costs in windows is kept within a budget that all the time would pass, and when there is room again, all is
+// observed.
 func TestGovernorOpensWindows(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.CostFloor = 1, -1 })
 	p := start(t, "GOMAXPROCS=2")
@@ -206,10 +111,10 @@ func TestGovernorOpensWindows(t *testing.T) {
 	time.Sleep(2 * time.Second)
 	full := float64(o.probeCost()-cost) / float64(threadsOnCPU(pid)-began)
 	o.mu.Lock()
-	o.gov.budget = full / 3
+	o.gov.Budget = full / 3
 	o.mu.Unlock()
 	level := func() pstate.Governor { return view(c, pid).Governor }
-	waitFor(t, "windows are all that is observed", func() bool { return level().Level == stepWindows })
+	waitFor(t, "windows are all that is observed", func() bool { return level().Level == int(govern.DutyCycle) })
 	waitFor(t, "one second in about four is observed", func() bool { r := level().Observed; return r < 0.4 && r > 0.1 })
 	time.Sleep(3 * time.Second)
 	cost, began = o.probeCost(), threadsOnCPU(pid)
@@ -217,16 +122,14 @@ func TestGovernorOpensWindows(t *testing.T) {
 	if got := float64(o.probeCost()-cost) / float64(threadsOnCPU(pid)-began); got > full/2 || got < full/12 {
 		t.Errorf("costs %.4f of its CPU time in windows, %.4f all the time, with a budget of %.4f", got, full, full/3)
 	}
-	if g := level(); g.Level != stepWindows {
+	if g := level(); g.Level != int(govern.DutyCycle) {
 		t.Errorf("level %d", g.Level)
 	}
 	o.mu.Lock()
-	o.gov.budget = full * 10
-	for i := range o.gov.patience {
-		o.gov.patience[i] = 1
-	}
+	o.gov.Budget = full * 10
+	o.gov.NoPatience()
 	o.mu.Unlock()
-	waitFor(t, "nothing is left out any more", func() bool { return level().Level == stepNone })
+	waitFor(t, "nothing is left out any more", func() bool { return level().Level == int(govern.Everything) })
 	if g := level(); g.Observed != 1 {
 		t.Errorf("observed for %v of the time, want all", g.Observed)
 	}
@@ -239,7 +142,7 @@ func TestGovernorOpensWindows(t *testing.T) {
 func (o *observed) isBetween() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.windows.between
+	return o.cycle.off
 }
 
 // stopsSeen is how many stops came.

@@ -1,0 +1,93 @@
+package collector
+
+import (
+	"regexp"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// What the finder asks of the collector.
+
+// HasEvents implements observer.
+func (c *collect) HasEvents() bool { return c.kernel != nil }
+
+// Pauses implements observer.
+func (c *collect) Pauses() uint64 { return c.heart.pauses.Load() }
+
+// Observe implements observer.
+func (c *collect) Observe(t pstate.Target, uid uint32, bin *goruntime.Binary,
+	library *goruntime.Mapped) (runtimeSeen, error) {
+	o, err := c.observe(t, uid, bin, library)
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// List implements observer.
+func (c *collect) List(r runtimeSeen) {
+	o := r.(*observed)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.observed[o.info.Key] = o
+	c.rosterChanged()
+}
+
+// Discard implements observer.
+func (c *collect) Discard(r runtimeSeen) {
+	o := r.(*observed)
+	c.silence(o)
+	c.closing.Go(func() { c.close(o) })
+}
+
+// Forget implements observer.
+func (c *collect) Forget(r runtimeSeen) bool { return c.forget(r.(*observed)) }
+
+// Runtimes implements observer.
+func (c *collect) Runtimes() []runtimeSeen {
+	all := c.all()
+	out := make([]runtimeSeen, len(all))
+	for i, o := range all {
+		out[i] = o
+	}
+	return out
+}
+
+// Choose implements Chooser.
+func (c *collect) Choose(include, exclude *regexp.Regexp) { c.found.choose(include, exclude) }
+
+// runtimesOf lists what is observed of a process.
+func (c *collect) runtimesOf(pid int32, startTime uint64) (list []*observed) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, o := range c.observed {
+		if k.PID == pid && k.StartTime == startTime {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// onlySnapshots says why a runtime is not observed by eBPF although others are: BPF programs know one runtime in each
+// process.
+func (c *collect) onlySnapshots(key pstate.Key) string {
+	if c.kernel == nil {
+		return ""
+	}
+	for _, o := range c.runtimesOf(key.PID, key.StartTime) {
+		if o.index != 0 && o.info.Key != key {
+			return severalRuntimes(o.info.Runtime)
+		}
+	}
+	return ""
+}
+
+func severalRuntimes(first string) string {
+	if first == "" {
+		first = "that of its program"
+	} else {
+		first = "the one in " + first
+	}
+	return "snapshots only: the process has several Go runtimes, and eBPF observes one of them, " + first
+}

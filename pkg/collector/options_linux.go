@@ -1,0 +1,16 @@
+package collector
+
+import "github.com/p-scope/p-scope/pkg/internal/procfs"
+
+func (o *Options) kernel() *kernelOptions {
+	return &kernelOptions{
+		MaxPs: o.MaxPs, MaxThreads: o.MaxThreads, RingBytes: o.RingBytes,
+		Migrations: o.Migrations, NoStops: o.NoStops, TimeRuns: o.TimeRuns,
+	}
+}
+
+func (o *Options) proc() procfs.FS { return procfs.FS(o.ProcRoot) }
+
+func (o *Options) finder() finderOptions {
+	return finderOptions{proc: o.proc(), log: o.Log, only: o.Only, showArguments: o.ShowArguments}
+}

@@ -1,0 +1,50 @@
+package collector
+
+import (
+	"errors"
+	"os"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
+)
+
+// fixForRefused says what to do about a program or process that is refused; empty if nothing can be done.
+func fixForRefused(err error) string {
+	var r *goruntime.RefusedError
+	if !errors.As(err, &r) {
+		if errors.Is(err, os.ErrPermission) {
+			return lack.GivePrivileges()
+		}
+		return ""
+	}
+	switch r.Reason {
+	case goruntime.ReasonGoTooOld:
+		return "build the program with Go 1.21 or later"
+	case goruntime.ReasonGoUnknown:
+		return "update P-Scope, or build the program with debugging information (without -ldflags=-w)"
+	case goruntime.ReasonMemory:
+		return "report this program, with its Go version; with debugging information (without -ldflags=-w) it needs no search"
+	case goruntime.ReasonNoVariables:
+		return "build the program with its symbol table (without -ldflags=-s)"
+	case goruntime.ReasonArch:
+		return "only amd64 and arm64 programs can be observed"
+	case goruntime.ReasonObfuscated:
+		return "build the program without garble"
+	case goruntime.ReasonPacked:
+		return "if it is a Go program, run it unpacked (upx -d FILE), or strip it instead of packing it (-ldflags='-s -w')"
+	case goruntime.ReasonForked:
+		return "nothing needs to be done: a program that it executes is observed"
+	case goruntime.ReasonOtherGo:
+		return "build the program with 'go build' of a Go release"
+	case goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege:
+		return lack.GivePrivileges()
+	case goruntime.ReasonReplaced:
+		return "restart the process, so that it loads the library that is there now; or give the agent CAP_CHECKPOINT_RESTORE " +
+			"or CAP_SYS_ADMIN as well"
+	case goruntime.ReasonNoAnswer:
+		return "see whether the file system answers on which it lies; or exclude the process with --exclude"
+	case goruntime.ReasonTooMuch:
+		return "exclude the process with --exclude, if it is not to be listed"
+	}
+	return ""
+}

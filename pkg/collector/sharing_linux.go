@@ -1,0 +1,78 @@
+package collector
+
+import (
+	"cmp"
+	"slices"
+)
+
+// MakeRoom chooses processes of the user who has most of what a process of another one lacks.
+func (c *collect) MakeRoom(uid uint32, lacks *roomError) (chosen []runtimeSeen) {
+	if c.kernel == nil {
+		return nil
+	}
+	// coming is what is free, or will be when its quarantine is over.
+	owner, has, mine, coming := c.kernel.largestUser(lacks.of, uid)
+	if owner == uid {
+		return nil
+	}
+	for _, o := range c.all() {
+		if o.index != 0 {
+			coming -= o.roomTaken(lacks.of)
+		}
+	}
+	type giver struct {
+		o    *observed
+		gets int
+	}
+	var givers []giver
+	for _, o := range c.all() {
+		if o.uid == owner && o.index != 0 {
+			givers = append(givers, giver{o, o.roomTaken(lacks.of)})
+		}
+	}
+	slices.SortFunc(givers, func(a, b giver) int { return cmp.Compare(b.o.begun, a.o.begun) })
+	for need := lacks.n - coming; need > 0 && len(givers) > 0; givers = givers[1:] {
+		g := givers[0]
+		if has-g.gets < mine+lacks.n {
+			continue
+		}
+		has, need = has-g.gets, need-g.gets
+		chosen = append(chosen, g.o)
+	}
+	return chosen
+}
+
+// shareThreads counts the threads in the table by user. Nobody is asked before a thread is entered there, so a target
+// that has too many is let go when the table is nearly full.
+func (c *collect) shareThreads(byTarget func(*observed) int) {
+	has, targets := map[uint32]int{}, 0
+	var largest *observed
+	for _, o := range c.all() {
+		if o.index == 0 {
+			continue
+		}
+		n := byTarget(o)
+		o.setThreadsHeld(n)
+		has[o.uid] += n
+		targets++
+	}
+	if !c.kernel.setThreads(has) {
+		return
+	}
+	uid, most, _, total := c.kernel.largestUser(roomForThreads, 0)
+	for _, o := range c.all() {
+		if o.uid != uid || o.index == 0 {
+			continue
+		}
+		if largest == nil || o.roomTaken(roomForThreads) > largest.roomTaken(roomForThreads) {
+			largest = o
+		}
+	}
+	if largest == nil {
+		return
+	}
+	ofUser := len(has) > 1 && most > total/len(has)
+	if n := largest.roomTaken(roomForThreads); ofUser || targets > 1 && n > total/2 {
+		c.found.tooManyThreads(largest.info.PID, n)
+	}
+}

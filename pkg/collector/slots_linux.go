@@ -1,0 +1,105 @@
+package collector
+
+import "time"
+
+// quarantine is what is given back a while after its target ended: a program that still runs on some CPU must not write
+// into a record that has become another target's.
+type quarantine struct {
+	since  time.Time
+	target uint32
+	chunks []uint16
+}
+
+// quarantineFor is how long that while is.
+const quarantineFor = 2 * time.Second
+
+// takeTarget gives an unused index in targets, to a process of a user that has so many threads.
+func (k *kernelSide) takeTarget(uid uint32, threads int) (uint32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.recycle()
+	if err := k.room.ask(uid, roomForTargets, 1, len(k.freeTargets)); err != nil {
+		return 0, err
+	}
+	k.room.take(uid, roomForTargets, 1)
+	k.room.take(uid, roomForThreads, threads) // until they are counted
+	i := k.freeTargets[len(k.freeTargets)-1]
+	k.freeTargets = k.freeTargets[:len(k.freeTargets)-1]
+	return i, nil
+}
+
+// takeChunk gives an unused chunk of records to a process of a user, which admit has let in.
+func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.recycle()
+	if len(k.freeChunks) == 0 {
+		return 0, noRoom(roomForPs, 1)
+	}
+	k.room.take(uid, roomForPs, 1)
+	c := k.freeChunks[len(k.freeChunks)-1]
+	k.freeChunks = k.freeChunks[:len(k.freeChunks)-1]
+	return c, nil
+}
+
+// giveBack returns the slots of a user's target, to be used again after a while.
+func (k *kernelSide) giveBack(uid, target uint32, chunks []uint16) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.room.take(uid, roomForTargets, -1)
+	k.room.take(uid, roomForPs, -len(chunks))
+	k.quarantined = append(k.quarantined, quarantine{time.Now(), target, chunks})
+}
+
+// recycle makes free again what has been in quarantine for long enough.
+func (k *kernelSide) recycle() {
+	for len(k.quarantined) > 0 && time.Since(k.quarantined[0].since) > quarantineFor {
+		// The kernel side knows a thread as one of the target with this index: none may be left from the one before.
+		k.forgetThreads(k.quarantined[0].target)
+		k.freeTargets = append(k.freeTargets, k.quarantined[0].target)
+		k.freeChunks = append(k.freeChunks, k.quarantined[0].chunks...)
+		k.quarantined = k.quarantined[1:]
+	}
+}
+
+// admit says whether the process of a user may be observed, as far as room is concerned.
+func (k *kernelSide) admit(uid uint32, of roomOf, n int) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.recycle()
+	free := 0
+	switch of {
+	case roomForTargets:
+		free = len(k.freeTargets)
+	case roomForPs:
+		free = len(k.freeChunks)
+	case roomForThreads:
+		free = k.room.free(of)
+	}
+	if err := k.room.ask(uid, of, n, free); err != nil {
+		return err
+	}
+	if of == roomForThreads && k.room.wouldBeLetGo(uid, n) {
+		return tooManyThreads(n)
+	}
+	return nil
+}
+
+// largestUser gives who has most of a kind, how much, and how much another user has, and how much there is in all.
+func (k *kernelSide) largestUser(of roomOf, uid uint32) (largest uint32, most, has, total int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	largest, most = k.room.most(of)
+	return largest, most, k.room.has(uid, of), k.room.total[of]
+}
+
+// setThreads notes how many threads each user's processes have, and says whether the table is nearly full.
+func (k *kernelSide) setThreads(has map[uint32]int) (crowded bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.room.setThreads(has)
+	return k.room.crowded()
+}
+
+// chunksFor is how many chunks of records so many Ps take.
+func chunksFor(ps int) int { return (ps + chunkPs - 1) / chunkPs }

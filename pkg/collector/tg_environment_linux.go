@@ -1,0 +1,29 @@
+package collector
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/cgroup"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
+)
+
+// environment is what all targets share.
+type environment struct {
+	proc    procfs.FS
+	kernel  *kernelSide // nil: snapshots are all there is
+	clock   *clock
+	heart   *heartbeat
+	cgroups *cgroup.Reader
+	sink    Sink
+	log     *slog.Logger
+	limits  limits
+
+	snapshotEvery  time.Duration
+	intervalBudget int
+	costBudget     float64
+	costFloor      float64
+	migrations     bool // tier 2 is asked for
+	noStops        bool // tier 1 is not
+	cycle          int  // seconds of a duty cycle that is asked for whatever observing costs; 0: none is
+}

@@ -1,0 +1,142 @@
+package collector
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/internal/cleantext"
+	"github.com/p-scope/p-scope/pkg/lack"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// eventOverhead is what an event costs a target besides the time that the programs measure themselves: the tracepoint's
+// own dispatch and the look-up of the target (bench/results/cost.md).
+const eventOverhead = 50 * time.Nanosecond
+
+// probeCost is what observing has cost the target so far, in CPU time.
+func (o *observed) probeCost() time.Duration {
+	s := o.shared
+	cost := time.Duration(atomic.LoadUint64(&s.ProbeNs)) + time.Duration(atomic.LoadUint64(&s.Events))*eventOverhead
+	traps := 2 * atomic.LoadUint64(&s.Stops)
+	if atomic.LoadUint32(&s.EndsLate) != 0 {
+		traps += traps / 2
+	}
+	return cost + time.Duration(traps)*o.kernel.trap()
+}
+
+// asked is what the options ask for, of what the governor may leave out.
+func (o *observed) asked() govern.Asked {
+	return govern.Asked{Stops: !o.env.noStops, Migrations: o.env.migrations}
+}
+
+// scope is what is observed of the target at present. The caller holds mu.
+func (o *observed) scope() govern.Scope { return govern.At(o.gov.Level(), o.asked()) }
+
+// governDue says whether it is worth while to read how much CPU time the target has used.
+func (o *observed) governDue() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.cycle.on {
+		return o.cycle.ended // what an observed second costs is judged over the time between as well
+	}
+	return o.gov.Due(time.Duration(monoNow()), o.probeCost())
+}
+
+func (o *observed) govern(cpu time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return
+	}
+	if o.cycle.ended && o.cycle.tooExpensive {
+		o.gov.NoHiccup()
+	}
+	o.cycle.ended = false
+	r := govern.Reading{At: time.Duration(monoNow()), Cost: o.probeCost(), CPU: cpu}
+	o.step(o.gov.Judge(r, o.cycle.on && !o.cycle.tooExpensive))
+}
+
+// step brings the observation to a level. The caller holds mu.
+func (o *observed) step(to govern.Level) {
+	from := o.gov.Level()
+	if to == from {
+		return
+	}
+	to = govern.Next(from, to, o.asked())
+	before, after := o.scope(), govern.At(to, o.asked())
+	o.gov.Reach(to)
+	k := o.kernel
+	atomic.StoreUint32(&o.shared.Intervals, flag(after.Intervals))
+	if o.cycle.on && (after.AllTheTime || !after.Events) {
+		if o.cycle.off && after.AllTheTime && o.observeAgain() != nil {
+			k.resume(o.info.PID, o.index) // the snapshots repair what it finds changed
+		}
+		o.endCycle()
+	}
+	if after.Stops != before.Stops {
+		o.probes.want(after.Stops)
+	}
+	var err error
+	switch {
+	case !after.Events && !o.blind:
+		o.blind = true
+		k.leave(o.info.PID, o.index)
+		k.forgetThreads(o.index)
+		o.uncountD() // the next snapshot counts those that it sees
+	case after.Events && o.blind:
+		if err = o.proc.Snapshot(&o.snap, true); err != nil {
+			o.gov.Reach(govern.OnlySnapshots) // it is ending, or will be tried again
+			return
+		}
+		o.blind = false
+		o.uncountD()
+		err = k.enter(o.info.PID, o.index)
+		o.enterThreads()
+	}
+	switch {
+	case after.AllTheTime || !after.Events:
+	case o.cycle.off:
+		o.cycle.next = nowTick() // what this level costs is to be known soon
+	case !o.cycle.on:
+		seconds, _ := govern.Cycle(o.gov.Share(), 0, o.gov.Budget)
+		o.startCycle(seconds)
+	}
+	if err != nil {
+		o.env.log.Warn("observing more again failed in part", "process", o.info.Process, "pid", o.info.PID, "err", err)
+	}
+	o.describeLevel()
+	o.env.log.Info("observing costs a target too much, or no longer does: what is left out has changed",
+		"process", o.info.Process, "pid", o.info.PID, "level", int(to), "was", int(from), "cost", o.gov.Share(),
+		"budget", o.gov.Budget)
+}
+
+// describeLevel says in the target's description what the governor leaves out.
+func (o *observed) describeLevel() {
+	source, reason := pstate.SourceEBPF, o.probes.whyNoStops()
+	if o.blind {
+		source = pstate.SourceSnapshot
+	}
+	level := o.gov.Level()
+	if left := govern.LeftOut(level, o.asked()); left != "" {
+		reason = left
+	}
+	if m := o.migrations; m != nil && level < govern.NoMigrations {
+		if why := m.whyOff(); why != "" {
+			if reason != "" {
+				reason += "; "
+			}
+			reason += lack.NoMigrations(why)
+		}
+	}
+	o.infoMu.Lock()
+	o.info.Source, o.info.Reason = source, cleantext.Text(reason, cleantext.MaxReason)
+	o.infoMu.Unlock()
+}
+
+func flag(b bool) uint32 {
+	if b {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,22 @@
+package collector
+
+import (
+	"sync/atomic"
+	"time"
+)
+
+// learnLags brings the kernel side's lags up to date. The caller holds mu.
+func (o *observed) learnLags(now uint64) {
+	since := time.Duration(now-o.lagsAt) * tick
+	o.lagsAt = now
+	wanting := false
+	for i := range o.lags {
+		ticks, bursts := atomic.LoadUint64(&o.shared.LagTicks[i]), atomic.LoadUint64(&o.shared.LagBursts[i])
+		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].learn(ticks, bursts, o.kernel.samples.period, since))
+		wanting = wanting || o.lags[i].wanting
+	}
+	o.learning.Store(wanting && o.scope().Events)
+}
+
+// WantsSamples says whether samples taken more often would teach something of the target.
+func (o *observed) wantsSamples() bool { return o.learning.Load() }

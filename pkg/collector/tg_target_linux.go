@@ -1,0 +1,254 @@
+package collector
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// observed is one target under observation.
+type observed struct {
+	env    *environment
+	kernel *kernelSide // nil: the target is observed by snapshots alone
+	infoMu sync.Mutex  // guards what may change of info: source and reason
+	info   pstate.Target
+	uid    uint32 // whose room it takes
+	// begun is when its observation was begun, in ticks; threadsHeld how many threads it has in the table.
+	begun       uint64
+	threadsHeld atomic.Int64
+	bin         *goruntime.Binary
+	proc        *goruntime.Process
+	// library is what the runtime came in; nil: it is the program's own.
+	library *goruntime.Mapped
+
+	index  uint32            // in the table of targets; 0 without eBPF
+	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
+	chunks []uint16
+
+	// wanted is how many raw intervals it had or would have had when it was last asked. Whoever takes the events guards it.
+	wanted   uint64
+	learning atomic.Bool // samples taken more often would teach something of it
+
+	mu         sync.Mutex // guards what follows, and the snapshot
+	ps         []*observedP
+	snap       goruntime.Snapshot
+	gomaxprocs int32
+	globalRunq int32
+	globalSum  uint64 // of goroutines in globalRunq, over all looks
+	globalN    uint64 // those looks
+	stops      map[string]pstate.Histogram
+	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
+	repaired   map[string]uint64
+	lags       [kern.ScopeLagLAGS]lag
+	lagsAt     uint64 // tick
+	idle       idleWatch
+	unplacedPs int    // Ps of the target when not all of them could be observed and that was logged last; 0: it never was
+	received   uint64 // intervals and stops that came through the ring
+	scratch    []pstate.Interval
+	threads    []pstate.ThreadView
+	threadsAt  int64 // Unix ns
+	gov        govern.Governor
+	probes     *stopProbes       // tier 1; nil without eBPF
+	migrations *migrationCounter // tier 2; nil unless it is asked for
+	cycle      dutyCycle
+	blind      bool          // the governor leaves nothing but snapshots
+	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
+	closed     bool
+	control    controlGroup
+}
+
+// observedP is one P of a target.
+type observedP struct {
+	rec         *kern.ScopeP_record
+	id          int32
+	runqDepth   int32
+	runqHist    [pstate.RunqBuckets]uint64
+	runqSum     uint64
+	runqIdle    uint64
+	runqIdleSum uint64
+	schedTick   wide
+	syscallTick wide
+	ledger      ledger
+	renewed     renewed
+	disagreed   bool       // the last snapshot saw something else than the record
+	windowed    *windowedP // what it is estimated by; nil unless the target has a duty cycle
+	overcounted uint64     // d_word when its count was last found higher than the threads say; 0: it was not
+
+	intervals intervals
+	firstSeen int64
+}
+
+// wide follows a 32-bit counter of the runtime past its overflow.
+type wide struct {
+	low   uint32
+	total uint64
+	begun bool
+}
+
+func (w *wide) follow(v uint32) {
+	if w.begun {
+		w.total += uint64(v - w.low)
+	} else {
+		w.total, w.begun = uint64(v), true
+	}
+	w.low = v
+}
+
+// openTarget prepares the observation of a process whose binary is understood: of the runtime in its program or, where
+// one is named, in a library it has loaded. only says why it is observed by snapshots alone although there is a kernel
+// side; empty: it is not. The target must be closed, also after an error.
+func openTarget(env *environment, info pstate.Target, uid uint32, bin *goruntime.Binary, library *goruntime.Mapped,
+	only string) (o *observed, err error) {
+	o = &observed{
+		env: env, info: info, uid: uid, begun: nowTick(), bin: bin, library: library, globalRunq: -1,
+		gov:   govern.New(env.costBudget, env.costFloor),
+		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: newLags(),
+		control: controlGroup{reader: env.cgroups, proc: env.proc, log: env.log, pid: info.PID},
+	}
+	if only == "" {
+		o.kernel = env.kernel
+	}
+	if o.proc, err = o.open(); err != nil {
+		return o, err
+	}
+	if err = o.proc.Validate(); err != nil {
+		return o, err
+	}
+	o.info.Source, o.info.Layout = pstate.SourceSnapshot, bin.LayoutSource
+	if o.kernel == nil {
+		o.info.Reason = only
+		o.shared = &kern.ScopeTarget{Tgid: uint32(info.PID)}
+	} else if err = o.claim(); err != nil {
+		return o, err
+	}
+	if err = o.proc.Snapshot(&o.snap, true); err != nil {
+		return o, err
+	}
+	if err = o.grow(); err != nil {
+		return o, err
+	}
+	if o.kernel != nil {
+		o.info.Source = pstate.SourceEBPF
+	}
+	return o, nil
+}
+
+// enter makes the kernel side observe the target. Its events may come at once. Without a kernel side it does nothing.
+func (o *observed) enter() error {
+	if o.kernel == nil {
+		return nil
+	}
+	if err := o.kernel.enter(o.info.PID, o.index); err != nil {
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	// The events that follow need the threads; those asleep would otherwise be unknown until they run.
+	o.enterThreads()
+	if o.env.cycle > 0 {
+		o.startCycle(o.env.cycle)
+	}
+	o.probes = stopProbesOf(o)
+	o.describeLevel()
+	if !o.env.noStops {
+		o.probes.want(true)
+	}
+	return nil
+}
+
+// open opens the process.
+func (o *observed) open() (*goruntime.Process, error) {
+	if o.library != nil {
+		return goruntime.OpenLibrary(int(o.info.PID), o.bin, *o.library)
+	}
+	return goruntime.OpenProcess(int(o.info.PID), o.bin)
+}
+
+// seen says whether the kernel side sees the target at the moment. The caller holds mu.
+func (o *observed) seen() bool { return o.index != 0 && !o.blind && !o.cycle.off }
+
+// observedRatio is the share of the time in which it does.
+func (o *observed) observedRatio() float64 {
+	switch {
+	case o.blind:
+		return 0
+	case o.cycle.on:
+		return 1 / float64(o.cycle.seconds)
+	}
+	return 1
+}
+
+// silence ends what the kernel side says of the target, and says whether it said anything: events may be on their way
+// yet, and should be taken in before the target is closed.
+func (o *observed) silence() bool {
+	if o.index != 0 {
+		o.kernel.leave(o.info.PID, o.index)
+	}
+	return o.index != 0
+}
+
+// close ends the observation; silence comes first. The process may still live. It takes a while: the kernel waits until
+// no CPU can be in a probe any more. The target's places in the tables are given back with release.
+func (o *observed) close() {
+	o.mu.Lock()
+	o.closed = true
+	probes := o.probes
+	if o.proc != nil {
+		o.proc.Close()
+		o.proc = nil
+	}
+	o.mu.Unlock()
+	if probes != nil {
+		probes.close() // tiers 1 and 2 leave at the same time
+	}
+	o.endMigrations()
+	if probes != nil {
+		probes.wait()
+	}
+}
+
+// release gives back the target's places in the tables of the kernel side, after close.
+func (o *observed) release() {
+	if o.index != 0 {
+		o.kernel.giveBack(o.uid, o.index, o.chunks)
+	}
+}
+
+// finish hands over what is left to hand over, after silence.
+func (o *observed) finish() {
+	o.mu.Lock()
+	o.flush(true)
+	o.closed = true
+	o.mu.Unlock()
+	o.env.sink.End(o.info.Key, o.env.clock.unix(nowTick()))
+}
+
+// Description is the target as Targets has it.
+func (o *observed) Description() pstate.Target {
+	o.infoMu.Lock()
+	defer o.infoMu.Unlock()
+	return o.info
+}
+
+// ByEvents says whether the kernel side observes it.
+func (o *observed) ByEvents() bool { return o.index != 0 }
+
+// LibraryStart is where the library begins that the runtime is in; 0: it is in the program.
+func (o *observed) LibraryStart() uint64 {
+	if o.library == nil {
+		return 0
+	}
+	return o.library.Start
+}
+
+// Alive says whether the process still runs the program that is observed.
+func (o *observed) Alive() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return !o.closed && o.proc.Alive() == nil
+}

@@ -1,0 +1,48 @@
+package collector
+
+import (
+	"os"
+
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/lack"
+)
+
+// stopProbesOf prepares tier 1 of a target.
+func stopProbesOf(o *observed) *stopProbes {
+	why := lack.StopsComing
+	if o.env.noStops {
+		why = lack.StopsSwitchedOff
+	}
+	return newStopProbes(stopConfig{
+		kernel: o.kernel, heart: o.env.heart, limits: &o.env.limits, host: o, bin: o.bin, pid: o.info.PID,
+		log:    o.env.log.With("process", o.info.Process, "pid", o.info.PID),
+		shared: o.shared,
+	}, lack.NoStops(why))
+}
+
+// OpenExecutable opens the file that the process runs, and gives up if it does not answer.
+func (o *observed) OpenExecutable() (*os.File, error) {
+	o.mu.Lock()
+	proc := o.proc
+	o.mu.Unlock()
+	if proc == nil {
+		return nil, goruntime.ErrExited
+	}
+	return within(o.env.limits.hung, answerWithin, proc.OpenExecutable, func(f *os.File) {
+		if f != nil {
+			f.Close()
+		}
+	})
+}
+
+// Ended says whether the process, or its observation, has ended.
+func (o *observed) Ended() bool { return !o.Alive() }
+
+// StopsChanged brings the description up to date.
+func (o *observed) StopsChanged() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if !o.closed {
+		o.describeLevel()
+	}
+}

@@ -1,0 +1,78 @@
+package collector
+
+import "github.com/p-scope/p-scope/pkg/goruntime"
+
+// tier2Budget is the share of a target's CPU time for tier 2 where the rest has no limit.
+const tier2Budget = 0.02
+
+// watchMigrations begins tier 2, if it is asked for and can be.
+func (o *observed) watchMigrations() {
+	if o.kernel != nil && o.env.migrations {
+		o.watchMigrationsAt(o.bin.StartedProbe())
+	}
+}
+
+// watchMigrationsAt begins tier 2 with the probe's place, or notes why there is none.
+func (o *observed) watchMigrationsAt(site goruntime.ProbeSite, err error) {
+	m := newMigrations(migrationConfig{
+		kernel: o.kernel, heart: o.env.heart, limits: &o.env.limits, proc: o.env.proc,
+		log:  o.env.log.With("process", o.info.Process, "pid", o.info.PID),
+		host: o, pid: o.info.PID, target: o.index,
+		goid: uint32(o.bin.Layout.G.GoID),
+	})
+	o.mu.Lock()
+	o.migrations = m
+	o.mu.Unlock()
+	if err != nil {
+		m.setOff(err.Error())
+		return
+	}
+	m.start(site)
+}
+
+// endMigrations waits until the probe is out of the target's code. Nobody may hold a lock who calls it.
+func (o *observed) endMigrations() {
+	o.mu.Lock()
+	m := o.migrations
+	o.mu.Unlock()
+	if m != nil {
+		m.stop()
+	}
+}
+
+// Budget implements migrationHost.
+func (o *observed) Budget() (share, floor float64, left bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	share, floor = o.gov.Budget, o.gov.Floor
+	if share < 0 {
+		share, floor = tier2Budget, 0
+	}
+	// Tiers 0 and 1 come first.
+	return max(0, share-o.gov.Share()), floor, o.closed || !o.scope().Migrations
+}
+
+// Slots implements migrationHost.
+func (o *observed) Slots() ([]int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil, goruntime.ErrExited
+	}
+	slots := make([]int, len(o.ps))
+	for i := range slots {
+		slots[i] = o.slot(int32(i))
+	}
+	return slots, nil
+}
+
+// MigrationsChanged implements migrationHost.
+func (o *observed) MigrationsChanged(string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return false
+	}
+	o.describeLevel()
+	return true
+}

@@ -1,0 +1,100 @@
+package collector
+
+import (
+	"maps"
+	"sync/atomic"
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
+
+// lostInKernel is what the kernel side counted of a kind of loss. The caller holds mu.
+func (o *observed) lostInKernel(reason kern.ScopeLostReason) (n uint64) {
+	if reason != kern.ScopeLostReasonLOST_INTERVAL_BUDGET {
+		return atomic.LoadUint64(&o.shared.Lost[reason])
+	}
+	for _, p := range o.ps {
+		n += atomic.LoadUint64(&p.rec.Unsent)
+	}
+	return n
+}
+
+// view is the target with everything known of it at one instant. ok is false once it has been closed.
+func (o *observed) view() (v pstate.TargetView, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return v, false
+	}
+	o.bringUp()
+	v = pstate.TargetView{
+		Target: o.Description(), GOMAXPROCS: o.gomaxprocs, GlobalRunq: o.globalRunq,
+		GlobalRunqLooks: o.globalN, GlobalRunqSum: o.globalSum,
+		Ps:      make([]pstate.PView, len(o.ps)),
+		Threads: o.threads, ThreadsAt: o.threadsAt, Paused: o.paused,
+		Cgroup: o.control.says, StoppedBy: o.control.stoppedBy, FrozenBy: o.control.frozenBy,
+		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
+	}
+	for i, name := range lostReasons {
+		if n := o.lostInKernel(kern.ScopeLostReason(i)); n > 0 {
+			v.Lost[name] += n
+		}
+	}
+	if o.index != 0 {
+		v.Governor = pstate.Governor{
+			Governed: o.gov.Budget > 0, Level: int(o.gov.Level()), Share: o.gov.Share(), Observed: o.observedRatio(),
+		}
+		v.ProbeTime = map[string]time.Duration{"0+1": time.Duration(atomic.LoadUint64(&o.shared.ProbeNs))}
+	}
+	// All are brought up to the instant at which the last one was read, whatever kept the agent from its CPU in between.
+	raws := make([]totals, len(o.ps))
+	var at uint64
+	for i, p := range o.ps {
+		var ok bool
+		if raws[i], ok = read(p.rec); !ok {
+			o.repaired["unfinished"]++
+		}
+		at = max(at, raws[i].now)
+	}
+	for i, p := range o.ps {
+		raw := &raws[i]
+		raw.time[cell(raw.word.state(), raw.word.thread())] += at - raw.now
+		raw.now = at
+		o.viewP(p, &v.Ps[i], raw)
+	}
+	if o.migrations != nil {
+		o.migrations.view(&v)
+	}
+	v.At = o.env.clock.unix(at)
+	return v, true
+}
+
+func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
+	r := p.rec
+	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
+	shown := p.ledger.show(raw.time, samples)
+	since := p.renewed.of(uint64(raw.word), sinceTick(raw.now, uint64(raw.word)))
+	*v = pstate.PView{
+		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.env.clock.unix(since),
+		TID: int32(raw.word.owner()), RunqDepth: p.runqDepth, RunqHist: p.runqHist, RunqSum: p.runqSum,
+		RunqIdle: p.runqIdle, RunqIdleSum: p.runqIdleSum, SchedTick: p.schedTick.total,
+		SyscallTick: p.syscallTick.total,
+		Time:        shown.durations(), FirstSeen: p.firstSeen,
+		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
+	}
+	d := atomic.LoadUint64(&r.D_time)
+	if w := atomic.LoadUint64(&r.D_word); w>>sinceBits > 0 {
+		d += elapsed(raw.now, w)
+	}
+	v.Uninterruptible = time.Duration(d) * tick
+	for i := range r.Moves {
+		v.Transitions[i/pstate.NumStates][i%pstate.NumStates] = atomic.LoadUint64(&r.Moves[i])
+	}
+	for i := range r.Wake {
+		n := atomic.LoadUint64(&r.Wake[i])
+		v.WakeWait.Buckets[i] = n
+		v.WakeWait.Count += n
+	}
+	v.WakeWait.Sum = time.Duration(atomic.LoadUint64(&r.WakeSum))
+}
