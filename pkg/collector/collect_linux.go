@@ -18,6 +18,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -37,23 +38,23 @@ const (
 // observed, then mu, that of the kernel side, of its thread reader, of info, and what the sink locks.
 type collect struct {
 	o      Options
-	clock  *clock
+	clock  *ledger.Clock
 	kernel *kernelSide // nil in snapshot mode
 	heart  heartbeat
 	info   agentInfo
 
 	drainMu   sync.Mutex // guards record, and that events are taken in order
 	record    ringbuf.Record
-	refilled  time.Time          // when the budgets of intervals were refilled last
-	wanted    []float64          // scratch of refill
-	renewed   map[uint32]renewed // by thread; only Run's loop touches it
-	untold    uint64             // events of no target that did not fit into the ring
-	orphans   atomic.Uint64      // events of targets that are no more
-	missed    atomic.Uint64      // Go processes that ended before they were observed
-	unseen    atomic.Uint64      // programs that ended before it was known what they are
-	hung      atomic.Uint64      // calls for a file that were given up, because it did not answer
-	roomGiven atomic.Uint64      // observations ended for lack of room
-	left      atomic.Int64       // workers that hung when the finder ended
+	refilled  time.Time                 // when the budgets of intervals were refilled last
+	wanted    []float64                 // scratch of refill
+	renewed   map[uint32]ledger.Renewed // by thread; only Run's loop touches it
+	untold    uint64                    // events of no target that did not fit into the ring
+	orphans   atomic.Uint64             // events of targets that are no more
+	missed    atomic.Uint64             // Go processes that ended before they were observed
+	unseen    atomic.Uint64             // programs that ended before it was known what they are
+	hung      atomic.Uint64             // calls for a file that were given up, because it did not answer
+	roomGiven atomic.Uint64             // observations ended for lack of room
+	left      atomic.Int64              // workers that hung when the finder ended
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
@@ -111,7 +112,7 @@ func New(o Options) (Collector, error) {
 func newCollect(o Options) *collect {
 	o.defaults()
 	c := &collect{
-		o: o, clock: newClock(), made: time.Now(),
+		o: o, clock: ledger.NewClock(), made: time.Now(),
 		observed: map[pstate.Key]*observed{}, byIndex: map[uint32]*observed{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
@@ -204,7 +205,7 @@ func (c *collect) Run(ctx context.Context) error {
 				c.kernel.samples.check(now, c.o.Log)
 			}
 			c.seeWhetherToldOfAll()
-			if c.clock.follow() {
+			if c.clock.FollowJump() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
 			}
 		}

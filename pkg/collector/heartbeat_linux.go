@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
 // An agent that is stopped (SIGSTOP, a frozen cgroup), starved or stuck must not cost the targets anything. So its main
@@ -29,11 +31,11 @@ type heartbeat struct {
 // have done nothing: then resumed has to be called once they are not to see any target, and only then they go on.
 func (h *heartbeat) beat() (since int64, late bool) {
 	until := h.until.Load()
-	now := monoNow()
+	now := ledger.Monotonic()
 	if until == 0 || now <= until {
 		h.set(now)
 		// It may have been stopped between the look at the clock and the word to the kernel side.
-		if until == 0 || monoNow() <= until {
+		if until == 0 || ledger.Monotonic() <= until {
 			return 0, false
 		}
 	}
@@ -53,14 +55,14 @@ func (h *heartbeat) set(now int64) {
 // the loop has not noticed yet.
 func (h *heartbeat) silent() bool {
 	until := h.until.Load()
-	return until != 0 && (h.resuming.Load() || monoNow() > until)
+	return until != 0 && (h.resuming.Load() || ledger.Monotonic() > until)
 }
 
 // beyond says whether a tick lies beyond the time up to which targets are observed: the agent was stopped in the middle
 // of what it does, and what it would say of the targets at that tick is not so. The loop notices when it comes round.
 func (h *heartbeat) beyond(tick uint64) bool {
 	until := h.until.Load()
-	return until != 0 && int64(tick<<tickShift) > until
+	return until != 0 && int64(tick<<ledger.TickShift) > until
 }
 
 // wait gives the loop a moment to bring up to date what is held, and says whether it is.

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -507,7 +508,7 @@ func TestStopsAreAsLongAsTheRuntimeSays(t *testing.T) {
 	})
 	t.Logf("%d stops of %v in all, the runtime says of %d between %v and %v", seen, total, n, least, most)
 	// Either end is rounded down to a tick.
-	if slack := time.Duration(n) * tick; seen != n || total < least-slack || total > most+slack {
+	if slack := time.Duration(n) * ledger.Tick; seen != n || total < least-slack || total > most+slack {
 		t.Error("not as the runtime says")
 	}
 }

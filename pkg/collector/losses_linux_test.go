@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -72,20 +73,20 @@ func covered(t *testing.T, rec *record, key pstate.Key, o *observed) (merged int
 			t.Errorf("P%d has no interval", p.id)
 			continue
 		}
-		var told matrix
+		var told ledger.Matrix
 		for i, iv := range ivs {
 			if i > 0 && iv.Start != ivs[i-1].End {
 				t.Fatalf("P%d: %+v after %+v", p.id, iv, ivs[i-1])
 			}
-			told[cell(iv.State, iv.Thread)] += uint64(iv.End - iv.Start)
+			told[ledger.Cell(iv.State, iv.Thread)] += uint64(iv.End - iv.Start)
 		}
-		raw, _ := read(p.rec)
+		raw, _ := ledger.Read(p.rec)
 		span := float64(ivs[len(ivs)-1].End - ivs[0].Start)
 		for i, ns := range told {
 			// What is still open at either end is not in both; where intervals are missing their kinds are told in proportion.
-			if off := float64(ns) - float64(raw.time[i]<<tickShift); off > span*0.02+float64(50*time.Millisecond) || -off > span*0.02+float64(1200*time.Millisecond) {
+			if off := float64(ns) - float64(raw.Time[i]<<ledger.TickShift); off > span*0.02+float64(50*time.Millisecond) || -off > span*0.02+float64(1200*time.Millisecond) {
 				t.Errorf("P%d: %v in state %d of thread state %d by intervals, %v by the totals", p.id, time.Duration(ns), i/pstate.NumThreadStates,
-					i%pstate.NumThreadStates, time.Duration(raw.time[i]<<tickShift))
+					i%pstate.NumThreadStates, time.Duration(raw.Time[i]<<ledger.TickShift))
 			}
 		}
 	}

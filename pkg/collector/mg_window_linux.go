@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
 // window puts the probe into the target's code for a while.
@@ -27,30 +29,30 @@ func (m *migrationCounter) window(ctx context.Context, length time.Duration) (go
 	m.number++
 	atomic.StoreUint32(&w.Number, m.number)
 	atomic.StoreUint64(&w.Length, uint64(length))
-	at := monoNow()
+	at := ledger.Monotonic()
 	l, err := k.probes.attach(siteIn(file, m.site, m.pid), k.objs.Execute)
 	if err != nil {
 		return got, explainProbe(err)
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
-	got.begin = monoNow()
+	got.begin = ledger.Monotonic()
 	got.took[0] = time.Duration(got.begin - at)
 	got.end = got.begin + int64(length)
 	atomic.StoreUint64(&w.Begin, uint64(got.begin))
 	atomic.StoreUint64(&w.End, uint64(got.end))
 	limit := windowOver * max(m.pace.expected(length), windowCost)
-	for now := got.begin; now < got.end; now = monoNow() {
+	for now := got.begin; now < got.end; now = ledger.Monotonic() {
 		if !sleep(ctx, min(windowLook, time.Duration(got.end-now))) || length > minWindow && m.spent(slots, before) > limit {
-			if now = monoNow(); now < got.end {
+			if now = ledger.Monotonic(); now < got.end {
 				got.end = now
 				atomic.StoreUint64(&w.End, uint64(now))
 			}
 			break
 		}
 	}
-	at = monoNow()
+	at = ledger.Monotonic()
 	err = l.Close() // waits until no CPU can be in the program any more
-	got.took[1] = time.Duration(monoNow() - at)
+	got.took[1] = time.Duration(ledger.Monotonic() - at)
 	atomic.StoreUint64(&w.End, 0)
 	got.hits = atomic.LoadUint64(&w.Stray) - stray
 	got.cost = windowTrap

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -68,7 +69,7 @@ type migrationCounter struct {
 }
 
 // rest stops counting until the next window, which then stands for itself only.
-func (m *migrationCounter) rest() { m.restAt(monoNow()) }
+func (m *migrationCounter) rest() { m.restAt(ledger.Monotonic()) }
 
 // restAt is rest from a time on, CLOCK_MONOTONIC, that has passed already.
 func (m *migrationCounter) restAt(at int64) {
@@ -95,7 +96,7 @@ func (m *migrationCounter) view(v *pstate.TargetView) {
 		return
 	}
 	v.Governor.Share += m.share
-	since := time.Duration(monoNow() - m.lastEnd)
+	since := time.Duration(ledger.Monotonic() - m.lastEnd)
 	for i := range min(len(v.Ps), len(m.counts)) {
 		v.Ps[i].Migrations = uint64(m.counts[i].at(since))
 	}
@@ -108,7 +109,7 @@ func newMigrations(c migrationConfig) *migrationCounter { return &migrationCount
 func (m *migrationCounter) start(site goruntime.ProbeSite) {
 	m.site = site
 	ctx, cancel := context.WithCancel(context.Background())
-	m.end, m.done, m.lastAt = cancel, make(chan struct{}), monoNow()
+	m.end, m.done, m.lastAt = cancel, make(chan struct{}), ledger.Monotonic()
 	w := &m.kernel.windows[m.target]
 	atomic.StoreUint64(&w.End, 0)
 	w.G_goid, w.SetMask = m.goid, uint32(m.kernel.objs.LastRan.MaxEntries()-1)
@@ -225,7 +226,7 @@ func (m *migrationCounter) budget() (share float64, ok bool) {
 	if err != nil {
 		return 0, false // it is ending
 	}
-	now := monoNow()
+	now := ledger.Monotonic()
 	share, floor, left := m.host.Budget()
 	if left {
 		m.rest()

@@ -20,6 +20,7 @@ import (
 	"golang.org/x/exp/trace"
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -220,7 +221,7 @@ func compareWithTrace(t *testing.T, load string) (n int) {
 			running = false
 		case <-time.After(20 * time.Millisecond):
 			if v := view(c, cmd.Process.Pid); v != nil && v.Migrations.Counted {
-				r := reading{mono: monoNow()}
+				r := reading{mono: ledger.Monotonic()}
 				for _, p := range v.Ps {
 					r.sum += float64(p.Migrations)
 				}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
@@ -142,7 +143,7 @@ func (s *sampling) open(cpu int) (*sampledCPU, error) {
 		Sample:      uint64(s.period),
 		Sample_type: unix.PERF_SAMPLE_RAW,
 	}
-	atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(s.period/tick))
+	atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(s.period/ledger.Tick))
 	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
@@ -152,7 +153,7 @@ func (s *sampling) open(cpu int) (*sampledCPU, error) {
 		_ = unix.Close(fd)
 		return nil, fmt.Errorf("attach the sample to CPU %d: %w", cpu, err)
 	}
-	c := &sampledCPU{event: fd, link: l, at: monoNow(), seen: atomic.LoadUint64(&s.counts[cpu].Seen)}
+	c := &sampledCPU{event: fd, link: l, at: ledger.Monotonic(), seen: atomic.LoadUint64(&s.counts[cpu].Seen)}
 	if s.idle != nil {
 		c.idle = s.idle()[cpu]
 	}
@@ -178,7 +179,7 @@ func (s *sampling) check(now time.Time, log *slog.Logger) {
 	if err != nil {
 		log.Warn("CPUs that come and go are not noticed", "err", err)
 	}
-	dead := s.count(monoNow())
+	dead := s.count(ledger.Monotonic())
 	if len(dead) > 0 {
 		s.mu.Lock()
 		for _, cpu := range dead {
@@ -228,7 +229,7 @@ func (s *sampling) count(now int64) (dead []int) {
 		if missing > 0 {
 			each = min(due/max(came, 1), mostFor)
 		}
-		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(each*float64(s.period/tick)))
+		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(each*float64(s.period/ledger.Tick)))
 		if came == 0 && due >= 3 {
 			dead = append(dead, cpu)
 		}
@@ -257,7 +258,7 @@ func (s *sampling) lack() (lack.Lack, bool) {
 // every changes the time between two samples of a CPU. The one sample that is on its way stands for the wrong time, and
 // does not come: the timer begins anew.
 func (s *sampling) every(period time.Duration) error {
-	s.count(monoNow())
+	s.count(ledger.Monotonic())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.period = period
@@ -270,8 +271,8 @@ func (s *sampling) every(period time.Duration) error {
 			failed = fmt.Errorf("change the rate of the samples of CPU %d: %w", cpu, errno)
 			continue
 		}
-		c.at, c.behind = monoNow(), 0
-		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(period/tick))
+		c.at, c.behind = ledger.Monotonic(), 0
+		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(period/ledger.Tick))
 	}
 	return failed
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
 
@@ -29,7 +30,7 @@ func TestAnIdleCPUMissesNothing(t *testing.T) {
 		}
 		return all
 	}
-	s.count(monoNow())
+	s.count(ledger.Monotonic())
 	for cpu, c := range s.sampled {
 		c.behind = 0
 		if err := unix.IoctlSetInt(c.event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
@@ -37,13 +38,13 @@ func TestAnIdleCPUMissesNothing(t *testing.T) {
 		}
 	}
 	time.Sleep(20 * time.Millisecond)
-	s.count(monoNow())
+	s.count(ledger.Monotonic())
 	lost := s.lost.Load()
 	rested += 10 * time.Second
-	if dead := s.count(monoNow() + int64(rested)); len(dead) != 0 || s.lost.Load()-lost > 50 { // of 990 a CPU; the test itself takes a moment
+	if dead := s.count(ledger.Monotonic() + int64(rested)); len(dead) != 0 || s.lost.Load()-lost > 50 { // of 990 a CPU; the test itself takes a moment
 		t.Errorf("%v are taken for dead, %d samples for lost", dead, s.lost.Load()-lost)
 	}
-	if dead := s.count(monoNow() + 2*int64(rested)); len(dead) != len(s.sampled) {
+	if dead := s.count(ledger.Monotonic() + 2*int64(rested)); len(dead) != len(s.sampled) {
 		t.Errorf("ten seconds of work without a sample: only %v are taken for dead", dead)
 	}
 }
@@ -139,7 +140,7 @@ func TestADeadEventIsOpenedAnew(t *testing.T) {
 	if err := unix.IoctlSetInt(s.sampled[cpu].event, unix.PERF_EVENT_IOC_DISABLE, 0); err != nil {
 		t.Fatal(err)
 	}
-	s.count(monoNow()) // from here on nothing comes
+	s.count(ledger.Monotonic()) // from here on nothing comes
 	lost := s.lost.Load()
 	event := s.sampled[cpu]
 	time.Sleep(time.Second)
@@ -165,7 +166,7 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 	s.mu.Unlock()
 	cpu := s.online.CPUs[0]
 	c := s.sampled[cpu]
-	now := monoNow()
+	now := ledger.Monotonic()
 	c.at, c.seen, c.behind = now, atomic.LoadUint64(&s.counts[cpu].Seen), 0
 	// As if the clock had gone twice as fast as the samples.
 	time.Sleep(500 * time.Millisecond)
@@ -179,7 +180,7 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 	}
 	s.mu.Unlock()
 	s.count(now + 2*int64(seen)*int64(period))
-	each := float64(atomic.LoadUint32(&s.counts[cpu].StandsFor)) / float64(period/tick)
+	each := float64(atomic.LoadUint32(&s.counts[cpu].StandsFor)) / float64(period/ledger.Tick)
 	if each < 1.8 || each > 2.2 {
 		t.Errorf("a sample stands for %.2f periods when half of them are missing", each)
 	}
@@ -187,10 +188,10 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 		t.Errorf("%d of %d are counted as lost", n, 2*seen)
 	}
 	// All come again.
-	c.at, c.seen, c.behind = monoNow(), atomic.LoadUint64(&s.counts[cpu].Seen), 0
+	c.at, c.seen, c.behind = ledger.Monotonic(), atomic.LoadUint64(&s.counts[cpu].Seen), 0
 	s.count(c.at + int64(period))
-	if got := atomic.LoadUint32(&s.counts[cpu].StandsFor); got != uint32(period/tick) {
-		t.Errorf("a sample stands for %d ticks, %d are between two", got, period/tick)
+	if got := atomic.LoadUint32(&s.counts[cpu].StandsFor); got != uint32(period/ledger.Tick) {
+		t.Errorf("a sample stands for %d ticks, %d are between two", got, period/ledger.Tick)
 	}
 }
 

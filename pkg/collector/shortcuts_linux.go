@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
 // What spares the kernel side reads of the target's memory, each of which costs the target as much as everything else
@@ -21,14 +22,14 @@ const never = uint64(math.MaxUint64)
 
 // Ticks for which a stop or a GC that was going on when the probes came is waited for.
 const (
-	calmAfterProbes    = uint64(1e9) >> tickShift
-	markingAfterSeen   = uint64(10e9) >> tickShift
-	markingAfterProbes = uint64(3e9) >> tickShift
+	calmAfterProbes    = uint64(1e9) >> ledger.TickShift
+	markingAfterSeen   = uint64(10e9) >> ledger.TickShift
+	markingAfterProbes = uint64(3e9) >> ledger.TickShift
 )
 
 // expectStops tells the kernel side, just before the probe comes, that from then on it will see every stop.
 func expectStops(t *kern.ScopeTarget) {
-	now := nowTick()
+	now := ledger.Now()
 	atomic.StoreUint64(&t.MarkingUntil, now+markingAfterProbes)
 	atomic.StoreUint64(&t.CalmFrom, now+calmAfterProbes)
 }

@@ -4,11 +4,12 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
 // renewWords writes anew what would soon be too old to be told from what lies ahead.
 func (c *collect) renewWords() {
-	now := nowTick()
+	now := ledger.Now()
 	if c.heart.beyond(now) {
 		return
 	}
@@ -18,21 +19,21 @@ func (c *collect) renewWords() {
 	if c.kernel == nil {
 		return
 	}
-	kept := make(map[uint32]renewed)
+	kept := make(map[uint32]ledger.Renewed)
 	c.kernel.threads.each(func(tid uint32, th *kern.ScopeThread) {
 		was, ok := c.renewed[tid]
-		if ok && was.word == th.Word {
+		if ok && was.Word == th.Word {
 			kept[tid] = was
 		}
-		if !needsRenewal(now, th.Word) {
+		if !ledger.NeedsRenewal(now, th.Word) {
 			return
 		}
-		next := was.renew(word(th.Word), now)
+		next := was.Renew(ledger.Word(th.Word), now)
 		entry := c.kernel.threads.find(tid)
-		if entry == nil || !atomic.CompareAndSwapUint64(&entry.Word, th.Word, next.word) {
+		if entry == nil || !atomic.CompareAndSwapUint64(&entry.Word, th.Word, next.Word) {
 			return // it has just been woken
 		}
-		addThreadTime(entry, word(th.Word).thread(), elapsed(now, th.Word))
+		ledger.AddThreadTime(entry, ledger.Word(th.Word).Thread(), ledger.Elapsed(now, th.Word))
 		kept[tid] = next
 	})
 	c.renewed = kept

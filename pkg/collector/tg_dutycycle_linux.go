@@ -7,6 +7,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -18,7 +19,7 @@ import (
 // did in those observed stretches in which as much happened to it. Events are extrapolated likewise. Stops are seen all
 // the time, and whether a thread is stuck in uninterruptible sleep is looked up with each snapshot.
 const (
-	observedSecond = uint64(1e9) >> tickShift
+	observedSecond = uint64(1e9) >> ledger.TickShift
 	minCycleCPU    = 50 * time.Millisecond // of a target that used less, a share of its CPU time says nothing
 	ratesLeast     = float64(observedSecond) / 4
 	ratesKept      = 0.5
@@ -67,7 +68,7 @@ func (o *observed) turnCycle(now uint64) error {
 // startCycle goes over to a duty cycle of so many seconds. The first of them, which is observed, begins now. The caller
 // holds mu.
 func (o *observed) startCycle(seconds int) {
-	now := nowTick()
+	now := ledger.Now()
 	o.cycle = dutyCycle{on: true, seconds: seconds, next: now + observedSecond}
 	o.measure()
 	for _, p := range o.ps {
@@ -137,7 +138,7 @@ func (o *observed) observeAgain() error {
 	if err := o.proc.Snapshot(&o.snap, true); err != nil {
 		return err
 	}
-	now := nowTick()
+	now := ledger.Now()
 	for i, p := range o.ps {
 		if i < len(o.snap.Ps) && o.snap.Ps[i].OK {
 			o.estimate(p, &o.snap.Ps[i], now)
@@ -168,7 +169,7 @@ func (o *observed) observeAgain() error {
 
 // refreshThreads takes from /proc what the threads known to the kernel side have done between two observed seconds.
 func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
-	w, now := &o.cycle, nowTick()
+	w, now := &o.cycle, ledger.Now()
 	known := o.knownThreads()
 	for tid, th := range known {
 		state, _, err := o.threadState(int32(tid))
@@ -177,22 +178,22 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 			delete(known, tid)
 			continue
 		}
-		was := word(th.Word).thread()
+		was := ledger.Word(th.Word).Thread()
 		before, use := w.uses[tid], o.env.proc.ThreadSchedstat(o.info.PID, int32(tid))
 		if !use.Known || !before.Known || use.Slices != before.Slices || state != was {
-			open := elapsed(w.since, th.Word)
-			addThreadTime(&th, was, open)
-			away := elapsed(now, th.Word) - open
-			on := min(uint64(max(use.OnCPU-before.OnCPU, 0)/tick), away)
-			waiting := min(uint64(max(use.Waiting-before.Waiting, 0)/tick), away-on)
+			open := ledger.Elapsed(w.since, th.Word)
+			ledger.AddThreadTime(&th, was, open)
+			away := ledger.Elapsed(now, th.Word) - open
+			on := min(uint64(max(use.OnCPU-before.OnCPU, 0)/ledger.Tick), away)
+			waiting := min(uint64(max(use.Waiting-before.Waiting, 0)/ledger.Tick), away-on)
 			rest := was
 			if rest == pstate.OnCPU || rest == pstate.Runnable || rest == pstate.NoThread {
 				rest = pstate.Sleeping
 			}
-			addThreadTime(&th, pstate.OnCPU, on)
-			addThreadTime(&th, pstate.Runnable, waiting)
-			addThreadTime(&th, rest, away-on-waiting)
-			th.Word = uint64(wordOf(now, 0, 0, state))
+			ledger.AddThreadTime(&th, pstate.OnCPU, on)
+			ledger.AddThreadTime(&th, pstate.Runnable, waiting)
+			ledger.AddThreadTime(&th, rest, away-on-waiting)
+			th.Word = uint64(ledger.NewWord(now, 0, 0, state))
 		}
 		known[tid] = unseated(th, now)
 	}
@@ -203,7 +204,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
 	carried := make(map[uint32]uint32, len(o.ps)) // slots, plus one, by the thread
 	for _, p := range o.ps {
-		if tid := word(atomic.LoadUint64(&p.rec.Word)).owner(); tid != 0 {
+		if tid := ledger.Word(atomic.LoadUint64(&p.rec.Word)).Owner(); tid != 0 {
 			carried[tid] = uint32(o.slot(p.id)) + 1
 		}
 	}
@@ -211,9 +212,9 @@ func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
 		if slot := carried[tid]; slot != 0 {
 			th.Slot, th.LastSlot = slot, slot
 		}
-		if word(th.Word).thread() == pstate.Uninterruptible && th.LastSlot != 0 {
+		if ledger.Word(th.Word).Thread() == pstate.Uninterruptible && th.LastSlot != 0 {
 			th.D_slot = th.LastSlot
-			countD(&o.kernel.records[th.LastSlot-1], now)
+			ledger.EnterD(&o.kernel.records[th.LastSlot-1], now)
 		}
 		if entry := o.kernel.threads.find(tid); entry != nil {
 			*entry = th
@@ -266,24 +267,24 @@ func (o *observed) estimate(p *observedP, seen *goruntime.PSnapshot, now uint64)
 	}
 	owner, s, t := o.sight(seen)
 	o.lookUpD(p, t, now)
-	old := word(atomic.LoadUint64(&p.rec.Word))
+	old := ledger.Word(atomic.LoadUint64(&p.rec.Word))
 	quiet, moved := w.since(seen, owner)
-	from := max(w.from, sinceTick(now, uint64(old)))
+	from := max(w.from, ledger.Since(now, uint64(old)))
 	w.from = now
-	if quiet && old.owner() == owner && old.state() == s && old.thread() == t {
+	if quiet && old.Owner() == owner && old.State() == s && old.Thread() == t {
 		return // since is what it was
 	}
 	rates := o.likely(w, paceOf(moved, now-min(from, now)))
 	if quiet || rates == nil || from >= now {
-		closed, _ := swap(p.rec, old, now, owner, s, t, 0)
+		closed, _ := ledger.Swap(p.rec, old, now, owner, s, t, 0)
 		o.keep(p, closed[:]...)
 		return
 	}
 	// Until from the P was in the state that its word says.
-	if !atomic.CompareAndSwapUint64(&p.rec.Word, uint64(old), uint64(wordOf(now, owner, s, t))) {
+	if !atomic.CompareAndSwapUint64(&p.rec.Word, uint64(old), uint64(ledger.NewWord(now, owner, s, t))) {
 		return // the kernel side was still about it when the observed second ended
 	}
-	atomic.AddUint64(&p.rec.Time[cell(old.state(), old.thread())], from-sinceTick(now, uint64(old)))
+	atomic.AddUint64(&p.rec.Time[ledger.Cell(old.State(), old.Thread())], from-ledger.Since(now, uint64(old)))
 	w.extrapolate(p.rec, rates, now-from)
 }
 
@@ -302,5 +303,5 @@ func (o *observed) lookUpD(p *observedP, t pstate.ThreadState, now uint64) {
 			delete(o.cycle.asleep, tid)
 		}
 	}
-	lookedUpD(p.rec, asleep, now)
+	ledger.SetD(p.rec, asleep, now)
 }

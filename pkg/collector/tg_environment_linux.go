@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
 
@@ -12,7 +13,7 @@ import (
 type environment struct {
 	proc    procfs.FS
 	kernel  *kernelSide // nil: snapshots are all there is
-	clock   *clock
+	clock   *ledger.Clock
 	heart   *heartbeat
 	cgroups *cgroup.Reader
 	sink    Sink

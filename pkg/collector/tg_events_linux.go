@@ -2,6 +2,7 @@ package collector
 
 import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -15,8 +16,8 @@ func (o *observed) addInterval(p int, e *kern.ScopeIntervalEvent) {
 		o.lost["bad_event"]++
 		return
 	}
-	o.keep(o.ps[p], segment{
-		state: pstate.State(e.State), thread: pstate.ThreadState(e.Thread), start: e.Start, end: e.End,
+	o.keep(o.ps[p], ledger.Segment{
+		State: pstate.State(e.State), Thread: pstate.ThreadState(e.Thread), Start: e.Start, End: e.End,
 	})
 }
 
@@ -43,19 +44,19 @@ func (o *observed) addStop(e *kern.ScopeStopEvent) {
 		o.lost["bad_event"]++
 		return
 	}
-	start, end := stopped(e, uint64(o.kernel.trap()/2)>>tickShift)
+	start, end := stopped(e, uint64(o.kernel.trap()/2)>>ledger.TickShift)
 	s := pstate.Stop{
-		Start:  clock.unix(start),
-		End:    clock.unix(end),
+		Start:  clock.Unix(start),
+		End:    clock.Unix(end),
 		Reason: goruntime.StopReason(o.bin.GoVersion, uint8(e.Reason)),
 	}
 	for p, after := range e.After {
 		if after > 0 && p < int(e.N_ps) {
-			s.Arrivals = append(s.Arrivals, pstate.Arrival{P: int32(p), At: clock.unix(e.Start + uint64(after) - 1)})
+			s.Arrivals = append(s.Arrivals, pstate.Arrival{P: int32(p), At: clock.Unix(e.Start + uint64(after) - 1)})
 		}
 	}
 	if e.Slowest >= int32(len(e.After)) {
-		s.Arrivals = append(s.Arrivals, pstate.Arrival{P: e.Slowest, At: clock.unix(e.Start + uint64(e.SlowestAfter))})
+		s.Arrivals = append(s.Arrivals, pstate.Arrival{P: e.Slowest, At: clock.Unix(e.Start + uint64(e.SlowestAfter))})
 	}
 	o.mu.Lock()
 	o.received++

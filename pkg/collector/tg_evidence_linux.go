@@ -3,6 +3,8 @@ package collector
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
 // Evidence is what the programs in the kernel have shown of a target, for who wants to know whether they work rather
@@ -28,7 +30,7 @@ func (o *observed) evidence() (e Evidence, ok bool) {
 	}
 	for _, p := range o.ps {
 		for i := range p.rec.Samples {
-			e.Sampled += time.Duration(atomic.LoadUint64(&p.rec.Samples[i])) * tick
+			e.Sampled += time.Duration(atomic.LoadUint64(&p.rec.Samples[i])) * ledger.Tick
 		}
 		for i := range p.rec.Wake {
 			e.WakeUps += atomic.LoadUint64(&p.rec.Wake[i])

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -40,7 +41,7 @@ func (o *observed) governDue() bool {
 	if o.cycle.on {
 		return o.cycle.ended // what an observed second costs is judged over the time between as well
 	}
-	return o.gov.Due(time.Duration(monoNow()), o.probeCost())
+	return o.gov.Due(time.Duration(ledger.Monotonic()), o.probeCost())
 }
 
 func (o *observed) govern(cpu time.Duration) {
@@ -53,7 +54,7 @@ func (o *observed) govern(cpu time.Duration) {
 		o.gov.NoHiccup()
 	}
 	o.cycle.ended = false
-	r := govern.Reading{At: time.Duration(monoNow()), Cost: o.probeCost(), CPU: cpu}
+	r := govern.Reading{At: time.Duration(ledger.Monotonic()), Cost: o.probeCost(), CPU: cpu}
 	o.step(o.gov.Judge(r, o.cycle.on && !o.cycle.tooExpensive))
 }
 
@@ -97,7 +98,7 @@ func (o *observed) step(to govern.Level) {
 	switch {
 	case after.AllTheTime || !after.Events:
 	case o.cycle.off:
-		o.cycle.next = nowTick() // what this level costs is to be known soon
+		o.cycle.next = ledger.Now() // what this level costs is to be known soon
 	case !o.cycle.on:
 		seconds, _ := govern.Cycle(o.gov.Share(), 0, o.gov.Budget)
 		o.startCycle(seconds)

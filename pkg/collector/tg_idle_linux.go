@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -36,8 +37,8 @@ func (o *observed) lookAtWords() (idle, untouched bool) {
 		r.touched[i] = r.touched[i] && i >= known || w != r.words[i]
 		r.words[i] = w
 		untouched = untouched && !r.touched[i]
-		state := word(w).state()
-		idle = idle && (state == pstate.Idle || state == pstate.Dead) && word(w).thread() == pstate.NoThread && !p.disagreed
+		state := ledger.Word(w).State()
+		idle = idle && (state == pstate.Idle || state == pstate.Dead) && ledger.Word(w).Thread() == pstate.NoThread && !p.disagreed
 	}
 	return idle, untouched
 }
@@ -47,7 +48,7 @@ func (o *observed) lookAtWords() (idle, untouched bool) {
 func (o *observed) leaveOut(n int) bool {
 	r := &o.idle
 	idle, untouched := o.lookAtWords()
-	if mayLook := r.MayLook(n); !mayLook || !idle || o.cycle.on && nowTick() >= o.cycle.next {
+	if mayLook := r.MayLook(n); !mayLook || !idle || o.cycle.on && ledger.Now() >= o.cycle.next {
 		return false
 	}
 	if r.Skip(n, untouched) {
@@ -62,12 +63,12 @@ func (o *observed) leaveOut(n int) bool {
 	o.globalRunq = globalRunq
 	o.countGlobal(n)
 	for i, p := range o.ps {
-		if word(r.words[i]).state() == pstate.Idle {
+		if ledger.Word(r.words[i]).State() == pstate.Idle {
 			p.runqDepth = 0
 			p.runqHist[pstate.RunqBucket(0)] += uint64(n)
 		}
 	}
-	o.learnLags(nowTick())
+	o.learnLags(ledger.Now())
 	return true
 }
 
@@ -81,7 +82,7 @@ func (o *observed) countUnread(periods int) {
 		if r.touched[i] {
 			n--
 		}
-		if n > 0 && word(r.words[i]).state() != pstate.Dead {
+		if n > 0 && ledger.Word(r.words[i]).State() != pstate.Dead {
 			p.runqHist[pstate.RunqBucket(0)] += uint64(n)
 		}
 	}
@@ -92,8 +93,8 @@ func (o *observed) countUnread(periods int) {
 // The caller holds mu.
 func (o *observed) bringUp() {
 	r := &o.idle
-	now := nowTick()
-	if !o.seen() || now-r.readAt < uint64(o.env.snapshotEvery/tick) {
+	now := ledger.Now()
+	if !o.seen() || now-r.readAt < uint64(o.env.snapshotEvery/ledger.Tick) {
 		return
 	}
 	stale := r.stale || len(r.words) != len(o.ps)

@@ -3,17 +3,19 @@ package collector
 import (
 	"sync/atomic"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
 // learnLags brings the kernel side's lags up to date. The caller holds mu.
 func (o *observed) learnLags(now uint64) {
-	since := time.Duration(now-o.lagsAt) * tick
+	since := time.Duration(now-o.lagsAt) * ledger.Tick
 	o.lagsAt = now
 	wanting := false
 	for i := range o.lags {
 		ticks, bursts := atomic.LoadUint64(&o.shared.LagTicks[i]), atomic.LoadUint64(&o.shared.LagBursts[i])
-		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].learn(ticks, bursts, o.kernel.samples.period, since))
-		wanting = wanting || o.lags[i].wanting
+		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].Learn(ticks, bursts, o.kernel.samples.period, since))
+		wanting = wanting || o.lags[i].WantsSamples
 	}
 	o.learning.Store(wanting && o.scope().Events)
 }

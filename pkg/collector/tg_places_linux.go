@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 )
 
@@ -95,15 +96,15 @@ func (o *observed) grow() error {
 		} else {
 			p.rec = &kern.ScopeP_record{}
 		}
-		now := nowTick()
+		now := ledger.Now()
 		seen := &o.snap.Ps[i]
 		owner, state, thread := o.sight(seen)
 		*p.rec = kern.ScopeP_record{
-			Word: uint64(wordOf(now, owner, state, thread)), Birth: now, Addr: seen.Addr,
+			Word: uint64(ledger.NewWord(now, owner, state, thread)), Birth: now, Addr: seen.Addr,
 			Target: o.index, Id: uint32(i), Schedtick: seen.SchedTick,
 		}
-		p.intervals.begin(now)
-		p.firstSeen = o.env.clock.unix(now)
+		p.intervals.Begin(now)
+		p.firstSeen = o.env.clock.Unix(now)
 		o.ps = append(o.ps, p)
 		if o.kernel == nil {
 			continue

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -29,7 +30,7 @@ func (o *observed) snapshot(n int) error {
 		}
 		return err
 	}
-	now := nowTick()
+	now := ledger.Now()
 	if o.env.heart.beyond(now) {
 		return nil
 	}
@@ -84,7 +85,7 @@ func (o *observed) snapshot(n int) error {
 			o.estimate(p, seen, now)
 		default:
 			if i < len(before) {
-				o.repair(p, seen, word(before[i]), now)
+				o.repair(p, seen, ledger.Word(before[i]), now)
 			}
 			o.learn(p, seen)
 		}
@@ -128,8 +129,8 @@ func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle, n int) {
 // markDead marks a P that is beyond GOMAXPROCS.
 func (o *observed) markDead(p *observedP, now uint64) {
 	p.runqDepth = -1
-	if w := word(atomic.LoadUint64(&p.rec.Word)); w.state() != pstate.Dead {
-		closed, _ := swap(p.rec, w, now, 0, pstate.Dead, pstate.NoThread, 0)
+	if w := ledger.Word(atomic.LoadUint64(&p.rec.Word)); w.State() != pstate.Dead {
+		closed, _ := ledger.Swap(p.rec, w, now, 0, pstate.Dead, pstate.NoThread, 0)
 		o.keep(p, closed[:]...)
 	}
 }
@@ -137,20 +138,20 @@ func (o *observed) markDead(p *observedP, now uint64) {
 // takeOver is snapshot mode: what is seen holds from now until the next look.
 func (o *observed) takeOver(p *observedP, seen *goruntime.PSnapshot, now uint64) {
 	owner, s, t := o.sight(seen)
-	lookedUpD(p.rec, t == pstate.Uninterruptible, now)
-	old := word(p.rec.Word)
-	if old.owner() == owner && old.state() == s && old.thread() == t {
+	ledger.SetD(p.rec, t == pstate.Uninterruptible, now)
+	old := ledger.Word(p.rec.Word)
+	if old.Owner() == owner && old.State() == s && old.Thread() == t {
 		return
 	}
-	closed, _ := swap(p.rec, old, now, owner, s, t, 0)
+	closed, _ := ledger.Swap(p.rec, old, now, owner, s, t, 0)
 	o.keep(p, closed[:]...)
 }
 
 // repair compares a record with a snapshot. Only a P whose word did not change while the snapshot was read can be
 // judged, and only what holds for two snapshots in a row is a disagreement: between an act of the runtime and the event
 // that tells of it there is always a moment.
-func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, now uint64) {
-	w := word(atomic.LoadUint64(&p.rec.Word))
+func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before ledger.Word, now uint64) {
+	w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
 	if w != before {
 		p.disagreed = false
 		return
@@ -158,7 +159,7 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 	reason, owner, s, t, tookAt := o.judge(w, seen)
 	if reason == "" && o.untracked(w) {
 		// The table of threads is full: no event tells what this P's thread does, and the snapshot is all there is.
-		if owner, s, t = o.sight(seen); owner == w.owner() && (s != w.state() || t != w.thread()) {
+		if owner, s, t = o.sight(seen); owner == w.Owner() && (s != w.State() || t != w.Thread()) {
 			reason = "untracked_thread"
 		}
 	}
@@ -173,7 +174,7 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 	p.disagreed = false
 	if owner != 0 && t == pstate.OnCPU {
 		if th, ok := o.thread(owner); ok {
-			t, tookAt = word(th.Word).thread(), th.SwitchIn
+			t, tookAt = ledger.Word(th.Word).Thread(), th.SwitchIn
 		} else if ts, _, err := o.threadState(int32(owner)); err == nil {
 			t = ts
 		} else {
@@ -186,7 +187,7 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 			tookAt = 0
 		}
 	}
-	closed, ok := swap(p.rec, w, now, owner, s, t, tookAt)
+	closed, ok := ledger.Swap(p.rec, w, now, owner, s, t, tookAt)
 	if !ok {
 		return
 	}
@@ -195,31 +196,31 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before word, 
 }
 
 // untracked says whether a P's thread has no entry in the table of threads, because that is full.
-func (o *observed) untracked(w word) bool {
+func (o *observed) untracked(w ledger.Word) bool {
 	full := atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_THREADS_FULL]) + o.lost["threads_full"]
-	if w.owner() == 0 || full == 0 {
+	if w.Owner() == 0 || full == 0 {
 		return false
 	}
-	_, ok := o.thread(w.owner())
+	_, ok := o.thread(w.Owner())
 	return !ok
 }
 
 // judge says what is wrong with a record, if anything, and what it should be.
-func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State,
+func (o *observed) judge(w ledger.Word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State,
 	t pstate.ThreadState, tookAt uint64) {
 	tid := o.carrier(seen)
 	switch pstate.State(seen.Status) {
 	case pstate.Dead:
-		if w.state() != pstate.Dead {
+		if w.State() != pstate.Dead {
 			return "dead", 0, pstate.Dead, pstate.NoThread, 0
 		}
 	case pstate.Idle:
-		if w.state() != pstate.Idle {
+		if w.State() != pstate.Idle {
 			return "missed_idle", 0, pstate.Idle, pstate.NoThread, 0
 		}
 	case pstate.GCStop:
 		stopping := atomic.LoadUint64(&o.shared.StopStart) != 0
-		if w.state() != pstate.GCStop && stopping && atomic.LoadUint32(&o.shared.StopTid) != tid {
+		if w.State() != pstate.GCStop && stopping && atomic.LoadUint32(&o.shared.StopTid) != tid {
 			return "missed_halt", 0, pstate.GCStop, pstate.NoThread, 0
 		}
 	default:
@@ -228,9 +229,9 @@ func (o *observed) judge(w word, seen *goruntime.PSnapshot) (reason string, owne
 		}
 		s = seen.State
 		switch {
-		case w.state() == pstate.Idle || w.state() == pstate.GCStop || w.state() == pstate.Dead:
+		case w.State() == pstate.Idle || w.State() == pstate.GCStop || w.State() == pstate.Dead:
 			return "missed_take", tid, s, pstate.OnCPU, 0
-		case w.owner() != tid:
+		case w.Owner() != tid:
 			return "other_thread", tid, s, pstate.OnCPU, 0
 		}
 	}
@@ -244,13 +245,13 @@ func (o *observed) flush(last bool) {
 		o.lost["interval_budget"] += uint64(len(o.ps)) // the budget is nothing: one for each P and snapshot
 	}
 	o.scratch = o.scratch[:0]
-	now := nowTick()
+	now := ledger.Now()
 	for _, p := range o.ps {
-		if !last && !p.intervals.due(now) {
+		if !last && !p.intervals.Due(now) {
 			continue
 		}
-		raw, _ := read(p.rec)
-		if o.env.heart.beyond(raw.now) {
+		raw, _ := ledger.Read(p.rec)
+		if o.env.heart.beyond(raw.Now) {
 			break
 		}
 		o.take(p, &raw, last)

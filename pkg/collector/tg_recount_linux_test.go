@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
 // A count of threads in uninterruptible sleep that no thread accounts for comes down after two looks, and what it has
@@ -13,20 +14,20 @@ func TestCountOfDWithoutThreadsIsCorrected(t *testing.T) {
 	p := &observedP{rec: &kern.ScopeP_record{}}
 	o.ps = []*observedP{p}
 	slot := uint32(o.slot(0)) + 1
-	countD(p.rec, 1000)
-	countD(p.rec, 1500)
+	ledger.EnterD(p.rec, 1000)
+	ledger.EnterD(p.rec, 1500)
 	one := map[uint32]uint64{slot: 1}
 	o.recount(one, 2000)
-	if n := p.rec.D_word >> sinceBits; n != 2 {
+	if n := p.rec.D_word >> ledger.SinceBits; n != 2 {
 		t.Fatalf("after one look %d are counted, want both still", n)
 	}
 	o.recount(one, 3000)
-	if n := p.rec.D_word >> sinceBits; n != 1 || p.rec.D_time != 0 {
+	if n := p.rec.D_word >> ledger.SinceBits; n != 1 || p.rec.D_time != 0 {
 		t.Fatalf("%d counted, %d ticks, want one and its time going on", n, p.rec.D_time)
 	}
 	o.recount(nil, 4000)
 	o.recount(nil, 5000)
-	if n := p.rec.D_word >> sinceBits; n != 0 || p.rec.D_time != 4000 {
+	if n := p.rec.D_word >> ledger.SinceBits; n != 0 || p.rec.D_time != 4000 {
 		t.Errorf("%d counted, %d ticks, want none and 4000", n, p.rec.D_time)
 	}
 	if n := o.repaired["overcounted_uninterruptible"]; n != 2 {

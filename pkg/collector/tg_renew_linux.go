@@ -1,6 +1,10 @@
 package collector
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
+)
 
 // renewWords writes anew what would soon be too old to be told from what lies ahead of the tick now.
 func (o *observed) renewWords(now uint64) {
@@ -8,20 +12,20 @@ func (o *observed) renewWords(now uint64) {
 	defer o.mu.Unlock()
 	for _, p := range o.ps {
 		o.renew(p, now)
-		renewD(p.rec, now)
+		ledger.RenewD(p.rec, now)
 	}
 }
 
 // renew writes a P's word anew. The caller holds mu.
 func (o *observed) renew(p *observedP, now uint64) {
-	w := word(atomic.LoadUint64(&p.rec.Word))
-	if !needsRenewal(now, uint64(w)) {
+	w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
+	if !ledger.NeedsRenewal(now, uint64(w)) {
 		return
 	}
-	closed, ok := swap(p.rec, w, now, w.owner(), w.state(), w.thread(), 0)
+	closed, ok := ledger.Swap(p.rec, w, now, w.Owner(), w.State(), w.Thread(), 0)
 	if !ok {
 		return
 	}
 	o.keep(p, closed[:]...)
-	p.renewed = p.renewed.renew(w, now)
+	p.renewed = p.renewed.Renew(w, now)
 }

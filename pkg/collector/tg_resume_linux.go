@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -45,17 +46,17 @@ func (o *observed) resume(from uint64) error {
 		known = o.threadsAfter(from)
 	}
 	for _, p := range o.ps {
-		uncountD(p.rec, from)
+		ledger.EndD(p.rec, from)
 		p.overcounted = 0
 	}
 	err := o.proc.Snapshot(&o.snap, true)
 	if err != nil && !errors.Is(err, goruntime.ErrTorn) {
 		return err
 	}
-	now := nowTick()
+	now := ledger.Now()
 	for i, p := range o.ps {
-		w := word(atomic.LoadUint64(&p.rec.Word))
-		owner, s, t := w.owner(), w.state(), w.thread() // if nothing better is known: the next snapshots mend it
+		w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
+		owner, s, t := w.Owner(), w.State(), w.Thread() // if nothing better is known: the next snapshots mend it
 		switch {
 		case err != nil:
 		case i >= len(o.snap.Ps):
@@ -69,12 +70,12 @@ func (o *observed) resume(from uint64) error {
 		}
 		o.skip(p, from, now, owner, s, t)
 	}
-	o.paused += time.Duration(now-from) * tick
+	o.paused += time.Duration(now-from) * ledger.Tick
 	o.gov.Skip() // what was not observed cost nothing
 	o.idle.Require()
 	o.lagsAt = now
 	if m := o.migrations; m != nil {
-		m.restAt(int64(from << tickShift))
+		m.restAt(int64(from << ledger.TickShift))
 	}
 	if o.cycle.on {
 		o.measure()
@@ -94,19 +95,19 @@ func (o *observed) resume(from uint64) error {
 // is back, moves from to itself.
 func (o *observed) skip(p *observedP, from, now uint64, owner uint32, s pstate.State, t pstate.ThreadState) {
 	for {
-		raw := totalsAt(p.rec, from)
-		if !atomic.CompareAndSwapUint64(&p.rec.Word, uint64(raw.word), uint64(wordOf(now, owner, s, t))) {
+		raw := ledger.ReadAt(p.rec, from)
+		if !atomic.CompareAndSwapUint64(&p.rec.Word, uint64(raw.Word), uint64(ledger.NewWord(now, owner, s, t))) {
 			continue // a program that had begun before
 		}
-		open := raw.now - sinceTick(raw.now, uint64(raw.word))
-		atomic.AddUint64(&p.rec.Time[cell(raw.word.state(), raw.word.thread())], open)
-		p.rec.Birth += now - raw.now
+		open := raw.Now - ledger.Since(raw.Now, uint64(raw.Word))
+		atomic.AddUint64(&p.rec.Time[ledger.Cell(raw.Word.State(), raw.Word.Thread())], open)
+		p.rec.Birth += now - raw.Now
 		o.scratch = o.scratch[:0]
 		o.take(p, &raw, true)
 		if len(o.scratch) > 0 {
 			o.env.sink.Append(o.info.Key, o.scratch)
 		}
-		p.intervals.skipTo(now)
+		p.intervals.SkipTo(now)
 		p.disagreed = false
 		if w := p.windowed; w != nil {
 			w.look(p.rec, nil)
@@ -119,7 +120,7 @@ func (o *observed) skip(p *observedP, from, now uint64, owner uint32, s pstate.S
 
 // threadsAfter gives the target's threads as they are now, with their times as they were at the tick from.
 func (o *observed) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
-	known, now := o.knownThreads(), nowTick()
+	known, now := o.knownThreads(), ledger.Now()
 	for tid, th := range known {
 		state, _, err := o.threadState(int32(tid))
 		if err != nil {
@@ -127,8 +128,8 @@ func (o *observed) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
 			delete(known, tid)
 			continue
 		}
-		addThreadTime(&th, word(th.Word).thread(), elapsed(from, th.Word))
-		th.Word = uint64(wordOf(now, 0, 0, state))
+		ledger.AddThreadTime(&th, ledger.Word(th.Word).Thread(), ledger.Elapsed(from, th.Word))
+		th.Word = uint64(ledger.NewWord(now, 0, 0, state))
 		known[tid] = unseated(th, now)
 	}
 	return known

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -34,7 +35,7 @@ func (o *observed) sight(p *goruntime.PSnapshot) (owner uint32, s pstate.State, 
 
 // enterThreads makes the runtime's Ms known to the kernel side. Threads that it has met meanwhile are left alone.
 func (o *observed) enterThreads() {
-	now := nowTick()
+	now := ledger.Now()
 	for i := range o.snap.Ms {
 		m := &o.snap.Ms[i]
 		if m.TID <= 0 {
@@ -45,7 +46,7 @@ func (o *observed) enterThreads() {
 			continue // it has ended
 		}
 		th := kern.ScopeThread{
-			Word: uint64(wordOf(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Tid: uint32(m.TID), Target: o.index,
+			Word: uint64(ledger.NewWord(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Tid: uint32(m.TID), Target: o.index,
 			Tgid: uint32(o.info.PID),
 		}
 		for j := range min(len(comm), len(th.Comm)-1) {
@@ -53,7 +54,7 @@ func (o *observed) enterThreads() {
 		}
 		var p *observedP
 		for _, q := range o.ps {
-			if word(atomic.LoadUint64(&q.rec.Word)).owner() == uint32(m.TID) {
+			if ledger.Word(atomic.LoadUint64(&q.rec.Word)).Owner() == uint32(m.TID) {
 				p = q
 			}
 		}
@@ -74,11 +75,11 @@ func (o *observed) enterThreads() {
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back.
 		if th.D_slot != 0 {
-			countD(p.rec, now)
+			ledger.EnterD(p.rec, now)
 		}
 		err = table.add(uint32(m.TID), &th)
 		if err != nil && th.D_slot != 0 {
-			oneLessInD(p.rec)
+			ledger.RetractD(p.rec)
 		}
 		if errors.Is(err, errThreadKnown) {
 			continue

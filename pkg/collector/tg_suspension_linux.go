@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -33,8 +34,8 @@ func (o *observed) suspended() bool { return o.carrierIn(pstate.ThreadState.Susp
 // carrierIn gives a thread that carries a P and is in such a state; 0 if there is none.
 func (o *observed) carrierIn(is func(pstate.ThreadState) bool) int32 {
 	for _, p := range o.ps {
-		if w := word(atomic.LoadUint64(&p.rec.Word)); is(w.thread()) {
-			return int32(w.owner())
+		if w := ledger.Word(atomic.LoadUint64(&p.rec.Word)); is(w.Thread()) {
+			return int32(w.Owner())
 		}
 	}
 	return 0
@@ -89,23 +90,23 @@ func (o *observed) correctThreads(is func(pstate.ThreadState) bool, to func(tid 
 		if th == nil || th.Target != o.index {
 			continue
 		}
-		old, now := atomic.LoadUint64(&th.Word), nowTick()
-		if s := word(old).thread(); !is(s) || elapsed(now, old) < settledAfter/4 {
+		old, now := atomic.LoadUint64(&th.Word), ledger.Now()
+		if s := ledger.Word(old).Thread(); !is(s) || ledger.Elapsed(now, old) < settledAfter/4 {
 			continue
 		}
 		next, ok := to(view.TID)
 		if !ok {
 			continue
 		}
-		gone := elapsed(now, old)
-		if !atomic.CompareAndSwapUint64(&th.Word, old, uint64(wordOf(now, 0, 0, next))) {
+		gone := ledger.Elapsed(now, old)
+		if !atomic.CompareAndSwapUint64(&th.Word, old, uint64(ledger.NewWord(now, 0, 0, next))) {
 			continue // it has just been woken
 		}
-		addThreadTime(th, word(old).thread(), gone)
+		ledger.AddThreadTime(th, ledger.Word(old).Thread(), gone)
 		o.leaveD(th, now)
 		o.correctP(uint32(view.TID), is, next, now)
-		view.Time[view.State] += time.Duration(max(0, o.env.clock.unix(now)-o.threadsAt))
-		view.State, view.Since = next, o.env.clock.unix(now)
+		view.Time[view.State] += time.Duration(max(0, o.env.clock.Unix(now)-o.threadsAt))
+		view.State, view.Since = next, o.env.clock.Unix(now)
 		o.repaired["freezer"]++
 	}
 }
@@ -113,9 +114,9 @@ func (o *observed) correctThreads(is func(pstate.ThreadState) bool, to func(tid 
 // correctP moves the P that a thread carries along with it.
 func (o *observed) correctP(tid uint32, is func(pstate.ThreadState) bool, next pstate.ThreadState, now uint64) {
 	for _, p := range o.ps {
-		w := word(atomic.LoadUint64(&p.rec.Word))
-		if w.owner() == tid && is(w.thread()) && w.state().Busy() {
-			closed, _ := swap(p.rec, w, now, tid, w.state(), next, 0)
+		w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
+		if w.Owner() == tid && is(w.Thread()) && w.State().Busy() {
+			closed, _ := ledger.Swap(p.rec, w, now, tid, w.State(), next, 0)
 			o.keep(p, closed[:]...)
 		}
 	}
@@ -131,17 +132,17 @@ func (o *observed) leaveD(th *kern.ScopeThread, now uint64) {
 	r := &o.kernel.records[slot-1]
 	for {
 		d := atomic.LoadUint64(&r.D_word)
-		n := d >> sinceBits
-		next := d - 1<<sinceBits
+		n := d >> ledger.SinceBits
+		next := d - 1<<ledger.SinceBits
 		if n == 0 {
 			return
 		}
 		if n == 1 {
-			next = now & sinceMask
+			next = now & ledger.SinceMask
 		}
 		if atomic.CompareAndSwapUint64(&r.D_word, d, next) {
 			if n == 1 {
-				atomic.AddUint64(&r.D_time, elapsed(now, d))
+				atomic.AddUint64(&r.D_time, ledger.Elapsed(now, d))
 			}
 			return
 		}

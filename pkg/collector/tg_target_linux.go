@@ -7,6 +7,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -44,7 +45,7 @@ type observed struct {
 	stops      map[string]pstate.Histogram
 	lost       map[string]uint64 // counted by the agent; the kernel's are in shared
 	repaired   map[string]uint64
-	lags       [kern.ScopeLagLAGS]lag
+	lags       [kern.ScopeLagLAGS]ledger.Lag
 	lagsAt     uint64 // tick
 	idle       idleWatch
 	unplacedPs int    // Ps of the target when not all of them could be observed and that was logged last; 0: it never was
@@ -73,13 +74,13 @@ type observedP struct {
 	runqIdleSum uint64
 	schedTick   wide
 	syscallTick wide
-	ledger      ledger
-	renewed     renewed
+	ledger      ledger.Ledger
+	renewed     ledger.Renewed
 	disagreed   bool       // the last snapshot saw something else than the record
 	windowed    *windowedP // what it is estimated by; nil unless the target has a duty cycle
 	overcounted uint64     // d_word when its count was last found higher than the threads say; 0: it was not
 
-	intervals intervals
+	intervals ledger.Intervals
 	firstSeen int64
 }
 
@@ -105,9 +106,9 @@ func (w *wide) follow(v uint32) {
 func openTarget(env *environment, info pstate.Target, uid uint32, bin *goruntime.Binary, library *goruntime.Mapped,
 	only string) (o *observed, err error) {
 	o = &observed{
-		env: env, info: info, uid: uid, begun: nowTick(), bin: bin, library: library, globalRunq: -1,
+		env: env, info: info, uid: uid, begun: ledger.Now(), bin: bin, library: library, globalRunq: -1,
 		gov:   govern.New(env.costBudget, env.costFloor),
-		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: newLags(),
+		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: ledger.NewLags(),
 		control: controlGroup{reader: env.cgroups, proc: env.proc, log: env.log, pid: info.PID},
 	}
 	if only == "" {
@@ -225,7 +226,7 @@ func (o *observed) finish() {
 	o.flush(true)
 	o.closed = true
 	o.mu.Unlock()
-	o.env.sink.End(o.info.Key, o.env.clock.unix(nowTick()))
+	o.env.sink.End(o.info.Key, o.env.clock.Unix(ledger.Now()))
 }
 
 // Description is the target as Targets has it.

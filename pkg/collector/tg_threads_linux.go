@@ -3,6 +3,7 @@ package collector
 import (
 	"sync/atomic"
 
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -12,7 +13,7 @@ func (o *observed) setThreads(threads []pstate.ThreadView, counted map[uint32]ui
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.cycle.off { // what the last observed second showed stays
-		o.threads, o.threadsAt = threads, o.env.clock.unix(now)
+		o.threads, o.threadsAt = threads, o.env.clock.Unix(now)
 	}
 	if !o.closed && o.seen() { // without the kernel side no thread is known, and snapshots count
 		o.recount(counted, now)
@@ -22,9 +23,9 @@ func (o *observed) setThreads(threads []pstate.ThreadView, counted map[uint32]ui
 // uncountD ends the counts of all Ps, before who counts is another: the kernel side or the snapshots. The caller holds
 // mu.
 func (o *observed) uncountD() {
-	now := nowTick()
+	now := ledger.Now()
 	for _, p := range o.ps {
-		uncountD(p.rec, now)
+		ledger.EndD(p.rec, now)
 		p.overcounted = 0
 	}
 }
@@ -36,7 +37,7 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 	for _, p := range o.ps {
 		d := atomic.LoadUint64(&p.rec.D_word)
 		n := counted[uint32(o.slot(p.id))+1]
-		if d>>sinceBits <= n {
+		if d>>ledger.SinceBits <= n {
 			p.overcounted = 0
 			continue
 		}
@@ -45,14 +46,14 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 			continue
 		}
 		p.overcounted = 0
-		next := n<<sinceBits | d&sinceMask
+		next := n<<ledger.SinceBits | d&ledger.SinceMask
 		if n == 0 {
-			next = now & sinceMask
+			next = now & ledger.SinceMask
 		}
 		if atomic.CompareAndSwapUint64(&p.rec.D_word, d, next) {
 			if n == 0 {
 				// It has been exported already, and what is exported never decreases.
-				atomic.AddUint64(&p.rec.D_time, elapsed(now, d))
+				atomic.AddUint64(&p.rec.D_time, ledger.Elapsed(now, d))
 			}
 			o.repaired["overcounted_uninterruptible"]++
 		}
@@ -60,7 +61,7 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 }
 
 // settledAfter is how long a disagreement must last before it is repaired, in ticks: half a second.
-const settledAfter = uint64(500_000_000) >> tickShift
+const settledAfter = uint64(500_000_000) >> ledger.TickShift
 
 // countStuck enters a stuck thread into the count of its P: the thread went to sleep while its target was being
 // entered, so that no event said which P it had.
@@ -75,21 +76,21 @@ func (o *observed) countStuck(tid uint32, asleep, now uint64) {
 		return // it has woken
 	}
 	for _, p := range o.ps {
-		w := word(atomic.LoadUint64(&p.rec.Word))
+		w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
 		slot := uint32(o.slot(p.id)) + 1
-		if w.owner() != tid && th.LastSlot != slot {
+		if w.Owner() != tid && th.LastSlot != slot {
 			continue
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back. Should the thread wake in this
 		// very moment, its next switch corrects what is then wrong.
-		countD(p.rec, asleep)
+		ledger.EnterD(p.rec, asleep)
 		th.LastSlot = slot
-		if w.owner() == tid {
+		if w.Owner() == tid {
 			th.Slot = slot
 		}
 		atomic.StoreUint32(&th.D_slot, slot)
-		if w.owner() == tid && w.thread() != pstate.Uninterruptible {
-			closed, _ := swap(p.rec, w, now, tid, w.state(), pstate.Uninterruptible, 0)
+		if w.Owner() == tid && w.Thread() != pstate.Uninterruptible {
+			closed, _ := ledger.Swap(p.rec, w, now, tid, w.State(), pstate.Uninterruptible, 0)
 			o.keep(p, closed[:]...)
 		}
 		o.repaired["missed_uninterruptible"]++

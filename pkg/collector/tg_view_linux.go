@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -48,46 +49,46 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		v.ProbeTime = map[string]time.Duration{"0+1": time.Duration(atomic.LoadUint64(&o.shared.ProbeNs))}
 	}
 	// All are brought up to the instant at which the last one was read, whatever kept the agent from its CPU in between.
-	raws := make([]totals, len(o.ps))
+	raws := make([]ledger.Totals, len(o.ps))
 	var at uint64
 	for i, p := range o.ps {
 		var ok bool
-		if raws[i], ok = read(p.rec); !ok {
+		if raws[i], ok = ledger.Read(p.rec); !ok {
 			o.repaired["unfinished"]++
 		}
-		at = max(at, raws[i].now)
+		at = max(at, raws[i].Now)
 	}
 	for i, p := range o.ps {
 		raw := &raws[i]
-		raw.time[cell(raw.word.state(), raw.word.thread())] += at - raw.now
-		raw.now = at
+		raw.Time[ledger.Cell(raw.Word.State(), raw.Word.Thread())] += at - raw.Now
+		raw.Now = at
 		o.viewP(p, &v.Ps[i], raw)
 	}
 	if o.migrations != nil {
 		o.migrations.view(&v)
 	}
-	v.At = o.env.clock.unix(at)
+	v.At = o.env.clock.Unix(at)
 	return v, true
 }
 
-func (o *observed) viewP(p *observedP, v *pstate.PView, raw *totals) {
+func (o *observed) viewP(p *observedP, v *pstate.PView, raw *ledger.Totals) {
 	r := p.rec
 	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
-	shown := p.ledger.show(raw.time, samples)
-	since := p.renewed.of(uint64(raw.word), sinceTick(raw.now, uint64(raw.word)))
+	shown := p.ledger.Show(raw.Time, samples)
+	since := p.renewed.SinceOf(uint64(raw.Word), ledger.Since(raw.Now, uint64(raw.Word)))
 	*v = pstate.PView{
-		P: p.id, State: raw.word.state(), Thread: raw.word.thread(), Since: o.env.clock.unix(since),
-		TID: int32(raw.word.owner()), RunqDepth: p.runqDepth, RunqHist: p.runqHist, RunqSum: p.runqSum,
+		P: p.id, State: raw.Word.State(), Thread: raw.Word.Thread(), Since: o.env.clock.Unix(since),
+		TID: int32(raw.Word.Owner()), RunqDepth: p.runqDepth, RunqHist: p.runqHist, RunqSum: p.runqSum,
 		RunqIdle: p.runqIdle, RunqIdleSum: p.runqIdleSum, SchedTick: p.schedTick.total,
 		SyscallTick: p.syscallTick.total,
-		Time:        shown.durations(), FirstSeen: p.firstSeen,
-		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * tick,
+		Time:        shown.Durations(), FirstSeen: p.firstSeen,
+		StopTime: time.Duration(atomic.LoadUint64(&r.StopTime)) * ledger.Tick,
 	}
 	d := atomic.LoadUint64(&r.D_time)
-	if w := atomic.LoadUint64(&r.D_word); w>>sinceBits > 0 {
-		d += elapsed(raw.now, w)
+	if w := atomic.LoadUint64(&r.D_word); w>>ledger.SinceBits > 0 {
+		d += ledger.Elapsed(raw.Now, w)
 	}
-	v.Uninterruptible = time.Duration(d) * tick
+	v.Uninterruptible = time.Duration(d) * ledger.Tick
 	for i := range r.Moves {
 		v.Transitions[i/pstate.NumStates][i%pstate.NumStates] = atomic.LoadUint64(&r.Moves[i])
 	}

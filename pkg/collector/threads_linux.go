@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -21,7 +22,7 @@ func (c *collect) readThreads() {
 	threads := make(map[uint32][]pstate.ThreadView, len(byIndex))
 	// counted are the threads in uninterruptible sleep by the slot, plus one, of the P whose count they are in.
 	counted := map[uint32]uint64{}
-	now := nowTick()
+	now := ledger.Now()
 	if c.heart.beyond(now) {
 		return
 	}
@@ -34,7 +35,7 @@ func (c *collect) readThreads() {
 		if th.D_slot != 0 {
 			counted[th.D_slot]++
 		}
-		if th.D_slot == 0 && word(th.Word).thread() == pstate.Uninterruptible && elapsed(now, th.Word) > settledAfter {
+		if th.D_slot == 0 && ledger.Word(th.Word).Thread() == pstate.Uninterruptible && ledger.Elapsed(now, th.Word) > settledAfter {
 			stuck = append(stuck, stuckThread{o, tid, th.Word})
 		}
 	})
@@ -58,9 +59,9 @@ type stuckThread struct {
 }
 
 func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstate.ThreadView {
-	w := word(th.Word)
+	w := ledger.Word(th.Word)
 	v := pstate.ThreadView{
-		TID: int32(tid), P: -1, State: w.thread(), Since: c.clock.unix(c.renewed[tid].of(th.Word, sinceTick(now, th.Word))),
+		TID: int32(tid), P: -1, State: w.Thread(), Since: c.clock.Unix(c.renewed[tid].SinceOf(th.Word, ledger.Since(now, th.Word))),
 	}
 	comm := unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))
 	v.Comm = cleantext.Name(unix.ByteSliceToString(comm), cleantext.MaxName)
@@ -68,9 +69,9 @@ func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstat
 		v.P = int32(c.kernel.records[s-1].Id)
 	}
 	for i, t := range th.Time {
-		v.Time[i+1] = time.Duration(t) * tick
+		v.Time[i+1] = time.Duration(t) * ledger.Tick
 	}
-	v.Time[v.State] += time.Duration(elapsed(now, th.Word)) * tick
+	v.Time[v.State] += time.Duration(ledger.Elapsed(now, th.Word)) * ledger.Tick
 	return v
 }
 

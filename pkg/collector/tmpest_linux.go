@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -103,12 +104,12 @@ func (w *windowedP) since(seen *goruntime.PSnapshot, tid uint32) (quiet bool, mo
 // look reads the counters, at one instant as far as times go, and what they have grown by into grown, in ticks and
 // events.
 func (w *windowedP) look(r *kern.ScopeP_record, grown *[counters]float64) {
-	v, _ := read(r)
-	w.from = v.now
+	v, _ := ledger.Read(r)
+	w.from = v.Now
 	eachCounter(r, func(i int, c *uint64) {
 		n := atomic.LoadUint64(c)
 		if i < timeCells {
-			n = v.time[i]
+			n = v.Time[i]
 		}
 		if grown != nil {
 			grown[i] = float64(int64(n - w.before[i])) // a time may shrink: see ledger

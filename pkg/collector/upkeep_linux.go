@@ -1,6 +1,10 @@
 package collector
 
-import "time"
+import (
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
+)
 
 // govern measures what observing costs each target, and steps down or up.
 func (c *collect) govern() {
@@ -32,14 +36,14 @@ func (c *collect) resume(since int64) {
 	h.resuming.Store(true)
 	defer h.resuming.Store(false)
 	h.pauses.Add(1) // before the targets are listed: see discover.Finder
-	from := uint64(since) >> tickShift
+	from := uint64(since) >> ledger.TickShift
 	all := c.all()
 	// No event must meet a record that is out of date. The programs still do nothing.
 	for _, o := range all {
 		o.suspend()
 	}
 	c.drain() // what was sent before
-	now := monoNow()
+	now := ledger.Monotonic()
 	h.set(now)
 	for _, o := range all {
 		if err := o.resume(from); err != nil {
@@ -49,7 +53,7 @@ func (c *collect) resume(since int64) {
 	c.found.fellBehind() // no exec was told of
 	c.o.Log.Warn("the agent was not running for a while: it was stopped, or got no CPU. Nothing is known of this time, "+
 		"and no total contains it",
-		"from", time.Unix(0, c.clock.unix(from)), "for", time.Duration(now-since), "targets", len(all))
+		"from", time.Unix(0, c.clock.Unix(from)), "for", time.Duration(now-since), "targets", len(all))
 }
 
 // sampleAsNeeded lets targets whose lags are not known well yet be sampled more often.

@@ -1,4 +1,4 @@
-package collector
+package ledger
 
 import "golang.org/x/sys/unix"
 

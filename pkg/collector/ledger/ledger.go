@@ -1,4 +1,4 @@
-package collector
+package ledger
 
 import (
 	"time"
@@ -6,13 +6,13 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// matrix is time in ticks by state and thread state.
-type matrix [pstate.NumStates * pstate.NumThreadStates]uint64
+// Matrix is time in ticks by state and thread state.
+type Matrix [pstate.NumStates * pstate.NumThreadStates]uint64
 
-// ledger turns a P's raw totals into totals that can be exported: split by the samples, never decreasing, and still
+// Ledger turns a P's raw totals into totals that can be exported: split by the samples, never decreasing, and still
 // summing to wall time.
-type ledger struct {
-	shown   matrix // as exported last
+type Ledger struct {
+	shown   Matrix // as exported last
 	shifted [2]uint64
 	debt    [2]uint64 // ticks that the samples owe to syscall and gc
 	samples [2]uint64 // ticks of syscall and gc samples already turned into debt
@@ -20,14 +20,14 @@ type ledger struct {
 
 // The cells the samples move time between.
 var (
-	onCPUGo = cell(pstate.Running, pstate.OnCPU)
+	onCPUGo = Cell(pstate.Running, pstate.OnCPU)
 	onCPUIn = [2]int{
 		int(pstate.Syscall)*pstate.NumThreadStates + int(pstate.OnCPU),
 		int(pstate.GC)*pstate.NumThreadStates + int(pstate.OnCPU),
 	}
 )
 
-// show brings the ledger up to raw, whose sum must not be less than the last one's.
+// Show brings the ledger up to raw, whose sum must not be less than the last one's.
 //
 // On a CPU, running, syscall and gc can't be told apart between two samples, so the raw totals hold all of it as
 // running. Each sample stands for the time between two: those that found a syscall or a GC worker move that much from
@@ -37,7 +37,7 @@ var (
 // The kernel side corrects itself backwards (rule 3: a P that turns out to have been taken some time ago was not idle
 // since), so a raw total that had been counted up to now can shrink. An exported one must not: the excess is taken from
 // the others and paid back as they grow.
-func (l *ledger) show(raw matrix, samples [2]uint64) *matrix {
+func (l *Ledger) Show(raw Matrix, samples [2]uint64) *Matrix {
 	for i, n := range samples {
 		l.debt[i] += n - l.samples[i]
 		l.samples[i] = n
@@ -63,7 +63,7 @@ func (l *ledger) show(raw matrix, samples [2]uint64) *matrix {
 }
 
 // follow moves shown towards want without letting any cell decrease; the sum becomes that of want.
-func (l *ledger) follow(want *matrix) {
+func (l *Ledger) follow(want *Matrix) {
 	var over, growth uint64 // how far cells would have to shrink; how much the others grow
 	for i, w := range want {
 		if w < l.shown[i] {
@@ -96,10 +96,10 @@ func (l *ledger) follow(want *matrix) {
 	}
 }
 
-// durations is the matrix as a PView has it.
-func (m *matrix) durations() (d [pstate.NumStates][pstate.NumThreadStates]time.Duration) {
+// Durations is the matrix as a PView has it.
+func (m *Matrix) Durations() (d [pstate.NumStates][pstate.NumThreadStates]time.Duration) {
 	for i, t := range m {
-		d[i/pstate.NumThreadStates][i%pstate.NumThreadStates] = time.Duration(t) * tick
+		d[i/pstate.NumThreadStates][i%pstate.NumThreadStates] = time.Duration(t) * Tick
 	}
 	return d
 }

@@ -1,4 +1,4 @@
-package collector
+package ledger
 
 import (
 	"math"
@@ -8,7 +8,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-func sum(m *matrix) (n uint64) {
+func sum(m *Matrix) (n uint64) {
 	for _, v := range m {
 		n += v
 	}
@@ -20,8 +20,8 @@ func sum(m *matrix) (n uint64) {
 func TestLedgerNeverDecreasesAndSumsToWall(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
-		var l ledger
-		var raw, before matrix
+		var l Ledger
+		var raw, before Matrix
 		var samples [2]uint64
 		for step := range 200 {
 			raw[rnd.IntN(len(raw))] += uint64(rnd.IntN(5000))
@@ -32,7 +32,7 @@ func TestLedgerNeverDecreasesAndSumsToWall(t *testing.T) {
 				raw[to] += x
 			}
 			samples[rnd.IntN(2)] += 700 * uint64(rnd.IntN(3))
-			shown := *l.show(raw, samples)
+			shown := *l.Show(raw, samples)
 			for i := range shown {
 				if shown[i] < before[i] {
 					t.Fatalf("seed %d step %d: cell %d fell from %d to %d", seed, step, i, before[i], shown[i])
@@ -50,8 +50,8 @@ func TestLedgerNeverDecreasesAndSumsToWall(t *testing.T) {
 // the views' windows.
 func TestLedgerSplitsBySamples(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	var l ledger
-	var raw matrix
+	var l Ledger
+	var raw Matrix
 	var samples [2]uint64
 	const period, window = 1000, 137
 	next := uint64(period)
@@ -65,7 +65,7 @@ func TestLedgerSplitsBySamples(t *testing.T) {
 				samples[1] += period
 			}
 		}
-		l.show(raw, samples)
+		l.Show(raw, samples)
 	}
 	total := float64(raw[onCPUGo])
 	for i, want := range []float64{2.0 / 6, 1.0 / 6} {
