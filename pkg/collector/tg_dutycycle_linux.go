@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/estimate"
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
@@ -21,8 +22,6 @@ import (
 const (
 	observedSecond = uint64(1e9) >> ledger.TickShift
 	minCycleCPU    = 50 * time.Millisecond // of a target that used less, a share of its CPU time says nothing
-	ratesLeast     = float64(observedSecond) / 4
-	ratesKept      = 0.5
 )
 
 // dutyCycle says when a target is observed.
@@ -41,14 +40,17 @@ type dutyCycle struct {
 	// uninterruptible sleep by the slot, plus one, of the P.
 	uses   map[uint32]procfs.Schedstat
 	asleep map[uint32]uint32
-	paces  paces // of all Ps together
+	rates  estimate.ByActivity // of all Ps together
 }
 
-// newWindowedP begins to learn about a P.
-func newWindowedP(p *observedP) *windowedP {
-	w := &windowedP{schedTick: p.schedTick.low, syscallTick: p.syscallTick.low}
-	w.look(p.rec, nil)
-	return w
+// estimator begins to learn about a P.
+func (p *observedP) estimator() *estimate.P {
+	return estimate.NewP(p.rec, estimate.Sight{SchedTick: p.schedTick.low, SyscallTick: p.syscallTick.low})
+}
+
+// sightOf is what a snapshot says of a P that this thread carries.
+func sightOf(seen *goruntime.PSnapshot, tid uint32) estimate.Sight {
+	return estimate.Sight{SchedTick: seen.SchedTick, SyscallTick: seen.SyscallTick, State: seen.State, TID: tid}
 }
 
 // turnCycle is called with each snapshot, which has just been taken; in an observed second, and at its end, records are
@@ -72,7 +74,7 @@ func (o *observed) startCycle(seconds int) {
 	o.cycle = dutyCycle{on: true, seconds: seconds, next: now + observedSecond}
 	o.measure()
 	for _, p := range o.ps {
-		p.windowed = newWindowedP(p)
+		p.estimated = p.estimator()
 	}
 }
 
@@ -80,7 +82,7 @@ func (o *observed) startCycle(seconds int) {
 func (o *observed) endCycle() {
 	o.cycle = dutyCycle{}
 	for _, p := range o.ps {
-		p.windowed = nil
+		p.estimated = nil
 	}
 }
 
@@ -141,20 +143,18 @@ func (o *observed) observeAgain() error {
 	now := ledger.Now()
 	for i, p := range o.ps {
 		if i < len(o.snap.Ps) && o.snap.Ps[i].OK {
-			o.estimate(p, &o.snap.Ps[i], now)
+			o.estimateP(p, &o.snap.Ps[i], now)
 			atomic.StoreUint32(&p.rec.Schedtick, o.snap.Ps[i].SchedTick)
 			atomic.StoreUint32(&p.rec.Unread, 0)
 		}
 		p.disagreed = false
-		if p.windowed == nil {
-			p.windowed = newWindowedP(p)
+		if p.estimated == nil {
+			p.estimated = p.estimator()
 		}
-		p.windowed.all.fade()
-		p.windowed.paces.fade()
-		p.windowed.look(p.rec, nil)
+		p.estimated.Observe(p.rec)
 	}
 	w := &o.cycle
-	w.paces.fade()
+	w.rates.Fade()
 	w.off, w.uses, w.asleep = false, nil, nil
 	w.next = now + observedSecond
 	o.uncountD()
@@ -224,68 +224,40 @@ func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
 
 // learn is called with each snapshot in an observed second.
 func (o *observed) learn(p *observedP, seen *goruntime.PSnapshot) {
-	w := p.windowed
-	if w == nil {
-		if o.cycle.on {
-			p.windowed = newWindowedP(p) // new since the cycle began
-		}
-		return
+	switch {
+	case p.estimated != nil:
+		p.estimated.Learn(p.rec, sightOf(seen, o.carrier(seen)), &o.cycle.rates)
+	case o.cycle.on:
+		p.estimated = p.estimator() // new since the cycle began
 	}
-	from := w.from
-	quiet, moved := w.since(seen, o.carrier(seen))
-	if quiet {
-		w.look(p.rec, nil)
-		return
-	}
-	var grown [counters]float64
-	w.look(p.rec, &grown)
-	span := w.from - from
-	pace := paceOf(moved, span)
-	w.all.add(&grown, float64(span))
-	w.paces.add(pace, &grown, float64(span))
-	o.cycle.paces.add(pace, &grown, float64(span))
 }
 
-// likely gives the rates that tell most of a stretch of a P: its own at this pace, those of all Ps at this pace, its
-// own at any. nil if nothing is known.
-func (o *observed) likely(w *windowedP, pace int) *rates {
-	for _, r := range [...]*rates{w.paces[pace], o.cycle.paces[pace], &w.all} {
-		if r != nil && r.span >= ratesLeast {
-			return r
-		}
-	}
-	return nil
-}
-
-// estimate is called with each snapshot between two observed seconds: it accounts for a P's time since the one before,
+// estimateP is called with each snapshot between two observed seconds: it accounts for a P's time since the one before,
 // and takes over the state that this one shows.
-func (o *observed) estimate(p *observedP, seen *goruntime.PSnapshot, now uint64) {
-	w := p.windowed
-	if w == nil {
+func (o *observed) estimateP(p *observedP, seen *goruntime.PSnapshot, now uint64) {
+	if p.estimated == nil {
 		o.takeOver(p, seen, now)
 		return
 	}
 	owner, s, t := o.sight(seen)
 	o.lookUpD(p, t, now)
 	old := ledger.Word(atomic.LoadUint64(&p.rec.Word))
-	quiet, moved := w.since(seen, owner)
-	from := max(w.from, ledger.Since(now, uint64(old)))
-	w.from = now
-	if quiet && old.Owner() == owner && old.State() == s && old.Thread() == t {
+	since := ledger.Since(now, uint64(old))
+	e := p.estimated.Pass(sightOf(seen, owner), since, now, &o.cycle.rates)
+	if e.Quiet && old.Owner() == owner && old.State() == s && old.Thread() == t {
 		return // since is what it was
 	}
-	rates := o.likely(w, paceOf(moved, now-min(from, now)))
-	if quiet || rates == nil || from >= now {
+	if e.Quiet || !e.Known(now) {
 		closed, _ := ledger.Swap(p.rec, old, now, owner, s, t, 0)
 		o.keep(p, closed[:]...)
 		return
 	}
-	// Until from the P was in the state that its word says.
+	// Until e.From the P was in the state that its word says.
 	if !atomic.CompareAndSwapUint64(&p.rec.Word, uint64(old), uint64(ledger.NewWord(now, owner, s, t))) {
 		return // the kernel side was still about it when the observed second ended
 	}
-	atomic.AddUint64(&p.rec.Time[ledger.Cell(old.State(), old.Thread())], from-ledger.Since(now, uint64(old)))
-	w.extrapolate(p.rec, rates, now-from)
+	atomic.AddUint64(&p.rec.Time[ledger.Cell(old.State(), old.Thread())], e.From-since)
+	p.estimated.Add(p.rec, e, now)
 }
 
 // lookUpD keeps a P's count of threads in uninterruptible sleep between two observed seconds: those that slept when the

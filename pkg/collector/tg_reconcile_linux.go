@@ -82,7 +82,7 @@ func (o *observed) snapshot(n int) error {
 		case o.index == 0 || o.blind:
 			o.takeOver(p, seen, now)
 		case o.cycle.off:
-			o.estimate(p, seen, now)
+			o.estimateP(p, seen, now)
 		default:
 			if i < len(before) {
 				o.repair(p, seen, ledger.Word(before[i]), now)

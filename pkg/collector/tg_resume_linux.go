@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/estimate"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
@@ -109,10 +110,10 @@ func (o *observed) skip(p *observedP, from, now uint64, owner uint32, s pstate.S
 		}
 		p.intervals.SkipTo(now)
 		p.disagreed = false
-		if w := p.windowed; w != nil {
-			w.look(p.rec, nil)
-			w.schedTick, w.syscallTick, w.state, w.tid = p.schedTick.low, p.syscallTick.low, s, owner
-			w.from = now
+		if p.estimated != nil {
+			p.estimated.Restart(p.rec, estimate.Sight{
+				SchedTick: p.schedTick.low, SyscallTick: p.syscallTick.low, State: s, TID: owner,
+			}, now)
 		}
 		return
 	}

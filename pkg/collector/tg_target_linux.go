@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/estimate"
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
@@ -76,9 +77,9 @@ type observedP struct {
 	syscallTick wide
 	ledger      ledger.Ledger
 	renewed     ledger.Renewed
-	disagreed   bool       // the last snapshot saw something else than the record
-	windowed    *windowedP // what it is estimated by; nil unless the target has a duty cycle
-	overcounted uint64     // d_word when its count was last found higher than the threads say; 0: it was not
+	disagreed   bool        // the last snapshot saw something else than the record
+	estimated   *estimate.P // what it is estimated by; nil unless the target has a duty cycle
+	overcounted uint64      // d_word when its count was last found higher than the threads say; 0: it was not
 
 	intervals ledger.Intervals
 	firstSeen int64
