@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -40,7 +41,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	if spec, err := kern.LoadScope(); err == nil {
 		targets = int(spec.Maps[kern.ScopeMapTargets].MaxEntries) - 1
 	}
-	r := newRoom(targets, chunksFor(c.o.MaxPs), c.o.MaxThreads)
+	r := share.NewRoom(targets, chunksFor(c.o.MaxPs), c.o.MaxThreads)
 	pids, err := c.o.proc().PIDs()
 	if err != nil {
 		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0, has
@@ -81,24 +82,24 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	if hidden > 0 {
 		lacks = append(lacks, l)
 	}
-	has.Ps, has.PsUsed = r.total[roomForPs]*chunkPs, r.used[roomForPs]*chunkPs
-	has.Threads, has.ThreadsUsed = r.total[roomForThreads], r.used[roomForThreads]
+	has.Ps, has.PsUsed = r.Total[share.Ps]*chunkPs, r.Used[share.Ps]*chunkPs
+	has.Threads, has.ThreadsUsed = r.Total[share.Threads], r.Used[share.Threads]
 	return found, lacks, hidden, has
 }
 
 // wouldFit takes the room that a target would take, or says what there is none of.
-func (c *collect) wouldFit(r *room, o *observed) error {
-	needs := [roomKinds]int{1, chunksFor(len(o.ps)), 1}
+func (c *collect) wouldFit(r *share.Room, o *observed) error {
+	needs := [share.Kinds]int{1, chunksFor(len(o.ps)), 1}
 	if stat, err := c.o.proc().Stat(o.info.PID); err == nil {
-		needs[roomForThreads] = stat.Threads
+		needs[share.Threads] = stat.Threads
 	}
 	for of, n := range needs {
-		if r.free(roomOf(of)) < n {
-			return noRoom(roomOf(of), n)
+		if r.Free(share.Kind(of)) < n {
+			return share.Full(share.Kind(of), n)
 		}
 	}
 	for of, n := range needs {
-		r.take(o.uid, roomOf(of), n)
+		r.Take(o.uid, share.Kind(of), n)
 	}
 	return nil
 }

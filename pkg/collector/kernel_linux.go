@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
 
@@ -47,7 +48,7 @@ type kernelSide struct {
 	freeChunks  []uint16
 	quarantined []quarantine
 	entered     map[uint32]uint32 // the kernel's table of targets: index by tgid
-	room        room
+	room        share.Room
 }
 
 // kernelOptions set up the kernel side.
@@ -101,7 +102,7 @@ func loadKernelSide(o *kernelOptions) (k *kernelSide, err error) {
 	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
 		return k, err
 	}
-	k.room = newRoom(len(k.targets)-1, int(chunks), o.MaxThreads)
+	k.room = share.NewRoom(len(k.targets)-1, int(chunks), o.MaxThreads)
 	for i := len(k.targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
 	}

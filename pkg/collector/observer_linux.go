@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -39,7 +40,7 @@ type runtimeObserver interface {
 	// Runtimes are those that are listed.
 	Runtimes() []runtimeSeen
 	// MakeRoom chooses those whose observation should end, so that a user's process gets the room that it lacks.
-	MakeRoom(uid uint32, lacks *roomError) []runtimeSeen
+	MakeRoom(uid uint32, lacks *share.Error) []runtimeSeen
 }
 
 // refusals are the processes, or runtimes in them, that are not observed, with the reason.

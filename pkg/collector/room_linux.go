@@ -1,6 +1,9 @@
 package collector
 
-import "github.com/p-scope/p-scope/pkg/pstate"
+import (
+	"github.com/p-scope/p-scope/pkg/collector/share"
+	"github.com/p-scope/p-scope/pkg/pstate"
+)
 
 // endFor ends an observation for lack of room. It is tried again.
 func (f *finder) endFor(r runtimeSeen, why error) {
@@ -34,7 +37,7 @@ func (f *finder) tooMany(q question) {
 	}
 	for _, r := range f.runtimesOf(q.pid, id.startTime) {
 		if r.ByEvents() {
-			f.endFor(r, tooManyThreads(q.threads))
+			f.endFor(r, share.TooManyThreads(q.threads))
 		}
 	}
 }

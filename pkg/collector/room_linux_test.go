@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -76,7 +77,7 @@ func TestRefusedForLackOfRoomIsTriedAgain(t *testing.T) {
 	late := start(t, "GOMAXPROCS=8")
 	pid := late.cmd.Process.Pid
 	waitFor(t, "the second process is refused", func() bool { return targetOf(c, pid).Source == pstate.SourceRefused })
-	if why := targetOf(c, pid).Reason; why != noRoom(roomForPs, 1).Error() {
+	if why := targetOf(c, pid).Reason; why != share.Full(share.Ps, 1).Error() {
 		t.Errorf("it is refused because %q", why)
 	}
 	if view(c, big.cmd.Process.Pid) == nil {
@@ -100,7 +101,7 @@ func TestMorePsThanEverFit(t *testing.T) {
 		t.Errorf("it is refused because %q", why)
 	}
 	k := c.(*collect).kernel
-	if free := len(k.records)/chunkPs - 1; k.admit(0, roomForPs, free) != nil {
+	if free := len(k.records)/chunkPs - 1; k.admit(0, share.Ps, free) != nil {
 		t.Errorf("it took some of the %d places for Ps", free)
 	}
 	for range 4 {

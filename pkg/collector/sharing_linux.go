@@ -3,21 +3,23 @@ package collector
 import (
 	"cmp"
 	"slices"
+
+	"github.com/p-scope/p-scope/pkg/collector/share"
 )
 
 // MakeRoom chooses processes of the user who has most of what a process of another one lacks.
-func (c *collect) MakeRoom(uid uint32, lacks *roomError) (chosen []runtimeSeen) {
+func (c *collect) MakeRoom(uid uint32, lacks *share.Error) (chosen []runtimeSeen) {
 	if c.kernel == nil {
 		return nil
 	}
 	// coming is what is free, or will be when its quarantine is over.
-	owner, has, mine, coming := c.kernel.largestUser(lacks.of, uid)
+	owner, has, mine, coming := c.kernel.largestUser(lacks.Kind, uid)
 	if owner == uid {
 		return nil
 	}
 	for _, o := range c.all() {
 		if o.index != 0 {
-			coming -= o.roomTaken(lacks.of)
+			coming -= o.roomTaken(lacks.Kind)
 		}
 	}
 	type giver struct {
@@ -27,13 +29,13 @@ func (c *collect) MakeRoom(uid uint32, lacks *roomError) (chosen []runtimeSeen) 
 	var givers []giver
 	for _, o := range c.all() {
 		if o.uid == owner && o.index != 0 {
-			givers = append(givers, giver{o, o.roomTaken(lacks.of)})
+			givers = append(givers, giver{o, o.roomTaken(lacks.Kind)})
 		}
 	}
 	slices.SortFunc(givers, func(a, b giver) int { return cmp.Compare(b.o.begun, a.o.begun) })
-	for need := lacks.n - coming; need > 0 && len(givers) > 0; givers = givers[1:] {
+	for need := lacks.Needed - coming; need > 0 && len(givers) > 0; givers = givers[1:] {
 		g := givers[0]
-		if has-g.gets < mine+lacks.n {
+		if has-g.gets < mine+lacks.Needed {
 			continue
 		}
 		has, need = has-g.gets, need-g.gets
@@ -59,12 +61,12 @@ func (c *collect) shareThreads(byTarget func(*observed) int) {
 	if !c.kernel.setThreads(has) {
 		return
 	}
-	uid, most, _, total := c.kernel.largestUser(roomForThreads, 0)
+	uid, most, _, total := c.kernel.largestUser(share.Threads, 0)
 	for _, o := range c.all() {
 		if o.uid != uid || o.index == 0 {
 			continue
 		}
-		if largest == nil || o.roomTaken(roomForThreads) > largest.roomTaken(roomForThreads) {
+		if largest == nil || o.roomTaken(share.Threads) > largest.roomTaken(share.Threads) {
 			largest = o
 		}
 	}
@@ -72,7 +74,7 @@ func (c *collect) shareThreads(byTarget func(*observed) int) {
 		return
 	}
 	ofUser := len(has) > 1 && most > total/len(has)
-	if n := largest.roomTaken(roomForThreads); ofUser || targets > 1 && n > total/2 {
+	if n := largest.roomTaken(share.Threads); ofUser || targets > 1 && n > total/2 {
 		c.found.tooManyThreads(largest.info.PID, n)
 	}
 }

@@ -1,6 +1,10 @@
 package collector
 
-import "time"
+import (
+	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/share"
+)
 
 // quarantine is what is given back a while after its target ended: a program that still runs on some CPU must not write
 // into a record that has become another target's.
@@ -18,11 +22,11 @@ func (k *kernelSide) takeTarget(uid uint32, threads int) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.recycle()
-	if err := k.room.ask(uid, roomForTargets, 1, len(k.freeTargets)); err != nil {
+	if err := k.room.Ask(uid, share.Targets, 1, len(k.freeTargets)); err != nil {
 		return 0, err
 	}
-	k.room.take(uid, roomForTargets, 1)
-	k.room.take(uid, roomForThreads, threads) // until they are counted
+	k.room.Take(uid, share.Targets, 1)
+	k.room.Take(uid, share.Threads, threads) // until they are counted
 	i := k.freeTargets[len(k.freeTargets)-1]
 	k.freeTargets = k.freeTargets[:len(k.freeTargets)-1]
 	return i, nil
@@ -34,9 +38,9 @@ func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
 	defer k.mu.Unlock()
 	k.recycle()
 	if len(k.freeChunks) == 0 {
-		return 0, noRoom(roomForPs, 1)
+		return 0, share.Full(share.Ps, 1)
 	}
-	k.room.take(uid, roomForPs, 1)
+	k.room.Take(uid, share.Ps, 1)
 	c := k.freeChunks[len(k.freeChunks)-1]
 	k.freeChunks = k.freeChunks[:len(k.freeChunks)-1]
 	return c, nil
@@ -46,8 +50,8 @@ func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
 func (k *kernelSide) giveBack(uid, target uint32, chunks []uint16) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.room.take(uid, roomForTargets, -1)
-	k.room.take(uid, roomForPs, -len(chunks))
+	k.room.Take(uid, share.Targets, -1)
+	k.room.Take(uid, share.Ps, -len(chunks))
 	k.quarantined = append(k.quarantined, quarantine{time.Now(), target, chunks})
 }
 
@@ -63,42 +67,42 @@ func (k *kernelSide) recycle() {
 }
 
 // admit says whether the process of a user may be observed, as far as room is concerned.
-func (k *kernelSide) admit(uid uint32, of roomOf, n int) error {
+func (k *kernelSide) admit(uid uint32, of share.Kind, n int) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.recycle()
 	free := 0
 	switch of {
-	case roomForTargets:
+	case share.Targets:
 		free = len(k.freeTargets)
-	case roomForPs:
+	case share.Ps:
 		free = len(k.freeChunks)
-	case roomForThreads:
-		free = k.room.free(of)
+	case share.Threads:
+		free = k.room.Free(of)
 	}
-	if err := k.room.ask(uid, of, n, free); err != nil {
+	if err := k.room.Ask(uid, of, n, free); err != nil {
 		return err
 	}
-	if of == roomForThreads && k.room.wouldBeLetGo(uid, n) {
-		return tooManyThreads(n)
+	if of == share.Threads && k.room.TakesTooManyThreads(uid, n) {
+		return share.TooManyThreads(n)
 	}
 	return nil
 }
 
 // largestUser gives who has most of a kind, how much, and how much another user has, and how much there is in all.
-func (k *kernelSide) largestUser(of roomOf, uid uint32) (largest uint32, most, has, total int) {
+func (k *kernelSide) largestUser(of share.Kind, uid uint32) (largest uint32, most, has, total int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	largest, most = k.room.most(of)
-	return largest, most, k.room.has(uid, of), k.room.total[of]
+	largest, most = k.room.Largest(of)
+	return largest, most, k.room.Has(uid, of), k.room.Total[of]
 }
 
 // setThreads notes how many threads each user's processes have, and says whether the table is nearly full.
 func (k *kernelSide) setThreads(has map[uint32]int) (crowded bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.room.setThreads(has)
-	return k.room.crowded()
+	k.room.SetThreads(has)
+	return k.room.Crowded()
 }
 
 // chunksFor is how many chunks of records so many Ps take.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -78,7 +79,7 @@ func (f *finder) begin(ctx context.Context, s *beginning) {
 		}
 		s.runtime, s.err = f.observer.Observe(s.target, s.uid, s.bin, s.library)
 		if s.err == nil || errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrNoPrivilege) ||
-			errors.Is(s.err, errRoom) || errors.Is(s.err, goruntime.ErrNoAnswer) {
+			errors.Is(s.err, share.ErrNoRoom) || errors.Is(s.err, goruntime.ErrNoAnswer) {
 			return
 		}
 		if exe, err := identifyProgram(f.proc.Path(s.target.PID, "exe")); err == nil && exe != s.id.exe {
@@ -118,14 +119,14 @@ func (f *finder) started(s *beginning) {
 		f.counts.missed.Add(1)
 		f.log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
 	default:
-		lacks := waitsForRoom(s.err)
+		lacks := share.MayPass(s.err)
 		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || lacks != nil {
 			// It gets too little CPU to start, or is stopped, or others have the room: that may last.
 			f.waitForRoom(t, s.library != nil)
 		}
 		if lacks != nil {
 			for _, r := range f.observer.MakeRoom(s.uid, lacks) {
-				f.endFor(r, gaveRoom(lacks.of))
+				f.endFor(r, share.GivenAway(lacks.Kind))
 			}
 		}
 		if errors.Is(s.err, goruntime.ErrNoAnswer) {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 )
 
@@ -13,14 +14,14 @@ import (
 func (o *observed) claim() (err error) {
 	k := o.kernel
 	// A place rests for two seconds after its use. Those that wait for room for their Ps don't use them up.
-	if err = k.admit(o.uid, roomForPs, 1); err != nil {
+	if err = k.admit(o.uid, share.Ps, 1); err != nil {
 		return err
 	}
 	threads := 1
 	if stat, err := o.env.proc.Stat(o.info.PID); err == nil {
 		threads = stat.Threads
 	}
-	if err = k.admit(o.uid, roomForThreads, threads); err != nil {
+	if err = k.admit(o.uid, share.Threads, threads); err != nil {
 		return err
 	}
 	if o.index, err = k.takeTarget(o.uid, threads); err != nil {
@@ -63,12 +64,12 @@ func (o *observed) claim() (err error) {
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *observed) grow() error {
 	if most := chunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
-		return &roomError{sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
+		return &share.Error{Sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
 			len(o.snap.Ps), most)}
 	}
 	grows := len(o.ps) > 0 // by as many chunks as there are, one after the other
 	if k := o.kernel; k != nil && !grows {
-		if err := k.admit(o.uid, roomForPs, chunksFor(len(o.snap.Ps))); err != nil {
+		if err := k.admit(o.uid, share.Ps, chunksFor(len(o.snap.Ps))); err != nil {
 			return err // it takes nothing from its neighbours
 		}
 	}
@@ -81,7 +82,7 @@ func (o *observed) grow() error {
 		if k := o.kernel; k != nil {
 			if i%chunkPs == 0 {
 				if grows {
-					if err := k.admit(o.uid, roomForPs, 1); err != nil {
+					if err := k.admit(o.uid, share.Ps, 1); err != nil {
 						return err
 					}
 				}

@@ -1,11 +1,13 @@
 package collector
 
+import "github.com/p-scope/p-scope/pkg/collector/share"
+
 // roomTaken is how much of a kind a target has.
-func (o *observed) roomTaken(of roomOf) int {
+func (o *observed) roomTaken(of share.Kind) int {
 	switch of {
-	case roomForTargets:
+	case share.Targets:
 		return 1
-	case roomForPs:
+	case share.Ps:
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		return len(o.chunks)
