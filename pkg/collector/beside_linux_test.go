@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -45,9 +46,9 @@ func stopSite(t *testing.T, path string) goruntime.ProbeSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site, ok := bin.Probe(stopProbe)
+	site, ok := bin.Probe(kernel.StopProbe)
 	if !ok {
-		t.Fatalf("%s has no place for the probe on %s", path, stopProbe)
+		t.Fatalf("%s has no place for the probe on %s", path, kernel.StopProbe)
 	}
 	return site
 }

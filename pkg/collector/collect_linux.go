@@ -18,6 +18,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
@@ -39,8 +40,8 @@ const (
 type collect struct {
 	o      Options
 	clock  *ledger.Clock
-	kernel *kernelSide // nil in snapshot mode
-	heart  heartbeat
+	kernel *kernel.Side // nil in snapshot mode
+	heart  kernel.Heartbeat
 	info   agentInfo
 
 	drainMu   sync.Mutex // guards record, and that events are taken in order
@@ -79,25 +80,25 @@ func New(o Options) (Collector, error) {
 	c := newCollect(o)
 	o = c.o
 	if o.Mode != ModeSnapshot {
-		k, err := kernelSideHere(c.o.kernel())
+		k, err := kernel.Load(c.o.kernel())
 		switch {
 		case err == nil:
 			c.kernel, c.env.kernel, c.info.Mode = k, k, "ebpf"
-			c.heart.shared = k.objs.AgentAliveUntil
-			c.info.NeedsAdmin = k.needsAdmin() || lack.ReadHost("/").PerfRestricted()
-			if why := k.noProbes(); why != nil {
-				c.info.lack(lackOf(lack.Stops, why))
-				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
+			c.heart.Shared = k.Objects.AgentAliveUntil
+			c.info.NeedsAdmin = k.NeedsAdmin() || lack.ReadHost("/").PerfRestricted()
+			if why := k.WhyNoProbes(); why != nil {
+				c.info.lack(kernel.LackOf(lack.Stops, why))
+				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", kernel.FixFor(why))
 			}
-			if err := k.startSamples(c.o.SampleHz); err != nil {
-				c.info.lack(lackOf(lack.Samples, err))
-				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
+			if err := k.StartSamples(c.o.SampleHz); err != nil {
+				c.info.lack(kernel.LackOf(lack.Samples, err))
+				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", kernel.FixFor(err))
 			}
 		case o.Mode == ModeEBPF:
-			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, fixFor(err))
+			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, kernel.FixFor(err))
 		default:
-			c.info.lack(lackOf(lack.EBPF, err))
-			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", fixFor(err))
+			c.info.lack(kernel.LackOf(lack.EBPF, err))
+			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", kernel.FixFor(err))
 		}
 	} else {
 		c.info.lack(lack.ModeIsSnapshot())
@@ -118,7 +119,7 @@ func newCollect(o Options) *collect {
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
 	c.env = environment{
 		proc: o.proc(), clock: c.clock, heart: &c.heart, cgroups: cgroup.NewReader(o.ProcRoot), sink: o.Sink, log: o.Log,
-		limits: newLimits(&c.hung), snapshotEvery: o.SnapshotEvery, intervalBudget: o.IntervalBudget,
+		limits: kernel.NewLimits(&c.hung), snapshotEvery: o.SnapshotEvery, intervalBudget: o.IntervalBudget,
 		costBudget: o.CostBudget, costFloor: o.CostFloor, migrations: o.Migrations, noStops: o.NoStops, cycle: o.Windows,
 	}
 	c.rosterChanged()
@@ -162,7 +163,7 @@ func kernelRelease() string {
 
 // Run implements Collector.
 func (c *collect) Run(ctx context.Context) error {
-	c.heart.beat()
+	c.heart.Beat()
 	var wg sync.WaitGroup
 	wg.Go(func() { c.found.run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
@@ -182,7 +183,7 @@ func (c *collect) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		if since, late := c.heart.beat(); late {
+		if since, late := c.heart.Beat(); late {
 			c.resume(since)
 			looked = time.Now()
 		}
@@ -202,7 +203,7 @@ func (c *collect) Run(ctx context.Context) error {
 			c.readCgroups(now)
 			c.govern()
 			if c.kernel != nil {
-				c.kernel.samples.check(now, c.o.Log)
+				c.kernel.Samples.Check(now, c.o.Log)
 			}
 			c.seeWhetherToldOfAll()
 			if c.clock.FollowJump() {
@@ -228,8 +229,8 @@ func wander(every time.Duration) time.Duration { return rand.N(every/2) - every/
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
-	if err := c.kernel.measureTrap(); err != nil {
-		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", c.kernel.trap(),
+	if err := c.kernel.MeasureTrap(); err != nil {
+		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", c.kernel.TrapCost(),
 			"err", err)
 	}
 }
@@ -240,7 +241,7 @@ func (c *collect) seeWhetherToldOfAll() {
 	if c.kernel == nil {
 		return
 	}
-	if n := c.kernel.lostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.untold {
+	if n := c.kernel.GlobalLostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.untold {
 		c.untold = n
 		c.found.fellBehind()
 	}
@@ -281,9 +282,9 @@ func (c *collect) shutdown() {
 	switch {
 	case c.kernel == nil:
 	case hangs: // and may yet come back and use the tables
-		c.kernel.unload()
+		c.kernel.Unload()
 	default:
-		c.kernel.close()
+		c.kernel.Close()
 	}
 }
 
@@ -338,7 +339,7 @@ func (c *collect) snapshots(n int) (quiet bool) {
 		if err := o.snapshot(n); err != nil {
 			c.ended(o, err)
 			if errors.Is(err, goruntime.ErrNoAnswer) {
-				c.heart.beat() // that took seconds, and the next one may, too: the agent is there all the same
+				c.heart.Beat() // that took seconds, and the next one may, too: the agent is there all the same
 			}
 		}
 		quiet = quiet && o.idle.Quiet
@@ -411,7 +412,7 @@ func (c *collect) watched() bool {
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
 	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
-	if !c.heart.wait() {
+	if !c.heart.Wait() {
 		return nil // nobody knows what the targets do now
 	}
 	all := c.all()
@@ -421,7 +422,7 @@ func (c *collect) Views(time.Time) []pstate.TargetView {
 			out = append(out, v)
 		}
 	}
-	if c.heart.silent() {
+	if c.heart.Silent() {
 		return nil
 	}
 	return out
@@ -458,7 +459,7 @@ func (c *collect) Agent() AgentInfo {
 	out.GlobalLost = map[string]uint64{}
 	counts := &c.found.counts
 	for reason, n := range map[string]uint64{
-		"agent_paused":          c.heart.pauses.Load(),
+		"agent_paused":          c.heart.Pauses.Load(),
 		"ended_before_observed": counts.missed.Load(),
 		"ended_before_read":     counts.unread.Load(),
 		"room_given":            counts.roomGiven.Load(),
@@ -469,10 +470,10 @@ func (c *collect) Agent() AgentInfo {
 		}
 	}
 	if c.kernel != nil {
-		if l, ok := c.kernel.samples.lack(); ok {
+		if l, ok := c.kernel.Samples.Lack(); ok {
 			out.Lacks = append(out.Lacks, l)
 		}
-		maps.Copy(out.GlobalLost, c.kernel.globalLost())
+		maps.Copy(out.GlobalLost, c.kernel.GlobalLost())
 		if n := c.orphans.Load(); n > 0 {
 			out.GlobalLost["ended_target"] = n
 		}

@@ -28,10 +28,10 @@ func (c *collect) drain() (quickly bool) {
 	c.drainMu.Lock()
 	defer c.drainMu.Unlock()
 	byIndex := c.indexed()
-	k.ring.SetDeadline(time.Unix(1, 0))
+	k.Ring.SetDeadline(time.Unix(1, 0))
 	taken, bytes := 0, 0
 	for ; taken < maxDrain; taken++ {
-		if err := k.ring.ReadInto(&c.record); err != nil {
+		if err := k.Ring.ReadInto(&c.record); err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ringbuf.ErrClosed) {
 				c.o.Log.Error("read the ring buffer", "err", err)
 			}
@@ -79,11 +79,11 @@ func (c *collect) expected(byIndex indexed, index uint32) *observed {
 }
 
 func (c *collect) interval(byIndex indexed, e *kern.ScopeIntervalEvent) {
-	if int(e.Slot) >= len(c.kernel.records) {
+	if int(e.Slot) >= len(c.kernel.Records) {
 		c.orphans.Add(1)
 		return
 	}
-	r := &c.kernel.records[e.Slot]
+	r := &c.kernel.Records[e.Slot]
 	o := c.expected(byIndex, r.Target)
 	if o == nil {
 		c.orphans.Add(1)

@@ -1,5 +1,7 @@
 package collector
 
+import "github.com/p-scope/p-scope/pkg/collector/kernel"
+
 // EvidenceOf gives what c has of a process. ok is false if it is not observed by eBPF.
 func EvidenceOf(c Collector, pid int32) (e Evidence, ok bool) {
 	own, isOwn := c.(*collect)
@@ -16,4 +18,4 @@ func EvidenceOf(c Collector, pid int32) (e Evidence, ok bool) {
 }
 
 // Programs names the BPF programs that an agent loads.
-func Programs() ([]string, error) { return programNames() }
+func Programs() ([]string, error) { return kernel.Programs() }

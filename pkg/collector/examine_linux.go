@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -41,7 +42,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	if spec, err := kern.LoadScope(); err == nil {
 		targets = int(spec.Maps[kern.ScopeMapTargets].MaxEntries) - 1
 	}
-	r := share.NewRoom(targets, chunksFor(c.o.MaxPs), c.o.MaxThreads)
+	r := share.NewRoom(targets, kernel.Chunks(c.o.MaxPs), c.o.MaxThreads)
 	pids, err := c.o.proc().PIDs()
 	if err != nil {
 		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0, has
@@ -82,14 +83,14 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	if hidden > 0 {
 		lacks = append(lacks, l)
 	}
-	has.Ps, has.PsUsed = r.Total[share.Ps]*chunkPs, r.Used[share.Ps]*chunkPs
+	has.Ps, has.PsUsed = r.Total[share.Ps]*kernel.ChunkPs, r.Used[share.Ps]*kernel.ChunkPs
 	has.Threads, has.ThreadsUsed = r.Total[share.Threads], r.Used[share.Threads]
 	return found, lacks, hidden, has
 }
 
 // wouldFit takes the room that a target would take, or says what there is none of.
 func (c *collect) wouldFit(r *share.Room, o *observed) error {
-	needs := [share.Kinds]int{1, chunksFor(len(o.ps)), 1}
+	needs := [share.Kinds]int{1, kernel.Chunks(len(o.ps)), 1}
 	if stat, err := c.o.proc().Stat(o.info.PID); err == nil {
 		needs[share.Threads] = stat.Threads
 	}
@@ -119,7 +120,7 @@ func prospect(o *observed, as AgentInfo) Prospect {
 		p.Fix = lackOf(lack.EBPF).Fix
 		return p
 	}
-	if err := beyondReach(o.bin); err != nil {
+	if err := kernel.BeyondReach(o.bin); err != nil {
 		p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), fixForRefused(err)
 		return p
 	}

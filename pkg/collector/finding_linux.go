@@ -13,7 +13,7 @@ import (
 func (c *collect) HasEvents() bool { return c.kernel != nil }
 
 // Pauses implements observer.
-func (c *collect) Pauses() uint64 { return c.heart.pauses.Load() }
+func (c *collect) Pauses() uint64 { return c.heart.Pauses.Load() }
 
 // Observe implements observer.
 func (c *collect) Observe(t pstate.Target, uid uint32, bin *goruntime.Binary,

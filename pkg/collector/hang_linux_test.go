@@ -18,6 +18,7 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -239,7 +240,7 @@ func TestProgramsWhoseFilesDoNotAnswer(t *testing.T) {
 			})
 			after := start(t)
 			took := seen(t, c, after.cmd.Process.Pid)
-			if t.Logf("one that comes later is observed after %v", took); took > answerWithin {
+			if t.Logf("one that comes later is observed after %v", took); took > kernel.AnswerWithin {
 				t.Errorf("a process that came later was observed after %v", took)
 			}
 			if lost := c.Agent().GlobalLost["file_no_answer"]; lost < mostHungOfDevice || lost > n {

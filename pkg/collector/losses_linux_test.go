@@ -173,7 +173,7 @@ func TestThreadsThatDoNotFitAreCounted(t *testing.T) {
 	p := start(t, "GOMAXPROCS=2")
 	pid := p.cmd.Process.Pid
 	all, o := seenAs(t, c, pid)
-	room := len(all.kernel.threads.entries)
+	room := all.kernel.Threads.Size()
 	p.say("threads 40")
 	p.say("busy 2")
 	time.Sleep(500 * time.Millisecond)
@@ -182,7 +182,7 @@ func TestThreadsThatDoNotFitAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	tracked := 0
-	all.kernel.threads.each(func(_ uint32, th *kern.ScopeThread) {
+	all.kernel.Threads.Each(func(_ uint32, th *kern.ScopeThread) {
 		if th.Target == o.index {
 			tracked++
 		}

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
@@ -22,17 +23,17 @@ func (m *migrationCounter) window(ctx context.Context, length time.Duration) (go
 	defer file.Close()
 	before := make([]startCounts, len(slots))
 	for i, slot := range slots {
-		before[i].read(&k.starts[slot])
+		before[i].read(&k.Starts[slot])
 	}
-	w := &k.windows[m.target]
+	w := &k.MigrationWindows[m.target]
 	stray := atomic.LoadUint64(&w.Stray)
 	m.number++
 	atomic.StoreUint32(&w.Number, m.number)
 	atomic.StoreUint64(&w.Length, uint64(length))
 	at := ledger.Monotonic()
-	l, err := k.probes.attach(siteIn(file, m.site, m.pid), k.objs.Execute)
+	l, err := k.Probes.Attach(kernel.SiteIn(file, m.site, m.pid), k.Objects.Execute)
 	if err != nil {
-		return got, explainProbe(err)
+		return got, kernel.ExplainProbe(err)
 	}
 	// From here on hits count: not while some threads met the probe already and others did not yet.
 	got.begin = ledger.Monotonic()
@@ -59,7 +60,7 @@ func (m *migrationCounter) window(ctx context.Context, length time.Duration) (go
 	got.ps = make([]startCounts, len(slots))
 	for i, slot := range slots {
 		c := &got.ps[i]
-		c.read(&k.starts[slot])
+		c.read(&k.Starts[slot])
 		c.sub(&before[i])
 		got.cost += time.Duration(c.ns)
 		got.hits += c.hits
@@ -68,7 +69,7 @@ func (m *migrationCounter) window(ctx context.Context, length time.Duration) (go
 		rate, came := c.rate(time.Duration(got.end-got.begin), length)
 		got.rates, got.came = append(got.rates, rate), append(got.came, came)
 	}
-	got.cost += time.Duration(got.hits) * k.trap()
+	got.cost += time.Duration(got.hits) * k.TrapCost()
 	return got, err
 }
 
@@ -76,8 +77,8 @@ func (m *migrationCounter) window(ctx context.Context, length time.Duration) (go
 func (m *migrationCounter) spent(slots []int, before []startCounts) (cost time.Duration) {
 	for i, slot := range slots {
 		var c startCounts
-		c.read(&m.kernel.starts[slot])
-		cost += time.Duration(c.ns-before[i].ns) + time.Duration(c.hits-before[i].hits)*m.kernel.trap()
+		c.read(&m.kernel.Starts[slot])
+		cost += time.Duration(c.ns-before[i].ns) + time.Duration(c.hits-before[i].hits)*m.kernel.TrapCost()
 	}
 	return cost
 }

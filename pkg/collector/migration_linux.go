@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
@@ -32,9 +33,9 @@ type migrationHost interface {
 
 // migrationConfig is what tier 2 of a target needs.
 type migrationConfig struct {
-	kernel *kernelSide
-	heart  *heartbeat
-	limits *limits
+	kernel *kernel.Side
+	heart  *kernel.Heartbeat
+	limits *kernel.Limits
 	proc   procfs.FS
 	log    *slog.Logger // with the process
 	host   migrationHost
@@ -110,9 +111,9 @@ func (m *migrationCounter) start(site goruntime.ProbeSite) {
 	m.site = site
 	ctx, cancel := context.WithCancel(context.Background())
 	m.end, m.done, m.lastAt = cancel, make(chan struct{}), ledger.Monotonic()
-	w := &m.kernel.windows[m.target]
+	w := &m.kernel.MigrationWindows[m.target]
 	atomic.StoreUint64(&w.End, 0)
-	w.G_goid, w.SetMask = m.goid, uint32(m.kernel.objs.LastRan.MaxEntries()-1)
+	w.G_goid, w.SetMask = m.goid, uint32(m.kernel.Objects.LastRan.MaxEntries()-1)
 	go func() {
 		defer close(m.done)
 		m.watch(ctx)
@@ -182,13 +183,13 @@ func (m *migrationCounter) watch(ctx context.Context) {
 			continue
 		}
 		select {
-		case m.limits.windows <- struct{}{}:
+		case m.limits.Windows <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		pauses := m.heart.pauses.Load()
+		pauses := m.heart.Pauses.Load()
 		got, err := m.window(ctx, length)
-		<-m.limits.windows
+		<-m.limits.Windows
 		switch {
 		case ctx.Err() != nil, errors.Is(err, goruntime.ErrExited), errors.Is(err, goruntime.ErrExeced):
 			return // whoever finds that out ends the observation
@@ -199,7 +200,7 @@ func (m *migrationCounter) watch(ctx context.Context) {
 			}
 			continue
 		}
-		if m.heart.silent() || m.heart.pauses.Load() != pauses {
+		if m.heart.Silent() || m.heart.Pauses.Load() != pauses {
 			continue // the agent was not running for a part of it
 		}
 		m.pace.pay(got.cost, time.Duration(got.end-got.begin))

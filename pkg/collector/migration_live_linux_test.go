@@ -347,7 +347,7 @@ func TestCostOfAStart(t *testing.T) {
 	p.out.Scan()
 	o := observedAs(t, c, cmd.Process.Pid)
 	o.endMigrations()
-	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return o.kernel.trapCosts.Load() > 0 })
+	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return o.kernel.TrapMeasured() })
 	type done struct {
 		Ops       float64
 		CPU, Wall time.Duration
@@ -382,7 +382,7 @@ func TestCostOfAStart(t *testing.T) {
 		real = append(real, float64(with.CPU)*(1-1/slower)/(2*with.Ops)) // an operation starts two goroutines
 		charged = append(charged, float64(w.cost-windowTrap)/float64(w.hits))
 		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1], charged[len(charged)-1],
-			charged[len(charged)-1]-float64(o.kernel.trap()), slower)
+			charged[len(charged)-1]-float64(o.kernel.TrapCost()), slower)
 	}
 	slices.Sort(real)
 	slices.Sort(charged)

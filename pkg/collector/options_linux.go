@@ -1,9 +1,12 @@
 package collector
 
-import "github.com/p-scope/p-scope/pkg/internal/procfs"
+import (
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
+)
 
-func (o *Options) kernel() *kernelOptions {
-	return &kernelOptions{
+func (o *Options) kernel() *kernel.Options {
+	return &kernel.Options{
 		MaxPs: o.MaxPs, MaxThreads: o.MaxThreads, RingBytes: o.RingBytes,
 		Migrations: o.Migrations, NoStops: o.NoStops, TimeRuns: o.TimeRuns,
 	}

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -248,7 +249,7 @@ func stopAgent(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	stopped := time.Now()
-	silent := stopped.Add(aliveFor + 300*time.Millisecond)
+	silent := stopped.Add(kernel.AliveFor + 300*time.Millisecond)
 	time.Sleep(time.Until(silent))
 	if mode != "snapshot" {
 		first := readKernelRecord(t, agent.cmd.Process.Pid, pid)
@@ -281,7 +282,7 @@ func stopAgent(t *testing.T, mode string) {
 	if after.Pauses != 1 {
 		t.Errorf("%d pauses are counted", after.Pauses)
 	}
-	if low, high := continued.Sub(silent), time.Since(stopped)-aliveFor+300*time.Millisecond; after.Paused < low || after.Paused > high {
+	if low, high := continued.Sub(silent), time.Since(stopped)-kernel.AliveFor+300*time.Millisecond; after.Paused < low || after.Paused > high {
 		t.Errorf("the pause is said to have lasted %v, it was %v to %v", after.Paused, low, high)
 	}
 	if after.InHole != 0 {
@@ -377,7 +378,7 @@ func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site, ok := bin.Probe(stopProbe)
+	site, ok := bin.Probe(kernel.StopProbe)
 	if !ok {
 		t.Fatal("the target has no place for the probe")
 	}

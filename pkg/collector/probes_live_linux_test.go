@@ -1,47 +1,34 @@
 package collector
 
 import (
-	"errors"
-	"io/fs"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// onlyWay makes the collector take this way, as on a kernel that has no better one. The kernel at hand may not permit
-// it.
-func onlyWay(t *testing.T, way probeWay) {
+// onlyWay makes the collector take this way, as on a kernel that has no better one. The kernel at hand may not permit it.
+func onlyWay(t *testing.T, way kernel.ProbeWay) {
 	t.Helper()
-	all, err := tryOnItself(way)
-	if why := (&noProbesError{multi: err}); errors.Is(err, fs.ErrPermission) || err != nil && way != perfProbes && why.kernelOld() {
+	undo, ok, err := kernel.ForceProbeWay(way)
+	if !ok {
 		t.Skipf("%v are not to be had here: %v", way, err)
-	} else if err != nil || !all {
-		t.Fatalf("%v: all threads %v, %v", way, all, err)
+	} else if err != nil {
+		t.Fatalf("%v: %v", way, err)
 	}
-	tryProbes = func(w probeWay) (bool, error) {
-		if w == multiProbes && way == sharedProbes {
-			return false, nil // it is taken to see the first thread only
-		}
-		if w != way {
-			return false, unix.EACCES
-		}
-		return tryOnItself(w)
-	}
-	t.Cleanup(func() { tryProbes = tryOnItself })
+	t.Cleanup(undo)
 }
 
 // Two processes run the same file. Whatever the way, each of their stops is seen once, and one goes on being seen when
 // the other has ended.
 func TestStopsByEveryWayOfProbes(t *testing.T) {
-	for _, way := range []probeWay{multiProbes, perfProbes, sharedProbes} {
+	for _, way := range []kernel.ProbeWay{kernel.MultiProbes, kernel.PerfProbes, kernel.SharedProbes} {
 		t.Run(way.String(), func(t *testing.T) {
 			onlyWay(t, way)
 			c, _ := collectIn(t, ModeEBPF, nil)
-			probes := &c.(*collect).kernel.probes
-			if probes.way != way {
-				t.Fatalf("it took %v: %v", probes.way, probes.why)
+			probes := &c.(*collect).kernel.Probes
+			if took := probes.Way(); took != way {
+				t.Fatalf("it took %v: %v", took, c.(*collect).kernel.WhyNoProbes())
 			}
 			collections := func(pid int) uint64 {
 				v := view(c, pid)
@@ -75,7 +62,7 @@ func TestStopsByEveryWayOfProbes(t *testing.T) {
 				t.Errorf("%d collections more than there were", n-want[1]-5)
 			}
 			_ = b.cmd.Process.Kill()
-			waitFor(t, "no shared probe is left", func() bool { probes.mu.Lock(); defer probes.mu.Unlock(); return len(probes.shared) == 0 })
+			waitFor(t, "no shared probe is left", func() bool { return probes.SharedSites() == 0 })
 		})
 	}
 }

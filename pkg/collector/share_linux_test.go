@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -103,7 +104,7 @@ func refusedWith(c Collector, ps []*target, reason string) (n int) {
 // that one needs, and gets it back when that one has ended.
 func TestRoomIsSharedByUser(t *testing.T) {
 	const n = 4
-	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs = n * chunkPs })
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs = n * kernel.ChunkPs })
 	var ps []*target
 	for range n {
 		p := startAs(t, oneUser, "GOMAXPROCS=8")
@@ -170,7 +171,7 @@ func TestExamineSaysWhenThereIsNoRoom(t *testing.T) {
 	seen(t, c, second.cmd.Process.Pid)
 	only := regexp.MustCompile("^pscope-test-target$")
 	observed, refused := 0, 0
-	found, _, _, has := Examine(t.Context(), Options{MaxPs: chunkPs, Include: only}, c.Agent())
+	found, _, _, has := Examine(t.Context(), Options{MaxPs: kernel.ChunkPs, Include: only}, c.Agent())
 	for _, p := range found {
 		switch p.PID {
 		case int32(first.cmd.Process.Pid), int32(second.cmd.Process.Pid):
@@ -181,11 +182,11 @@ func TestExamineSaysWhenThereIsNoRoom(t *testing.T) {
 			}
 		}
 	}
-	if observed > 1 || refused < 1 || has.Ps != chunkPs || has.PsUsed != chunkPs || has.Refused < 1 {
+	if observed > 1 || refused < 1 || has.Ps != kernel.ChunkPs || has.PsUsed != kernel.ChunkPs || has.Refused < 1 {
 		t.Errorf("%d would be observed and %d refused; room %+v", observed, refused, has)
 	}
 	_, _, _, has = Examine(t.Context(), Options{Include: only}, c.Agent())
-	if has.Refused != 0 || has.PsUsed < 2*chunkPs || has.ThreadsUsed < 4 {
+	if has.Refused != 0 || has.PsUsed < 2*kernel.ChunkPs || has.ThreadsUsed < 4 {
 		t.Errorf("with the default room: %+v", has)
 	}
 }

@@ -13,7 +13,7 @@ func (c *collect) MakeRoom(uid uint32, lacks *share.Error) (chosen []runtimeSeen
 		return nil
 	}
 	// coming is what is free, or will be when its quarantine is over.
-	owner, has, mine, coming := c.kernel.largestUser(lacks.Kind, uid)
+	owner, has, mine, coming := c.kernel.LargestUser(lacks.Kind, uid)
 	if owner == uid {
 		return nil
 	}
@@ -58,10 +58,10 @@ func (c *collect) shareThreads(byTarget func(*observed) int) {
 		has[o.uid] += n
 		targets++
 	}
-	if !c.kernel.setThreads(has) {
+	if !c.kernel.SetThreads(has) {
 		return
 	}
-	uid, most, _, total := c.kernel.largestUser(share.Threads, 0)
+	uid, most, _, total := c.kernel.LargestUser(share.Threads, 0)
 	for _, o := range c.all() {
 		if o.uid != uid || o.index == 0 {
 			continue

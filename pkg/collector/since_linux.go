@@ -10,7 +10,7 @@ import (
 // renewWords writes anew what would soon be too old to be told from what lies ahead.
 func (c *collect) renewWords() {
 	now := ledger.Now()
-	if c.heart.beyond(now) {
+	if c.heart.Beyond(now) {
 		return
 	}
 	for _, o := range c.all() {
@@ -20,7 +20,7 @@ func (c *collect) renewWords() {
 		return
 	}
 	kept := make(map[uint32]ledger.Renewed)
-	c.kernel.threads.each(func(tid uint32, th *kern.ScopeThread) {
+	c.kernel.Threads.Each(func(tid uint32, th *kern.ScopeThread) {
 		was, ok := c.renewed[tid]
 		if ok && was.Word == th.Word {
 			kept[tid] = was
@@ -29,7 +29,7 @@ func (c *collect) renewWords() {
 			return
 		}
 		next := was.Renew(ledger.Word(th.Word), now)
-		entry := c.kernel.threads.find(tid)
+		entry := c.kernel.Threads.Find(tid)
 		if entry == nil || !atomic.CompareAndSwapUint64(&entry.Word, th.Word, next.Word) {
 			return // it has just been woken
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
@@ -31,9 +32,9 @@ type stopHost interface {
 
 // stopConfig is what the probes of a target need.
 type stopConfig struct {
-	kernel *kernelSide
-	heart  *heartbeat
-	limits *limits
+	kernel *kernel.Side
+	heart  *kernel.Heartbeat
+	limits *kernel.Limits
 	log    *slog.Logger // with the process
 	host   stopHost
 	bin    *goruntime.Binary
@@ -114,7 +115,7 @@ func (p *stopProbes) kinds() []string {
 	defer p.mu.Unlock()
 	kinds := map[string]bool{}
 	for _, l := range p.links {
-		kinds[kindOfLink(l)] = true
+		kinds[kernel.LinkKind(l)] = true
 	}
 	return slices.Sorted(maps.Keys(kinds))
 }
@@ -124,12 +125,12 @@ func (p *stopProbes) forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.shared
-	expectNoStops(s)
+	kernel.ExpectNoStops(s)
 	atomic.StoreUint64(&s.StopStart, 0)
 	atomic.StoreUint64(&s.StopBegun, 0)
 	atomic.StoreUint32(&s.StopTid, 0)
 	if len(p.links) > 0 {
-		expectStops(s) // of the present one only the end will be seen
+		kernel.ExpectStops(s) // of the present one only the end will be seen
 	}
 }
 
@@ -159,11 +160,11 @@ func (p *stopProbes) adjust() {
 func (p *stopProbes) takeOut() {
 	links := p.links
 	p.mu.Unlock()
-	p.limits.detach(links)
+	p.limits.Detach(links)
 	p.mu.Lock()
 	p.links = nil
 	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
-	expectNoStops(p.shared)
+	kernel.ExpectNoStops(p.shared)
 	atomic.StoreUint64(&p.shared.StopStart, 0)
 	atomic.StoreUint32(&p.shared.StopTid, 0)
 	atomic.StoreUint32(&p.shared.EndsLate, 0)
@@ -172,20 +173,20 @@ func (p *stopProbes) takeOut() {
 // bringIn attaches the probes and says in the target's description what became of it. The caller holds mu, which is
 // free meanwhile.
 func (p *stopProbes) bringIn() {
-	pauses := p.heart.pauses.Load()
+	pauses := p.heart.Pauses.Load()
 	p.mu.Unlock()
 	links, err := p.attachWithin()
 	p.mu.Lock()
 	p.links = links
 	if err == nil {
-		if p.heart.pauses.Load() != pauses && !p.closed {
-			expectStops(p.shared) // whoever brought everything up to date did not know of these probes
+		if p.heart.Pauses.Load() != pauses && !p.closed {
+			kernel.ExpectStops(p.shared) // whoever brought everything up to date did not know of these probes
 		}
 		p.setWhy("")
 		return
 	}
 	p.failed = true
-	expectNoStops(p.shared)
+	kernel.ExpectNoStops(p.shared)
 	atomic.StoreUint32(&p.shared.EndsLate, 0)
 	p.mu.Unlock()
 	ended := p.host.Ended()
@@ -194,7 +195,7 @@ func (p *stopProbes) bringIn() {
 		return // the next snapshot finds that it has ended
 	}
 	// The totals are right without it: only stops are missing.
-	err = explainProbe(err)
+	err = kernel.ExplainProbe(err)
 	p.setWhy(lack.NoStops(err.Error()))
 	p.log.Warn("no stop-the-world probes", "err", err)
 }
@@ -224,14 +225,14 @@ func (p *stopProbes) attachWithin() ([]io.Closer, error) {
 	case <-p.gone:
 		file.Close()
 		return nil, errGone
-	case p.limits.attaching <- struct{}{}:
+	case p.limits.Attaching <- struct{}{}:
 	}
-	defer func() { <-p.limits.attaching }()
+	defer func() { <-p.limits.Attaching }()
 	givenUp := make(chan struct{})
-	links, err := within(p.limits.hung, maxAttach, func() ([]io.Closer, error) {
+	links, err := kernel.GiveUpAfter(p.limits.Hung, maxAttach, func() ([]io.Closer, error) {
 		defer file.Close()
 		return p.attach(file, givenUp)
-	}, p.limits.detach)
+	}, p.limits.Detach)
 	if errors.Is(err, goruntime.ErrNoAnswer) {
 		close(givenUp)
 	}
@@ -242,7 +243,7 @@ func (p *stopProbes) attachWithin() ([]io.Closer, error) {
 func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.Closer, err error) {
 	defer func() {
 		if err != nil {
-			p.limits.detach(links)
+			p.limits.Detach(links)
 			links = nil
 		}
 	}()
@@ -261,9 +262,9 @@ func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.
 		name string
 		prog *ebpf.Program
 	}{
-		{goruntime.WorldStarted, k.objs.WorldStarted}, // first: the others must know whether a stop's end will be told
-		{startProbe, k.objs.StartWorld},
-		{stopProbe, k.objs.StopWorld},
+		{goruntime.WorldStarted, k.Objects.WorldStarted}, // first: the others must know whether a stop's end will be told
+		{kernel.StartProbe, k.Objects.StartWorld},
+		{kernel.StopProbe, k.Objects.StopWorld},
 	} {
 		site, ok := p.bin.Probe(probe.name)
 		if !ok {
@@ -272,10 +273,10 @@ func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.
 		if over() {
 			return links, errGone
 		}
-		if probe.name == stopProbe {
-			expectStops(p.shared)
+		if probe.name == kernel.StopProbe {
+			kernel.ExpectStops(p.shared)
 		}
-		l, err := k.probes.attach(siteIn(file, site, p.pid), probe.prog)
+		l, err := k.Probes.Attach(kernel.SiteIn(file, site, p.pid), probe.prog)
 		if err != nil {
 			return links, err
 		}
@@ -292,7 +293,7 @@ func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.
 
 // worldProbesMissing says that a program lacks what tier 1 probes; nil: it has it.
 func worldProbesMissing(bin *goruntime.Binary) error {
-	for _, name := range []string{startProbe, stopProbe} {
+	for _, name := range []string{kernel.StartProbe, kernel.StopProbe} {
 		if _, ok := bin.Probe(name); !ok {
 			return fmt.Errorf("%s is not in the program", name)
 		}

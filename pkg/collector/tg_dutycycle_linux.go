@@ -105,7 +105,7 @@ func (o *observed) measure() (share float64, ok bool) {
 // leaveAlone makes the kernel side see nothing of the target until its next observed second.
 func (o *observed) leaveAlone(now uint64) {
 	w := &o.cycle
-	o.kernel.pause(o.info.PID, o.index)
+	o.kernel.Pause(o.info.PID, o.index)
 	w.off, w.ended, w.since = true, true, now
 	if full, ok := o.measure(); ok && o.gov.Budget > 0 {
 		w.seconds, w.tooExpensive = govern.Cycle(full, w.stops, o.gov.Budget)
@@ -125,7 +125,7 @@ func (o *observed) leaveAlone(now uint64) {
 // knownThreads are the target's entries in the table of threads.
 func (o *observed) knownThreads() map[uint32]kern.ScopeThread {
 	known := make(map[uint32]kern.ScopeThread)
-	o.kernel.threads.each(func(tid uint32, th *kern.ScopeThread) {
+	o.kernel.Threads.Each(func(tid uint32, th *kern.ScopeThread) {
 		if th.Target == o.index && th.Tgid == uint32(o.info.PID) {
 			known[tid] = *th
 		}
@@ -159,7 +159,7 @@ func (o *observed) observeAgain() error {
 	w.next = now + observedSecond
 	o.uncountD()
 	o.seat(known, now)
-	o.kernel.resume(o.info.PID, o.index)
+	o.kernel.Resume(o.info.PID, o.index)
 	o.enterThreads()
 	if stops, ok := o.measure(); ok {
 		w.stops = stops
@@ -174,7 +174,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 	for tid, th := range known {
 		state, _, err := o.threadState(int32(tid))
 		if err != nil {
-			o.kernel.threads.remove(tid) // it has ended
+			o.kernel.Threads.Remove(tid) // it has ended
 			delete(known, tid)
 			continue
 		}
@@ -214,9 +214,9 @@ func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
 		}
 		if ledger.Word(th.Word).Thread() == pstate.Uninterruptible && th.LastSlot != 0 {
 			th.D_slot = th.LastSlot
-			ledger.EnterD(&o.kernel.records[th.LastSlot-1], now)
+			ledger.EnterD(&o.kernel.Records[th.LastSlot-1], now)
 		}
-		if entry := o.kernel.threads.find(tid); entry != nil {
+		if entry := o.kernel.Threads.Find(tid); entry != nil {
 			*entry = th
 		}
 	}

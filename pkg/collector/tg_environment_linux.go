@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
@@ -12,13 +13,13 @@ import (
 // environment is what all targets share.
 type environment struct {
 	proc    procfs.FS
-	kernel  *kernelSide // nil: snapshots are all there is
+	kernel  *kernel.Side // nil: snapshots are all there is
 	clock   *ledger.Clock
-	heart   *heartbeat
+	heart   *kernel.Heartbeat
 	cgroups *cgroup.Reader
 	sink    Sink
 	log     *slog.Logger
-	limits  limits
+	limits  kernel.Limits
 
 	snapshotEvery  time.Duration
 	intervalBudget int

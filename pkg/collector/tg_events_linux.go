@@ -44,7 +44,7 @@ func (o *observed) addStop(e *kern.ScopeStopEvent) {
 		o.lost["bad_event"]++
 		return
 	}
-	start, end := stopped(e, uint64(o.kernel.trap()/2)>>ledger.TickShift)
+	start, end := stopped(e, uint64(o.kernel.TrapCost()/2)>>ledger.TickShift)
 	s := pstate.Stop{
 		Start:  clock.Unix(start),
 		End:    clock.Unix(end),

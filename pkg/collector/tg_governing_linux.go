@@ -23,7 +23,7 @@ func (o *observed) probeCost() time.Duration {
 	if atomic.LoadUint32(&s.EndsLate) != 0 {
 		traps += traps / 2
 	}
-	return cost + time.Duration(traps)*o.kernel.trap()
+	return cost + time.Duration(traps)*o.kernel.TrapCost()
 }
 
 // asked is what the options ask for, of what the governor may leave out.
@@ -71,7 +71,7 @@ func (o *observed) step(to govern.Level) {
 	atomic.StoreUint32(&o.shared.Intervals, flag(after.Intervals))
 	if o.cycle.on && (after.AllTheTime || !after.Events) {
 		if o.cycle.off && after.AllTheTime && o.observeAgain() != nil {
-			k.resume(o.info.PID, o.index) // the snapshots repair what it finds changed
+			k.Resume(o.info.PID, o.index) // the snapshots repair what it finds changed
 		}
 		o.endCycle()
 	}
@@ -82,8 +82,8 @@ func (o *observed) step(to govern.Level) {
 	switch {
 	case !after.Events && !o.blind:
 		o.blind = true
-		k.leave(o.info.PID, o.index)
-		k.forgetThreads(o.index)
+		k.Leave(o.info.PID, o.index)
+		k.RemoveThreads(o.index)
 		o.uncountD() // the next snapshot counts those that it sees
 	case after.Events && o.blind:
 		if err = o.proc.Snapshot(&o.snap, true); err != nil {
@@ -92,7 +92,7 @@ func (o *observed) step(to govern.Level) {
 		}
 		o.blind = false
 		o.uncountD()
-		err = k.enter(o.info.PID, o.index)
+		err = k.Enter(o.info.PID, o.index)
 		o.enterThreads()
 	}
 	switch {

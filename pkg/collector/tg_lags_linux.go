@@ -14,7 +14,7 @@ func (o *observed) learnLags(now uint64) {
 	wanting := false
 	for i := range o.lags {
 		ticks, bursts := atomic.LoadUint64(&o.shared.LagTicks[i]), atomic.LoadUint64(&o.shared.LagBursts[i])
-		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].Learn(ticks, bursts, o.kernel.samples.period, since))
+		atomic.StoreUint32(&o.shared.Lag[i], o.lags[i].Learn(ticks, bursts, o.kernel.Samples.Period, since))
 		wanting = wanting || o.lags[i].WantsSamples
 	}
 	o.learning.Store(wanting && o.scope().Events)

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/goruntime"
@@ -14,22 +15,22 @@ import (
 func (o *observed) claim() (err error) {
 	k := o.kernel
 	// A place rests for two seconds after its use. Those that wait for room for their Ps don't use them up.
-	if err = k.admit(o.uid, share.Ps, 1); err != nil {
+	if err = k.Admit(o.uid, share.Ps, 1); err != nil {
 		return err
 	}
 	threads := 1
 	if stat, err := o.env.proc.Stat(o.info.PID); err == nil {
 		threads = stat.Threads
 	}
-	if err = k.admit(o.uid, share.Threads, threads); err != nil {
+	if err = k.Admit(o.uid, share.Threads, threads); err != nil {
 		return err
 	}
-	if o.index, err = k.takeTarget(o.uid, threads); err != nil {
+	if o.index, err = k.TakeTarget(o.uid, threads); err != nil {
 		return err
 	}
-	o.shared = &k.targets[o.index]
+	o.shared = &k.Targets[o.index]
 	l := &o.bin.Layout
-	if err := beyondReach(o.bin); err != nil {
+	if err := kernel.BeyondReach(o.bin); err != nil {
 		return err
 	}
 	// Where the linker puts the slot unless the program brings thread-local data of its own; a wrong guess is harmless,
@@ -55,7 +56,7 @@ func (o *observed) claim() (err error) {
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
-		Intervals: 1, CalmFrom: never, MarkingUntil: never,
+		Intervals: 1, CalmFrom: kernel.Never, MarkingUntil: kernel.Never,
 		Allowance: uint64(o.env.intervalBudget),
 	}
 	return nil
@@ -63,37 +64,37 @@ func (o *observed) claim() (err error) {
 
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *observed) grow() error {
-	if most := chunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
+	if most := kernel.ChunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
 		return &share.Error{Sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
 			len(o.snap.Ps), most)}
 	}
 	grows := len(o.ps) > 0 // by as many chunks as there are, one after the other
 	if k := o.kernel; k != nil && !grows {
-		if err := k.admit(o.uid, share.Ps, chunksFor(len(o.snap.Ps))); err != nil {
+		if err := k.Admit(o.uid, share.Ps, kernel.Chunks(len(o.snap.Ps))); err != nil {
 			return err // it takes nothing from its neighbours
 		}
 	}
 	for i := len(o.ps); i < len(o.snap.Ps); i++ {
-		if i >= chunkPs*len(o.shared.Chunk) {
+		if i >= kernel.ChunkPs*len(o.shared.Chunk) {
 			return fmt.Errorf("GOMAXPROCS is %d and %d Ps are observed at most", len(o.snap.Ps), i)
 		}
 		p := &observedP{id: int32(i), runqDepth: -1}
 		slot := 0
 		if k := o.kernel; k != nil {
-			if i%chunkPs == 0 {
+			if i%kernel.ChunkPs == 0 {
 				if grows {
-					if err := k.admit(o.uid, share.Ps, 1); err != nil {
+					if err := k.Admit(o.uid, share.Ps, 1); err != nil {
 						return err
 					}
 				}
-				chunk, err := k.takeChunk(o.uid)
+				chunk, err := k.TakeChunk(o.uid)
 				if err != nil {
 					return err
 				}
 				o.chunks = append(o.chunks, chunk)
 			}
-			slot = int(o.chunks[i/chunkPs])*chunkPs + i%chunkPs
-			p.rec = &k.records[slot]
+			slot = int(o.chunks[i/kernel.ChunkPs])*kernel.ChunkPs + i%kernel.ChunkPs
+			p.rec = &k.Records[slot]
 		} else {
 			p.rec = &kern.ScopeP_record{}
 		}
@@ -110,10 +111,10 @@ func (o *observed) grow() error {
 		if o.kernel == nil {
 			continue
 		}
-		if i%chunkPs == 0 {
-			o.shared.Chunk[i/chunkPs] = o.chunks[i/chunkPs]
+		if i%kernel.ChunkPs == 0 {
+			o.shared.Chunk[i/kernel.ChunkPs] = o.chunks[i/kernel.ChunkPs]
 		}
-		enterAddress(o.shared, slot, seen.Addr)
+		kernel.EnterAddress(o.shared, slot, seen.Addr)
 	}
 	atomic.StoreUint32(&o.shared.N_ps, uint32(len(o.ps)))
 	return nil

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -31,7 +32,7 @@ func (o *observed) snapshot(n int) error {
 		return err
 	}
 	now := ledger.Now()
-	if o.env.heart.beyond(now) {
+	if o.env.heart.Beyond(now) {
 		return nil
 	}
 	o.countUnread(o.idle.Snapshot())
@@ -72,11 +73,11 @@ func (o *observed) snapshot(n int) error {
 		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
 			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
 			if o.index != 0 {
-				enterAddress(o.shared, o.slot(p.id), seen.Addr)
+				kernel.EnterAddress(o.shared, o.slot(p.id), seen.Addr)
 			}
 		}
 		if seen.State == pstate.GC && o.index != 0 {
-			markWorkerSeen(o.shared, now)
+			kernel.MarkWorkerSeen(o.shared, now)
 		}
 		switch {
 		case o.index == 0 || o.blind:
@@ -251,7 +252,7 @@ func (o *observed) flush(last bool) {
 			continue
 		}
 		raw, _ := ledger.Read(p.rec)
-		if o.env.heart.beyond(raw.Now) {
+		if o.env.heart.Beyond(raw.Now) {
 			break
 		}
 		o.take(p, &raw, last)
@@ -263,7 +264,7 @@ func (o *observed) flush(last bool) {
 
 // thread reads one thread's entry.
 func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	entry := o.kernel.threads.find(tid)
+	entry := o.kernel.Threads.Find(tid)
 	if entry == nil || entry.Target != o.index {
 		return th, false
 	}

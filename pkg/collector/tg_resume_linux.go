@@ -25,7 +25,7 @@ func (o *observed) suspend() {
 	if o.index == 0 || o.closed {
 		return
 	}
-	o.kernel.pause(o.info.PID, o.index)
+	o.kernel.Pause(o.info.PID, o.index)
 	if o.probes != nil {
 		o.probes.forget()
 	}
@@ -83,7 +83,7 @@ func (o *observed) resume(from uint64) error {
 	}
 	if byEvents {
 		o.seat(known, now)
-		o.kernel.resume(o.info.PID, o.index)
+		o.kernel.Resume(o.info.PID, o.index)
 		if err == nil {
 			o.enterThreads()
 		}
@@ -125,7 +125,7 @@ func (o *observed) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
 	for tid, th := range known {
 		state, _, err := o.threadState(int32(tid))
 		if err != nil {
-			o.kernel.threads.remove(tid) // it has ended
+			o.kernel.Threads.Remove(tid) // it has ended
 			delete(known, tid)
 			continue
 		}

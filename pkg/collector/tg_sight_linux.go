@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -69,19 +70,19 @@ func (o *observed) enterThreads() {
 			th.D_slot = th.LastSlot
 		}
 		// An entry of a target that had this process's number before is not one the kernel side has made since.
-		table := &o.kernel.threads
-		if old := table.find(uint32(m.TID)); old != nil && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
-			table.remove(uint32(m.TID))
+		table := &o.kernel.Threads
+		if old := table.Find(uint32(m.TID)); old != nil && (old.Target != o.index || old.Tgid != uint32(o.info.PID)) {
+			table.Remove(uint32(m.TID))
 		}
 		// It is counted before its entry says so: who finds the entry saying so takes it back.
 		if th.D_slot != 0 {
 			ledger.EnterD(p.rec, now)
 		}
-		err = table.add(uint32(m.TID), &th)
+		err = table.Add(uint32(m.TID), &th)
 		if err != nil && th.D_slot != 0 {
 			ledger.RetractD(p.rec)
 		}
-		if errors.Is(err, errThreadKnown) {
+		if errors.Is(err, kernel.ErrThreadKnown) {
 			continue
 		}
 		if err != nil {
@@ -103,4 +104,6 @@ func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
 	return nil
 }
 
-func (o *observed) slot(p int32) int { return int(o.chunks[int(p)/chunkPs])*chunkPs + int(p)%chunkPs }
+func (o *observed) slot(p int32) int {
+	return int(o.chunks[int(p)/kernel.ChunkPs])*kernel.ChunkPs + int(p)%kernel.ChunkPs
+}

@@ -86,7 +86,7 @@ func (o *observed) correctThreads(is func(pstate.ThreadState) bool, to func(tid 
 		if !is(view.State) {
 			continue
 		}
-		th := o.kernel.threads.find(uint32(view.TID))
+		th := o.kernel.Threads.Find(uint32(view.TID))
 		if th == nil || th.Target != o.index {
 			continue
 		}
@@ -126,10 +126,10 @@ func (o *observed) correctP(tid uint32, is func(pstate.ThreadState) bool, next p
 // bpf/observe.h).
 func (o *observed) leaveD(th *kern.ScopeThread, now uint64) {
 	slot := atomic.LoadUint32(&th.D_slot)
-	if slot == 0 || int(slot)-1 >= len(o.kernel.records) || !atomic.CompareAndSwapUint32(&th.D_slot, slot, 0) {
+	if slot == 0 || int(slot)-1 >= len(o.kernel.Records) || !atomic.CompareAndSwapUint32(&th.D_slot, slot, 0) {
 		return
 	}
-	r := &o.kernel.records[slot-1]
+	r := &o.kernel.Records[slot-1]
 	for {
 		d := atomic.LoadUint64(&r.D_word)
 		n := d >> ledger.SinceBits

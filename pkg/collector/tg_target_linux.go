@@ -8,6 +8,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/estimate"
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -16,8 +17,8 @@ import (
 // observed is one target under observation.
 type observed struct {
 	env    *environment
-	kernel *kernelSide // nil: the target is observed by snapshots alone
-	infoMu sync.Mutex  // guards what may change of info: source and reason
+	kernel *kernel.Side // nil: the target is observed by snapshots alone
+	infoMu sync.Mutex   // guards what may change of info: source and reason
 	info   pstate.Target
 	uid    uint32 // whose room it takes
 	// begun is when its observation was begun, in ticks; threadsHeld how many threads it has in the table.
@@ -145,7 +146,7 @@ func (o *observed) enter() error {
 	if o.kernel == nil {
 		return nil
 	}
-	if err := o.kernel.enter(o.info.PID, o.index); err != nil {
+	if err := o.kernel.Enter(o.info.PID, o.index); err != nil {
 		return err
 	}
 	o.mu.Lock()
@@ -189,7 +190,7 @@ func (o *observed) observedRatio() float64 {
 // yet, and should be taken in before the target is closed.
 func (o *observed) silence() bool {
 	if o.index != 0 {
-		o.kernel.leave(o.info.PID, o.index)
+		o.kernel.Leave(o.info.PID, o.index)
 	}
 	return o.index != 0
 }
@@ -217,7 +218,7 @@ func (o *observed) close() {
 // release gives back the target's places in the tables of the kernel side, after close.
 func (o *observed) release() {
 	if o.index != 0 {
-		o.kernel.giveBack(o.uid, o.index, o.chunks)
+		o.kernel.GiveBack(o.uid, o.index, o.chunks)
 	}
 }
 

@@ -71,7 +71,7 @@ func (o *observed) countStuck(tid uint32, asleep, now uint64) {
 	if o.closed || !o.seen() {
 		return
 	}
-	th := o.kernel.threads.find(tid)
+	th := o.kernel.Threads.Find(tid)
 	if th == nil || atomic.LoadUint64(&th.Word) != asleep {
 		return // it has woken
 	}

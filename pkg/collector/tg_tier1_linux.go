@@ -3,6 +3,7 @@ package collector
 import (
 	"os"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
@@ -28,7 +29,7 @@ func (o *observed) OpenExecutable() (*os.File, error) {
 	if proc == nil {
 		return nil, goruntime.ErrExited
 	}
-	return within(o.env.limits.hung, answerWithin, proc.OpenExecutable, func(f *os.File) {
+	return kernel.GiveUpAfter(o.env.limits.Hung, kernel.AnswerWithin, proc.OpenExecutable, func(f *os.File) {
 		if f != nil {
 			f.Close()
 		}

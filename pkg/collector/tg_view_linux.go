@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -37,7 +38,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		Cgroup: o.control.says, StoppedBy: o.control.stoppedBy, FrozenBy: o.control.frozenBy,
 		StopHist: maps.Clone(o.stops), Lost: maps.Clone(o.lost), Reconciled: maps.Clone(o.repaired),
 	}
-	for i, name := range lostReasons {
+	for i, name := range kernel.LostReasons {
 		if n := o.lostInKernel(kern.ScopeLostReason(i)); n > 0 {
 			v.Lost[name] += n
 		}

@@ -23,10 +23,10 @@ func (c *collect) readThreads() {
 	// counted are the threads in uninterruptible sleep by the slot, plus one, of the P whose count they are in.
 	counted := map[uint32]uint64{}
 	now := ledger.Now()
-	if c.heart.beyond(now) {
+	if c.heart.Beyond(now) {
 		return
 	}
-	c.kernel.threads.each(func(tid uint32, th *kern.ScopeThread) {
+	c.kernel.Threads.Each(func(tid uint32, th *kern.ScopeThread) {
 		o := byIndex.at(th.Target)
 		if o == nil || th.Tgid != uint32(o.info.PID) {
 			return
@@ -65,8 +65,8 @@ func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstat
 	}
 	comm := unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))
 	v.Comm = cleantext.Name(unix.ByteSliceToString(comm), cleantext.MaxName)
-	if s := th.LastSlot; s > 0 && int(s)-1 < len(c.kernel.records) {
-		v.P = int32(c.kernel.records[s-1].Id)
+	if s := th.LastSlot; s > 0 && int(s)-1 < len(c.kernel.Records) {
+		v.P = int32(c.kernel.Records[s-1].Id)
 	}
 	for i, t := range th.Time {
 		v.Time[i+1] = time.Duration(t) * ledger.Tick
@@ -82,7 +82,7 @@ func (c *collect) sweepThreads() {
 		return
 	}
 	byIndex := c.indexed()
-	c.kernel.threads.removeIf(func(th *kern.ScopeThread) bool {
+	c.kernel.Threads.RemoveIf(func(th *kern.ScopeThread) bool {
 		o := byIndex.at(th.Target)
 		return o == nil || th.Tgid != uint32(o.info.PID)
 	})

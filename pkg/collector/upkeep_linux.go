@@ -33,9 +33,9 @@ func (c *collect) readCgroups(now time.Time) {
 // resume brings everything up to date after a pause that began at since, CLOCK_MONOTONIC.
 func (c *collect) resume(since int64) {
 	h := &c.heart
-	h.resuming.Store(true)
-	defer h.resuming.Store(false)
-	h.pauses.Add(1) // before the targets are listed: see discover.Finder
+	h.Resuming.Store(true)
+	defer h.Resuming.Store(false)
+	h.Pauses.Add(1) // before the targets are listed: see discover.Finder
 	from := uint64(since) >> ledger.TickShift
 	all := c.all()
 	// No event must meet a record that is out of date. The programs still do nothing.
@@ -44,7 +44,7 @@ func (c *collect) resume(since int64) {
 	}
 	c.drain() // what was sent before
 	now := ledger.Monotonic()
-	h.set(now)
+	h.Set(now)
 	for _, o := range all {
 		if err := o.resume(from); err != nil {
 			c.ended(o, err)
@@ -65,7 +65,7 @@ func (c *collect) sampleAsNeeded(now time.Time) {
 	for _, o := range c.all() {
 		more = more || o.wantsSamples()
 	}
-	if err := c.kernel.samples.need(more, now); err != nil {
+	if err := c.kernel.Samples.Adjust(more, now); err != nil {
 		c.o.Log.Warn("the rate of the samples could not be changed", "err", err)
 	}
 }

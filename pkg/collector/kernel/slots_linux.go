@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"time"
@@ -17,8 +17,8 @@ type quarantine struct {
 // quarantineFor is how long that while is.
 const quarantineFor = 2 * time.Second
 
-// takeTarget gives an unused index in targets, to a process of a user that has so many threads.
-func (k *kernelSide) takeTarget(uid uint32, threads int) (uint32, error) {
+// TakeTarget gives an unused index in targets, to a process of a user that has so many threads.
+func (k *Side) TakeTarget(uid uint32, threads int) (uint32, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.recycle()
@@ -32,8 +32,8 @@ func (k *kernelSide) takeTarget(uid uint32, threads int) (uint32, error) {
 	return i, nil
 }
 
-// takeChunk gives an unused chunk of records to a process of a user, which admit has let in.
-func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
+// TakeChunk gives an unused chunk of records to a process of a user, which admit has let in.
+func (k *Side) TakeChunk(uid uint32) (uint16, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.recycle()
@@ -46,8 +46,8 @@ func (k *kernelSide) takeChunk(uid uint32) (uint16, error) {
 	return c, nil
 }
 
-// giveBack returns the slots of a user's target, to be used again after a while.
-func (k *kernelSide) giveBack(uid, target uint32, chunks []uint16) {
+// GiveBack returns the slots of a user's target, to be used again after a while.
+func (k *Side) GiveBack(uid, target uint32, chunks []uint16) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.room.Take(uid, share.Targets, -1)
@@ -56,18 +56,18 @@ func (k *kernelSide) giveBack(uid, target uint32, chunks []uint16) {
 }
 
 // recycle makes free again what has been in quarantine for long enough.
-func (k *kernelSide) recycle() {
+func (k *Side) recycle() {
 	for len(k.quarantined) > 0 && time.Since(k.quarantined[0].since) > quarantineFor {
 		// The kernel side knows a thread as one of the target with this index: none may be left from the one before.
-		k.forgetThreads(k.quarantined[0].target)
+		k.RemoveThreads(k.quarantined[0].target)
 		k.freeTargets = append(k.freeTargets, k.quarantined[0].target)
 		k.freeChunks = append(k.freeChunks, k.quarantined[0].chunks...)
 		k.quarantined = k.quarantined[1:]
 	}
 }
 
-// admit says whether the process of a user may be observed, as far as room is concerned.
-func (k *kernelSide) admit(uid uint32, of share.Kind, n int) error {
+// Admit says whether the process of a user may be observed, as far as room is concerned.
+func (k *Side) Admit(uid uint32, of share.Kind, n int) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.recycle()
@@ -89,21 +89,21 @@ func (k *kernelSide) admit(uid uint32, of share.Kind, n int) error {
 	return nil
 }
 
-// largestUser gives who has most of a kind, how much, and how much another user has, and how much there is in all.
-func (k *kernelSide) largestUser(of share.Kind, uid uint32) (largest uint32, most, has, total int) {
+// LargestUser gives who has most of a kind, how much, and how much another user has, and how much there is in all.
+func (k *Side) LargestUser(of share.Kind, uid uint32) (largest uint32, most, has, total int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	largest, most = k.room.Largest(of)
 	return largest, most, k.room.Has(uid, of), k.room.Total[of]
 }
 
-// setThreads notes how many threads each user's processes have, and says whether the table is nearly full.
-func (k *kernelSide) setThreads(has map[uint32]int) (crowded bool) {
+// SetThreads notes how many threads each user's processes have, and says whether the table is nearly full.
+func (k *Side) SetThreads(has map[uint32]int) (crowded bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.room.SetThreads(has)
 	return k.room.Crowded()
 }
 
-// chunksFor is how many chunks of records so many Ps take.
-func chunksFor(ps int) int { return (ps + chunkPs - 1) / chunkPs }
+// Chunks is how many chunks of records so many Ps take.
+func Chunks(ps int) int { return (ps + ChunkPs - 1) / ChunkPs }

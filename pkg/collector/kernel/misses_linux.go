@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"reflect"
@@ -12,8 +12,8 @@ import (
 // (kernel/events/core.c, bpf_overflow_handler): those are counted by sampling.
 
 // programs are those that the object has.
-func (k *kernelSide) programs() (all []*ebpf.Program) {
-	v := reflect.ValueOf(&k.objs.ScopePrograms).Elem()
+func (k *Side) programs() (all []*ebpf.Program) {
+	v := reflect.ValueOf(&k.Objects.ScopePrograms).Elem()
 	for i := range v.NumField() {
 		if p, ok := v.Field(i).Interface().(*ebpf.Program); ok && p != nil {
 			all = append(all, p)

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"errors"
@@ -8,10 +8,10 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// threadTable is the table of threads of bpf/threads.h, which the kernel side and the agent share: sets of threadWays
+// ThreadTable is the table of threads of bpf/threads.h, which the kernel side and the agent share: sets of threadWays
 // places, the set by the low bits of the tid. The methods may be called at any time, also while the kernel side adds
 // and removes threads.
-type threadTable struct {
+type ThreadTable struct {
 	sets    []kern.ScopeThreadSet
 	entries []kern.ScopeThread // of set i from i * threadWays on
 }
@@ -22,7 +22,7 @@ const (
 )
 
 var (
-	errThreadKnown = errors.New("the thread is in the table")
+	ErrThreadKnown = errors.New("the thread is in the table")
 	errThreadsFull = errors.New("the thread's set in the table is full")
 )
 
@@ -33,13 +33,16 @@ func threadSets(n int) uint32 {
 	return 1 << bits.Len(uint(max(need, 1)-1))
 }
 
-func (t *threadTable) set(tid uint32) (set *kern.ScopeThreadSet, first int) {
+// Size is how many threads it has room for.
+func (t *ThreadTable) Size() int { return len(t.entries) }
+
+func (t *ThreadTable) set(tid uint32) (set *kern.ScopeThreadSet, first int) {
 	i := int(tid) & (len(t.sets) - 1)
 	return &t.sets[i], i * threadWays
 }
 
-// find gives a thread's entry, which is shared with the kernel side; nil if there is none.
-func (t *threadTable) find(tid uint32) *kern.ScopeThread {
+// Find gives a thread's entry, which is shared with the kernel side; nil if there is none.
+func (t *ThreadTable) Find(tid uint32) *kern.ScopeThread {
 	if tid == 0 {
 		return nil
 	}
@@ -52,10 +55,10 @@ func (t *threadTable) find(tid uint32) *kern.ScopeThread {
 	return nil
 }
 
-// add enters a thread. The error is errThreadKnown or errThreadsFull.
-func (t *threadTable) add(tid uint32, th *kern.ScopeThread) error {
-	if t.find(tid) != nil {
-		return errThreadKnown
+// Add enters a thread. The error is errThreadKnown or errThreadsFull.
+func (t *ThreadTable) Add(tid uint32, th *kern.ScopeThread) error {
+	if t.Find(tid) != nil {
+		return ErrThreadKnown
 	}
 	set, first := t.set(tid)
 	way := 0
@@ -68,7 +71,7 @@ func (t *threadTable) add(tid uint32, th *kern.ScopeThread) error {
 	for i := range set.Key {
 		if i != way && atomic.LoadUint32(&set.Key[i])&^threadEntering == tid {
 			atomic.StoreUint32(&set.Key[way], 0)
-			return errThreadKnown
+			return ErrThreadKnown
 		}
 	}
 	t.entries[first+way] = *th
@@ -76,8 +79,8 @@ func (t *threadTable) add(tid uint32, th *kern.ScopeThread) error {
 	return nil
 }
 
-// remove deletes a thread's entry, if there is one.
-func (t *threadTable) remove(tid uint32) {
+// Remove deletes a thread's entry, if there is one.
+func (t *ThreadTable) Remove(tid uint32) {
 	set, _ := t.set(tid)
 	for i := range set.Key {
 		if tid != 0 && atomic.CompareAndSwapUint32(&set.Key[i], tid, 0) {
@@ -86,8 +89,8 @@ func (t *threadTable) remove(tid uint32) {
 	}
 }
 
-// each calls fn with every thread and a copy of its entry.
-func (t *threadTable) each(fn func(tid uint32, th *kern.ScopeThread)) {
+// Each calls fn with every thread and a copy of its entry.
+func (t *ThreadTable) Each(fn func(tid uint32, th *kern.ScopeThread)) {
 	for i := range t.sets {
 		for way := range t.sets[i].Key {
 			tid := atomic.LoadUint32(&t.sets[i].Key[way])
@@ -102,11 +105,11 @@ func (t *threadTable) each(fn func(tid uint32, th *kern.ScopeThread)) {
 	}
 }
 
-// removeIf deletes the entries that a function chooses.
-func (t *threadTable) removeIf(which func(th *kern.ScopeThread) bool) {
-	t.each(func(tid uint32, th *kern.ScopeThread) {
+// RemoveIf deletes the entries that a function chooses.
+func (t *ThreadTable) RemoveIf(which func(th *kern.ScopeThread) bool) {
+	t.Each(func(tid uint32, th *kern.ScopeThread) {
 		if which(th) {
-			t.remove(tid)
+			t.Remove(tid)
 		}
 	})
 }

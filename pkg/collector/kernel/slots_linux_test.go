@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"strings"
@@ -9,21 +9,21 @@ import (
 
 // TestChunksAfterAdmission: a process that was let in gets all its chunks, whoever waits.
 func TestChunksAfterAdmission(t *testing.T) {
-	k := &kernelSide{room: share.NewRoom(2, 4, 10), freeChunks: []uint16{3, 2, 1}}
+	k := &Side{room: share.NewRoom(2, 4, 10), freeChunks: []uint16{3, 2, 1}}
 	k.room.Take(1, share.Ps, 1)
-	if err := k.admit(1, share.Ps, 3); err != nil {
+	if err := k.Admit(1, share.Ps, 3); err != nil {
 		t.Fatal(err)
 	}
-	if k.admit(2, share.Ps, 4) == nil {
+	if k.Admit(2, share.Ps, 4) == nil {
 		t.Fatal("there is no room for another one")
 	}
 	_ = k.room.Ask(2, share.Ps, 1, 0) // it waits
 	for range 3 {
-		if _, err := k.takeChunk(1); err != nil {
+		if _, err := k.TakeChunk(1); err != nil {
 			t.Error(err)
 		}
 	}
-	if _, err := k.takeChunk(1); share.MayPass(err) == nil {
+	if _, err := k.TakeChunk(1); share.MayPass(err) == nil {
 		t.Errorf("from an empty table: %v", err)
 	}
 }
@@ -45,12 +45,12 @@ func TestWhoTakesTooManyThreadsIsNotTakenIn(t *testing.T) {
 		{other, 40, 55, true},
 		{other, 0, 100, false},
 	} {
-		k := &kernelSide{room: share.NewRoom(4, 4, 100)}
+		k := &Side{room: share.NewRoom(4, 4, 100)}
 		if c.has > 0 {
 			k.room.Take(other, share.Targets, 1)
 			k.room.Take(other, share.Threads, c.has)
 		}
-		if err := k.admit(c.uid, share.Threads, c.n); (err != nil) != c.tooMany {
+		if err := k.Admit(c.uid, share.Threads, c.n); (err != nil) != c.tooMany {
 			t.Errorf("%+v: %v", c, err)
 		} else if err != nil && (share.MayPass(err) == nil || !strings.Contains(err.Error(), "a fair share")) {
 			t.Errorf("%+v: %v", c, err)

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"runtime"
@@ -10,8 +10,8 @@ import (
 )
 
 // defaultKernelOptions are an agent's on a machine with few CPUs.
-func defaultKernelOptions() *kernelOptions {
-	return &kernelOptions{MaxPs: 4096, MaxThreads: 4 * 4096, RingBytes: 1 << 20}
+func defaultKernelOptions() *Options {
+	return &Options{MaxPs: 4096, MaxThreads: 4 * 4096, RingBytes: 1 << 20}
 }
 
 func lockThread(t *testing.T) {
@@ -62,13 +62,13 @@ func TestTheKernelsCountOfProgramsNotRunIsRead(t *testing.T) {
 }
 
 func TestEveryProgramIsAskedForItsMisses(t *testing.T) {
-	k, err := loadKernelSide(defaultKernelOptions())
+	k, err := load(defaultKernelOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer k.close()
+	defer k.Close()
 	programs := k.programs()
-	for _, p := range []*ebpf.Program{k.objs.SchedSwitch, k.objs.SchedWaking, k.objs.Sample, k.objs.StopWorld, k.objs.Exec} {
+	for _, p := range []*ebpf.Program{k.Objects.SchedSwitch, k.Objects.SchedWaking, k.Objects.Sample, k.Objects.StopWorld, k.Objects.Exec} {
 		found := false
 		for _, q := range programs {
 			found = found || p == q

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"bufio"
@@ -28,8 +28,8 @@ const (
 	trapBatches = 15
 	trapCalls   = 100 // a batch
 	// What a measurement must lie between to be believed.
-	leastTrap = 100 * time.Nanosecond
-	mostTrap  = 20 * time.Microsecond
+	minTrap = 100 * time.Nanosecond
+	maxTrap = 20 * time.Microsecond
 )
 
 // trapped is the function that is probed. It calls another one, so that near its begin there is an instruction that the
@@ -45,14 +45,14 @@ var trappedCalls atomic.Int32
 
 // measureTrap puts a probe into the agent's own code for some milliseconds and gives what a hit costs. The program must
 // do next to nothing for a process that is no target.
-func (p *probes) measureTrap(prog *ebpf.Program) (time.Duration, error) {
+func (p *Probes) measureTrap(prog *ebpf.Program) (time.Duration, error) {
 	s, err := siteInItself()
 	if err != nil {
 		return 0, err
 	}
 	defer s.file.Close()
 	without := callTrapped()
-	l, err := p.attach(s, prog)
+	l, err := p.Attach(s, prog)
 	if err != nil {
 		return 0, err
 	}
@@ -61,7 +61,7 @@ func (p *probes) measureTrap(prog *ebpf.Program) (time.Duration, error) {
 		return 0, err
 	}
 	d := with - without
-	if d < leastTrap || d > mostTrap {
+	if d < minTrap || d > maxTrap {
 		return 0, fmt.Errorf("a hit seems to cost %v", d)
 	}
 	return d, nil

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"errors"
@@ -35,14 +35,14 @@ const (
 	mostFor  = 8                // times the period that a sample stands for at most, however few come
 )
 
-// sampling is the cpu-clock sample of every CPU that is online. The collector's main loop is the only one that changes
+// Sampling is the cpu-clock sample of every CPU that is online. The collector's main loop is the only one that changes
 // it.
-type sampling struct {
+type Sampling struct {
 	prog   *ebpf.Program
 	counts []kern.ScopeCpuSamples // by CPU, in kernel memory
 	online *procfs.OnlineCPUs     // nil: no CPU is sampled
 	usual  time.Duration
-	period time.Duration // now
+	Period time.Duration // now
 	until  time.Time     // while learning: its end; else when it may begin
 	retry  time.Time     // when CPUs that could not be sampled are tried again
 
@@ -67,10 +67,10 @@ type sampledCPU struct {
 
 // attach begins to sample every CPU that is online, whichever the agent itself may run on. CPUs on which that fails are
 // named by lack; it is an error if none is left.
-func (s *sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz int) (err error) {
+func (s *Sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz int) (err error) {
 	s.prog, s.counts, s.idle = prog, counts, procfs.IdleTimes
 	s.usual = time.Second / time.Duration(hz)
-	s.period = s.usual
+	s.Period = s.usual
 	s.sampled, s.failed = map[int]*sampledCPU{}, map[int]error{}
 	if s.online, err = procfs.OpenOnlineCPUs(procfs.SysCPUs); err != nil {
 		return err
@@ -91,7 +91,7 @@ func (s *sampling) attach(prog *ebpf.Program, counts []kern.ScopeCpuSamples, hz 
 }
 
 // follow makes the CPUs that are sampled those that are online.
-func (s *sampling) follow(now time.Time) (came, went []int) {
+func (s *Sampling) follow(now time.Time) (came, went []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for cpu := range s.sampled {
@@ -118,7 +118,7 @@ func (s *sampling) follow(now time.Time) (came, went []int) {
 }
 
 // enter begins to sample a CPU. The caller holds mu.
-func (s *sampling) enter(cpu int) bool {
+func (s *Sampling) enter(cpu int) bool {
 	c, err := s.open(cpu)
 	switch {
 	case errors.Is(err, unix.ENODEV):
@@ -132,7 +132,7 @@ func (s *sampling) enter(cpu int) bool {
 }
 
 // open attaches the program to a new cpu-clock event of a CPU.
-func (s *sampling) open(cpu int) (*sampledCPU, error) {
+func (s *Sampling) open(cpu int) (*sampledCPU, error) {
 	if cpu >= len(s.counts) {
 		return nil, fmt.Errorf("%s/possible does not have CPU %d", procfs.SysCPUs, cpu)
 	}
@@ -140,10 +140,10 @@ func (s *sampling) open(cpu int) (*sampledCPU, error) {
 		Type:        unix.PERF_TYPE_SOFTWARE,
 		Config:      unix.PERF_COUNT_SW_CPU_CLOCK,
 		Size:        uint32(unsafe.Sizeof(unix.PerfEventAttr{})),
-		Sample:      uint64(s.period),
+		Sample:      uint64(s.Period),
 		Sample_type: unix.PERF_SAMPLE_RAW,
 	}
-	atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(s.period/ledger.Tick))
+	atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(s.Period/ledger.Tick))
 	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("open the cpu-clock event of CPU %d: %w", cpu, err)
@@ -161,17 +161,17 @@ func (s *sampling) open(cpu int) (*sampledCPU, error) {
 }
 
 // leave ends the sampling of a CPU. The caller holds mu.
-func (s *sampling) leave(cpu int) {
+func (s *Sampling) leave(cpu int) {
 	c := s.sampled[cpu]
 	delete(s.sampled, cpu)
 	_ = c.link.Close()
 	_ = unix.Close(c.event)
 }
 
-// check looks after the samples, about once a second: it counts those that did not come, and samples the CPUs that have
+// Check looks after the samples, about once a second: it counts those that did not come, and samples the CPUs that have
 // come online. The event of a CPU that was offline is dead for good (kernel/events/core.c, perf_event_exit_cpu), so one
 // without a single sample gets a new event.
-func (s *sampling) check(now time.Time, log *slog.Logger) {
+func (s *Sampling) Check(now time.Time, log *slog.Logger) {
 	if s.online == nil {
 		return
 	}
@@ -205,7 +205,7 @@ func (s *sampling) check(now time.Time, log *slog.Logger) {
 // period, the kernel throttled the event (kernel.perf_event_max_sample_rate), or another BPF program was just running
 // on the CPU (kernel/events/core.c, bpf_overflow_handler), which no counter of the kernel's tells. A CPU that is idle
 // need not give any: some virtual machines stop its timer, and nothing runs there that a sample could find.
-func (s *sampling) count(now int64) (dead []int) {
+func (s *Sampling) count(now int64) (dead []int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var idle map[int]time.Duration
@@ -215,7 +215,7 @@ func (s *sampling) count(now int64) (dead []int) {
 	for cpu, c := range s.sampled {
 		seen := atomic.LoadUint64(&s.counts[cpu].Seen)
 		rested := max(idle[cpu]-c.idle, 0)
-		came, due := float64(seen-c.seen), max(float64(now-c.at-int64(rested)), 0)/float64(s.period)
+		came, due := float64(seen-c.seen), max(float64(now-c.at-int64(rested)), 0)/float64(s.Period)
 		c.at, c.seen, c.idle = now, seen, idle[cpu]
 		c.behind = max(c.behind+due-came, -1)
 		missing := 0.0
@@ -229,7 +229,7 @@ func (s *sampling) count(now int64) (dead []int) {
 		if missing > 0 {
 			each = min(due/max(came, 1), mostFor)
 		}
-		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(each*float64(s.period/ledger.Tick)))
+		atomic.StoreUint32(&s.counts[cpu].StandsFor, uint32(each*float64(s.Period/ledger.Tick)))
 		if came == 0 && due >= 3 {
 			dead = append(dead, cpu)
 		}
@@ -238,8 +238,8 @@ func (s *sampling) count(now int64) (dead []int) {
 	return dead
 }
 
-// lack names the CPUs that can't be sampled.
-func (s *sampling) lack() (lack.Lack, bool) {
+// Lack names the CPUs that can't be sampled.
+func (s *Sampling) Lack() (lack.Lack, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.online == nil || len(s.failed) == 0 {
@@ -251,17 +251,17 @@ func (s *sampling) lack() (lack.Lack, bool) {
 		What: "samples of " + procfs.NameCPUs(cpus),
 		Why:  err.Error(),
 		Fix: "what runs there is shown as running, also in system calls and the GC. It is tried again every " + retryCPU.String() +
-			"; if it lasts, " + fixFor(err),
+			"; if it lasts, " + FixFor(err),
 	}, true
 }
 
-// every changes the time between two samples of a CPU. The one sample that is on its way stands for the wrong time, and
-// does not come: the timer begins anew.
-func (s *sampling) every(period time.Duration) error {
+// setPeriod changes the time between two samples of a CPU. The one sample that is on its way stands for the wrong time,
+// and does not come: the timer begins anew.
+func (s *Sampling) setPeriod(period time.Duration) error {
 	s.count(ledger.Monotonic())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.period = period
+	s.Period = period
 	ns := uint64(period)
 	var failed error
 	for cpu, c := range s.sampled {
@@ -277,23 +277,23 @@ func (s *sampling) every(period time.Duration) error {
 	return failed
 }
 
-// need samples more often for a while, if that is needed and due, and less often when that while is over.
-func (s *sampling) need(more bool, now time.Time) error {
+// Adjust samples more often for a while, if that is needed and due, and less often when that while is over.
+func (s *Sampling) Adjust(more bool, now time.Time) error {
 	if s.online == nil || s.usual <= time.Second/learnHz {
 		return nil
 	}
-	switch learning := s.period != s.usual; {
+	switch learning := s.Period != s.usual; {
 	case learning && now.After(s.until):
 		s.until = now.Add(learnRest)
-		return s.every(s.usual)
+		return s.setPeriod(s.usual)
 	case !learning && more && now.After(s.until):
 		s.until = now.Add(learnFor)
-		return s.every(time.Second / learnHz)
+		return s.setPeriod(time.Second / learnHz)
 	}
 	return nil
 }
 
-func (s *sampling) close() {
+func (s *Sampling) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for cpu := range s.sampled {

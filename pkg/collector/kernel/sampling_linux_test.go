@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"bytes"
@@ -76,17 +76,17 @@ func keepBusy(t *testing.T) {
 }
 
 // sampler gives a sampling of its own, of which nothing else looks after.
-func sampler(t *testing.T, hz int) *sampling {
+func sampler(t *testing.T, hz int) *Sampling {
 	t.Helper()
-	k, err := loadKernelSide(defaultKernelOptions())
+	k, err := load(defaultKernelOptions())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(k.close)
-	if err := k.samples.attach(k.objs.Sample, k.sampled, hz); err != nil {
+	t.Cleanup(k.Close)
+	if err := k.Samples.attach(k.Objects.Sample, k.sampled, hz); err != nil {
 		t.Fatal(err)
 	}
-	return &k.samples
+	return &k.Samples
 }
 
 // Every CPU that is online is sampled, also where the agent may run on one of them only.
@@ -124,7 +124,7 @@ func TestEveryCPUIsSampledWhateverTheAffinity(t *testing.T) {
 				t.Errorf("%.0f samples came of CPU %d, %.0f should have", n, cpu, due)
 			}
 		}
-		if l, ok := s.lack(); ok {
+		if l, ok := s.Lack(); ok {
 			t.Errorf("%+v", l)
 		}
 	}()
@@ -145,7 +145,7 @@ func TestADeadEventIsOpenedAnew(t *testing.T) {
 	event := s.sampled[cpu]
 	time.Sleep(time.Second)
 	var text bytes.Buffer
-	s.check(time.Now(), slog.New(slog.NewTextHandler(&text, nil)))
+	s.Check(time.Now(), slog.New(slog.NewTextHandler(&text, nil)))
 	if s.sampled[cpu] == event || s.sampled[cpu] == nil || !strings.Contains(text.String(), "CPU "+strconv.Itoa(cpu)) {
 		t.Errorf("the event is not new; the log says %s", &text)
 	}
@@ -153,7 +153,7 @@ func TestADeadEventIsOpenedAnew(t *testing.T) {
 		t.Errorf("%d missing samples are counted of 99 a second", n)
 	}
 	seen := atomic.LoadUint64(&s.counts[cpu].Seen)
-	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[cpu].Seen) > seen+5 })
+	waitForSamples(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[cpu].Seen) > seen+5 })
 }
 
 // Half of the samples don't come: those that do stand for twice the time.
@@ -162,7 +162,7 @@ func TestSamplesStandForThoseThatDoNotCome(t *testing.T) {
 	s := sampler(t, 100)
 	s.idle = nil
 	s.mu.Lock()
-	period := s.period
+	period := s.Period
 	s.mu.Unlock()
 	cpu := s.online.CPUs[0]
 	c := s.sampled[cpu]
@@ -222,54 +222,29 @@ func TestCPUsComeAndGo(t *testing.T) {
 	}
 	// It comes back, with one that there can't be: that one is named, and no other.
 	say("0," + strconv.Itoa(last) + ",8000\n")
-	s.check(time.Now(), slog.New(slog.DiscardHandler))
+	s.Check(time.Now(), slog.New(slog.DiscardHandler))
 	if s.sampled[last] == nil || len(s.sampled) != 2 {
 		t.Fatalf("%d CPUs are sampled", len(s.sampled))
 	}
-	l, ok := s.lack()
+	l, ok := s.Lack()
 	if !ok || l.What != "samples of CPU 8000" {
 		t.Errorf("what can't be sampled: %+v", l)
 	}
 	seen := atomic.LoadUint64(&s.counts[last].Seen)
-	waitFor(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[last].Seen) > seen+5 })
+	waitForSamples(t, "samples come again", func() bool { return atomic.LoadUint64(&s.counts[last].Seen) > seen+5 })
 	say("0," + strconv.Itoa(last) + "\n")
-	s.check(time.Now(), slog.New(slog.DiscardHandler))
-	if l, ok := s.lack(); ok {
+	s.Check(time.Now(), slog.New(slog.DiscardHandler))
+	if l, ok := s.Lack(); ok {
 		t.Errorf("it is gone and still named: %+v", l)
 	}
 }
 
-// The real thing, where the machine may be changed: a guest of one's own. The CPU with the highest number goes offline
-// and comes back, and is sampled again.
-func TestHotplug(t *testing.T) {
-	if os.Getenv("PSCOPE_TEST_HOTPLUG") == "" {
-		t.Skip("takes a CPU of the machine offline: set PSCOPE_TEST_HOTPLUG=1 in a virtual machine of your own")
-	}
-	c, _ := collectIn(t, ModeEBPF, nil)
-	k := c.(*collect).kernel
-	cpu := len(k.sampled) - 1
-	switchTo := func(on string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(procfs.SysCPUs, "cpu"+strconv.Itoa(cpu), "online"), []byte(on), 0); err != nil {
-			t.Fatal(err)
+// waitForSamples polls until ok, for half a minute at most.
+func waitForSamples(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for begun := time.Now(); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Since(begun) > 30*time.Second {
+			t.Fatalf("not within 30 s: %s", what)
 		}
 	}
-	seen := func() uint64 { return atomic.LoadUint64(&k.sampled[cpu].Seen) }
-	come := func(what string) {
-		t.Helper()
-		before := seen()
-		took := waitFor(t, what, func() bool { return seen() > before+20 })
-		t.Logf("%s: within %v", what, took)
-	}
-	come("samples come at the start")
-	for _, away := range []time.Duration{3 * time.Second, 100 * time.Millisecond} {
-		switchTo("0")
-		time.Sleep(away)
-		switchTo("1")
-		come("samples come after it was away for " + away.String())
-	}
-	if a := c.Agent(); len(a.Lacks) > 0 {
-		t.Errorf("%+v", a.Lacks)
-	}
-	t.Log(c.Agent().GlobalLost)
 }

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-func newThreadTable(threads int) *threadTable {
+func newThreadTable(threads int) *ThreadTable {
 	n := threadSets(threads)
-	return &threadTable{make([]kern.ScopeThreadSet, n), make([]kern.ScopeThread, int(n)*threadWays)}
+	return &ThreadTable{make([]kern.ScopeThreadSet, n), make([]kern.ScopeThread, int(n)*threadWays)}
 }
 
 func TestThreadTableHasRoomForTwice(t *testing.T) {
@@ -23,28 +23,28 @@ func TestThreadTableHasRoomForTwice(t *testing.T) {
 func TestThreadTable(t *testing.T) {
 	table := newThreadTable(4) // one set
 	for tid := uint32(1); tid <= uint32(threadWays); tid++ {
-		if err := table.add(tid, &kern.ScopeThread{Tid: tid, Target: tid % 2}); err != nil {
+		if err := table.Add(tid, &kern.ScopeThread{Tid: tid, Target: tid % 2}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := table.add(3, &kern.ScopeThread{}); !errors.Is(err, errThreadKnown) {
+	if err := table.Add(3, &kern.ScopeThread{}); !errors.Is(err, ErrThreadKnown) {
 		t.Errorf("a thread that is there: %v", err)
 	}
-	if err := table.add(99, &kern.ScopeThread{}); !errors.Is(err, errThreadsFull) {
+	if err := table.Add(99, &kern.ScopeThread{}); !errors.Is(err, errThreadsFull) {
 		t.Errorf("one too many: %v", err)
 	}
-	table.remove(3)
-	table.remove(0)
-	table.remove(77)
-	if table.find(3) != nil || table.find(0) != nil || table.find(4) == nil {
+	table.Remove(3)
+	table.Remove(0)
+	table.Remove(77)
+	if table.Find(3) != nil || table.Find(0) != nil || table.Find(4) == nil {
 		t.Error("not the one thread is gone")
 	}
-	if err := table.add(99, &kern.ScopeThread{Tid: 99}); err != nil {
+	if err := table.Add(99, &kern.ScopeThread{Tid: 99}); err != nil {
 		t.Error(err)
 	}
-	table.removeIf(func(th *kern.ScopeThread) bool { return th.Target == 1 })
+	table.RemoveIf(func(th *kern.ScopeThread) bool { return th.Target == 1 })
 	var left []uint32
-	table.each(func(tid uint32, th *kern.ScopeThread) { left = append(left, tid) })
+	table.Each(func(tid uint32, th *kern.ScopeThread) { left = append(left, tid) })
 	if len(left) != 5 { // 2, 4, 6, 8 and 99
 		t.Errorf("left are %v", left)
 	}
@@ -54,10 +54,10 @@ func TestThreadTable(t *testing.T) {
 func TestThreadTableMeetsAnotherThatAdds(t *testing.T) {
 	table := newThreadTable(4)
 	table.sets[0].Key[5] = 7 | threadEntering // the kernel side is adding it
-	if err := table.add(7, &kern.ScopeThread{Tid: 7}); !errors.Is(err, errThreadKnown) {
+	if err := table.Add(7, &kern.ScopeThread{Tid: 7}); !errors.Is(err, ErrThreadKnown) {
 		t.Errorf("%v", err)
 	}
-	if table.find(7) != nil {
+	if table.Find(7) != nil {
 		t.Error("an entry is found that is not complete")
 	}
 	for i, key := range table.sets[0].Key {
@@ -70,5 +70,5 @@ func TestThreadTableMeetsAnotherThatAdds(t *testing.T) {
 func TestThreadTableShowsNoEntryOfAnotherThread(t *testing.T) {
 	table := newThreadTable(4)
 	table.sets[0].Key[0], table.entries[0].Tid = 7, 8
-	table.each(func(tid uint32, _ *kern.ScopeThread) { t.Errorf("%d is shown", tid) })
+	table.Each(func(tid uint32, _ *kern.ScopeThread) { t.Errorf("%d is shown", tid) })
 }

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"bytes"
@@ -12,10 +12,18 @@ import (
 func TestTrapIsMeasured(t *testing.T) {
 	code := unsafe.Slice((*byte)(unsafe.Pointer(reflect.ValueOf(trapped).Pointer())), 64)
 	before := slices.Clone(code)
-	c, _ := collectIn(t, ModeEBPF, nil)
-	k := c.(*collect).kernel
-	waitFor(t, "what a hit of a uprobe costs has been measured", func() bool { return k.trapCosts.Load() > 0 })
-	if d := k.trap(); d < leastTrap || d > mostTrap {
+	k, err := load(defaultKernelOptions())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	if k.TrapMeasured() || k.TrapCost() != usualTrap {
+		t.Errorf("a hit costs %v before that has been measured", k.TrapCost())
+	}
+	if err := k.MeasureTrap(); err != nil {
+		t.Fatal(err)
+	}
+	if d := k.TrapCost(); !k.TrapMeasured() || d < minTrap || d > maxTrap {
 		t.Errorf("a hit costs %v", d)
 	} else {
 		t.Logf("a hit costs %v", d)

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"io"
@@ -15,26 +15,26 @@ const (
 	windowsAtOnce  = 4   // targets that have the probe of tier 2 at the same time
 )
 
-// limits are how many targets at once do what weighs on the host.
-type limits struct {
-	attaching chan struct{}  // an entry for each target to which the probes of tier 1 are being attached
+// Limits are how many targets at once do what weighs on the host.
+type Limits struct {
+	Attaching chan struct{}  // an entry for each target to which the probes of tier 1 are being attached
 	detaching chan struct{}  // an entry for each probe that is being taken out
-	windows   chan struct{}  // of tier 2: an entry for each that is open
-	hung      *atomic.Uint64 // calls for a file that were given up, because it did not answer
+	Windows   chan struct{}  // of tier 2: an entry for each that is open
+	Hung      *atomic.Uint64 // calls for a file that were given up, because it did not answer
 }
 
-func newLimits(hung *atomic.Uint64) limits {
-	return limits{
-		attaching: make(chan struct{}, attachesAtOnce), detaching: make(chan struct{}, detachesAtOnce),
-		windows: make(chan struct{}, windowsAtOnce), hung: hung,
+func NewLimits(hung *atomic.Uint64) Limits {
+	return Limits{
+		Attaching: make(chan struct{}, attachesAtOnce), detaching: make(chan struct{}, detachesAtOnce),
+		Windows: make(chan struct{}, windowsAtOnce), Hung: hung,
 	}
 }
 
-// detach takes probes out of a target's code. For each the kernel waits until no task can be in its program any more:
+// Detach takes probes out of a target's code. For each the kernel waits until no task can be in its program any more:
 // a grace period of Tasks Trace RCU (kernel/events/uprobes.c, uprobe_unregister_sync), tens of milliseconds at best and
 // half a second on a busy machine, in uninterruptible sleep. Those who wait at the same time share it, and so the
 // probes are not taken out one after the other.
-func (l *limits) detach(links []io.Closer) {
+func (l *Limits) Detach(links []io.Closer) {
 	var wg sync.WaitGroup
 	for _, probe := range links {
 		wg.Go(func() {
@@ -46,12 +46,12 @@ func (l *limits) detach(links []io.Closer) {
 	wg.Wait()
 }
 
-// answerWithin is for how long a file may take to answer.
-const answerWithin = 5 * time.Second
+// AnswerWithin is for how long a file may take to answer.
+const AnswerWithin = 5 * time.Second
 
-// within does something that may wait in the kernel for a file that does not answer, aside, and gives it up after a
-// while, which hung counts. What comes of it later goes to late.
-func within[T any](hung *atomic.Uint64, limit time.Duration, do func() (T, error), late func(T)) (T, error) {
+// GiveUpAfter does something that may wait in the kernel for a file that does not answer, aside, and gives it up after
+// a while, which hung counts. What comes of it later goes to late.
+func GiveUpAfter[T any](hung *atomic.Uint64, limit time.Duration, do func() (T, error), late func(T)) (T, error) {
 	type outcome struct {
 		v   T
 		err error

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"errors"
@@ -34,8 +34,8 @@ func (f *failure) Unwrap() error { return f.err }
 // Fix says what the user can do.
 func (f *failure) Fix() string { return f.fix }
 
-// fixFor says what the user can do about an error that explain has been given, or that says so itself.
-func fixFor(err error) string {
+// FixFor says what the user can do about an error that explain has been given, or that says so itself.
+func FixFor(err error) string {
 	var own interface{ Fix() string }
 	if errors.As(err, &own) {
 		return own.Fix()
@@ -52,8 +52,8 @@ const (
 		"deploy/seccomp/pscope.json does"
 )
 
-// kernelSideHere loads and attaches everything that needs no target, or finds out why that can't be.
-func kernelSideHere(o *kernelOptions) (*kernelSide, error) {
+// Load loads and attaches everything that needs no target, or finds out why that can't be.
+func Load(o *Options) (*Side, error) {
 	// Everything would load, attach, and see nothing. In a user namespace of its own besides it does not even load, and
 	// that is what stands in the way.
 	if host := lack.ReadHost("/"); host.PIDNamespace && !host.Nested {
@@ -63,7 +63,7 @@ func kernelSideHere(o *kernelOptions) (*kernelSide, error) {
 			fix: lack.HostPIDs,
 		}
 	}
-	k, err := loadKernelSide(o)
+	k, err := load(o)
 	if err != nil {
 		return nil, explainLoad(err)
 	}
@@ -304,18 +304,18 @@ func loadAndAssign(spec *ebpf.CollectionSpec, to any) error {
 	return spec.LoadAndAssign(to, nil)
 }
 
-// lackOf is a lack by an error that has been explained.
-func lackOf(what string, err error) lack.Lack {
-	return lack.Lack{What: what, Why: err.Error(), Fix: fixFor(err)}
+// LackOf is a lack by an error that has been explained.
+func LackOf(what string, err error) lack.Lack {
+	return lack.Lack{What: what, Why: err.Error(), Fix: FixFor(err)}
 }
 
 // uprobeToken is what the library says of where a probe was to go: the agent's own descriptor, another one with every
 // target.
 var uprobeToken = regexp.MustCompile(`token \S+: `)
 
-// explainProbe says why a probe could not be put into a target, in words that are the same for all targets where the
+// ExplainProbe says why a probe could not be put into a target, in words that are the same for all targets where the
 // reason is.
-func explainProbe(err error) error {
+func ExplainProbe(err error) error {
 	f := &failure{why: cleantext.Text(uprobeToken.ReplaceAllString(err.Error(), ""), cleantext.MaxReason), err: err}
 	var own interface{ Fix() string }
 	switch {

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"maps"
@@ -10,8 +10,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// kindOfLink says how a probe is attached, by what the kernel says of its link.
-func kindOfLink(l any) string {
+// LinkKind says how a probe is attached, by what the kernel says of its link.
+func LinkKind(l any) string {
 	withInfo, ok := l.(interface{ Info() (*link.Info, error) })
 	if !ok {
 		return "shared multi-uprobe link"
@@ -28,8 +28,8 @@ func kindOfLink(l any) string {
 	return "link of type " + strconv.Itoa(int(info.Type))
 }
 
-// programNames names the BPF programs that an agent loads.
-func programNames() ([]string, error) {
+// Programs names the BPF programs that an agent loads.
+func Programs() ([]string, error) {
 	spec, err := kern.LoadScope()
 	if err != nil {
 		return nil, err

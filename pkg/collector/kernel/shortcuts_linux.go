@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"math"
@@ -11,14 +11,14 @@ import (
 // What spares the kernel side reads of the target's memory, each of which costs the target as much as everything else
 // an event needs. Where it isn't known to hold, the programs read.
 
-// startProbe is the function of the Go runtime whose probe tells that a stop ends.
-const startProbe = "startTheWorldWithSema"
+// StartProbe is the function of the Go runtime whose probe tells that a stop ends.
+const StartProbe = "startTheWorldWithSema"
 
-// stopProbe is the function of the Go runtime whose probe tells that a stop begins.
-const stopProbe = "stopTheWorldWithSema"
+// StopProbe is the function of the Go runtime whose probe tells that a stop begins.
+const StopProbe = "stopTheWorldWithSema"
 
-// never is a tick that does not come.
-const never = uint64(math.MaxUint64)
+// Never is a tick that does not come.
+const Never = uint64(math.MaxUint64)
 
 // Ticks for which a stop or a GC that was going on when the probes came is waited for.
 const (
@@ -27,22 +27,22 @@ const (
 	markingAfterProbes = uint64(3e9) >> ledger.TickShift
 )
 
-// expectStops tells the kernel side, just before the probe comes, that from then on it will see every stop.
-func expectStops(t *kern.ScopeTarget) {
+// ExpectStops tells the kernel side, just before the probe comes, that from then on it will see every stop.
+func ExpectStops(t *kern.ScopeTarget) {
 	now := ledger.Now()
 	atomic.StoreUint64(&t.MarkingUntil, now+markingAfterProbes)
 	atomic.StoreUint64(&t.CalmFrom, now+calmAfterProbes)
 }
 
-// expectNoStops takes that back.
-func expectNoStops(t *kern.ScopeTarget) {
-	atomic.StoreUint64(&t.CalmFrom, never)
-	atomic.StoreUint64(&t.MarkingUntil, never)
+// ExpectNoStops takes that back.
+func ExpectNoStops(t *kern.ScopeTarget) {
+	atomic.StoreUint64(&t.CalmFrom, Never)
+	atomic.StoreUint64(&t.MarkingUntil, Never)
 }
 
-// markWorkerSeen says that a P was seen to run a mark worker at the tick now: a GC goes on whose beginning the probes
+// MarkWorkerSeen says that a P was seen to run a mark worker at the tick now: a GC goes on whose beginning the probes
 // may not have seen.
-func markWorkerSeen(t *kern.ScopeTarget, now uint64) {
+func MarkWorkerSeen(t *kern.ScopeTarget, now uint64) {
 	end := now + markingAfterSeen
 	for until := atomic.LoadUint64(&t.MarkingUntil); until < end; until = atomic.LoadUint64(&t.MarkingUntil) {
 		if atomic.CompareAndSwapUint64(&t.MarkingUntil, until, end) {
@@ -59,9 +59,9 @@ const (
 // placeOf is place_of of bpf/walk.h.
 func placeOf(addr uint64) uint64 { return addr * 0x9e3779b97f4a7c15 >> (64 - atShift) }
 
-// enterAddress makes the record of the P at an address to be found by that. Where both its places are taken by others
+// EnterAddress makes the record of the P at an address to be found by that. Where both its places are taken by others
 // it has to do without.
-func enterAddress(t *kern.ScopeTarget, slot int, addr uint64) {
+func EnterAddress(t *kern.ScopeTarget, slot int, addr uint64) {
 	if slot > math.MaxUint16 {
 		return
 	}

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"errors"
@@ -21,23 +21,23 @@ import (
 // trying it on the agent itself, never by a version number. docs/decisions/privileges.md says why these ways and in
 // this order.
 
-// probeWay is one of them.
-type probeWay int
+// ProbeWay is one of them.
+type ProbeWay int
 
 const (
-	noProbes     probeWay = iota // none; probes.why says what stands in the way
-	multiProbes                  // a multi-uprobe link for each process: CAP_BPF and CAP_PERFMON are enough
-	perfProbes                   // a perf event for each process: takes CAP_SYS_ADMIN since mid-2025
-	sharedProbes                 // a multi-uprobe link for all processes that run a file
+	NoProbes     ProbeWay = iota // none; probes.why says what stands in the way
+	MultiProbes                  // a multi-uprobe link for each process: CAP_BPF and CAP_PERFMON are enough
+	PerfProbes                   // a perf event for each process: takes CAP_SYS_ADMIN since mid-2025
+	SharedProbes                 // a multi-uprobe link for all processes that run a file
 )
 
-func (w probeWay) String() string {
+func (w ProbeWay) String() string {
 	return [...]string{"none", "multi-uprobe links", "perf events", "multi-uprobe links without a filter"}[w]
 }
 
-// probes attaches them.
-type probes struct {
-	way probeWay
+// Probes attaches them.
+type Probes struct {
+	way ProbeWay
 	why error // nil unless way is noProbes
 
 	mu     sync.Mutex
@@ -67,25 +67,25 @@ type site struct {
 	pid    int
 }
 
-// siteIn is where a probe of a process goes in the file that it runs, which goruntime.Process.OpenExecutable gave.
-func siteIn(file *os.File, at goruntime.ProbeSite, pid int32) site {
+// SiteIn is where a probe of a process goes in the file that it runs, which goruntime.Process.OpenExecutable gave.
+func SiteIn(file *os.File, at goruntime.ProbeSite, pid int32) site {
 	return site{file: file, name: at.Func, offset: at.FileOffset, pid: int(pid)}
 }
 
-// attach makes a program run whenever a process passes a place in its code. The programs look whether the process is a
+// Attach makes a program run whenever a process passes a place in its code. The programs look whether the process is a
 // target, because others may pass there too. Closing what it gives takes the probe out again and waits until no CPU can
 // be in the program.
-func (p *probes) attach(s site, prog *ebpf.Program) (io.Closer, error) {
+func (p *Probes) Attach(s site, prog *ebpf.Program) (io.Closer, error) {
 	var (
 		l   io.Closer
 		err error
 	)
 	switch p.way {
-	case multiProbes:
+	case MultiProbes:
 		l, err = attachMulti(s, prog)
-	case perfProbes:
+	case PerfProbes:
 		l, err = attachPerf(s, prog)
-	case sharedProbes:
+	case SharedProbes:
 		l, err = p.attachShared(s, prog)
 	default:
 		return nil, p.why
@@ -125,7 +125,7 @@ func attachPerf(s site, prog *ebpf.Program) (link.Link, error) {
 }
 
 // attachShared makes one link for all processes that run the file, or uses the one that is there.
-func (p *probes) attachShared(s site, prog *ebpf.Program) (io.Closer, error) {
+func (p *Probes) attachShared(s site, prog *ebpf.Program) (io.Closer, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(s.file.Fd()), &st); err != nil {
 		return nil, err
@@ -157,7 +157,7 @@ func (p *probes) attachShared(s site, prog *ebpf.Program) (io.Closer, error) {
 
 // sharedUser is one target's use of a shared probe.
 type sharedUser struct {
-	p     *probes
+	p     *Probes
 	at    sharedSite
 	probe *sharedProbe
 	once  sync.Once
@@ -189,15 +189,15 @@ func (u *sharedUser) Close() (err error) {
 }
 
 // choose prepares the programs for the way that works here.
-func (p *probes) choose(spec *ebpf.CollectionSpec) {
+func (p *Probes) choose(spec *ebpf.CollectionSpec) {
 	p.shared = map[sharedSite]*sharedProbe{}
 	p.way, p.why = findProbeWay(tryProbes)
 	p.prepare(spec)
 }
 
 // prepare says to the kernel how the programs will be attached, which it wants to know when it loads them.
-func (p *probes) prepare(spec *ebpf.CollectionSpec) {
-	if p.way != multiProbes && p.way != sharedProbes {
+func (p *Probes) prepare(spec *ebpf.CollectionSpec) {
+	if p.way != MultiProbes && p.way != SharedProbes {
 		return
 	}
 	for _, prog := range spec.Programs {
@@ -210,21 +210,21 @@ func (p *probes) prepare(spec *ebpf.CollectionSpec) {
 // findProbeWay tries one way after the other. From Linux 6.6 to 6.9 the PID of a multi-uprobe link is compared with
 // that of the thread, so that only the first thread of a process is seen. There perf events are better, and where they
 // are not permitted, links without a filter.
-func findProbeWay(try func(way probeWay) (allThreads bool, err error)) (probeWay, error) {
-	all, multi := try(multiProbes)
+func findProbeWay(try func(way ProbeWay) (allThreads bool, err error)) (ProbeWay, error) {
+	all, multi := try(MultiProbes)
 	if multi == nil && all {
-		return multiProbes, nil
+		return MultiProbes, nil
 	}
-	all, perf := try(perfProbes)
+	all, perf := try(PerfProbes)
 	if perf == nil && all {
-		return perfProbes, nil
+		return PerfProbes, nil
 	}
 	if multi == nil {
-		if all, err := try(sharedProbes); err == nil && all {
-			return sharedProbes, nil
+		if all, err := try(SharedProbes); err == nil && all {
+			return SharedProbes, nil
 		}
 	}
-	return noProbes, explainNoProbes(multi, perf)
+	return NoProbes, explainNoProbes(multi, perf)
 }
 
 // noProbesError says why no probe can be attached.
@@ -279,11 +279,49 @@ func (e *noProbesError) Fix() string {
 // tryProbes is tryOnItself; tests put another in its place.
 var tryProbes = tryOnItself
 
+// errOtherWay is what a way that is not to be taken is answered with.
+var errOtherWay = fmt.Errorf("another way is to be taken: %w", unix.EACCES)
+
+// ForceProbeWay makes every kernel side that is loaded from now on take a way, as on a kernel that has no better one,
+// until undo is called. It is for tests. ok is false if the kernel at hand does not have it, or does not permit it.
+func ForceProbeWay(way ProbeWay) (undo func(), ok bool, err error) {
+	all, err := tryOnItself(way)
+	why := &noProbesError{multi: err}
+	switch {
+	case denied(err), err != nil && way != PerfProbes && why.kernelOld():
+		return nil, false, err
+	case err != nil:
+		return nil, true, err
+	case !all:
+		return nil, true, errors.New("not all threads run the program")
+	}
+	tryProbes = func(w ProbeWay) (bool, error) {
+		if w == MultiProbes && way == SharedProbes {
+			return false, nil // it is taken to see the first thread only
+		}
+		if w != way {
+			return false, errOtherWay
+		}
+		return tryOnItself(w)
+	}
+	return func() { tryProbes = tryOnItself }, true, nil
+}
+
+// Way is the way that is taken.
+func (p *Probes) Way() ProbeWay { return p.way }
+
+// SharedSites is how many sites have a probe that processes share.
+func (p *Probes) SharedSites() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.shared)
+}
+
 // callsOfTry is how often each of two threads passes the probe in tryOnItself.
 const callsOfTry = 3
 
 // tryOnItself attaches a program that counts to the agent's own code and says whether hits of all threads ran it.
-func tryOnItself(way probeWay) (allThreads bool, err error) {
+func tryOnItself(way ProbeWay) (allThreads bool, err error) {
 	s, err := siteInItself()
 	if err != nil {
 		return false, err
@@ -293,8 +331,8 @@ func tryOnItself(way probeWay) (allThreads bool, err error) {
 		s.file.Close()
 		return false, err
 	}
-	p := probes{way: way, shared: map[sharedSite]*sharedProbe{}}
-	l, err := p.attach(s, counter.prog)
+	p := Probes{way: way, shared: map[sharedSite]*sharedProbe{}}
+	l, err := p.Attach(s, counter.prog)
 	if err == nil {
 		callOnTwoThreads()
 		var hits uint64
@@ -349,7 +387,7 @@ type hitCounter struct {
 	prog *ebpf.Program
 }
 
-func newHitCounter(way probeWay) (c hitCounter, err error) {
+func newHitCounter(way ProbeWay) (c hitCounter, err error) {
 	c.hits, err = ebpf.NewMap(&ebpf.MapSpec{Name: "hits", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
 	if err != nil {
 		return c, err
@@ -369,7 +407,7 @@ func newHitCounter(way probeWay) (c hitCounter, err error) {
 			asm.Return(),
 		},
 	}
-	if way != perfProbes {
+	if way != PerfProbes {
 		spec.AttachType = ebpf.AttachTraceUprobeMulti
 	}
 	if c.prog, err = ebpf.NewProgram(spec); err != nil {

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"fmt"
@@ -52,8 +52,8 @@ func outOfReach(l *goruntime.Layout) (field string) {
 	return ""
 }
 
-// beyondReach says that the kernel side can't observe what runs this program; nil: it can.
-func beyondReach(bin *goruntime.Binary) error {
+// BeyondReach says that the kernel side can't observe what runs this program; nil: it can.
+func BeyondReach(bin *goruntime.Binary) error {
 	if field := outOfReach(&bin.Layout); field != "" {
 		return fmt.Errorf("the runtime's field %s lies where the kernel side does not look: use a newer P-Scope for %s",
 			field, bin.GoVersion)

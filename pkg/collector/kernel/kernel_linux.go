@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"fmt"
@@ -19,27 +19,27 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
 
-// chunkPs is how many consecutive Ps of a target share a chunk of records.
-const chunkPs = int(kern.ScopeChunksCHUNK_PS)
+// ChunkPs is how many consecutive Ps of a target share a chunk of records.
+const ChunkPs = int(kern.ScopeChunksCHUNK_PS)
 
 // lastRanSets times 8 goroutines, of all targets, are remembered with the P that they ran on last.
 const lastRanSets = 8192
 
-// kernelSide is the loaded BPF object with its maps, the two big ones mapped into memory.
-type kernelSide struct {
-	objs    kern.ScopeObjects
-	ring    *ringbuf.Reader
-	targets []kern.ScopeTarget          // index 0 is never used
-	records []kern.ScopeP_record        // chunk 0 is never used
-	hints   []uint64                    // see target_hints in bpf/maps.h
-	windows []kern.ScopeMigrationWindow // of tier 2, by target; none unless it is asked for
-	starts  []kern.ScopeP_startCounts   // likewise, by P as in records
-	mapped  [][]byte
-	links   []link.Link
-	sampled []kern.ScopeCpuSamples // by CPU
-	samples sampling
-	threads threadTable
-	probes  probes
+// Side is the loaded BPF object with its maps, the two big ones mapped into memory.
+type Side struct {
+	Objects          kern.ScopeObjects
+	Ring             *ringbuf.Reader
+	Targets          []kern.ScopeTarget          // index 0 is never used
+	Records          []kern.ScopeP_record        // chunk 0 is never used
+	hints            []uint64                    // see target_hints in bpf/maps.h
+	MigrationWindows []kern.ScopeMigrationWindow // of tier 2, by target; none unless it is asked for
+	Starts           []kern.ScopeP_startCounts   // likewise, by P as in records
+	mapped           [][]byte
+	links            []link.Link
+	sampled          []kern.ScopeCpuSamples // by CPU
+	Samples          Sampling
+	Threads          ThreadTable
+	Probes           Probes
 
 	trapCosts atomic.Int64 // a hit of a uprobe, in ns; 0: not measured
 
@@ -51,8 +51,8 @@ type kernelSide struct {
 	room        share.Room
 }
 
-// kernelOptions set up the kernel side.
-type kernelOptions struct {
+// Options set up the kernel side.
+type Options struct {
 	MaxPs, MaxThreads int  // over all targets
 	RingBytes         int  // of the ring buffer, a power of two
 	Migrations        bool // tier 2 is asked for
@@ -61,27 +61,27 @@ type kernelOptions struct {
 }
 
 // probed says whether any tier needs probes.
-func (o *kernelOptions) probed() bool { return !o.NoStops || o.Migrations }
+func (o *Options) probed() bool { return !o.NoStops || o.Migrations }
 
-// loadKernelSide loads and attaches everything that needs no target.
-func loadKernelSide(o *kernelOptions) (k *kernelSide, err error) {
+// load loads and attaches everything that needs no target.
+func load(o *Options) (k *Side, err error) {
 	spec, err := kern.LoadScope()
 	if err != nil {
 		return nil, err
 	}
-	chunks := uint32(chunksFor(o.MaxPs))
+	chunks := uint32(Chunks(o.MaxPs))
 	if err = sizeTables(spec, o, chunks); err != nil {
 		return nil, err
 	}
-	k = &kernelSide{entered: map[uint32]uint32{}}
+	k = &Side{entered: map[uint32]uint32{}}
 	defer func() {
 		if err != nil {
-			k.close()
+			k.Close()
 			k = nil
 		}
 	}()
 	if o.probed() {
-		k.probes.choose(spec)
+		k.Probes.choose(spec)
 	}
 	if kernel, err := btf.LoadKernelSpec(); err == nil { // else the programs can't be loaded, which says why
 		if err := fitTracepoints(spec, kernel); err != nil {
@@ -93,23 +93,23 @@ func loadKernelSide(o *kernelOptions) (k *kernelSide, err error) {
 			return k, fmt.Errorf("switch on the timing of runs: %w", err)
 		}
 	}
-	if err = loadAndAssign(spec, &k.objs); err != nil {
+	if err = loadAndAssign(spec, &k.Objects); err != nil {
 		return k, err
 	}
 	if err = k.mapTables(o); err != nil {
 		return k, err
 	}
-	if err = k.objs.AgentAliveUntil.Set(uint64(0)); err != nil {
+	if err = k.Objects.AgentAliveUntil.Set(uint64(0)); err != nil {
 		return k, err
 	}
-	k.room = share.NewRoom(len(k.targets)-1, int(chunks), o.MaxThreads)
-	for i := len(k.targets) - 1; i > 0; i-- {
+	k.room = share.NewRoom(len(k.Targets)-1, int(chunks), o.MaxThreads)
+	for i := len(k.Targets) - 1; i > 0; i-- {
 		k.freeTargets = append(k.freeTargets, uint32(i))
 	}
 	for i := int(chunks); i > 0; i-- {
 		k.freeChunks = append(k.freeChunks, uint16(i))
 	}
-	if k.ring, err = ringbuf.NewReader(k.objs.Events); err != nil {
+	if k.Ring, err = ringbuf.NewReader(k.Objects.Events); err != nil {
 		return k, err
 	}
 	err = k.attachTracepoints()
@@ -117,8 +117,8 @@ func loadKernelSide(o *kernelOptions) (k *kernelSide, err error) {
 }
 
 // sizeTables gives the tables the room that is asked for.
-func sizeTables(spec *ebpf.CollectionSpec, o *kernelOptions, chunks uint32) error {
-	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * uint32(chunkPs)
+func sizeTables(spec *ebpf.CollectionSpec, o *Options, chunks uint32) error {
+	spec.Maps[kern.ScopeMapP_records].MaxEntries = (chunks + 1) * uint32(ChunkPs)
 	sets := threadSets(o.MaxThreads)
 	spec.Maps[kern.ScopeMapThreadSets].MaxEntries = sets
 	spec.Maps[kern.ScopeMapThreads].MaxEntries = sets * uint32(threadWays)
@@ -132,37 +132,37 @@ func sizeTables(spec *ebpf.CollectionSpec, o *kernelOptions, chunks uint32) erro
 	}
 	if o.Migrations {
 		spec.Maps[kern.ScopeMapMigrationWindows].MaxEntries = spec.Maps[kern.ScopeMapTargets].MaxEntries
-		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * uint32(chunkPs)
+		spec.Maps[kern.ScopeMapP_starts].MaxEntries = (chunks + 1) * uint32(ChunkPs)
 		spec.Maps[kern.ScopeMapLastRan].MaxEntries = lastRanSets
 	}
 	return nil
 }
 
 // mapTables maps the tables of the kernel side into memory.
-func (k *kernelSide) mapTables(o *kernelOptions) (err error) {
-	if k.targets, err = mapped[kern.ScopeTarget](k, k.objs.Targets); err != nil {
+func (k *Side) mapTables(o *Options) (err error) {
+	if k.Targets, err = mapped[kern.ScopeTarget](k, k.Objects.Targets); err != nil {
 		return err
 	}
-	if k.records, err = mapped[kern.ScopeP_record](k, k.objs.P_records); err != nil {
+	if k.Records, err = mapped[kern.ScopeP_record](k, k.Objects.P_records); err != nil {
 		return err
 	}
-	if k.threads.sets, err = mapped[kern.ScopeThreadSet](k, k.objs.ThreadSets); err != nil {
+	if k.Threads.sets, err = mapped[kern.ScopeThreadSet](k, k.Objects.ThreadSets); err != nil {
 		return err
 	}
-	if k.threads.entries, err = mapped[kern.ScopeThread](k, k.objs.Threads); err != nil {
+	if k.Threads.entries, err = mapped[kern.ScopeThread](k, k.Objects.Threads); err != nil {
 		return err
 	}
-	if k.hints, err = mapped[uint64](k, k.objs.TargetHints); err != nil {
+	if k.hints, err = mapped[uint64](k, k.Objects.TargetHints); err != nil {
 		return err
 	}
-	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.objs.SampledCpus); err != nil {
+	if k.sampled, err = mapped[kern.ScopeCpuSamples](k, k.Objects.SampledCpus); err != nil {
 		return err
 	}
 	if o.Migrations {
-		if k.windows, err = mapped[kern.ScopeMigrationWindow](k, k.objs.MigrationWindows); err != nil {
+		if k.MigrationWindows, err = mapped[kern.ScopeMigrationWindow](k, k.Objects.MigrationWindows); err != nil {
 			return err
 		}
-		if k.starts, err = mapped[kern.ScopeP_startCounts](k, k.objs.P_starts); err != nil {
+		if k.Starts, err = mapped[kern.ScopeP_startCounts](k, k.Objects.P_starts); err != nil {
 			return err
 		}
 	}
@@ -170,12 +170,12 @@ func (k *kernelSide) mapTables(o *kernelOptions) (err error) {
 }
 
 // attachTracepoints makes the programs run that need no target.
-func (k *kernelSide) attachTracepoints() error {
+func (k *Side) attachTracepoints() error {
 	for name, prog := range map[string]*ebpf.Program{
-		"sched_switch":       k.objs.SchedSwitch,
-		"sched_waking":       k.objs.SchedWaking,
-		"sched_process_exec": k.objs.Exec,
-		"sched_process_exit": k.objs.ProcessExit,
+		"sched_switch":       k.Objects.SchedSwitch,
+		"sched_waking":       k.Objects.SchedWaking,
+		"sched_process_exec": k.Objects.Exec,
+		"sched_process_exit": k.Objects.ProcessExit,
 	} {
 		l, err := link.AttachRawTracepoint(link.RawTracepointOptions{Name: name, Program: prog})
 		if err != nil {
@@ -186,36 +186,42 @@ func (k *kernelSide) attachTracepoints() error {
 	return nil
 }
 
-// startSamples begins to sample every CPU, so many times a second.
-func (k *kernelSide) startSamples(hz int) error {
-	if err := k.samples.attach(k.objs.Sample, k.sampled, hz); err != nil {
+// StartSamples begins to sample every CPU, so many times a second.
+func (k *Side) StartSamples(hz int) error {
+	if err := k.Samples.attach(k.Objects.Sample, k.sampled, hz); err != nil {
 		return explainSamples(err)
 	}
 	return nil
 }
 
-// noProbes says why no probe can be attached; nil if they can.
-func (k *kernelSide) noProbes() error {
-	if k.probes.why == nil {
+// SamplesOf is how many samples of a CPU have come.
+func (k *Side) SamplesOf(cpu int) uint64 { return atomic.LoadUint64(&k.sampled[cpu].Seen) }
+
+// WhyNoProbes says why no probe can be attached; nil if they can.
+func (k *Side) WhyNoProbes() error {
+	if k.Probes.why == nil {
 		return nil
 	}
-	return explainProbe(k.probes.why)
+	return ExplainProbe(k.Probes.why)
 }
 
-// needsAdmin says whether probes take CAP_SYS_ADMIN on this kernel.
-func (k *kernelSide) needsAdmin() bool { return k.probes.way == perfProbes }
+// NeedsAdmin says whether probes take CAP_SYS_ADMIN on this kernel.
+func (k *Side) NeedsAdmin() bool { return k.Probes.way == PerfProbes }
 
-// measureTrap measures what a hit of a uprobe costs on this machine.
-func (k *kernelSide) measureTrap() error {
-	d, err := k.probes.measureTrap(k.objs.WorldStarted)
+// MeasureTrap measures what a hit of a uprobe costs on this machine.
+func (k *Side) MeasureTrap() error {
+	d, err := k.Probes.measureTrap(k.Objects.WorldStarted)
 	if err == nil {
 		k.trapCosts.Store(int64(d))
 	}
 	return err
 }
 
-// trap is what a hit of a uprobe costs besides the time in the program.
-func (k *kernelSide) trap() time.Duration {
+// TrapMeasured says whether that has been done.
+func (k *Side) TrapMeasured() bool { return k.trapCosts.Load() > 0 }
+
+// TrapCost is what a hit of a uprobe costs besides the time in the program.
+func (k *Side) TrapCost() time.Duration {
 	if d := k.trapCosts.Load(); d > 0 {
 		return time.Duration(d)
 	}
@@ -223,7 +229,7 @@ func (k *kernelSide) trap() time.Duration {
 }
 
 // mapped maps an array into memory.
-func mapped[T any](k *kernelSide, m *ebpf.Map) ([]T, error) {
+func mapped[T any](k *Side, m *ebpf.Map) ([]T, error) {
 	var zero T
 	size := int(unsafe.Sizeof(zero))
 	if int(m.ValueSize()) != size {
@@ -239,34 +245,34 @@ func mapped[T any](k *kernelSide, m *ebpf.Map) ([]T, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil
 }
 
-func (k *kernelSide) close() {
-	k.unload()
+func (k *Side) Close() {
+	k.Unload()
 	for _, b := range k.mapped {
 		_ = unix.Munmap(b)
 	}
 }
 
-// unload ends what the kernel does for the agent. The tables stay in its memory.
-func (k *kernelSide) unload() {
+// Unload ends what the kernel does for the agent. The tables stay in its memory.
+func (k *Side) Unload() {
 	for _, l := range k.links {
 		_ = l.Close()
 	}
-	k.samples.close()
-	if k.ring != nil {
-		_ = k.ring.Close()
+	k.Samples.close()
+	if k.Ring != nil {
+		_ = k.Ring.Close()
 	}
-	_ = k.objs.Close()
+	_ = k.Objects.Close()
 }
 
-// globalLost reads the losses that belong to no target.
-func (k *kernelSide) globalLost() map[string]uint64 {
+// GlobalLost reads the losses that belong to no target.
+func (k *Side) GlobalLost() map[string]uint64 {
 	out := map[string]uint64{}
-	for i, name := range lostReasons {
-		if n := k.lostOf(kern.ScopeLostReason(i)); n > 0 {
+	for i, name := range LostReasons {
+		if n := k.GlobalLostOf(kern.ScopeLostReason(i)); n > 0 {
 			out[name] = n
 		}
 	}
-	if n := k.samples.lost.Load(); n > 0 {
+	if n := k.Samples.lost.Load(); n > 0 {
 		out["samples_missed"] = n
 	}
 	if n := recursionMisses(k.programs()); n > 0 {
@@ -275,14 +281,14 @@ func (k *kernelSide) globalLost() map[string]uint64 {
 	return out
 }
 
-// lostOf is one of them.
-func (k *kernelSide) lostOf(reason kern.ScopeLostReason) (n uint64) {
-	_ = k.objs.LostGlobal.Lookup(uint32(reason), &n) // an element of an array is always there
+// GlobalLostOf is one of them.
+func (k *Side) GlobalLostOf(reason kern.ScopeLostReason) (n uint64) {
+	_ = k.Objects.LostGlobal.Lookup(uint32(reason), &n) // an element of an array is always there
 	return n
 }
 
-// lostReasons names enum lost_reason of bpf/types.h for the label `reason` of pscope_lost_events_total.
-var lostReasons = [...]string{
+// LostReasons names enum lost_reason of bpf/types.h for the label `reason` of pscope_lost_events_total.
+var LostReasons = [...]string{
 	kern.ScopeLostReasonLOST_RING_FULL:       "ring_full",
 	kern.ScopeLostReasonLOST_INTERVAL_BUDGET: "interval_budget",
 	kern.ScopeLostReasonLOST_THREADS_FULL:    "threads_full",

@@ -1,4 +1,4 @@
-package collector
+package kernel
 
 import (
 	"errors"
@@ -84,7 +84,7 @@ func TestEachFailureIsGivenItsOwnCause(t *testing.T) {
 					t.Errorf("%q is not in the reason: %s", want, err)
 				}
 			}
-			fix := fixFor(err)
+			fix := FixFor(err)
 			for _, no := range tc.not {
 				if strings.Contains(err.Error()+fix, no) {
 					t.Errorf("%q is in the reason or the fix: %s; %s", no, err, fix)
@@ -106,12 +106,12 @@ func TestEachFailureIsGivenItsOwnCause(t *testing.T) {
 // The reason of a probe is a label: it must not hold what changes from target to target.
 func TestAProbesReasonIsTheSameForAllTargets(t *testing.T) {
 	of := func(fd int) error {
-		return explainProbe(fmt.Errorf("probe execute: creating perf_uprobe PMU: token /proc/self/fd/%d:0x5a485: opening perf event: %w", fd, unix.EACCES))
+		return ExplainProbe(fmt.Errorf("probe execute: creating perf_uprobe PMU: token /proc/self/fd/%d:0x5a485: opening perf event: %w", fd, unix.EACCES))
 	}
 	if a, b := of(51), of(52); a.Error() != b.Error() || a.Error() != "probe execute: creating perf_uprobe PMU: opening perf event: permission denied" {
 		t.Errorf("%s\n%s", a, b)
 	}
-	if fixFor(of(1)) == reportIt {
+	if FixFor(of(1)) == reportIt {
 		t.Error("it has no fix")
 	}
 }
