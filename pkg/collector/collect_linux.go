@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
+	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
@@ -68,9 +69,8 @@ type collect struct {
 	byIndex map[uint32]*observed
 	roster  atomic.Pointer[roster]
 
-	choice  atomic.Pointer[choice]
 	env     environment // of the targets
-	found   *finder
+	found   *discover.Finder
 	closing sync.WaitGroup // targets whose probes are being taken off
 }
 
@@ -123,7 +123,7 @@ func newCollect(o Options) *collect {
 		costBudget: o.CostBudget, costFloor: o.CostFloor, migrations: o.Migrations, noStops: o.NoStops, cycle: o.Windows,
 	}
 	c.rosterChanged()
-	c.found = newFinder(o.finder(), c, o.Include, o.Exclude)
+	c.found = discover.New(o.finder(), c, o.Include, o.Exclude)
 	return c
 }
 
@@ -165,7 +165,7 @@ func kernelRelease() string {
 func (c *collect) Run(ctx context.Context) error {
 	c.heart.Beat()
 	var wg sync.WaitGroup
-	wg.Go(func() { c.found.run(ctx) })
+	wg.Go(func() { c.found.Run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
 		wg.Go(c.measureTrap)
 	}
@@ -243,7 +243,7 @@ func (c *collect) seeWhetherToldOfAll() {
 	}
 	if n := c.kernel.GlobalLostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.untold {
 		c.untold = n
-		c.found.fellBehind()
+		c.found.FellBehind()
 	}
 }
 
@@ -272,7 +272,7 @@ func (c *collect) shutdown() {
 	}()
 	timeout := time.NewTimer(shutdownWithin)
 	defer timeout.Stop()
-	hangs := c.found.counts.left.Load() > 0
+	hangs := c.found.Counts.Left.Load() > 0
 	select {
 	case <-closed:
 	case <-timeout.C:
@@ -359,7 +359,7 @@ func (c *collect) ended(o *observed, err error) {
 		c.hung.Add(1)
 	}
 	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
-	c.found.changed(o.info.PID)
+	c.found.Changed(o.info.PID)
 }
 
 // forget ends the observation of a target and tells the sink. It is false if somebody else has done so.
@@ -431,7 +431,7 @@ func (c *collect) Views(time.Time) []pstate.TargetView {
 // Targets implements Collector.
 func (c *collect) Targets() []pstate.Target {
 	byKey := map[pstate.Key]pstate.Target{} // one may just become the other
-	for _, t := range c.found.refused.all() {
+	for _, t := range c.found.Refused.All() {
 		byKey[t.Key] = t
 	}
 	for _, o := range c.all() {
@@ -453,17 +453,17 @@ func (c *collect) Agent() AgentInfo {
 	out := c.info.AgentInfo
 	out.Lacks = slices.Clone(out.Lacks)
 	c.info.mu.Unlock()
-	if l, n := c.found.hidden.lack(); n > 0 {
+	if l, n := c.found.Hidden.Lack(); n > 0 {
 		out.Lacks = append(out.Lacks, l)
 	}
 	out.GlobalLost = map[string]uint64{}
-	counts := &c.found.counts
+	counts := &c.found.Counts
 	for reason, n := range map[string]uint64{
 		"agent_paused":          c.heart.Pauses.Load(),
-		"ended_before_observed": counts.missed.Load(),
-		"ended_before_read":     counts.unread.Load(),
-		"room_given":            counts.roomGiven.Load(),
-		"file_no_answer":        counts.hung.Load() + c.hung.Load(),
+		"ended_before_observed": counts.Missed.Load(),
+		"ended_before_read":     counts.Unread.Load(),
+		"room_given":            counts.RoomGiven.Load(),
+		"file_no_answer":        counts.Hung.Load() + c.hung.Load(),
 	} {
 		if n > 0 {
 			out.GlobalLost[reason] = n

@@ -53,7 +53,7 @@ func (c *collect) drain() (quickly bool) {
 			}
 		case kern.ScopeEventKindEVENT_EXEC:
 			if e := eventOf[kern.ScopeExecEvent](raw); e != nil {
-				c.found.execed(int32(e.Tgid))
+				c.found.Executed(int32(e.Tgid))
 			}
 		}
 	}

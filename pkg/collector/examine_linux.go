@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 
+	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/share"
@@ -37,7 +38,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 	c := newCollect(o)
 	c.info.AgentInfo = as
 	f := c.found
-	f.fixes = map[pstate.Key]string{}
+	f.Fixes = map[pstate.Key]string{}
 	targets := 0
 	if spec, err := kern.LoadScope(); err == nil {
 		targets = int(spec.Maps[kern.ScopeMapTargets].MaxEntries) - 1
@@ -51,7 +52,7 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		if pid == int32(os.Getpid()) || slices.Contains(o.Except, pid) || ctx.Err() != nil {
 			continue
 		}
-		f.examine(ctx, pid)
+		f.Examine(ctx, pid)
 		// Each is let go at once: many at a time would take as many descriptors.
 		runtimes := slices.Clone(c.all())
 		slices.SortFunc(runtimes, func(a, b *observed) int { return cmp.Compare(a.LibraryStart(), b.LibraryStart()) })
@@ -70,16 +71,16 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 			c.forget(seen)
 		}
 	}
-	f.end()
+	f.End()
 	c.closing.Wait()
-	for _, t := range f.refused.all() {
-		found = append(found, Prospect{Target: t, Fix: f.fixes[t.Key]})
+	for _, t := range f.Refused.All() {
+		found = append(found, Prospect{Target: t, Fix: f.Fixes[t.Key]})
 	}
 	slices.SortFunc(found, func(a, b Prospect) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID),
 			cmp.Compare(a.Runtime, b.Runtime))
 	})
-	l, hidden := f.hidden.lack()
+	l, hidden := f.Hidden.Lack()
 	if hidden > 0 {
 		lacks = append(lacks, l)
 	}
@@ -121,7 +122,7 @@ func prospect(o *observed, as AgentInfo) Prospect {
 		return p
 	}
 	if err := kernel.BeyondReach(o.bin); err != nil {
-		p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), fixForRefused(err)
+		p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), discover.FixForRefused(err)
 		return p
 	}
 	p.Source = pstate.SourceEBPF

@@ -3,6 +3,7 @@ package collector
 import (
 	"regexp"
 
+	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -17,7 +18,7 @@ func (c *collect) Pauses() uint64 { return c.heart.Pauses.Load() }
 
 // Observe implements observer.
 func (c *collect) Observe(t pstate.Target, uid uint32, bin *goruntime.Binary,
-	library *goruntime.Mapped) (runtimeSeen, error) {
+	library *goruntime.Mapped) (discover.Runtime, error) {
 	o, err := c.observe(t, uid, bin, library)
 	if err != nil {
 		return nil, err
@@ -26,7 +27,7 @@ func (c *collect) Observe(t pstate.Target, uid uint32, bin *goruntime.Binary,
 }
 
 // List implements observer.
-func (c *collect) List(r runtimeSeen) {
+func (c *collect) List(r discover.Runtime) {
 	o := r.(*observed)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -35,19 +36,19 @@ func (c *collect) List(r runtimeSeen) {
 }
 
 // Discard implements observer.
-func (c *collect) Discard(r runtimeSeen) {
+func (c *collect) Discard(r discover.Runtime) {
 	o := r.(*observed)
 	c.silence(o)
 	c.closing.Go(func() { c.close(o) })
 }
 
 // Forget implements observer.
-func (c *collect) Forget(r runtimeSeen) bool { return c.forget(r.(*observed)) }
+func (c *collect) Forget(r discover.Runtime) bool { return c.forget(r.(*observed)) }
 
 // Runtimes implements observer.
-func (c *collect) Runtimes() []runtimeSeen {
+func (c *collect) Runtimes() []discover.Runtime {
 	all := c.all()
-	out := make([]runtimeSeen, len(all))
+	out := make([]discover.Runtime, len(all))
 	for i, o := range all {
 		out[i] = o
 	}
@@ -55,7 +56,7 @@ func (c *collect) Runtimes() []runtimeSeen {
 }
 
 // Choose implements Chooser.
-func (c *collect) Choose(include, exclude *regexp.Regexp) { c.found.choose(include, exclude) }
+func (c *collect) Choose(include, exclude *regexp.Regexp) { c.found.Choose(include, exclude) }
 
 // runtimesOf lists what is observed of a process.
 func (c *collect) runtimesOf(pid int32, startTime uint64) (list []*observed) {

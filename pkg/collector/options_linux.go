@@ -1,6 +1,7 @@
 package collector
 
 import (
+	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
@@ -14,6 +15,6 @@ func (o *Options) kernel() *kernel.Options {
 
 func (o *Options) proc() procfs.FS { return procfs.FS(o.ProcRoot) }
 
-func (o *Options) finder() finderOptions {
-	return finderOptions{proc: o.proc(), log: o.Log, only: o.Only, showArguments: o.ShowArguments}
+func (o *Options) finder() discover.Options {
+	return discover.Options{Proc: o.proc(), Log: o.Log, Only: o.Only, ShowArguments: o.ShowArguments}
 }

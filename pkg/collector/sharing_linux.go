@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"slices"
 
+	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/collector/share"
 )
 
 // MakeRoom chooses processes of the user who has most of what a process of another one lacks.
-func (c *collect) MakeRoom(uid uint32, lacks *share.Error) (chosen []runtimeSeen) {
+func (c *collect) MakeRoom(uid uint32, lacks *share.Error) (chosen []discover.Runtime) {
 	if c.kernel == nil {
 		return nil
 	}
@@ -75,6 +76,6 @@ func (c *collect) shareThreads(byTarget func(*observed) int) {
 	}
 	ofUser := len(has) > 1 && most > total/len(has)
 	if n := largest.roomTaken(share.Threads); ofUser || targets > 1 && n > total/2 {
-		c.found.tooManyThreads(largest.info.PID, n)
+		c.found.TooManyThreads(largest.info.PID, n)
 	}
 }

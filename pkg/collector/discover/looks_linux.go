@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"errors"
@@ -34,8 +34,8 @@ type programLook struct {
 }
 
 // look does it.
-func (l *programLook) look(o *finderOptions, files *files) {
-	exe := o.proc.Path(l.target.PID, "exe")
+func (l *programLook) look(o *Options, files *files) {
+	exe := o.Proc.Path(l.target.PID, "exe")
 	if l.found, l.err = files.readProgram(l.w, l.id.exe, exe, l.fileAt()); l.found == nil {
 		return
 	}
@@ -44,7 +44,7 @@ func (l *programLook) look(o *finderOptions, files *files) {
 
 // describe fills in what else /proc says. A command line is read from the process's memory, which may lie in a file
 // that does not answer.
-func (w *work) describe(o *finderOptions, t pstate.Target) pstate.Target {
+func (w *work) describe(o *Options, t pstate.Target) pstate.Target {
 	if w.enter(fileAt{}) == nil {
 		o.describe(&t)
 		w.leave()
@@ -86,7 +86,7 @@ type foundLibrary struct {
 }
 
 // look does it.
-func (l *libraryLook) look(o *finderOptions, files *files) {
+func (l *libraryLook) look(o *Options, files *files) {
 	mapped, err := l.mappedFiles(o)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		l.err, l.denied = err, errors.Is(err, fs.ErrPermission)
@@ -121,12 +121,12 @@ func (l *libraryLook) look(o *finderOptions, files *files) {
 	}
 }
 
-func (l *libraryLook) mappedFiles(o *finderOptions) ([]goruntime.Mapped, error) {
+func (l *libraryLook) mappedFiles(o *Options) ([]goruntime.Mapped, error) {
 	if err := l.w.enter(fileAt{}); err != nil {
 		return nil, err
 	}
 	defer l.w.leave()
-	maps, err := os.Open(o.proc.Path(l.base.PID, "maps"))
+	maps, err := os.Open(o.Proc.Path(l.base.PID, "maps"))
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +135,7 @@ func (l *libraryLook) mappedFiles(o *finderOptions) ([]goruntime.Mapped, error) 
 }
 
 // inspect reads a library's file, once for all processes that have mapped it. nil: nothing is to be said of it.
-func (l *libraryLook) inspect(o *finderOptions, files *files,
+func (l *libraryLook) inspect(o *Options, files *files,
 	m *goruntime.Mapped) (found *inspected, read, lasts bool) {
 	at := fileAt{device: m.Device, inode: m.Inode, name: m.Path}
 	if err := l.w.enter(at); err != nil {
@@ -143,11 +143,11 @@ func (l *libraryLook) inspect(o *finderOptions, files *files,
 	}
 	defer l.w.leave()
 	pid := int(l.base.PID)
-	name := m.PathFrom(string(o.proc), pid)
+	name := m.PathFrom(string(o.Proc), pid)
 	info, err := os.Stat(name)
 	if err != nil || identify(info).ino != m.Inode {
 		// The file was replaced or deleted since; the kernel still leads to it, with more privileges.
-		name = m.KernelPath(string(o.proc), pid)
+		name = m.KernelPath(string(o.Proc), pid)
 		if info, err = os.Stat(name); err != nil {
 			return l.replaced(m, err), false, true
 		}

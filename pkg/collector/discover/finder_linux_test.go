@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"context"
@@ -19,19 +19,19 @@ import (
 )
 
 // nobody is an observer that observes nothing.
-type nobody struct{ runtimeObserver }
+type nobody struct{ Observer }
 
-func (nobody) HasEvents() bool         { return false }
-func (nobody) Runtimes() []runtimeSeen { return nil }
+func (nobody) HasEvents() bool     { return false }
+func (nobody) Runtimes() []Runtime { return nil }
 
 // finderIn is one for a mount of procfs.
-func finderIn(root string) *finder {
-	o := finderOptions{proc: procfs.FS(root), log: slog.New(slog.DiscardHandler)}
-	return newFinder(o, nobody{}, nil, nil)
+func finderIn(root string) *Finder {
+	o := Options{Proc: procfs.FS(root), Log: slog.New(slog.DiscardHandler)}
+	return New(o, nobody{}, nil, nil)
 }
 
 // emptyFinder is one on a host without processes.
-func emptyFinder(t *testing.T) *finder {
+func emptyFinder(t *testing.T) *Finder {
 	t.Helper()
 	return finderIn(t.TempDir())
 }
@@ -57,7 +57,7 @@ func TestWorkersAreGivenUpWhileMuchIsAsked(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	f.work(ctx, f.reads, hangs(t, 1), itsLibraries, procID{}, func() {}, func() { close(gaveUp) })
 	var running sync.WaitGroup
-	running.Go(func() { f.run(ctx) })
+	running.Go(func() { f.Run(ctx) })
 	defer running.Wait()
 	defer cancel()
 	for timeout := time.After(20 * time.Second); ; {
@@ -111,7 +111,7 @@ func TestLibrariesNotOpenedBecauseOfOthers(t *testing.T) {
 	id := procID{startTime: 1, exe: fileID{ino: 1}} // so that the file of the test is one of its libraries
 	f.known[pid] = id
 	l := &libraryLook{base: pstate.Target{Key: pstate.Key{PID: pid, StartTime: 1}}, id: id, w: &work{workers: f.reads}}
-	mapped, err := l.mappedFiles(&f.finderOptions)
+	mapped, err := l.mappedFiles(&f.Options)
 	if err != nil || len(mapped) == 0 {
 		t.Fatal(mapped, err)
 	}
@@ -120,10 +120,10 @@ func TestLibrariesNotOpenedBecauseOfOthers(t *testing.T) {
 			f.reads.hung[&work{at: fileAt{device: m.Device, inode: uint64(i + 1)}}] = true
 		}
 	}
-	l.look(&f.finderOptions, f.files)
+	l.look(&f.Options, f.files)
 	f.librariesRead(t.Context(), l)
-	if len(l.found)+len(f.refused.all()) > 0 || !errors.Is(l.err, goruntime.ErrNoAnswer) {
-		t.Errorf("found %+v, refused %+v, error %v", l.found, f.refused.all(), l.err)
+	if len(l.found)+len(f.Refused.All()) > 0 || !errors.Is(l.err, goruntime.ErrNoAnswer) {
+		t.Errorf("found %+v, refused %+v, error %v", l.found, f.Refused.All(), l.err)
 	}
 	if again, ok := f.unanswered[pid]; again != (unreadPart{part: itsLibraries}) || !ok {
 		t.Errorf("it is looked at again: %+v", again)
@@ -157,7 +157,7 @@ func TestALookAtLibrariesGoesOn(t *testing.T) {
 	for range libraries {
 		l := &libraryLook{base: pstate.Target{Key: pstate.Key{PID: pid}}, id: id, w: &work{workers: f.reads}}
 		l.from = f.libs.looked[pid].next
-		l.look(&f.finderOptions, f.files)
+		l.look(&f.Options, f.files)
 		f.libs.note(pid, lookedAt{id: id, next: l.next})
 		if !l.more || !f.libs.due(pid, id, 0) {
 			t.Fatal("a look was not broken off")

@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"os"
@@ -20,13 +20,13 @@ func FuzzDescribe(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	o := finderOptions{proc: procfs.FS(f.TempDir()), showArguments: true}
-	if err := os.MkdirAll(o.proc.Path(1, ""), 0o755); err != nil {
+	o := Options{Proc: procfs.FS(f.TempDir()), ShowArguments: true}
+	if err := os.MkdirAll(o.Proc.Path(1, ""), 0o755); err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for _, name := range []string{"cmdline", "cgroup", "status"} {
-			if err := os.WriteFile(o.proc.Path(1, name), b, 0o644); err != nil {
+			if err := os.WriteFile(o.Proc.Path(1, name), b, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}

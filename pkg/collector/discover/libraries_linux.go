@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"context"
@@ -55,7 +55,7 @@ func (l *libraries) due(pid int32, id procID, size uint64) bool {
 }
 
 // checkLibraries looks for Go in the libraries of a process that check has looked at.
-func (f *finder) checkLibraries(ctx context.Context, pid int32) {
+func (f *Finder) checkLibraries(ctx context.Context, pid int32) {
 	id, ok := f.known[pid]
 	if !ok || id.exe == (fileID{}) || f.working[pid] != nil {
 		// it is being started, which comes first; it is not settled what it runs, it is a thread of the kernel, or it may not
@@ -65,7 +65,7 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 	if _, reading := f.reading[id.exe]; reading {
 		return
 	}
-	stat, err := f.proc.Stat(pid)
+	stat, err := f.Proc.Stat(pid)
 	if err != nil || stat.State == 'Z' || stat.StartTime != id.startTime || !f.libs.due(pid, id, stat.Size) {
 		return
 	}
@@ -76,7 +76,7 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 	if !f.wanted(&l.base) {
 		return
 	}
-	l.w = &work{pid: pid, uid: f.userOf(pid), do: func(*work) { l.look(&f.finderOptions, f.files) }}
+	l.w = &work{pid: pid, uid: f.userOf(pid), do: func(*work) { l.look(&f.Options, f.files) }}
 	f.work(ctx, f.reads, l.w, itsLibraries, id, func() { f.librariesRead(ctx, l) }, func() {
 		if t, name := l.base, l.w.file().name; name != "" {
 			t.Runtime = cleantext.Name(path.Base(name), cleantext.MaxName)
@@ -91,13 +91,13 @@ func (f *finder) checkLibraries(ctx context.Context, pid int32) {
 }
 
 // librariesRead starts the observation of the runtimes that were found in a process's libraries.
-func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
+func (f *Finder) librariesRead(ctx context.Context, l *libraryLook) {
 	pid := l.base.PID
 	if f.known[pid] != l.id || f.working[pid] != nil {
 		return
 	}
 	if l.err != nil {
-		f.log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
+		f.Log.Debug("not every library could be looked at", "process", l.base.Process, "pid", pid, "err", l.err)
 		if errors.Is(l.err, goruntime.ErrNoAnswer) {
 			f.unreadFor(pid, itsLibraries, l.err)
 		}
@@ -147,7 +147,7 @@ func (f *finder) librariesRead(ctx context.Context, l *libraryLook) {
 }
 
 // acceptLibraries takes back what refused libraries of which there is nothing more to say.
-func (f *finder) acceptLibraries(l *libraryLook, observed map[string]bool) {
+func (f *Finder) acceptLibraries(l *libraryLook, observed map[string]bool) {
 	if l.more || l.err != nil {
 		return
 	}
@@ -155,7 +155,7 @@ func (f *finder) acceptLibraries(l *libraryLook, observed map[string]bool) {
 	for i := range l.found {
 		still[cleantext.Name(path.Base(l.found[i].mapped.Path), cleantext.MaxName)] = true
 	}
-	f.refused.deleteIf(func(t *pstate.Target) bool {
+	f.Refused.deleteIf(func(t *pstate.Target) bool {
 		name, _, _ := strings.Cut(t.Runtime, "#")
 		return t.PID == l.base.PID && t.Runtime != "" && (!still[name] || observed[t.Runtime])
 	})

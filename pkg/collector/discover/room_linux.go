@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"github.com/p-scope/p-scope/pkg/collector/share"
@@ -6,19 +6,19 @@ import (
 )
 
 // endFor ends an observation for lack of room. It is tried again.
-func (f *finder) endFor(r runtimeSeen, why error) {
+func (f *Finder) endFor(r Runtime, why error) {
 	t := r.Description()
 	if !f.observer.Forget(r) {
 		return
 	}
-	f.counts.roomGiven.Add(1)
+	f.Counts.RoomGiven.Add(1)
 	f.waitForRoom(t, r.LibraryStart() != 0)
 	t.Layout = pstate.LayoutNone
 	f.refuse(t, why)
 }
 
 // waitForRoom makes a process be tried again with the next scan.
-func (f *finder) waitForRoom(t pstate.Target, library bool) {
+func (f *Finder) waitForRoom(t pstate.Target, library bool) {
 	if library {
 		f.libs.lookAgain(t.PID)
 		return
@@ -30,7 +30,7 @@ func (f *finder) waitForRoom(t pstate.Target, library bool) {
 }
 
 // tooMany ends the observation of a process that has too many threads.
-func (f *finder) tooMany(q question) {
+func (f *Finder) tooMany(q question) {
 	id, ok := f.known[q.pid]
 	if !ok {
 		return

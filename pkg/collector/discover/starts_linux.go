@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"context"
@@ -26,14 +26,14 @@ type beginning struct {
 	pauses  uint64 // of the agent, before it began
 	goOn    bool   // there are libraries that have not been looked at
 
-	runtime runtimeSeen // under observation; nil: there was an error
-	changed bool        // it executes another program by now
+	runtime Runtime // under observation; nil: there was an error
+	changed bool    // it executes another program by now
 	err     error
 }
 
 // start lets a worker start the observation of a process's program, or of its libraries one after the other: the first
 // is observed by eBPF, the others are not.
-func (f *finder) start(ctx context.Context, uid uint32, all ...beginning) {
+func (f *Finder) start(ctx context.Context, uid uint32, all ...beginning) {
 	s := &all[0]
 	pid := s.target.PID
 	s.uid, s.id, s.tries, s.pauses = uid, f.known[pid], startTries, f.observer.Pauses()
@@ -71,7 +71,7 @@ func partOf(s *beginning) part {
 
 // begin observes a target. A process that has only just been started has no Ps yet, so what does not fit is tried again
 // for a moment.
-func (f *finder) begin(ctx context.Context, s *beginning) {
+func (f *Finder) begin(ctx context.Context, s *beginning) {
 	for try := range s.tries {
 		if ctx.Err() != nil {
 			s.err = ctx.Err()
@@ -82,7 +82,7 @@ func (f *finder) begin(ctx context.Context, s *beginning) {
 			errors.Is(s.err, share.ErrNoRoom) || errors.Is(s.err, goruntime.ErrNoAnswer) {
 			return
 		}
-		if exe, err := identifyProgram(f.proc.Path(s.target.PID, "exe")); err == nil && exe != s.id.exe {
+		if exe, err := identifyProgram(f.Proc.Path(s.target.PID, "exe")); err == nil && exe != s.id.exe {
 			s.changed = true
 			return
 		}
@@ -96,7 +96,7 @@ func (f *finder) begin(ctx context.Context, s *beginning) {
 }
 
 // started lists a target whose observation has been started, or says why it has not.
-func (f *finder) started(s *beginning) {
+func (f *Finder) started(s *beginning) {
 	t := s.target
 	if f.known[t.PID] != s.id || f.working[t.PID] != nil {
 		f.discard(s.runtime) // another process, or it has ended
@@ -116,8 +116,8 @@ func (f *finder) started(s *beginning) {
 	case errors.Is(s.err, context.Canceled):
 	case s.library != nil && (errors.Is(s.err, goruntime.ErrExited) || errors.Is(s.err, goruntime.ErrExeced)):
 	case errors.Is(s.err, goruntime.ErrExited):
-		f.counts.missed.Add(1)
-		f.log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
+		f.Counts.Missed.Add(1)
+		f.Log.Info("a Go process ended before it was observed", "process", t.Process, "pid", t.PID)
 	default:
 		lacks := share.MayPass(s.err)
 		if errors.Is(s.err, goruntime.ErrNotStarted) || errors.Is(s.err, goruntime.ErrTorn) || lacks != nil {
@@ -138,15 +138,15 @@ func (f *finder) started(s *beginning) {
 
 // list adds an observation that has been started. It is false, and the observation ended, if the agent was not running
 // for a while since it had that many pauses: whoever brought everything up to date may not have known of this target.
-func (f *finder) list(r runtimeSeen, pauses uint64) bool {
+func (f *Finder) list(r Runtime, pauses uint64) bool {
 	f.observer.List(r)
 	t := r.Description()
-	f.refused.delete(t.Key)
+	f.Refused.delete(t.Key)
 	if f.observer.Pauses() != pauses {
 		f.observer.Forget(r)
 		return false
 	}
-	log := f.log.With("process", t.Process, "pid", t.PID)
+	log := f.Log.With("process", t.Process, "pid", t.PID)
 	if t.Runtime != "" {
 		log = log.With("runtime", t.Runtime)
 	}
@@ -155,7 +155,7 @@ func (f *finder) list(r runtimeSeen, pauses uint64) bool {
 }
 
 // discard ends an observation that was never listed.
-func (f *finder) discard(r runtimeSeen) {
+func (f *Finder) discard(r Runtime) {
 	if r != nil {
 		f.observer.Discard(r)
 	}

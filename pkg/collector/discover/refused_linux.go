@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"errors"
@@ -8,8 +8,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// fixForRefused says what to do about a program or process that is refused; empty if nothing can be done.
-func fixForRefused(err error) string {
+// FixForRefused says what to do about a program or process that is refused; empty if nothing can be done.
+func FixForRefused(err error) string {
 	var r *goruntime.RefusedError
 	if !errors.As(err, &r) {
 		if errors.Is(err, os.ErrPermission) {

@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"testing"
@@ -9,7 +9,7 @@ import (
 func TestWhatIsRefusedHasAFix(t *testing.T) {
 	for _, r := range []goruntime.Reason{goruntime.ReasonGoTooOld, goruntime.ReasonGoUnknown, goruntime.ReasonMemory, goruntime.ReasonNoVariables, goruntime.ReasonArch,
 		goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege} {
-		if fixForRefused(&goruntime.RefusedError{Reason: r}) == "" {
+		if FixForRefused(&goruntime.RefusedError{Reason: r}) == "" {
 			t.Errorf("%s has none", r)
 		}
 	}

@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"fmt"
@@ -37,14 +37,14 @@ func (h hidden) lack(privileged bool) (lack.Lack, bool) {
 	return lack.HiddenFromAll(which), true
 }
 
-// hiddenList is hidden for several goroutines.
-type hiddenList struct {
+// HiddenProcesses is hidden for several goroutines.
+type HiddenProcesses struct {
 	mu sync.Mutex
 	of hidden
 }
 
 // hide notes a process whose program may not be read; show forgets it.
-func (l *hiddenList) hide(pid int32, name string) {
+func (l *HiddenProcesses) hide(pid int32, name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.of == nil {
@@ -53,14 +53,14 @@ func (l *hiddenList) hide(pid int32, name string) {
 	l.of[pid] = name
 }
 
-func (l *hiddenList) show(pid int32) {
+func (l *HiddenProcesses) show(pid int32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.of, pid)
 }
 
-// lack says what they mean for this agent, and how many there are.
-func (l *hiddenList) lack() (what lack.Lack, n int) {
+// Lack says what they mean for this agent, and how many there are.
+func (l *HiddenProcesses) Lack() (what lack.Lack, n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	what, _ = l.of.lack(mayTrace())

@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"context"
@@ -20,9 +20,9 @@ func (w *choice) admits(t *pstate.Target) bool {
 	return w.include == nil || w.include.MatchString(t.Process) || w.include.MatchString(t.Exe)
 }
 
-// choose changes which processes are observed. To everybody else a process that is left out from now on looks as if it
+// Choose changes which processes are observed. To everybody else a process that is left out from now on looks as if it
 // had ended.
-func (f *finder) choose(include, exclude *regexp.Regexp) {
+func (f *Finder) Choose(include, exclude *regexp.Regexp) {
 	f.choice.Store(&choice{include, exclude})
 	select {
 	case f.choiceChanged <- struct{}{}:
@@ -31,7 +31,7 @@ func (f *finder) choose(include, exclude *regexp.Regexp) {
 }
 
 // rechoose makes what is observed follow the choice.
-func (f *finder) rechoose(ctx context.Context) {
+func (f *Finder) rechoose(ctx context.Context) {
 	kept := map[int32]bool{}
 	for _, r := range f.observer.Runtimes() {
 		if t := r.Description(); f.wanted(&t) {
@@ -40,7 +40,7 @@ func (f *finder) rechoose(ctx context.Context) {
 			f.observer.Forget(r)
 		}
 	}
-	f.refused.deleteIf(func(t *pstate.Target) bool {
+	f.Refused.deleteIf(func(t *pstate.Target) bool {
 		kept[t.PID] = kept[t.PID] || f.wanted(t)
 		return !f.wanted(t)
 	})

@@ -1,4 +1,4 @@
-package collector
+package discover
 
 import (
 	"strings"
@@ -18,10 +18,10 @@ func TestHiddenProcessesAreNamed(t *testing.T) {
 	if l, _ := h.lack(false); l.What != "processes of other users" || !strings.Contains(l.Why, "a (pid 1), b (pid 2), d (pid 4), 2 more") || !strings.Contains(l.Fix, "setcap") {
 		t.Errorf("an agent without privileges: %v", l)
 	}
-	var list hiddenList
+	var list HiddenProcesses
 	list.hide(7, "x")
 	list.show(7)
-	if l, n := list.lack(); n != 0 || l.What != "" {
+	if l, n := list.Lack(); n != 0 || l.What != "" {
 		t.Errorf("a process that ended: %v", l)
 	}
 }
