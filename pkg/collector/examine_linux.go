@@ -10,6 +10,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/share"
+	"github.com/p-scope/p-scope/pkg/collector/stops"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -129,7 +130,7 @@ func prospect(o *observed, as AgentInfo) Prospect {
 	if _, err := o.bin.StartedProbe(); err != nil {
 		p.NoMigrations = err.Error()
 	}
-	if err := worldProbesMissing(o.bin); err != nil {
+	if err := stops.Missing(o.bin); err != nil {
 		p.Reason = lack.NoStops(err.Error())
 	} else if l := lackOf(lack.Stops); l.What != "" {
 		p.Reason, p.Fix = lack.NoStops(l.Why), l.Fix

@@ -21,6 +21,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/migration"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -166,16 +167,18 @@ func running(t *testing.T, o Options) (c Collector, stop func()) {
 }
 
 // windowsOf records the windows of a target.
-func windowsOf(t *testing.T, c Collector, pid int) func() []migrationWindow {
+func windowsOf(t *testing.T, c Collector, pid int) func() []migration.Window {
 	t.Helper()
-	var got []migrationWindow
-	o := observedAs(t, c, pid)
-	o.migrations.mu.Lock()
-	o.migrations.note = func(w migrationWindow) { got = append(got, w) }
-	o.migrations.mu.Unlock()
-	return func() []migrationWindow {
-		o.migrations.mu.Lock()
-		defer o.migrations.mu.Unlock()
+	var mu sync.Mutex
+	var got []migration.Window
+	observedAs(t, c, pid).migrations.OnWindow(func(w migration.Window) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, w)
+	})
+	return func() []migration.Window {
+		mu.Lock()
+		defer mu.Unlock()
 		return slices.Clone(got)
 	}
 }
@@ -233,29 +236,29 @@ func compareWithTrace(t *testing.T, load string) (n int) {
 	var seen, told, inside, estimate, watched float64
 	var worst float64
 	for _, w := range windows() {
-		if w.begin < from || w.end > to {
+		if w.Begin < from || w.End > to {
 			continue
 		}
 		n++
-		byP := make([]float64, len(w.came))
+		byP := make([]float64, len(w.Came))
 		for _, s := range starts {
-			if s.mono < w.begin || s.mono >= w.end || s.last < 0 || s.last == s.p || int(s.p) >= len(byP) {
+			if s.mono < w.Begin || s.mono >= w.End || s.last < 0 || s.last == s.p || int(s.p) >= len(byP) {
 				continue
 			}
 			told++
-			if s.mono-s.gap >= w.begin {
+			if s.mono-s.gap >= w.Begin {
 				byP[s.p]++
 				inside++
 			}
 		}
-		for p, came := range w.came {
+		for p, came := range w.Came {
 			seen += float64(came)
 			worst = max(worst, math.Abs(float64(came)-byP[p])/max(byP[p], 50))
-			estimate += w.rates[p] * float64(w.end-w.begin) / 1e9
+			estimate += w.Rates[p] * float64(w.End-w.Begin) / 1e9
 		}
-		watched += float64(w.end-w.begin) / 1e9
+		watched += float64(w.End-w.Begin) / 1e9
 		t.Logf("window of %v: %d hits, cost %v (attach %v, detach %v), first %d, seen again %d, by P %v, trace %v",
-			time.Duration(w.end-w.begin), w.hits, w.cost, w.took[0], w.took[1], w.first, w.again, w.came, byP)
+			time.Duration(w.End-w.Begin), w.Hits, w.Cost, w.Took[0], w.Took[1], w.First, w.Again, w.Came, byP)
 	}
 	if n == 0 {
 		return 0
@@ -311,10 +314,10 @@ func TestMigrationsKeepTheBudget(t *testing.T) {
 	}
 	var cost, most time.Duration
 	for _, w := range windows() {
-		cost += w.cost
-		most = max(most, w.cost)
-		t.Logf("window of %v: %d hits, cost %v, %v in the program, attach %v, detach %v", time.Duration(w.end-w.begin), w.hits, w.cost,
-			time.Duration(w.ps[0].ns+w.ps[1].ns), w.took[0], w.took[1])
+		cost += w.Cost
+		most = max(most, w.Cost)
+		t.Logf("window of %v: %d hits, cost %v, attach %v, detach %v", time.Duration(w.End-w.Begin), w.Hits, w.Cost,
+			w.Took[0], w.Took[1])
 	}
 	cpu := after.CPU - stat.CPU
 	t.Logf("%d windows cost %v of %v: %.2f %%", len(windows()), cost, cpu, 100*cost.Seconds()/cpu.Seconds())
@@ -359,12 +362,12 @@ func TestCostOfAStart(t *testing.T) {
 		return d
 	}
 	var real, charged []float64
-	o.migrations.pace = pace{uses: 1, intensity: 1, tried: true} // it is expected to cost everything, so that no window ends early
+	o.migrations.ExpectAll()
 	for range 5 {
 		without := measure(500 * time.Millisecond)
-		got := make(chan migrationWindow, 1)
+		got := make(chan migration.Window, 1)
 		go func() {
-			w, err := o.migrations.window(t.Context(), 800*time.Millisecond)
+			w, err := o.migrations.Count(t.Context(), 800*time.Millisecond)
 			if err != nil {
 				t.Error(err)
 			}
@@ -375,12 +378,12 @@ func TestCostOfAStart(t *testing.T) {
 		}
 		with := measure(500 * time.Millisecond)
 		w := <-got
-		if w.hits == 0 || with.Ops == 0 {
+		if w.Hits == 0 || with.Ops == 0 {
 			t.Fatal("no goroutine started")
 		}
 		slower := without.Ops / without.CPU.Seconds() / (with.Ops / with.CPU.Seconds())
 		real = append(real, float64(with.CPU)*(1-1/slower)/(2*with.Ops)) // an operation starts two goroutines
-		charged = append(charged, float64(w.cost-windowTrap)/float64(w.hits))
+		charged = append(charged, float64(w.Cost-migration.SetupCost)/float64(w.Hits))
 		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1], charged[len(charged)-1],
 			charged[len(charged)-1]-float64(o.kernel.TrapCost()), slower)
 	}
@@ -435,7 +438,7 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				if _, err := o.migrations.window(t.Context(), 300*time.Millisecond); err != nil {
+				if _, err := o.migrations.Count(t.Context(), 300*time.Millisecond); err != nil {
 					t.Error(err)
 				}
 			}()
@@ -452,7 +455,7 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 				t.Error("no probe in the code while the window was open")
 			}
 			<-done
-		} else if _, err := o.migrations.window(t.Context(), length); err != nil {
+		} else if _, err := o.migrations.Count(t.Context(), length); err != nil {
 			t.Fatal(err)
 		}
 		if breakpoint(t, o) {
@@ -478,7 +481,7 @@ func TestWindowsEndWithTargetAndAgent(t *testing.T) {
 				_ = p.cmd.Wait()
 				waitFor(t, "the observation ends", func() bool { return len(c.(*collect).all()) == 0 })
 				select {
-				case <-target.migrations.done:
+				case <-target.migrations.Ended():
 				case <-time.After(5 * time.Second):
 					t.Error("tier 2 goes on without its target")
 				}

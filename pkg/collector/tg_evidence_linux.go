@@ -36,6 +36,6 @@ func (o *observed) evidence() (e Evidence, ok bool) {
 			e.WakeUps += atomic.LoadUint64(&p.rec.Wake[i])
 		}
 	}
-	e.StopProbes = o.probes.kinds()
+	e.StopProbes = o.probes.Kinds()
 	return e, true
 }

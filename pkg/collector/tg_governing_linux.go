@@ -76,7 +76,7 @@ func (o *observed) step(to govern.Level) {
 		o.endCycle()
 	}
 	if after.Stops != before.Stops {
-		o.probes.want(after.Stops)
+		o.probes.Want(after.Stops)
 	}
 	var err error
 	switch {
@@ -114,7 +114,7 @@ func (o *observed) step(to govern.Level) {
 
 // describeLevel says in the target's description what the governor leaves out.
 func (o *observed) describeLevel() {
-	source, reason := pstate.SourceEBPF, o.probes.whyNoStops()
+	source, reason := pstate.SourceEBPF, o.probes.WhyNoStops()
 	if o.blind {
 		source = pstate.SourceSnapshot
 	}
@@ -123,7 +123,7 @@ func (o *observed) describeLevel() {
 		reason = left
 	}
 	if m := o.migrations; m != nil && level < govern.NoMigrations {
-		if why := m.whyOff(); why != "" {
+		if why := m.WhyOff(); why != "" {
 			if reason != "" {
 				reason += "; "
 			}

@@ -27,7 +27,7 @@ func (o *observed) suspend() {
 	}
 	o.kernel.Pause(o.info.PID, o.index)
 	if o.probes != nil {
-		o.probes.forget()
+		o.probes.Forget()
 	}
 	for _, p := range o.ps {
 		atomic.StoreUint64(&p.rec.Arrived, 0)
@@ -76,7 +76,7 @@ func (o *observed) resume(from uint64) error {
 	o.idle.Require()
 	o.lagsAt = now
 	if m := o.migrations; m != nil {
-		m.restAt(int64(from << ledger.TickShift))
+		m.RestAt(int64(from << ledger.TickShift))
 	}
 	if o.cycle.on {
 		o.measure()

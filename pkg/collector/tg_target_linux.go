@@ -10,6 +10,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/migration"
+	"github.com/p-scope/p-scope/pkg/collector/stops"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -56,8 +58,8 @@ type observed struct {
 	threads    []pstate.ThreadView
 	threadsAt  int64 // Unix ns
 	gov        govern.Governor
-	probes     *stopProbes       // tier 1; nil without eBPF
-	migrations *migrationCounter // tier 2; nil unless it is asked for
+	probes     *stops.Probes      // tier 1; nil without eBPF
+	migrations *migration.Counter // tier 2; nil unless it is asked for
 	cycle      dutyCycle
 	blind      bool          // the governor leaves nothing but snapshots
 	paused     time.Duration // in which nothing was observed: the states of a P sum to wall time less this
@@ -159,7 +161,7 @@ func (o *observed) enter() error {
 	o.probes = stopProbesOf(o)
 	o.describeLevel()
 	if !o.env.noStops {
-		o.probes.want(true)
+		o.probes.Want(true)
 	}
 	return nil
 }
@@ -207,11 +209,11 @@ func (o *observed) close() {
 	}
 	o.mu.Unlock()
 	if probes != nil {
-		probes.close() // tiers 1 and 2 leave at the same time
+		probes.Close() // tiers 1 and 2 leave at the same time
 	}
 	o.endMigrations()
 	if probes != nil {
-		probes.wait()
+		probes.Wait()
 	}
 }
 

@@ -4,20 +4,21 @@ import (
 	"os"
 
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
+	"github.com/p-scope/p-scope/pkg/collector/stops"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
 // stopProbesOf prepares tier 1 of a target.
-func stopProbesOf(o *observed) *stopProbes {
+func stopProbesOf(o *observed) *stops.Probes {
 	why := lack.StopsComing
 	if o.env.noStops {
 		why = lack.StopsSwitchedOff
 	}
-	return newStopProbes(stopConfig{
-		kernel: o.kernel, heart: o.env.heart, limits: &o.env.limits, host: o, bin: o.bin, pid: o.info.PID,
-		log:    o.env.log.With("process", o.info.Process, "pid", o.info.PID),
-		shared: o.shared,
+	return stops.New(stops.Config{
+		Kernel: o.kernel, Heart: o.env.heart, Limits: &o.env.limits, Host: o, Bin: o.bin, PID: o.info.PID,
+		Log:    o.env.log.With("process", o.info.Process, "pid", o.info.PID),
+		Shared: o.shared,
 	}, lack.NoStops(why))
 }
 

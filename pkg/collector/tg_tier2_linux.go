@@ -1,6 +1,9 @@
 package collector
 
-import "github.com/p-scope/p-scope/pkg/goruntime"
+import (
+	"github.com/p-scope/p-scope/pkg/collector/migration"
+	"github.com/p-scope/p-scope/pkg/goruntime"
+)
 
 // tier2Budget is the share of a target's CPU time for tier 2 where the rest has no limit.
 const tier2Budget = 0.02
@@ -14,20 +17,20 @@ func (o *observed) watchMigrations() {
 
 // watchMigrationsAt begins tier 2 with the probe's place, or notes why there is none.
 func (o *observed) watchMigrationsAt(site goruntime.ProbeSite, err error) {
-	m := newMigrations(migrationConfig{
-		kernel: o.kernel, heart: o.env.heart, limits: &o.env.limits, proc: o.env.proc,
-		log:  o.env.log.With("process", o.info.Process, "pid", o.info.PID),
-		host: o, pid: o.info.PID, target: o.index,
-		goid: uint32(o.bin.Layout.G.GoID),
+	m := migration.New(migration.Config{
+		Kernel: o.kernel, Heart: o.env.heart, Limits: &o.env.limits, Proc: o.env.proc,
+		Log:  o.env.log.With("process", o.info.Process, "pid", o.info.PID),
+		Host: o, PID: o.info.PID, Target: o.index,
+		GoidOffset: uint32(o.bin.Layout.G.GoID),
 	})
 	o.mu.Lock()
 	o.migrations = m
 	o.mu.Unlock()
 	if err != nil {
-		m.setOff(err.Error())
+		m.SetOff(err.Error())
 		return
 	}
-	m.start(site)
+	m.Start(site)
 }
 
 // endMigrations waits until the probe is out of the target's code. Nobody may hold a lock who calls it.
@@ -36,7 +39,7 @@ func (o *observed) endMigrations() {
 	m := o.migrations
 	o.mu.Unlock()
 	if m != nil {
-		m.stop()
+		m.Stop()
 	}
 }
 

@@ -66,7 +66,7 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 		o.viewP(p, &v.Ps[i], raw)
 	}
 	if o.migrations != nil {
-		o.migrations.view(&v)
+		o.migrations.View(&v)
 	}
 	v.At = o.env.clock.Unix(at)
 	return v, true

@@ -1,4 +1,4 @@
-package collector
+package migration
 
 import (
 	"sync/atomic"
@@ -7,17 +7,16 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// migrationWindow is what one window showed.
-type migrationWindow struct {
-	begin, end int64 // CLOCK_MONOTONIC
-	hits       uint64
-	cost       time.Duration
-	first      uint64           // starts in it whose goroutine was not seen before in it
-	again      uint64           // the others
-	came       []uint64         // by P: migrations seen
-	rates      []float64        // by P: migrations per second
-	ps         []startCounts    // by P
-	took       [2]time.Duration // attaching and detaching
+// Window is what one window showed.
+type Window struct {
+	Begin, End int64 // CLOCK_MONOTONIC
+	Hits       uint64
+	Cost       time.Duration
+	First      uint64           // starts in it whose goroutine was not seen before in it
+	Again      uint64           // the others
+	Came       []uint64         // by P: migrations seen
+	Rates      []float64        // by P: migrations per second
+	Took       [2]time.Duration // attaching and detaching
 }
 
 // startCounts is what the kernel side counts of one P.

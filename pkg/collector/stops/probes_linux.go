@@ -1,4 +1,5 @@
-package collector
+// Package stops is tier 1: the probes that tell when a target stops and starts its world.
+package stops
 
 import (
 	"errors"
@@ -20,8 +21,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/lack"
 )
 
-// stopHost is what the probes of tier 1 need of their target.
-type stopHost interface {
+// Host is what the probes of tier 1 need of their target.
+type Host interface {
 	// OpenExecutable opens the file in which the probes go.
 	OpenExecutable() (*os.File, error)
 	// Ended says whether the process, or its observation, has ended.
@@ -30,24 +31,24 @@ type stopHost interface {
 	StopsChanged()
 }
 
-// stopConfig is what the probes of a target need.
-type stopConfig struct {
-	kernel *kernel.Side
-	heart  *kernel.Heartbeat
-	limits *kernel.Limits
-	log    *slog.Logger // with the process
-	host   stopHost
-	bin    *goruntime.Binary
-	pid    int32
-	shared *kern.ScopeTarget // the target's entry in the kernel side's table
+// Config is what the probes of a target need.
+type Config struct {
+	Kernel *kernel.Side
+	Heart  *kernel.Heartbeat
+	Limits *kernel.Limits
+	Log    *slog.Logger // with the process
+	Host   Host
+	Bin    *goruntime.Binary
+	PID    int32
+	Shared *kern.ScopeTarget // the target's entry in the kernel side's table
 }
 
-// stopProbes are the probes of tier 1 in the code of one target: all of them or none.
+// Probes are the probes of tier 1 in the code of one target: all of them or none.
 //
 // They are attached and taken out aside: each takes the kernel a grace period at least, seconds on a busy machine.
 // Until they are in, a target is observed without stops, and its reason says so.
-type stopProbes struct {
-	stopConfig
+type Probes struct {
+	Config
 
 	working sync.WaitGroup // while they are attached or taken out
 	gone    chan struct{}  // closed when the observation ends
@@ -61,22 +62,22 @@ type stopProbes struct {
 	why    string // why stops are not seen, as a reason of the target; empty: they are
 }
 
-// newStopProbes prepares them. why says why stops are not seen until they are attached, as a reason of the target.
-func newStopProbes(c stopConfig, why string) *stopProbes {
-	return &stopProbes{stopConfig: c, gone: make(chan struct{}), why: why}
+// New prepares them. why says why stops are not seen until they are attached, as a reason of the target.
+func New(c Config, why string) *Probes {
+	return &Probes{Config: c, gone: make(chan struct{}), why: why}
 }
 
 // errGone says that the observation ended meanwhile.
 var errGone = errors.New("the observation has ended")
 
-// want says whether the probes are to be in the target's code, and returns at once.
-func (p *stopProbes) want(want bool) {
+// Want says whether the probes are to be in the target's code, and returns at once.
+func (p *Probes) Want(want bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.setWanted(want)
 }
 
-func (p *stopProbes) setWanted(want bool) {
+func (p *Probes) setWanted(want bool) {
 	if want && !p.wanted {
 		p.failed = false
 	}
@@ -87,8 +88,8 @@ func (p *stopProbes) setWanted(want bool) {
 	}
 }
 
-// close begins to take them out for good.
-func (p *stopProbes) close() {
+// Close begins to take them out for good.
+func (p *Probes) Close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -99,18 +100,18 @@ func (p *stopProbes) close() {
 	p.setWanted(false)
 }
 
-// wait waits until they are out, after close.
-func (p *stopProbes) wait() { p.working.Wait() }
+// Wait waits until they are out, after close.
+func (p *Probes) Wait() { p.working.Wait() }
 
-// whyNoStops says why stops are not seen, as a reason of the target; empty: they are.
-func (p *stopProbes) whyNoStops() string {
+// WhyNoStops says why stops are not seen, as a reason of the target; empty: they are.
+func (p *Probes) WhyNoStops() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.why
 }
 
-// kinds says how they are attached: one entry for each kind of link.
-func (p *stopProbes) kinds() []string {
+// Kinds says how they are attached: one entry for each kind of link.
+func (p *Probes) Kinds() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	kinds := map[string]bool{}
@@ -120,11 +121,11 @@ func (p *stopProbes) kinds() []string {
 	return slices.Sorted(maps.Keys(kinds))
 }
 
-// forget drops a stop of the world of which the end, or the begin, may have been missed.
-func (p *stopProbes) forget() {
+// Forget drops a stop of the world of which the end, or the begin, may have been missed.
+func (p *Probes) Forget() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.shared
+	s := p.Shared
 	kernel.ExpectNoStops(s)
 	atomic.StoreUint64(&s.StopStart, 0)
 	atomic.StoreUint64(&s.StopBegun, 0)
@@ -135,7 +136,7 @@ func (p *stopProbes) forget() {
 }
 
 // differ says whether something is to be done about the probes. The caller holds mu.
-func (p *stopProbes) differ() bool {
+func (p *Probes) differ() bool {
 	if p.wanted && !p.closed {
 		return len(p.links) == 0 && !p.failed
 	}
@@ -143,7 +144,7 @@ func (p *stopProbes) differ() bool {
 }
 
 // adjust attaches the probes or takes them out until they are as they are wanted.
-func (p *stopProbes) adjust() {
+func (p *Probes) adjust() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for p.differ() {
@@ -157,39 +158,39 @@ func (p *stopProbes) adjust() {
 }
 
 // takeOut takes the probes out of the target's code. The caller holds mu, which is free meanwhile.
-func (p *stopProbes) takeOut() {
+func (p *Probes) takeOut() {
 	links := p.links
 	p.mu.Unlock()
-	p.limits.Detach(links)
+	p.Limits.Detach(links)
 	p.mu.Lock()
 	p.links = nil
 	// A stop that is going on has lost its end; the snapshots free the Ps that it halted.
-	kernel.ExpectNoStops(p.shared)
-	atomic.StoreUint64(&p.shared.StopStart, 0)
-	atomic.StoreUint32(&p.shared.StopTid, 0)
-	atomic.StoreUint32(&p.shared.EndsLate, 0)
+	kernel.ExpectNoStops(p.Shared)
+	atomic.StoreUint64(&p.Shared.StopStart, 0)
+	atomic.StoreUint32(&p.Shared.StopTid, 0)
+	atomic.StoreUint32(&p.Shared.EndsLate, 0)
 }
 
 // bringIn attaches the probes and says in the target's description what became of it. The caller holds mu, which is
 // free meanwhile.
-func (p *stopProbes) bringIn() {
-	pauses := p.heart.Pauses.Load()
+func (p *Probes) bringIn() {
+	pauses := p.Heart.Pauses.Load()
 	p.mu.Unlock()
 	links, err := p.attachWithin()
 	p.mu.Lock()
 	p.links = links
 	if err == nil {
-		if p.heart.Pauses.Load() != pauses && !p.closed {
-			kernel.ExpectStops(p.shared) // whoever brought everything up to date did not know of these probes
+		if p.Heart.Pauses.Load() != pauses && !p.closed {
+			kernel.ExpectStops(p.Shared) // whoever brought everything up to date did not know of these probes
 		}
 		p.setWhy("")
 		return
 	}
 	p.failed = true
-	kernel.ExpectNoStops(p.shared)
-	atomic.StoreUint32(&p.shared.EndsLate, 0)
+	kernel.ExpectNoStops(p.Shared)
+	atomic.StoreUint32(&p.Shared.EndsLate, 0)
 	p.mu.Unlock()
-	ended := p.host.Ended()
+	ended := p.Host.Ended()
 	p.mu.Lock()
 	if ended {
 		return // the next snapshot finds that it has ended
@@ -197,14 +198,14 @@ func (p *stopProbes) bringIn() {
 	// The totals are right without it: only stops are missing.
 	err = kernel.ExplainProbe(err)
 	p.setWhy(lack.NoStops(err.Error()))
-	p.log.Warn("no stop-the-world probes", "err", err)
+	p.Log.Warn("no stop-the-world probes", "err", err)
 }
 
 // setWhy notes why stops are not seen. The caller holds mu, which is free meanwhile.
-func (p *stopProbes) setWhy(why string) {
+func (p *Probes) setWhy(why string) {
 	p.why = why
 	p.mu.Unlock()
-	p.host.StopsChanged()
+	p.Host.StopsChanged()
 	p.mu.Lock()
 }
 
@@ -213,11 +214,11 @@ const maxAttach = time.Minute
 
 // attachWithin attaches all probes of tier 1 to the program of a process, or none. For as long as that takes it is one
 // of a few, so a file that does not answer is given up: both opening it and attaching a probe may wait for it.
-func (p *stopProbes) attachWithin() ([]io.Closer, error) {
-	if err := worldProbesMissing(p.bin); err != nil {
+func (p *Probes) attachWithin() ([]io.Closer, error) {
+	if err := Missing(p.Bin); err != nil {
 		return nil, err
 	}
-	file, err := p.host.OpenExecutable()
+	file, err := p.Host.OpenExecutable()
 	if err != nil {
 		return nil, err
 	}
@@ -225,14 +226,14 @@ func (p *stopProbes) attachWithin() ([]io.Closer, error) {
 	case <-p.gone:
 		file.Close()
 		return nil, errGone
-	case p.limits.Attaching <- struct{}{}:
+	case p.Limits.Attaching <- struct{}{}:
 	}
-	defer func() { <-p.limits.Attaching }()
+	defer func() { <-p.Limits.Attaching }()
 	givenUp := make(chan struct{})
-	links, err := kernel.GiveUpAfter(p.limits.Hung, maxAttach, func() ([]io.Closer, error) {
+	links, err := kernel.GiveUpAfter(p.Limits.Hung, maxAttach, func() ([]io.Closer, error) {
 		defer file.Close()
 		return p.attach(file, givenUp)
-	}, p.limits.Detach)
+	}, p.Limits.Detach)
 	if errors.Is(err, goruntime.ErrNoAnswer) {
 		close(givenUp)
 	}
@@ -240,10 +241,10 @@ func (p *stopProbes) attachWithin() ([]io.Closer, error) {
 }
 
 // attach attaches all probes of tier 1, or none, until it is given up.
-func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.Closer, err error) {
+func (p *Probes) attach(file *os.File, givenUp <-chan struct{}) (links []io.Closer, err error) {
 	defer func() {
 		if err != nil {
-			p.limits.Detach(links)
+			p.Limits.Detach(links)
 			links = nil
 		}
 	}()
@@ -257,7 +258,7 @@ func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.
 			return false
 		}
 	}
-	k := p.kernel
+	k := p.Kernel
 	for _, probe := range []struct {
 		name string
 		prog *ebpf.Program
@@ -266,7 +267,7 @@ func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.
 		{kernel.StartProbe, k.Objects.StartWorld},
 		{kernel.StopProbe, k.Objects.StopWorld},
 	} {
-		site, ok := p.bin.Probe(probe.name)
+		site, ok := p.Bin.Probe(probe.name)
 		if !ok {
 			continue // the first: not every release of Go has it
 		}
@@ -274,9 +275,9 @@ func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.
 			return links, errGone
 		}
 		if probe.name == kernel.StopProbe {
-			kernel.ExpectStops(p.shared)
+			kernel.ExpectStops(p.Shared)
 		}
-		l, err := k.Probes.Attach(kernel.SiteIn(file, site, p.pid), probe.prog)
+		l, err := k.Probes.Attach(kernel.SiteIn(file, site, p.PID), probe.prog)
 		if err != nil {
 			return links, err
 		}
@@ -285,14 +286,14 @@ func (p *stopProbes) attach(file *os.File, givenUp <-chan struct{}) (links []io.
 			return links, errGone
 		}
 		if probe.name == goruntime.WorldStarted {
-			atomic.StoreUint32(&p.shared.EndsLate, 1)
+			atomic.StoreUint32(&p.Shared.EndsLate, 1)
 		}
 	}
 	return links, nil
 }
 
-// worldProbesMissing says that a program lacks what tier 1 probes; nil: it has it.
-func worldProbesMissing(bin *goruntime.Binary) error {
+// Missing says that a program lacks what tier 1 probes; nil: it has it.
+func Missing(bin *goruntime.Binary) error {
 	for _, name := range []string{kernel.StartProbe, kernel.StopProbe} {
 		if _, ok := bin.Probe(name); !ok {
 			return fmt.Errorf("%s is not in the program", name)

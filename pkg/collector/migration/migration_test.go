@@ -1,4 +1,4 @@
-package collector
+package migration
 
 import (
 	"math"
@@ -105,7 +105,7 @@ func pacing(p *pace, seconds, cpus, intensity, budget, floor float64) (share flo
 			return spent / used, 0, windows, false
 		}
 		if wait == 0 {
-			cost := windowTrap + time.Duration(intensity*cpus*float64(length))
+			cost := SetupCost + time.Duration(intensity*cpus*float64(length))
 			p.pay(cost, length)
 			spent += cost.Seconds()
 			windows++

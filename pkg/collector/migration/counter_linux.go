@@ -1,4 +1,4 @@
-package collector
+package migration
 
 import (
 	"context"
@@ -18,8 +18,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// migrationHost is what tier 2 of one target needs of its target.
-type migrationHost interface {
+// Host is what tier 2 of one target needs of its target.
+type Host interface {
 	// Budget is which share of the target's CPU time tiers 0 and 1 leave to tier 2, and how many CPUs that is at least.
 	// left is true while tier 2 is left out.
 	Budget() (share, floor float64, left bool)
@@ -31,22 +31,22 @@ type migrationHost interface {
 	MigrationsChanged(why string) bool
 }
 
-// migrationConfig is what tier 2 of a target needs.
-type migrationConfig struct {
-	kernel *kernel.Side
-	heart  *kernel.Heartbeat
-	limits *kernel.Limits
-	proc   procfs.FS
-	log    *slog.Logger // with the process
-	host   migrationHost
-	pid    int32
-	target uint32 // its place in the table of targets
-	goid   uint32 // offset of goid in a g
+// Config is what tier 2 of a target needs.
+type Config struct {
+	Kernel     *kernel.Side
+	Heart      *kernel.Heartbeat
+	Limits     *kernel.Limits
+	Proc       procfs.FS
+	Log        *slog.Logger // with the process
+	Host       Host
+	PID        int32
+	Target     uint32 // its place in the table of targets
+	GoidOffset uint32 // offset of goid in a g
 }
 
-// migrationCounter is tier 2 of one target.
-type migrationCounter struct {
-	migrationConfig
+// Counter is tier 2 of one target.
+type Counter struct {
+	Config
 
 	end  context.CancelFunc
 	done chan struct{}
@@ -66,14 +66,14 @@ type migrationCounter struct {
 	share   float64 // of the target's CPU time, over the last windows
 	known   float64 // part of the starts in the last window whose goroutine had been seen before in it
 	counts  []extrapolated
-	note    func(migrationWindow) // for tests
+	note    func(Window) // for tests
 }
 
 // rest stops counting until the next window, which then stands for itself only.
-func (m *migrationCounter) rest() { m.restAt(ledger.Monotonic()) }
+func (m *Counter) rest() { m.RestAt(ledger.Monotonic()) }
 
-// restAt is rest from a time on, CLOCK_MONOTONIC, that has passed already.
-func (m *migrationCounter) restAt(at int64) {
+// RestAt is rest from a time on, CLOCK_MONOTONIC, that has passed already.
+func (m *Counter) RestAt(at int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.lastEnd == 0 {
@@ -85,8 +85,8 @@ func (m *migrationCounter) restAt(at int64) {
 	m.lastEnd = 0
 }
 
-// view adds what has been counted to the view of the target.
-func (m *migrationCounter) view(v *pstate.TargetView) {
+// View adds what has been counted to the view of the target.
+func (m *Counter) View(v *pstate.TargetView) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v.Migrations = pstate.Migrations{Counted: m.lastEnd != 0, Watched: m.watched, Known: m.known}
@@ -103,40 +103,54 @@ func (m *migrationCounter) view(v *pstate.TargetView) {
 	}
 }
 
-// newMigrations prepares tier 2 of a target.
-func newMigrations(c migrationConfig) *migrationCounter { return &migrationCounter{migrationConfig: c} }
+// New prepares tier 2 of a target.
+func New(c Config) *Counter { return &Counter{Config: c} }
 
-// start begins to count with the probe at a place.
-func (m *migrationCounter) start(site goruntime.ProbeSite) {
+// Start begins to count with the probe at a place.
+func (m *Counter) Start(site goruntime.ProbeSite) {
 	m.site = site
 	ctx, cancel := context.WithCancel(context.Background())
 	m.end, m.done, m.lastAt = cancel, make(chan struct{}), ledger.Monotonic()
-	w := &m.kernel.MigrationWindows[m.target]
+	w := &m.Kernel.MigrationWindows[m.Target]
 	atomic.StoreUint64(&w.End, 0)
-	w.G_goid, w.SetMask = m.goid, uint32(m.kernel.Objects.LastRan.MaxEntries()-1)
+	w.G_goid, w.SetMask = m.GoidOffset, uint32(m.Kernel.Objects.LastRan.MaxEntries()-1)
 	go func() {
 		defer close(m.done)
 		m.watch(ctx)
 	}()
 }
 
-// stop ends it and waits until the probe is out of the target's code. Nobody may hold a lock who calls it.
-func (m *migrationCounter) stop() {
+// OnWindow makes each window that has been counted be given to a function. For tests.
+func (m *Counter) OnWindow(fn func(Window)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.note = fn
+}
+
+// ExpectAll makes windows be expected to cost all of the target's CPU time, so that none ends early. For tests, before
+// start or after stop.
+func (m *Counter) ExpectAll() { m.pace = pace{uses: 1, intensity: 1, tried: true} }
+
+// Ended is closed when nothing is counted any more, after start.
+func (m *Counter) Ended() <-chan struct{} { return m.done }
+
+// Stop ends it and waits until the probe is out of the target's code. Nobody may hold a lock who calls it.
+func (m *Counter) Stop() {
 	if m.end != nil {
 		m.end()
 		<-m.done
 	}
 }
 
-// whyOff says why nothing is counted; empty: it is.
-func (m *migrationCounter) whyOff() string {
+// WhyOff says why nothing is counted; empty: it is.
+func (m *Counter) WhyOff() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.off
 }
 
-// setOff notes why nothing is counted; empty: it is.
-func (m *migrationCounter) setOff(why string) {
+// SetOff notes why nothing is counted; empty: it is.
+func (m *Counter) SetOff(why string) {
 	m.mu.Lock()
 	same := m.off == why
 	m.off = why
@@ -147,13 +161,13 @@ func (m *migrationCounter) setOff(why string) {
 	if why != "" {
 		m.rest()
 	}
-	if m.host.MigrationsChanged(why) && why != "" {
-		m.log.Info("goroutine migrations are not counted", "reason", why)
+	if m.Host.MigrationsChanged(why) && why != "" {
+		m.Log.Info("goroutine migrations are not counted", "reason", why)
 	}
 }
 
 // watch takes window after window. Only this goroutine attaches and detaches tier 2, and it holds no lock when it does.
-func (m *migrationCounter) watch(ctx context.Context) {
+func (m *Counter) watch(ctx context.Context) {
 	for {
 		// The phase is random, so that a window is no more likely to meet one part of what the target does at a steady pace
 		// than another.
@@ -168,7 +182,7 @@ func (m *migrationCounter) watch(ctx context.Context) {
 		wait, ok := m.pace.wait(length)
 		switch {
 		case !ok:
-			m.setOff(fmt.Sprintf("a window of %v would cost %v of its CPU time, for which the %.2g %% that --cost-budget "+
+			m.SetOff(fmt.Sprintf("a window of %v would cost %v of its CPU time, for which the %.2g %% that --cost-budget "+
 				"leaves would have to be saved for more than %v",
 				length, m.pace.expected(length).Round(100*time.Microsecond), 100*left, maxWait))
 			if !sleep(ctx, offFor) {
@@ -183,29 +197,29 @@ func (m *migrationCounter) watch(ctx context.Context) {
 			continue
 		}
 		select {
-		case m.limits.Windows <- struct{}{}:
+		case m.Limits.Windows <- struct{}{}:
 		case <-ctx.Done():
 			return
 		}
-		pauses := m.heart.Pauses.Load()
-		got, err := m.window(ctx, length)
-		<-m.limits.Windows
+		pauses := m.Heart.Pauses.Load()
+		got, err := m.Count(ctx, length)
+		<-m.Limits.Windows
 		switch {
 		case ctx.Err() != nil, errors.Is(err, goruntime.ErrExited), errors.Is(err, goruntime.ErrExeced):
 			return // whoever finds that out ends the observation
 		case err != nil:
-			m.setOff(err.Error())
+			m.SetOff(err.Error())
 			if !sleep(ctx, offFor) {
 				return
 			}
 			continue
 		}
-		if m.heart.Silent() || m.heart.Pauses.Load() != pauses {
+		if m.Heart.Silent() || m.Heart.Pauses.Load() != pauses {
 			continue // the agent was not running for a part of it
 		}
-		m.pace.pay(got.cost, time.Duration(got.end-got.begin))
+		m.pace.pay(got.Cost, time.Duration(got.End-got.Begin))
 		m.takeWindow(got)
-		m.setOff("")
+		m.SetOff("")
 	}
 }
 
@@ -222,13 +236,13 @@ func sleep(ctx context.Context, d time.Duration) bool {
 }
 
 // budget brings the pace up to the present and gives the budget. ok is false while the governor leaves tier 2 out.
-func (m *migrationCounter) budget() (share float64, ok bool) {
-	stat, err := m.proc.Stat(m.pid)
+func (m *Counter) budget() (share float64, ok bool) {
+	stat, err := m.Proc.Stat(m.PID)
 	if err != nil {
 		return 0, false // it is ending
 	}
 	now := ledger.Monotonic()
-	share, floor, left := m.host.Budget()
+	share, floor, left := m.Host.Budget()
 	if left {
 		m.rest()
 	}

@@ -1,4 +1,4 @@
-package collector
+package migration
 
 import "time"
 
@@ -19,9 +19,9 @@ const (
 	// seen of such pairs would have to stand for four times as many and more.
 	maxGap = 0.75
 
-	// windowTrap is what putting the probe into the target's code and taking it out costs, which the target's threads may
+	// SetupCost is what putting the probe into the target's code and taking it out costs, which the target's threads may
 	// have to wait for.
-	windowTrap = 200 * time.Microsecond
+	SetupCost = 200 * time.Microsecond
 )
 
 // pace decides when a window may be, and how long.
@@ -76,7 +76,7 @@ func (p *pace) length() time.Duration {
 
 // expected is what a window of this length will cost.
 func (p *pace) expected(length time.Duration) time.Duration {
-	return windowTrap + time.Duration(p.intensity*p.uses*float64(length))
+	return SetupCost + time.Duration(p.intensity*p.uses*float64(length))
 }
 
 // wait is how long credit must be earned until a window can be paid for. ok is false if that would take too long
@@ -96,7 +96,7 @@ func (p *pace) wait(length time.Duration) (d time.Duration, ok bool) {
 func (p *pace) pay(cost, length time.Duration) {
 	p.credit -= cost
 	p.paid, p.used = p.paid*remembered+cost.Seconds(), p.used*remembered
-	seen := max(0, (cost-windowTrap).Seconds()) / max(p.uses*length.Seconds(), 1e-3)
+	seen := max(0, (cost-SetupCost).Seconds()) / max(p.uses*length.Seconds(), 1e-3)
 	if !p.tried {
 		p.intensity, p.tried = seen, true
 	}
