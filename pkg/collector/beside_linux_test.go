@@ -76,7 +76,7 @@ type observer struct {
 }
 
 // observe starts a collector. It counts stops when this returns.
-func observe(t *testing.T, p *target) *observer {
+func observe(t *testing.T, p *child) *observer {
 	t.Helper()
 	sink := &stopCounter{pid: int32(p.cmd.Process.Pid)}
 	c, err := New(Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$"), Sink: sink})
@@ -94,7 +94,7 @@ func observe(t *testing.T, p *target) *observer {
 }
 
 // startTracer starts bpftrace with probes on both ends of a stop. It counts stops when this returns.
-func startTracer(t *testing.T, p *target) *observer {
+func startTracer(t *testing.T, p *child) *observer {
 	t.Helper()
 	script := fmt.Sprintf(`uprobe:%[1]s:runtime.stopTheWorldWithSema { printf("stop\n"); }
 		uprobe:%[1]s:runtime.startTheWorldWithSema { printf("start\n"); }`, p.cmd.Path)
@@ -146,7 +146,7 @@ func startTracer(t *testing.T, p *target) *observer {
 }
 
 // settle waits until the observer counts, and has counted what there was until now.
-func (o *observer) settle(t *testing.T, p *target) {
+func (o *observer) settle(t *testing.T, p *child) {
 	t.Helper()
 	waitFor(t, o.name+" counts stops", func() bool {
 		p.say("pauses")
@@ -161,7 +161,7 @@ func (o *observer) settle(t *testing.T, p *target) {
 }
 
 // countAlike makes stops and demands that each of the observers counts every one of them, and no other.
-func countAlike(t *testing.T, p *target, observers ...*observer) {
+func countAlike(t *testing.T, p *child, observers ...*observer) {
 	t.Helper()
 	const made = 25
 	before := make([]int, len(observers))
@@ -184,7 +184,7 @@ func countAlike(t *testing.T, p *target, observers ...*observer) {
 
 // besideEachOther starts two observers, ends the first or the second of them, and then the other. The program goes on,
 // another one checks itself meanwhile, and the code is what it was.
-func besideEachOther(t *testing.T, lastFirst bool, first, second func(t *testing.T, p *target) *observer) {
+func besideEachOther(t *testing.T, lastFirst bool, first, second func(t *testing.T, p *child) *observer) {
 	p := start(t)
 	pid, site := p.cmd.Process.Pid, stopSite(t, p.cmd.Path)
 	untouched := codeAt(t, pid, site.Addr)

@@ -20,14 +20,14 @@ func (c *collect) refill(byIndex indexed, now time.Time) {
 		if o == nil {
 			continue
 		}
-		c.wanted = append(c.wanted, float64(o.newIntervals())/since)
+		c.wanted = append(c.wanted, float64(o.NewIntervals())/since)
 	}
 	n := uint64(fairShare(float64(c.o.HostIntervalBudget), float64(c.o.IntervalBudget), c.wanted) * since)
 	for _, o := range byIndex {
 		if o == nil {
 			continue
 		}
-		o.allowIntervals(max(n, 1))
+		o.AllowIntervals(max(n, 1))
 	}
 }
 

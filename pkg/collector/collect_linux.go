@@ -21,6 +21,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -64,12 +65,12 @@ type collect struct {
 	loopAt atomic.Int64
 
 	mu       sync.Mutex
-	observed map[pstate.Key]*observed
+	observed map[pstate.Key]*target.Target
 	// byIndex has them by their place in the kernel's table, from before their first event until after their last.
-	byIndex map[uint32]*observed
+	byIndex map[uint32]*target.Target
 	roster  atomic.Pointer[roster]
 
-	env     environment // of the targets
+	env     target.Environment // of the targets
 	found   *discover.Finder
 	closing sync.WaitGroup // targets whose probes are being taken off
 }
@@ -83,7 +84,7 @@ func New(o Options) (Collector, error) {
 		k, err := kernel.Load(c.o.kernel())
 		switch {
 		case err == nil:
-			c.kernel, c.env.kernel, c.info.Mode = k, k, "ebpf"
+			c.kernel, c.env.Kernel, c.info.Mode = k, k, "ebpf"
 			c.heart.Shared = k.Objects.AgentAliveUntil
 			c.info.NeedsAdmin = k.NeedsAdmin() || lack.ReadHost("/").PerfRestricted()
 			if why := k.WhyNoProbes(); why != nil {
@@ -114,13 +115,13 @@ func newCollect(o Options) *collect {
 	o.defaults()
 	c := &collect{
 		o: o, clock: ledger.NewClock(), made: time.Now(),
-		observed: map[pstate.Key]*observed{}, byIndex: map[uint32]*observed{},
+		observed: map[pstate.Key]*target.Target{}, byIndex: map[uint32]*target.Target{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
-	c.env = environment{
-		proc: o.proc(), clock: c.clock, heart: &c.heart, cgroups: cgroup.NewReader(o.ProcRoot), sink: o.Sink, log: o.Log,
-		limits: kernel.NewLimits(&c.hung), snapshotEvery: o.SnapshotEvery, intervalBudget: o.IntervalBudget,
-		costBudget: o.CostBudget, costFloor: o.CostFloor, migrations: o.Migrations, noStops: o.NoStops, cycle: o.Windows,
+	c.env = target.Environment{
+		Proc: o.proc(), Clock: c.clock, Heart: &c.heart, Groups: cgroup.NewReader(o.ProcRoot), Sink: o.Sink, Log: o.Log,
+		Limits: kernel.NewLimits(&c.hung), SnapshotEvery: o.SnapshotEvery, IntervalBudget: o.IntervalBudget,
+		CostBudget: o.CostBudget, CostFloor: o.CostFloor, Migrations: o.Migrations, NoStops: o.NoStops, Cycle: o.Windows,
 	}
 	c.rosterChanged()
 	c.found = discover.New(o.finder(), c, o.Include, o.Exclude)
@@ -293,40 +294,40 @@ const shutdownWithin = 10 * time.Second
 
 // observe starts the observation of a process whose binary is understood.
 func (c *collect) observe(info pstate.Target, uid uint32, bin *goruntime.Binary,
-	library *goruntime.Mapped) (*observed, error) {
+	library *goruntime.Mapped) (*target.Target, error) {
 	only := c.onlySnapshots(info.Key)
 	if c.kernel == nil {
 		only = c.info.snapshotReason()
 	}
-	o, err := openTarget(&c.env, info, uid, bin, library, only)
+	o, err := target.Open(&c.env, info, uid, bin, library, only)
 	if err == nil {
 		c.expect(o)
-		err = o.enter()
+		err = o.Enter()
 	}
 	if err != nil {
 		c.silence(o)
 		c.close(o)
 		return nil, err
 	}
-	o.watchMigrations()
+	o.StartMigrations()
 	return o, nil
 }
 
 // expect makes events of a target find it; they may come before it is listed as observed.
-func (c *collect) expect(o *observed) {
-	if o.index == 0 {
+func (c *collect) expect(o *target.Target) {
+	if o.Index() == 0 {
 		return
 	}
 	c.mu.Lock()
-	c.byIndex[o.index] = o
+	c.byIndex[o.Index()] = o
 	c.rosterChanged()
 	c.mu.Unlock()
 }
 
-func (c *collect) unexpect(o *observed) {
+func (c *collect) unexpect(o *target.Target) {
 	c.mu.Lock()
-	if c.byIndex[o.index] == o {
-		delete(c.byIndex, o.index)
+	if c.byIndex[o.Index()] == o {
+		delete(c.byIndex, o.Index())
 		c.rosterChanged()
 	}
 	c.mu.Unlock()
@@ -336,13 +337,13 @@ func (c *collect) unexpect(o *observed) {
 func (c *collect) snapshots(n int) (quiet bool) {
 	quiet = true
 	for _, o := range c.all() {
-		if err := o.snapshot(n); err != nil {
+		if err := o.Snapshot(n); err != nil {
 			c.ended(o, err)
 			if errors.Is(err, goruntime.ErrNoAnswer) {
 				c.heart.Beat() // that took seconds, and the next one may, too: the agent is there all the same
 			}
 		}
-		quiet = quiet && o.idle.Quiet
+		quiet = quiet && o.Quiet()
 	}
 	c.sampleAsNeeded(time.Now())
 	return quiet
@@ -350,7 +351,7 @@ func (c *collect) snapshots(n int) (quiet bool) {
 
 // ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any
 // more.
-func (c *collect) ended(o *observed, err error) {
+func (c *collect) ended(o *target.Target, err error) {
 	c.forget(o)
 	if errors.Is(err, goruntime.ErrExited) {
 		return
@@ -358,16 +359,16 @@ func (c *collect) ended(o *observed, err error) {
 	if errors.Is(err, goruntime.ErrNoAnswer) {
 		c.hung.Add(1)
 	}
-	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
-	c.found.Changed(o.info.PID)
+	c.o.Log.Warn("a target can no longer be observed", "process", o.Process(), "pid", o.PID(), "err", err)
+	c.found.Changed(o.PID())
 }
 
 // forget ends the observation of a target and tells the sink. It is false if somebody else has done so.
-func (c *collect) forget(o *observed) bool {
+func (c *collect) forget(o *target.Target) bool {
 	c.mu.Lock()
-	listed := c.observed[o.info.Key] == o
+	listed := c.observed[o.Key()] == o
 	if listed {
-		delete(c.observed, o.info.Key)
+		delete(c.observed, o.Key())
 		c.rosterChanged()
 	}
 	c.mu.Unlock()
@@ -375,30 +376,30 @@ func (c *collect) forget(o *observed) bool {
 		return false
 	}
 	c.silence(o)
-	o.finish()
+	o.Finish()
 	// Neither the reader of the ring nor the search for processes waits for this.
 	c.closing.Go(func() { c.close(o) })
 	return true
 }
 
 // silence ends what the kernel side says of a target, and takes in what it has said until now.
-func (c *collect) silence(o *observed) {
-	if o.silence() {
+func (c *collect) silence(o *target.Target) {
+	if o.Silence() {
 		c.drain()
 	}
 }
 
 // close ends the observation of a target that is silent, and gives back what it had of the tables.
-func (c *collect) close(o *observed) {
-	o.close()
+func (c *collect) close(o *target.Target) {
+	o.Close()
 	// A program that was running when the target was left may send an event yet, or hold one back that others stand
 	// behind.
-	if o.index != 0 && c.indexed().at(o.index) == o {
+	if o.Index() != 0 && c.indexed().at(o.Index()) == o {
 		time.Sleep(drainEvery)
 		c.drain()
 	}
 	c.unexpect(o)
-	o.release()
+	o.Release()
 }
 
 // watchedWithin is how close two calls of Views must be for somebody to be looking on live.
@@ -418,7 +419,7 @@ func (c *collect) Views(time.Time) []pstate.TargetView {
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {
-		if v, ok := o.view(); ok {
+		if v, ok := o.View(); ok {
 			out = append(out, v)
 		}
 	}
@@ -435,7 +436,7 @@ func (c *collect) Targets() []pstate.Target {
 		byKey[t.Key] = t
 	}
 	for _, o := range c.all() {
-		byKey[o.info.Key] = o.Description()
+		byKey[o.Key()] = o.Description()
 	}
 	out := slices.Collect(maps.Values(byKey))
 	slices.SortFunc(out, func(a, b pstate.Target) int {

@@ -8,6 +8,7 @@ package collector
 
 import (
 	"context"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"log/slog"
 	"regexp"
 	"runtime"
@@ -43,12 +44,7 @@ type Chooser interface {
 }
 
 // Sink receives raw records as they close. pkg/timeline's Store is one.
-type Sink interface {
-	Append(key pstate.Key, intervals []pstate.Interval)
-	AppendStop(key pstate.Key, stop pstate.Stop)
-	Lost(key pstate.Key, reason string, n uint64)
-	End(key pstate.Key, at int64)
-}
+type Sink = target.Sink
 
 // AgentInfo describes the observing side.
 type AgentInfo struct {

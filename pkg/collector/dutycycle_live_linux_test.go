@@ -12,6 +12,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -37,13 +38,13 @@ func TestObservedInWindows(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget, o.Windows = -1, 3 })
 	seen(t, c, pid)
 	o := observedAs(t, c, pid)
-	between := o.isBetween
+	between := func() bool { return isLeftAlone(o) }
 	waitFor(t, "a window has ended", between)
-	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivityBETWEEN {
+	if a := kern.ScopeActivity(atomic.LoadUint32(&o.Entry().Active)); a != kern.ScopeActivityBETWEEN {
 		t.Errorf("activity %v between windows", a)
 	}
 	time.Sleep(50 * time.Millisecond)
-	events := func() uint64 { return atomic.LoadUint64(&o.shared.Events) }
+	events := func() uint64 { return atomic.LoadUint64(&o.Entry().Events) }
 	first, last := events(), events()
 	for n := events(); between(); n = events() {
 		last = n
@@ -82,7 +83,8 @@ func TestStopsAndRestBetweenWindows(t *testing.T) {
 	p := start(t, "GOMAXPROCS=2")
 	pid := p.cmd.Process.Pid
 	seen(t, c, pid)
-	between := observedAs(t, c, pid).isBetween
+	o := observedAs(t, c, pid)
+	between := func() bool { return isLeftAlone(o) }
 	waitFor(t, "a window has ended", between)
 	p.say("gc 5")
 	if !between() {
@@ -107,42 +109,39 @@ func TestGovernorOpensWindows(t *testing.T) {
 	o := observedAs(t, c, pid)
 	p.say("chatter 50")
 	time.Sleep(6 * time.Second) // samples that come more often at first are over
-	cost, began := o.probeCost(), threadsOnCPU(pid)
+	cost, began := o.ProbeCost(), threadsOnCPU(pid)
 	time.Sleep(2 * time.Second)
-	full := float64(o.probeCost()-cost) / float64(threadsOnCPU(pid)-began)
-	o.mu.Lock()
-	o.gov.Budget = full / 3
-	o.mu.Unlock()
+	full := float64(o.ProbeCost()-cost) / float64(threadsOnCPU(pid)-began)
+	o.Inspect(func(in target.Inside) { in.Governor().Budget = full / 3 })
 	level := func() pstate.Governor { return view(c, pid).Governor }
 	waitFor(t, "windows are all that is observed", func() bool { return level().Level == int(govern.DutyCycle) })
 	waitFor(t, "one second in about four is observed", func() bool { r := level().Observed; return r < 0.4 && r > 0.1 })
 	time.Sleep(3 * time.Second)
-	cost, began = o.probeCost(), threadsOnCPU(pid)
+	cost, began = o.ProbeCost(), threadsOnCPU(pid)
 	time.Sleep(12 * time.Second)
-	if got := float64(o.probeCost()-cost) / float64(threadsOnCPU(pid)-began); got > full/2 || got < full/12 {
+	if got := float64(o.ProbeCost()-cost) / float64(threadsOnCPU(pid)-began); got > full/2 || got < full/12 {
 		t.Errorf("costs %.4f of its CPU time in windows, %.4f all the time, with a budget of %.4f", got, full, full/3)
 	}
 	if g := level(); g.Level != int(govern.DutyCycle) {
 		t.Errorf("level %d", g.Level)
 	}
-	o.mu.Lock()
-	o.gov.Budget = full * 10
-	o.gov.NoPatience()
-	o.mu.Unlock()
+	o.Inspect(func(in target.Inside) {
+		in.Governor().Budget = full * 10
+		in.Governor().NoPatience()
+	})
 	waitFor(t, "nothing is left out any more", func() bool { return level().Level == int(govern.Everything) })
 	if g := level(); g.Observed != 1 {
 		t.Errorf("observed for %v of the time, want all", g.Observed)
 	}
-	if a := kern.ScopeActivity(atomic.LoadUint32(&o.shared.Active)); a != kern.ScopeActivityOBSERVED {
+	if a := kern.ScopeActivity(atomic.LoadUint32(&o.Entry().Active)); a != kern.ScopeActivityOBSERVED {
 		t.Errorf("activity %v", a)
 	}
 }
 
-// isBetween says whether no window is open.
-func (o *observed) isBetween() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.cycle.off
+// isLeftAlone says whether the target is between two observed seconds.
+func isLeftAlone(o *target.Target) (off bool) {
+	o.Inspect(func(in target.Inside) { off = in.LeftAlone() })
+	return off
 }
 
 // stopsSeen is how many stops came.

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 )
 
 // maxDrain bounds how many events one drain takes, so that a flood can't keep the agent from its snapshots.
@@ -71,7 +72,7 @@ func eventOf[T any](raw []byte) *T {
 }
 
 // expected is the target in a place; one that came while the ring was being read is in the newer list only.
-func (c *collect) expected(byIndex indexed, index uint32) *observed {
+func (c *collect) expected(byIndex indexed, index uint32) *target.Target {
 	if o := byIndex.at(index); o != nil {
 		return o
 	}
@@ -89,7 +90,7 @@ func (c *collect) interval(byIndex indexed, e *kern.ScopeIntervalEvent) {
 		c.orphans.Add(1)
 		return
 	}
-	o.addInterval(int(r.Id), e)
+	o.AddInterval(int(r.Id), e)
 }
 
 func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
@@ -98,5 +99,5 @@ func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
 		c.orphans.Add(1)
 		return
 	}
-	o.addStop(e)
+	o.AddStop(e)
 }

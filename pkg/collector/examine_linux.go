@@ -11,6 +11,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/collector/stops"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -18,7 +19,8 @@ import (
 // Prospect is what an agent would make of a process.
 type Prospect struct {
 	pstate.Target // source and reason as an agent's Targets has them
-	// NoMigrations says why goroutine migrations would not be counted in it, if the agent were asked to; empty: they could.
+	// NoMigrations says why goroutine migrations would not be counted in it, if the agent were asked to; empty: they
+	// could.
 	NoMigrations string
 	Fix          string // what to do about a reason; empty if there is none, or nothing to do
 }
@@ -56,11 +58,11 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		f.Examine(ctx, pid)
 		// Each is let go at once: many at a time would take as many descriptors.
 		runtimes := slices.Clone(c.all())
-		slices.SortFunc(runtimes, func(a, b *observed) int { return cmp.Compare(a.LibraryStart(), b.LibraryStart()) })
+		slices.SortFunc(runtimes, func(a, b *target.Target) int { return cmp.Compare(a.LibraryStart(), b.LibraryStart()) })
 		for i, seen := range runtimes {
 			p := prospect(seen, as)
 			if i > 0 && p.Source == pstate.SourceEBPF {
-				p.Source, p.Reason = pstate.SourceSnapshot, severalRuntimes(runtimes[0].info.Runtime)
+				p.Source, p.Reason = pstate.SourceSnapshot, severalRuntimes(runtimes[0].Key().Runtime)
 			}
 			if p.Source == pstate.SourceEBPF {
 				if err := c.wouldFit(&r, seen); err != nil {
@@ -91,9 +93,9 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 }
 
 // wouldFit takes the room that a target would take, or says what there is none of.
-func (c *collect) wouldFit(r *share.Room, o *observed) error {
-	needs := [share.Kinds]int{1, kernel.Chunks(len(o.ps)), 1}
-	if stat, err := c.o.proc().Stat(o.info.PID); err == nil {
+func (c *collect) wouldFit(r *share.Room, o *target.Target) error {
+	needs := [share.Kinds]int{1, kernel.Chunks(o.NumPs()), 1}
+	if stat, err := c.o.proc().Stat(o.PID()); err == nil {
 		needs[share.Threads] = stat.Threads
 	}
 	for of, n := range needs {
@@ -102,14 +104,14 @@ func (c *collect) wouldFit(r *share.Room, o *observed) error {
 		}
 	}
 	for of, n := range needs {
-		r.Take(o.uid, share.Kind(of), n)
+		r.Take(o.UID(), share.Kind(of), n)
 	}
 	return nil
 }
 
 // prospect is what an agent like as would make of a process of which a snapshot can be taken.
-func prospect(o *observed, as AgentInfo) Prospect {
-	p := Prospect{Target: o.info}
+func prospect(o *target.Target, as AgentInfo) Prospect {
+	p := Prospect{Target: o.Description()}
 	lackOf := func(what string) (l Lack) {
 		for _, l := range as.Lacks {
 			if l.What == what {
@@ -122,15 +124,15 @@ func prospect(o *observed, as AgentInfo) Prospect {
 		p.Fix = lackOf(lack.EBPF).Fix
 		return p
 	}
-	if err := kernel.BeyondReach(o.bin); err != nil {
+	if err := kernel.BeyondReach(o.Binary()); err != nil {
 		p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), discover.FixForRefused(err)
 		return p
 	}
 	p.Source = pstate.SourceEBPF
-	if _, err := o.bin.StartedProbe(); err != nil {
+	if _, err := o.Binary().StartedProbe(); err != nil {
 		p.NoMigrations = err.Error()
 	}
-	if err := stops.Missing(o.bin); err != nil {
+	if err := stops.Missing(o.Binary()); err != nil {
 		p.Reason = lack.NoStops(err.Error())
 	} else if l := lackOf(lack.Stops); l.What != "" {
 		p.Reason, p.Fix = lack.NoStops(l.Why), l.Fix

@@ -4,6 +4,7 @@ import (
 	"regexp"
 
 	"github.com/p-scope/p-scope/pkg/collector/discover"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -28,22 +29,22 @@ func (c *collect) Observe(t pstate.Target, uid uint32, bin *goruntime.Binary,
 
 // List implements observer.
 func (c *collect) List(r discover.Runtime) {
-	o := r.(*observed)
+	o := r.(*target.Target)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.observed[o.info.Key] = o
+	c.observed[o.Key()] = o
 	c.rosterChanged()
 }
 
 // Discard implements observer.
 func (c *collect) Discard(r discover.Runtime) {
-	o := r.(*observed)
+	o := r.(*target.Target)
 	c.silence(o)
 	c.closing.Go(func() { c.close(o) })
 }
 
 // Forget implements observer.
-func (c *collect) Forget(r discover.Runtime) bool { return c.forget(r.(*observed)) }
+func (c *collect) Forget(r discover.Runtime) bool { return c.forget(r.(*target.Target)) }
 
 // Runtimes implements observer.
 func (c *collect) Runtimes() []discover.Runtime {
@@ -59,7 +60,7 @@ func (c *collect) Runtimes() []discover.Runtime {
 func (c *collect) Choose(include, exclude *regexp.Regexp) { c.found.Choose(include, exclude) }
 
 // runtimesOf lists what is observed of a process.
-func (c *collect) runtimesOf(pid int32, startTime uint64) (list []*observed) {
+func (c *collect) runtimesOf(pid int32, startTime uint64) (list []*target.Target) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for k, o := range c.observed {
@@ -77,8 +78,8 @@ func (c *collect) onlySnapshots(key pstate.Key) string {
 		return ""
 	}
 	for _, o := range c.runtimesOf(key.PID, key.StartTime) {
-		if o.index != 0 && o.info.Key != key {
-			return severalRuntimes(o.info.Runtime)
+		if o.Index() != 0 && o.Key() != key {
+			return severalRuntimes(o.Key().Runtime)
 		}
 	}
 	return ""

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -36,15 +37,15 @@ func TestGovernorOnARealTarget(t *testing.T) {
 	child.say("gc 3")
 
 	all := c.(*collect).all()
-	i := slices.IndexFunc(all, func(o *observed) bool { return o.info.PID == int32(pid) })
+	i := slices.IndexFunc(all, func(o *target.Target) bool { return o.PID() == int32(pid) })
 	if i < 0 {
 		t.Fatal("the target is not observed")
 	}
 	o := all[i]
-	o.mu.Lock()
-	o.gov.Budget = 1e9
-	o.gov.NoPatience()
-	o.mu.Unlock()
+	o.Inspect(func(in target.Inside) {
+		in.Governor().Budget = 1e9
+		in.Governor().NoPatience()
+	})
 	waitFor(t, "nothing is left out any more", func() bool { return level() == int(govern.Everything) })
 	v = view(c, pid)
 	if v.Source != pstate.SourceEBPF || v.Reason != "" {

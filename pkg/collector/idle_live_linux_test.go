@@ -3,6 +3,8 @@ package collector
 import (
 	"testing"
 	"time"
+
+	"github.com/p-scope/p-scope/pkg/collector/target"
 )
 
 // TestRestingTarget: of a target that has little to do few snapshots are taken, and yet its counters are up to date
@@ -12,13 +14,9 @@ func TestRestingTarget(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, nil)
 	seen(t, c, tg.cmd.Process.Pid)
 	time.Sleep(2 * time.Second) // its start is over
-	o := c.(*collect).all()[0]
+	o, every := c.(*collect).all()[0], c.(*collect).o.SnapshotEvery
 	depths := func() (n uint64) {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		for _, m := range o.ps[0].runqHist {
-			n += m
-		}
+		o.Inspect(func(in target.Inside) { n = in.QueueLooks(0) })
 		return n
 	}
 	ticks := func() (n uint64) {
@@ -32,21 +30,19 @@ func TestRestingTarget(t *testing.T) {
 	for range 5 {
 		before := ticks()
 		tg.say("nothing in particular") // it wakes to read this
-		time.Sleep(o.env.snapshotEvery + 10*time.Millisecond)
+		time.Sleep(every + 10*time.Millisecond)
 		if after := ticks(); after == before {
 			t.Errorf("it ran and no tick is counted after %d", before)
 		}
 		time.Sleep(600 * time.Millisecond)
-		o.mu.Lock()
-		left = max(left, o.idle.Skipped)
-		o.mu.Unlock()
+		o.Inspect(func(in target.Inside) { left = max(left, in.SnapshotsLeftOut()) })
 	}
 	if left < 3 {
 		t.Errorf("at most %d snapshots in a row were left out", left)
 	}
 	// Those of the last second are counted when it is over.
 	got := float64(depths() - counted)
-	most := time.Since(begun).Seconds() / o.env.snapshotEvery.Seconds()
+	most := time.Since(begun).Seconds() / every.Seconds()
 	if got < most-9-8 || got > most+9+2 {
 		t.Errorf("%v depths were counted in %.0f periods", got, most)
 	}

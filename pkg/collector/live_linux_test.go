@@ -22,6 +22,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
@@ -75,8 +76,8 @@ func needs(t *testing.T, capability int, what string) {
 	}
 }
 
-// target is a running child.
-type target struct {
+// child is a running target.
+type child struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	in  *bufio.Writer
@@ -84,7 +85,7 @@ type target struct {
 }
 
 // piped starts a child and gives its two ends, and the one that closes its input. Whoever calls it ends it.
-func piped(t *testing.T, cmd *exec.Cmd) (*target, io.Closer) {
+func piped(t *testing.T, cmd *exec.Cmd) (*child, io.Closer) {
 	t.Helper()
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
@@ -98,10 +99,10 @@ func piped(t *testing.T, cmd *exec.Cmd) (*target, io.Closer) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return &target{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}, stdin
+	return &child{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}, stdin
 }
 
-func start(t *testing.T, env ...string) *target {
+func start(t *testing.T, env ...string) *child {
 	t.Helper()
 	bin, err := targetBinary()
 	if err != nil {
@@ -111,7 +112,7 @@ func start(t *testing.T, env ...string) *target {
 }
 
 // startCommand starts a target by a command that is set up otherwise.
-func startCommand(t *testing.T, cmd *exec.Cmd, env ...string) *target {
+func startCommand(t *testing.T, cmd *exec.Cmd, env ...string) *child {
 	t.Helper()
 	cmd.Env = append(os.Environ(), env...)
 	c, stdin := piped(t, cmd)
@@ -124,7 +125,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, env ...string) *target {
 	return c
 }
 
-func (c *target) say(format string, args ...any) string {
+func (c *child) say(format string, args ...any) string {
 	c.t.Helper()
 	fmt.Fprintf(c.in, format+"\n", args...)
 	if err := c.in.Flush(); err != nil {
@@ -732,9 +733,7 @@ func pinnedInD(t *testing.T, phase string, windows int) {
 	o := observedAs(t, c, pid)
 	for _, level := range []govern.Level{govern.OnlySnapshots, govern.Everything} {
 		t.Logf("level %d", level)
-		o.mu.Lock()
-		o.step(level)
-		o.mu.Unlock()
+		o.Inspect(func(in target.Inside) { in.Step(level) })
 		time.Sleep(300 * time.Millisecond)
 		onePinned(t, c, pid, phase)
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/govern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/collector/migration"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -140,11 +141,11 @@ func withMigrations(o *Options) {
 }
 
 // observedAs waits until a process is observed.
-func observedAs(t *testing.T, c Collector, pid int) *observed {
+func observedAs(t *testing.T, c Collector, pid int) *target.Target {
 	t.Helper()
 	seen(t, c, pid)
 	all := c.(*collect).all()
-	i := slices.IndexFunc(all, func(o *observed) bool { return o.info.PID == int32(pid) })
+	i := slices.IndexFunc(all, func(o *target.Target) bool { return o.PID() == int32(pid) })
 	if i < 0 {
 		t.Fatal("the target is not observed any more")
 	}
@@ -171,7 +172,7 @@ func windowsOf(t *testing.T, c Collector, pid int) func() []migration.Window {
 	t.Helper()
 	var mu sync.Mutex
 	var got []migration.Window
-	observedAs(t, c, pid).migrations.OnWindow(func(w migration.Window) {
+	observedAs(t, c, pid).Migrations().OnWindow(func(w migration.Window) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, w)
@@ -349,8 +350,8 @@ func TestCostOfAStart(t *testing.T) {
 	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
 	p.out.Scan()
 	o := observedAs(t, c, cmd.Process.Pid)
-	o.endMigrations()
-	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return o.kernel.TrapMeasured() })
+	o.EndMigrations()
+	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return c.(*collect).kernel.TrapMeasured() })
 	type done struct {
 		Ops       float64
 		CPU, Wall time.Duration
@@ -362,12 +363,12 @@ func TestCostOfAStart(t *testing.T) {
 		return d
 	}
 	var real, charged []float64
-	o.migrations.ExpectAll()
+	o.Migrations().ExpectAll()
 	for range 5 {
 		without := measure(500 * time.Millisecond)
 		got := make(chan migration.Window, 1)
 		go func() {
-			w, err := o.migrations.Count(t.Context(), 800*time.Millisecond)
+			w, err := o.Migrations().Count(t.Context(), 800*time.Millisecond)
 			if err != nil {
 				t.Error(err)
 			}
@@ -385,7 +386,7 @@ func TestCostOfAStart(t *testing.T) {
 		real = append(real, float64(with.CPU)*(1-1/slower)/(2*with.Ops)) // an operation starts two goroutines
 		charged = append(charged, float64(w.Cost-migration.SetupCost)/float64(w.Hits))
 		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1], charged[len(charged)-1],
-			charged[len(charged)-1]-float64(o.kernel.TrapCost()), slower)
+			charged[len(charged)-1]-float64(c.(*collect).kernel.TrapCost()), slower)
 	}
 	slices.Sort(real)
 	slices.Sort(charged)
@@ -395,25 +396,24 @@ func TestCostOfAStart(t *testing.T) {
 }
 
 // breakpoint says whether the program of a process has been changed at the site where goroutines start.
-func breakpoint(t *testing.T, o *observed) bool {
+func breakpoint(t *testing.T, o *target.Target) bool {
 	t.Helper()
-	site, err := o.bin.StartedProbe()
+	site, err := o.Binary().StartedProbe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.info.PID)), "mem"))
+	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.PID())), "mem"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	o.mu.Lock()
-	at := o.proc.Addr(site.Addr)
-	o.mu.Unlock()
+	var at uint64
+	o.Inspect(func(in target.Inside) { at = in.Address(site.Addr) })
 	inMemory, onDisk := make([]byte, 4), make([]byte, 4)
 	if _, err := f.ReadAt(inMemory, int64(at)); err != nil {
 		t.Fatal(err)
 	}
-	exe, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.info.PID)), "exe"))
+	exe, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.PID())), "exe"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -431,14 +431,14 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 	n := p.rounds(0)
 	c, _ := collectIn(t, ModeEBPF, withMigrations)
 	o := observedAs(t, c, p.cmd.Process.Pid)
-	o.endMigrations() // the test opens the windows
+	o.EndMigrations() // the test opens the windows
 	for i := range 50 {
 		length := time.Duration(5+i%7*5) * time.Millisecond
 		if i%10 == 0 {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				if _, err := o.migrations.Count(t.Context(), 300*time.Millisecond); err != nil {
+				if _, err := o.Migrations().Count(t.Context(), 300*time.Millisecond); err != nil {
 					t.Error(err)
 				}
 			}()
@@ -455,7 +455,7 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 				t.Error("no probe in the code while the window was open")
 			}
 			<-done
-		} else if _, err := o.migrations.Count(t.Context(), length); err != nil {
+		} else if _, err := o.Migrations().Count(t.Context(), length); err != nil {
 			t.Fatal(err)
 		}
 		if breakpoint(t, o) {
@@ -481,7 +481,7 @@ func TestWindowsEndWithTargetAndAgent(t *testing.T) {
 				_ = p.cmd.Wait()
 				waitFor(t, "the observation ends", func() bool { return len(c.(*collect).all()) == 0 })
 				select {
-				case <-target.migrations.Ended():
+				case <-target.Migrations().Ended():
 				case <-time.After(5 * time.Second):
 					t.Error("tier 2 goes on without its target")
 				}
@@ -495,7 +495,7 @@ func TestWindowsEndWithTargetAndAgent(t *testing.T) {
 			}
 			again, _ := running(t, o)
 			other := observedAs(t, again, p.cmd.Process.Pid)
-			other.endMigrations()
+			other.EndMigrations()
 			if breakpoint(t, other) {
 				t.Error("the probe is still in the code after the agent has ended")
 			}
@@ -514,15 +514,15 @@ func TestMigrationsAreAbsentWithAReason(t *testing.T) {
 	}
 	c, _ = collectIn(t, ModeEBPF, withMigrations)
 	o := observedAs(t, c, p.cmd.Process.Pid)
-	o.endMigrations()
-	bin := *o.bin
+	o.EndMigrations()
+	bin := *o.Binary()
 	for i, s := range bin.HotProbes {
 		if s.Func == "execute" {
 			bin.HotProbes = slices.Delete(slices.Clone(bin.HotProbes), i, i+1)
 			break
 		}
 	}
-	o.watchMigrationsAt(bin.StartedProbe())
+	o.StartMigrationsAt(bin.StartedProbe())
 	v := view(c, p.cmd.Process.Pid)
 	if v.Migrations.Counted || !strings.Contains(v.Reason, "migrations are not counted: runtime.execute is not in the program") || v.Source != pstate.SourceEBPF {
 		t.Errorf("%+v, %q", v.Migrations, v.Reason)

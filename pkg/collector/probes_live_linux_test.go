@@ -7,7 +7,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// onlyWay makes the collector take this way, as on a kernel that has no better one. The kernel at hand may not permit it.
+// onlyWay makes the collector take this way, as on a kernel that has no better one. The kernel at hand may not permit
+// it.
 func onlyWay(t *testing.T, way kernel.ProbeWay) {
 	t.Helper()
 	undo, ok, err := kernel.ForceProbeWay(way)

@@ -38,7 +38,7 @@ func buildIn(t *testing.T, source, out string, env []string, flags ...string) st
 }
 
 // startChecker runs the program that checks its own results.
-func startChecker(t *testing.T) *target {
+func startChecker(t *testing.T) *child {
 	t.Helper()
 	bin := buildIn(t, "checker", filepath.Join(t.TempDir(), "pscope-test-target"), nil)
 	cmd := exec.Command(bin)
@@ -54,7 +54,7 @@ func startChecker(t *testing.T) *target {
 }
 
 // rounds demands that the checker has gone on.
-func (c *target) rounds(last int) int {
+func (c *child) rounds(last int) int {
 	c.t.Helper()
 	for {
 		answer := c.say("")
@@ -183,7 +183,7 @@ func TestEndInMidRead(t *testing.T) {
 }
 
 // spinning demands that one spinning goroutine is seen as one busy P, and that a collection is seen as two stops.
-func spinning(t *testing.T, c Collector, rec *record, p *target, pid int) {
+func spinning(t *testing.T, c Collector, rec *record, p *child, pid int) {
 	t.Helper()
 	seen(t, c, pid)
 	time.Sleep(100 * time.Millisecond)

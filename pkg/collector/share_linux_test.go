@@ -18,7 +18,7 @@ import (
 )
 
 // startAs starts a target as another user.
-func startAs(t *testing.T, uid uint32, env ...string) *target {
+func startAs(t *testing.T, uid uint32, env ...string) *child {
 	t.Helper()
 	needs(t, unix.CAP_SETUID, "starting a process of another user")
 	bin, err := targetBinary()
@@ -91,7 +91,7 @@ func TestManyFilesOfOneUser(t *testing.T) {
 const oneUser, anotherUser = 54321, 54322
 
 // refusedWith counts the processes that are refused with a reason like this.
-func refusedWith(c Collector, ps []*target, reason string) (n int) {
+func refusedWith(c Collector, ps []*child, reason string) (n int) {
 	for _, p := range ps {
 		if t := targetOf(c, p.cmd.Process.Pid); t.Source == pstate.SourceRefused && strings.Contains(t.Reason, reason) {
 			n++
@@ -105,7 +105,7 @@ func refusedWith(c Collector, ps []*target, reason string) (n int) {
 func TestRoomIsSharedByUser(t *testing.T) {
 	const n = 4
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs = n * kernel.ChunkPs })
-	var ps []*target
+	var ps []*child
 	for range n {
 		p := startAs(t, oneUser, "GOMAXPROCS=8")
 		seen(t, c, p.cmd.Process.Pid)
@@ -113,7 +113,7 @@ func TestRoomIsSharedByUser(t *testing.T) {
 	}
 	same := startAs(t, oneUser, "GOMAXPROCS=2")
 	waitFor(t, "one more of the same user is refused", func() bool {
-		return refusedWith(c, []*target{same}, "the table of Ps is full: it is tried again") == 1
+		return refusedWith(c, []*child{same}, "the table of Ps is full: it is tried again") == 1
 	})
 	other := startAs(t, anotherUser, "GOMAXPROCS=2")
 	t.Logf("another user's process is observed after %v", seen(t, c, other.cmd.Process.Pid))
@@ -134,9 +134,9 @@ func TestRoomIsSharedByUser(t *testing.T) {
 	seen(t, c, second.cmd.Process.Pid)
 	third := startAs(t, anotherUser, "GOMAXPROCS=2")
 	waitFor(t, "a user who has as much as the other one gets no more", func() bool {
-		return refusedWith(c, []*target{third}, "the table of Ps is full: it is tried again") == 1
+		return refusedWith(c, []*child{third}, "the table of Ps is full: it is tried again") == 1
 	})
-	for _, p := range []*target{other, second, third} {
+	for _, p := range []*child{other, second, third} {
 		_ = p.cmd.Process.Kill()
 	}
 	waitFor(t, "the first user has all the room again", func() bool {
@@ -153,10 +153,10 @@ func TestThreadsAreSharedByUser(t *testing.T) {
 	seen(t, c, other.cmd.Process.Pid)
 	greedy.say("threads 95")
 	waitFor(t, "the process with many threads is let go", func() bool {
-		return refusedWith(c, []*target{greedy}, "take more than a fair share") == 1
+		return refusedWith(c, []*child{greedy}, "take more than a fair share") == 1
 	})
 	waitFor(t, "it is not taken in again", func() bool {
-		return refusedWith(c, []*target{greedy}, "the table of threads is full") == 1
+		return refusedWith(c, []*child{greedy}, "the table of threads is full") == 1
 	})
 	if view(c, other.cmd.Process.Pid) == nil {
 		t.Error("the other one is not observed any more")

@@ -6,6 +6,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/collector/share"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 )
 
 // MakeRoom chooses processes of the user who has most of what a process of another one lacks.
@@ -19,21 +20,21 @@ func (c *collect) MakeRoom(uid uint32, lacks *share.Error) (chosen []discover.Ru
 		return nil
 	}
 	for _, o := range c.all() {
-		if o.index != 0 {
-			coming -= o.roomTaken(lacks.Kind)
+		if o.Index() != 0 {
+			coming -= o.RoomTaken(lacks.Kind)
 		}
 	}
 	type giver struct {
-		o    *observed
+		o    *target.Target
 		gets int
 	}
 	var givers []giver
 	for _, o := range c.all() {
-		if o.uid == owner && o.index != 0 {
-			givers = append(givers, giver{o, o.roomTaken(lacks.Kind)})
+		if o.UID() == owner && o.Index() != 0 {
+			givers = append(givers, giver{o, o.RoomTaken(lacks.Kind)})
 		}
 	}
-	slices.SortFunc(givers, func(a, b giver) int { return cmp.Compare(b.o.begun, a.o.begun) })
+	slices.SortFunc(givers, func(a, b giver) int { return cmp.Compare(b.o.Begun(), a.o.Begun()) })
 	for need := lacks.Needed - coming; need > 0 && len(givers) > 0; givers = givers[1:] {
 		g := givers[0]
 		if has-g.gets < mine+lacks.Needed {
@@ -47,16 +48,16 @@ func (c *collect) MakeRoom(uid uint32, lacks *share.Error) (chosen []discover.Ru
 
 // shareThreads counts the threads in the table by user. Nobody is asked before a thread is entered there, so a target
 // that has too many is let go when the table is nearly full.
-func (c *collect) shareThreads(byTarget func(*observed) int) {
+func (c *collect) shareThreads(byTarget func(*target.Target) int) {
 	has, targets := map[uint32]int{}, 0
-	var largest *observed
+	var largest *target.Target
 	for _, o := range c.all() {
-		if o.index == 0 {
+		if o.Index() == 0 {
 			continue
 		}
 		n := byTarget(o)
-		o.setThreadsHeld(n)
-		has[o.uid] += n
+		o.SetThreadsHeld(n)
+		has[o.UID()] += n
 		targets++
 	}
 	if !c.kernel.SetThreads(has) {
@@ -64,10 +65,10 @@ func (c *collect) shareThreads(byTarget func(*observed) int) {
 	}
 	uid, most, _, total := c.kernel.LargestUser(share.Threads, 0)
 	for _, o := range c.all() {
-		if o.uid != uid || o.index == 0 {
+		if o.UID() != uid || o.Index() == 0 {
 			continue
 		}
-		if largest == nil || o.roomTaken(share.Threads) > largest.roomTaken(share.Threads) {
+		if largest == nil || o.RoomTaken(share.Threads) > largest.RoomTaken(share.Threads) {
 			largest = o
 		}
 	}
@@ -75,7 +76,7 @@ func (c *collect) shareThreads(byTarget func(*observed) int) {
 		return
 	}
 	ofUser := len(has) > 1 && most > total/len(has)
-	if n := largest.roomTaken(share.Threads); ofUser || targets > 1 && n > total/2 {
-		c.found.TooManyThreads(largest.info.PID, n)
+	if n := largest.RoomTaken(share.Threads); ofUser || targets > 1 && n > total/2 {
+		c.found.TooManyThreads(largest.PID(), n)
 	}
 }

@@ -14,7 +14,7 @@ func (c *collect) renewWords() {
 		return
 	}
 	for _, o := range c.all() {
-		o.renewWords(now)
+		o.RenewWords(now)
 	}
 	if c.kernel == nil {
 		return

@@ -8,6 +8,7 @@ import (
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/internal/cleantext"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -28,32 +29,32 @@ func (c *collect) readThreads() {
 	}
 	c.kernel.Threads.Each(func(tid uint32, th *kern.ScopeThread) {
 		o := byIndex.at(th.Target)
-		if o == nil || th.Tgid != uint32(o.info.PID) {
+		if o == nil || th.Tgid != uint32(o.PID()) {
 			return
 		}
 		threads[th.Target] = append(threads[th.Target], c.threadView(tid, th, now))
 		if th.D_slot != 0 {
 			counted[th.D_slot]++
 		}
-		if th.D_slot == 0 && ledger.Word(th.Word).Thread() == pstate.Uninterruptible && ledger.Elapsed(now, th.Word) > settledAfter {
+		if th.D_slot == 0 && ledger.Word(th.Word).Thread() == pstate.Uninterruptible && ledger.Elapsed(now, th.Word) > target.SettledAfter {
 			stuck = append(stuck, stuckThread{o, tid, th.Word})
 		}
 	})
-	c.shareThreads(func(o *observed) int { return len(threads[o.index]) })
+	c.shareThreads(func(o *target.Target) int { return len(threads[o.Index()]) })
 	for i, o := range byIndex {
 		if o == nil {
 			continue
 		}
-		o.setThreads(threads[uint32(i)], counted, now)
+		o.SetThreads(threads[uint32(i)], counted, now)
 	}
 	for _, s := range stuck {
-		s.o.countStuck(s.tid, s.word, now)
+		s.o.CountStuck(s.tid, s.word, now)
 	}
 }
 
 // stuckThread is a thread that has been in uninterruptible sleep for a while and is in no P's count of such threads.
 type stuckThread struct {
-	o    *observed
+	o    *target.Target
 	tid  uint32
 	word uint64 // as it was read
 }
@@ -84,6 +85,6 @@ func (c *collect) sweepThreads() {
 	byIndex := c.indexed()
 	c.kernel.Threads.RemoveIf(func(th *kern.ScopeThread) bool {
 		o := byIndex.at(th.Target)
-		return o == nil || th.Tgid != uint32(o.info.PID)
+		return o == nil || th.Tgid != uint32(o.PID())
 	})
 }

@@ -12,21 +12,21 @@ func (c *collect) govern() {
 		return
 	}
 	for _, o := range c.all() {
-		if o.index == 0 || !o.governDue() {
+		if o.Index() == 0 || !o.GovernDue() {
 			continue
 		}
-		stat, err := c.o.proc().Stat(o.info.PID)
+		stat, err := c.o.proc().Stat(o.PID())
 		if err != nil {
 			continue // it is ending
 		}
-		o.govern(stat.CPU)
+		o.Govern(stat.CPU)
 	}
 }
 
 // readCgroups brings what the control groups of every target say up to date.
 func (c *collect) readCgroups(now time.Time) {
 	for _, o := range c.all() {
-		o.readCgroup(now)
+		o.ReadCgroup(now)
 	}
 }
 
@@ -40,13 +40,13 @@ func (c *collect) resume(since int64) {
 	all := c.all()
 	// No event must meet a record that is out of date. The programs still do nothing.
 	for _, o := range all {
-		o.suspend()
+		o.Suspend()
 	}
 	c.drain() // what was sent before
 	now := ledger.Monotonic()
 	h.Set(now)
 	for _, o := range all {
-		if err := o.resume(from); err != nil {
+		if err := o.Resume(from); err != nil {
 			c.ended(o, err)
 		}
 	}
@@ -63,7 +63,7 @@ func (c *collect) sampleAsNeeded(now time.Time) {
 	}
 	more := false
 	for _, o := range c.all() {
-		more = more || o.wantsSamples()
+		more = more || o.WantsSamples()
 	}
 	if err := c.kernel.Samples.Adjust(more, now); err != nil {
 		c.o.Log.Warn("the rate of the samples could not be changed", "err", err)

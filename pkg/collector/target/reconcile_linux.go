@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"errors"
@@ -11,9 +11,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// snapshot reads the runtime's own structures, n periods after the last time, and repairs the records that disagree
+// Snapshot reads the runtime's own structures, n periods after the last time, and repairs the records that disagree
 // with them. An error means that the target can no longer be observed.
-func (o *observed) snapshot(n int) error {
+func (o *Target) Snapshot(n int) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -32,7 +32,7 @@ func (o *observed) snapshot(n int) error {
 		return err
 	}
 	now := ledger.Now()
-	if o.env.heart.Beyond(now) {
+	if o.env.Heart.Beyond(now) {
 		return nil
 	}
 	o.countUnread(o.idle.Snapshot())
@@ -44,7 +44,7 @@ func (o *observed) snapshot(n int) error {
 			o.lost["no_room"]++
 			if n := len(o.snap.Ps); n != o.unplacedPs { // once for each number of Ps, not with each snapshot
 				o.unplacedPs = n
-				o.env.log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+				o.env.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
 			}
 		}
 	}
@@ -102,7 +102,7 @@ func (o *observed) snapshot(n int) error {
 }
 
 // countGlobal counts the depth of the global run queue as it was seen in n looks. The caller holds mu.
-func (o *observed) countGlobal(n int) {
+func (o *Target) countGlobal(n int) {
 	if o.globalRunq >= 0 && n > 0 {
 		o.globalN += uint64(n)
 		o.globalSum += uint64(n) * uint64(o.globalRunq)
@@ -111,7 +111,7 @@ func (o *observed) countGlobal(n int) {
 
 // countDepth counts the depth of a P's run queue in a snapshot in which so many Ps were idle. It stands for the n
 // periods since the look before: looks are further apart while a program rests, and would else count for less.
-func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle, n int) {
+func (p *P) countDepth(seen *goruntime.PSnapshot, idle, n int) {
 	if seen.RunqDepth < 0 {
 		return
 	}
@@ -128,7 +128,7 @@ func (p *observedP) countDepth(seen *goruntime.PSnapshot, idle, n int) {
 }
 
 // markDead marks a P that is beyond GOMAXPROCS.
-func (o *observed) markDead(p *observedP, now uint64) {
+func (o *Target) markDead(p *P, now uint64) {
 	p.runqDepth = -1
 	if w := ledger.Word(atomic.LoadUint64(&p.rec.Word)); w.State() != pstate.Dead {
 		closed, _ := ledger.Swap(p.rec, w, now, 0, pstate.Dead, pstate.NoThread, 0)
@@ -137,7 +137,7 @@ func (o *observed) markDead(p *observedP, now uint64) {
 }
 
 // takeOver is snapshot mode: what is seen holds from now until the next look.
-func (o *observed) takeOver(p *observedP, seen *goruntime.PSnapshot, now uint64) {
+func (o *Target) takeOver(p *P, seen *goruntime.PSnapshot, now uint64) {
 	owner, s, t := o.sight(seen)
 	ledger.SetD(p.rec, t == pstate.Uninterruptible, now)
 	old := ledger.Word(p.rec.Word)
@@ -151,7 +151,7 @@ func (o *observed) takeOver(p *observedP, seen *goruntime.PSnapshot, now uint64)
 // repair compares a record with a snapshot. Only a P whose word did not change while the snapshot was read can be
 // judged, and only what holds for two snapshots in a row is a disagreement: between an act of the runtime and the event
 // that tells of it there is always a moment.
-func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before ledger.Word, now uint64) {
+func (o *Target) repair(p *P, seen *goruntime.PSnapshot, before ledger.Word, now uint64) {
 	w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
 	if w != before {
 		p.disagreed = false
@@ -197,7 +197,7 @@ func (o *observed) repair(p *observedP, seen *goruntime.PSnapshot, before ledger
 }
 
 // untracked says whether a P's thread has no entry in the table of threads, because that is full.
-func (o *observed) untracked(w ledger.Word) bool {
+func (o *Target) untracked(w ledger.Word) bool {
 	full := atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_THREADS_FULL]) + o.lost["threads_full"]
 	if w.Owner() == 0 || full == 0 {
 		return false
@@ -207,7 +207,7 @@ func (o *observed) untracked(w ledger.Word) bool {
 }
 
 // judge says what is wrong with a record, if anything, and what it should be.
-func (o *observed) judge(w ledger.Word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State,
+func (o *Target) judge(w ledger.Word, seen *goruntime.PSnapshot) (reason string, owner uint32, s pstate.State,
 	t pstate.ThreadState, tookAt uint64) {
 	tid := o.carrier(seen)
 	switch pstate.State(seen.Status) {
@@ -241,7 +241,7 @@ func (o *observed) judge(w ledger.Word, seen *goruntime.PSnapshot) (reason strin
 
 // flush hands closed intervals to the sink, in order and without overlap, and fills what is missing between them with
 // what the totals say. The caller holds mu.
-func (o *observed) flush(last bool) {
+func (o *Target) flush(last bool) {
 	if scope := o.scope(); scope.Events && !scope.Intervals {
 		o.lost["interval_budget"] += uint64(len(o.ps)) // the budget is nothing: one for each P and snapshot
 	}
@@ -252,18 +252,18 @@ func (o *observed) flush(last bool) {
 			continue
 		}
 		raw, _ := ledger.Read(p.rec)
-		if o.env.heart.Beyond(raw.Now) {
+		if o.env.Heart.Beyond(raw.Now) {
 			break
 		}
 		o.take(p, &raw, last)
 	}
 	if len(o.scratch) > 0 {
-		o.env.sink.Append(o.info.Key, o.scratch)
+		o.env.Sink.Append(o.info.Key, o.scratch)
 	}
 }
 
 // thread reads one thread's entry.
-func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
+func (o *Target) thread(tid uint32) (th kern.ScopeThread, ok bool) {
 	entry := o.kernel.Threads.Find(tid)
 	if entry == nil || entry.Target != o.index {
 		return th, false

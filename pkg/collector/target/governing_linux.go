@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -15,8 +15,8 @@ import (
 // own dispatch and the look-up of the target (bench/results/cost.md).
 const eventOverhead = 50 * time.Nanosecond
 
-// probeCost is what observing has cost the target so far, in CPU time.
-func (o *observed) probeCost() time.Duration {
+// ProbeCost is what observing has cost the target so far, in CPU time.
+func (o *Target) ProbeCost() time.Duration {
 	s := o.shared
 	cost := time.Duration(atomic.LoadUint64(&s.ProbeNs)) + time.Duration(atomic.LoadUint64(&s.Events))*eventOverhead
 	traps := 2 * atomic.LoadUint64(&s.Stops)
@@ -27,24 +27,24 @@ func (o *observed) probeCost() time.Duration {
 }
 
 // asked is what the options ask for, of what the governor may leave out.
-func (o *observed) asked() govern.Asked {
-	return govern.Asked{Stops: !o.env.noStops, Migrations: o.env.migrations}
+func (o *Target) asked() govern.Asked {
+	return govern.Asked{Stops: !o.env.NoStops, Migrations: o.env.Migrations}
 }
 
 // scope is what is observed of the target at present. The caller holds mu.
-func (o *observed) scope() govern.Scope { return govern.At(o.gov.Level(), o.asked()) }
+func (o *Target) scope() govern.Scope { return govern.At(o.gov.Level(), o.asked()) }
 
-// governDue says whether it is worth while to read how much CPU time the target has used.
-func (o *observed) governDue() bool {
+// GovernDue says whether it is worth while to read how much CPU time the target has used.
+func (o *Target) GovernDue() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.cycle.on {
 		return o.cycle.ended // what an observed second costs is judged over the time between as well
 	}
-	return o.gov.Due(time.Duration(ledger.Monotonic()), o.probeCost())
+	return o.gov.Due(time.Duration(ledger.Monotonic()), o.ProbeCost())
 }
 
-func (o *observed) govern(cpu time.Duration) {
+func (o *Target) Govern(cpu time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -54,12 +54,12 @@ func (o *observed) govern(cpu time.Duration) {
 		o.gov.NoHiccup()
 	}
 	o.cycle.ended = false
-	r := govern.Reading{At: time.Duration(ledger.Monotonic()), Cost: o.probeCost(), CPU: cpu}
+	r := govern.Reading{At: time.Duration(ledger.Monotonic()), Cost: o.ProbeCost(), CPU: cpu}
 	o.step(o.gov.Judge(r, o.cycle.on && !o.cycle.tooExpensive))
 }
 
 // step brings the observation to a level. The caller holds mu.
-func (o *observed) step(to govern.Level) {
+func (o *Target) step(to govern.Level) {
 	from := o.gov.Level()
 	if to == from {
 		return
@@ -104,16 +104,16 @@ func (o *observed) step(to govern.Level) {
 		o.startCycle(seconds)
 	}
 	if err != nil {
-		o.env.log.Warn("observing more again failed in part", "process", o.info.Process, "pid", o.info.PID, "err", err)
+		o.env.Log.Warn("observing more again failed in part", "process", o.info.Process, "pid", o.info.PID, "err", err)
 	}
 	o.describeLevel()
-	o.env.log.Info("observing costs a target too much, or no longer does: what is left out has changed",
+	o.env.Log.Info("observing costs a target too much, or no longer does: what is left out has changed",
 		"process", o.info.Process, "pid", o.info.PID, "level", int(to), "was", int(from), "cost", o.gov.Share(),
 		"budget", o.gov.Budget)
 }
 
 // describeLevel says in the target's description what the governor leaves out.
-func (o *observed) describeLevel() {
+func (o *Target) describeLevel() {
 	source, reason := pstate.SourceEBPF, o.probes.WhyNoStops()
 	if o.blind {
 		source = pstate.SourceSnapshot

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -6,9 +6,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// newIntervals is how many raw intervals the target had, or would have had but for its budget, since it was last asked.
+// NewIntervals is how many raw intervals the target had, or would have had but for its budget, since it was last asked.
 // One goroutine asks at a time.
-func (o *observed) newIntervals() uint64 {
+func (o *Target) NewIntervals() uint64 {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	all := atomic.LoadUint64(&o.shared.Sent) + o.lostInKernel(kern.ScopeLostReasonLOST_INTERVAL_BUDGET)
@@ -17,7 +17,7 @@ func (o *observed) newIntervals() uint64 {
 	return since
 }
 
-// allowIntervals lets the kernel side send so many more.
-func (o *observed) allowIntervals(n uint64) {
+// AllowIntervals lets the kernel side send so many more.
+func (o *Target) AllowIntervals(n uint64) {
 	atomic.StoreUint64(&o.shared.Allowance, atomic.LoadUint64(&o.shared.Sent)+n)
 }

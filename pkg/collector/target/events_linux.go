@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
@@ -7,8 +7,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// addInterval takes in a closed interval of the P with this number, as the kernel side sent it.
-func (o *observed) addInterval(p int, e *kern.ScopeIntervalEvent) {
+// AddInterval takes in a closed interval of the P with this number, as the kernel side sent it.
+func (o *Target) AddInterval(p int, e *kern.ScopeIntervalEvent) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.received++
@@ -34,9 +34,9 @@ func stopped(e *kern.ScopeStopEvent, way uint64) (start, end uint64) {
 	return start, end
 }
 
-// addStop takes in a stop of the world, as the kernel side sent it.
-func (o *observed) addStop(e *kern.ScopeStopEvent) {
-	clock := o.env.clock
+// AddStop takes in a stop of the world, as the kernel side sent it.
+func (o *Target) AddStop(e *kern.ScopeStopEvent) {
+	clock := o.env.Clock
 	if e.End < e.Start {
 		o.mu.Lock()
 		defer o.mu.Unlock()
@@ -66,6 +66,6 @@ func (o *observed) addStop(e *kern.ScopeStopEvent) {
 	closed := o.closed
 	o.mu.Unlock()
 	if !closed { // the sink knows of its end
-		o.env.sink.AppendStop(o.info.Key, s)
+		o.env.Sink.AppendStop(o.info.Key, s)
 	}
 }

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -9,8 +9,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// readCgroup brings what the control groups of the target say up to date.
-func (o *observed) readCgroup(now time.Time) {
+// ReadCgroup brings what the control groups of the target say up to date.
+func (o *Target) ReadCgroup(now time.Time) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || !o.control.find(now) {
@@ -24,15 +24,15 @@ func (o *observed) readCgroup(now time.Time) {
 }
 
 // threadState reads the state and the name of one of the target's threads. The caller holds mu or is alone.
-func (o *observed) threadState(tid int32) (pstate.ThreadState, string, error) {
+func (o *Target) threadState(tid int32) (pstate.ThreadState, string, error) {
 	return o.control.threadState(tid)
 }
 
 // suspended says whether a thread that carries a P is stopped or frozen. The caller holds mu.
-func (o *observed) suspended() bool { return o.carrierIn(pstate.ThreadState.Suspended) != 0 }
+func (o *Target) suspended() bool { return o.carrierIn(pstate.ThreadState.Suspended) != 0 }
 
 // carrierIn gives a thread that carries a P and is in such a state; 0 if there is none.
-func (o *observed) carrierIn(is func(pstate.ThreadState) bool) int32 {
+func (o *Target) carrierIn(is func(pstate.ThreadState) bool) int32 {
 	for _, p := range o.ps {
 		if w := ledger.Word(atomic.LoadUint64(&p.rec.Word)); is(w.Thread()) {
 			return int32(w.Owner())
@@ -42,7 +42,7 @@ func (o *observed) carrierIn(is func(pstate.ThreadState) bool) int32 {
 }
 
 // threadIn is carrierIn for all threads that are known.
-func (o *observed) threadIn(state pstate.ThreadState) (tid int32, found bool) {
+func (o *Target) threadIn(state pstate.ThreadState) (tid int32, found bool) {
 	if tid = o.carrierIn(func(s pstate.ThreadState) bool { return s == state }); tid != 0 {
 		return tid, true
 	}
@@ -56,7 +56,7 @@ func (o *observed) threadIn(state pstate.ThreadState) (tid int32, found bool) {
 
 // applyFreezer makes threads, and the Ps they carry, say what the freezer did to them without an event. The caller
 // holds mu.
-func (o *observed) applyFreezer(now time.Time) {
+func (o *Target) applyFreezer(now time.Time) {
 	if o.control.frozen(now, freezerEvery) {
 		o.correctThreads(func(s pstate.ThreadState) bool { return s == pstate.Sleeping || s == pstate.Uninterruptible },
 			func(int32) (pstate.ThreadState, bool) { return pstate.Frozen, true })
@@ -80,7 +80,7 @@ func (o *observed) applyFreezer(now time.Time) {
 
 // correctThreads moves threads that have been in such a state for a while to the one that is given. The caller holds
 // mu.
-func (o *observed) correctThreads(is func(pstate.ThreadState) bool, to func(tid int32) (pstate.ThreadState, bool)) {
+func (o *Target) correctThreads(is func(pstate.ThreadState) bool, to func(tid int32) (pstate.ThreadState, bool)) {
 	for i := range o.threads {
 		view := &o.threads[i]
 		if !is(view.State) {
@@ -91,7 +91,7 @@ func (o *observed) correctThreads(is func(pstate.ThreadState) bool, to func(tid 
 			continue
 		}
 		old, now := atomic.LoadUint64(&th.Word), ledger.Now()
-		if s := ledger.Word(old).Thread(); !is(s) || ledger.Elapsed(now, old) < settledAfter/4 {
+		if s := ledger.Word(old).Thread(); !is(s) || ledger.Elapsed(now, old) < SettledAfter/4 {
 			continue
 		}
 		next, ok := to(view.TID)
@@ -105,14 +105,14 @@ func (o *observed) correctThreads(is func(pstate.ThreadState) bool, to func(tid 
 		ledger.AddThreadTime(th, ledger.Word(old).Thread(), gone)
 		o.leaveD(th, now)
 		o.correctP(uint32(view.TID), is, next, now)
-		view.Time[view.State] += time.Duration(max(0, o.env.clock.Unix(now)-o.threadsAt))
-		view.State, view.Since = next, o.env.clock.Unix(now)
+		view.Time[view.State] += time.Duration(max(0, o.env.Clock.Unix(now)-o.threadsAt))
+		view.State, view.Since = next, o.env.Clock.Unix(now)
 		o.repaired["freezer"]++
 	}
 }
 
 // correctP moves the P that a thread carries along with it.
-func (o *observed) correctP(tid uint32, is func(pstate.ThreadState) bool, next pstate.ThreadState, now uint64) {
+func (o *Target) correctP(tid uint32, is func(pstate.ThreadState) bool, next pstate.ThreadState, now uint64) {
 	for _, p := range o.ps {
 		w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
 		if w.Owner() == tid && is(w.Thread()) && w.State().Busy() {
@@ -124,7 +124,7 @@ func (o *observed) correctP(tid uint32, is func(pstate.ThreadState) bool, next p
 
 // leaveD takes a thread out of its P's count of those in uninterruptible sleep, if it is in it (d_leave in
 // bpf/observe.h).
-func (o *observed) leaveD(th *kern.ScopeThread, now uint64) {
+func (o *Target) leaveD(th *kern.ScopeThread, now uint64) {
 	slot := atomic.LoadUint32(&th.D_slot)
 	if slot == 0 || int(slot)-1 >= len(o.kernel.Records) || !atomic.CompareAndSwapUint32(&th.D_slot, slot, 0) {
 		return
@@ -150,7 +150,7 @@ func (o *observed) leaveD(th *kern.ScopeThread, now uint64) {
 }
 
 // findCause finds out what keeps threads that are stopped or frozen from running. The caller holds mu.
-func (o *observed) findCause(now time.Time) {
+func (o *Target) findCause(now time.Time) {
 	if tid, found := o.threadIn(pstate.Stopped); found {
 		o.control.findStopper(tid, now)
 	}

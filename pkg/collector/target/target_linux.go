@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync"
@@ -16,9 +16,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// observed is one target under observation.
-type observed struct {
-	env    *environment
+// Target is one target under observation.
+type Target struct {
+	env    *Environment
 	kernel *kernel.Side // nil: the target is observed by snapshots alone
 	infoMu sync.Mutex   // guards what may change of info: source and reason
 	info   pstate.Target
@@ -35,12 +35,13 @@ type observed struct {
 	shared *kern.ScopeTarget // in kernel memory, or the agent's own without eBPF
 	chunks []uint16
 
-	// wanted is how many raw intervals it had or would have had when it was last asked. Whoever takes the events guards it.
+	// wanted is how many raw intervals it had or would have had when it was last asked. Whoever takes the events guards
+	// it.
 	wanted   uint64
 	learning atomic.Bool // samples taken more often would teach something of it
 
 	mu         sync.Mutex // guards what follows, and the snapshot
-	ps         []*observedP
+	ps         []*P
 	snap       goruntime.Snapshot
 	gomaxprocs int32
 	globalRunq int32
@@ -67,8 +68,8 @@ type observed struct {
 	control    controlGroup
 }
 
-// observedP is one P of a target.
-type observedP struct {
+// P is one P of a target.
+type P struct {
 	rec         *kern.ScopeP_record
 	id          int32
 	runqDepth   int32
@@ -104,19 +105,19 @@ func (w *wide) follow(v uint32) {
 	w.low = v
 }
 
-// openTarget prepares the observation of a process whose binary is understood: of the runtime in its program or, where
+// Open prepares the observation of a process whose binary is understood: of the runtime in its program or, where
 // one is named, in a library it has loaded. only says why it is observed by snapshots alone although there is a kernel
 // side; empty: it is not. The target must be closed, also after an error.
-func openTarget(env *environment, info pstate.Target, uid uint32, bin *goruntime.Binary, library *goruntime.Mapped,
-	only string) (o *observed, err error) {
-	o = &observed{
+func Open(env *Environment, info pstate.Target, uid uint32, bin *goruntime.Binary, library *goruntime.Mapped,
+	only string) (o *Target, err error) {
+	o = &Target{
 		env: env, info: info, uid: uid, begun: ledger.Now(), bin: bin, library: library, globalRunq: -1,
-		gov:   govern.New(env.costBudget, env.costFloor),
+		gov:   govern.New(env.CostBudget, env.CostFloor),
 		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: ledger.NewLags(),
-		control: controlGroup{reader: env.cgroups, proc: env.proc, log: env.log, pid: info.PID},
+		control: controlGroup{reader: env.Groups, proc: env.Proc, log: env.Log, pid: info.PID},
 	}
 	if only == "" {
-		o.kernel = env.kernel
+		o.kernel = env.Kernel
 	}
 	if o.proc, err = o.open(); err != nil {
 		return o, err
@@ -143,8 +144,8 @@ func openTarget(env *environment, info pstate.Target, uid uint32, bin *goruntime
 	return o, nil
 }
 
-// enter makes the kernel side observe the target. Its events may come at once. Without a kernel side it does nothing.
-func (o *observed) enter() error {
+// Enter makes the kernel side observe the target. Its events may come at once. Without a kernel side it does nothing.
+func (o *Target) Enter() error {
 	if o.kernel == nil {
 		return nil
 	}
@@ -155,19 +156,19 @@ func (o *observed) enter() error {
 	defer o.mu.Unlock()
 	// The events that follow need the threads; those asleep would otherwise be unknown until they run.
 	o.enterThreads()
-	if o.env.cycle > 0 {
-		o.startCycle(o.env.cycle)
+	if o.env.Cycle > 0 {
+		o.startCycle(o.env.Cycle)
 	}
 	o.probes = stopProbesOf(o)
 	o.describeLevel()
-	if !o.env.noStops {
+	if !o.env.NoStops {
 		o.probes.Want(true)
 	}
 	return nil
 }
 
 // open opens the process.
-func (o *observed) open() (*goruntime.Process, error) {
+func (o *Target) open() (*goruntime.Process, error) {
 	if o.library != nil {
 		return goruntime.OpenLibrary(int(o.info.PID), o.bin, *o.library)
 	}
@@ -175,10 +176,10 @@ func (o *observed) open() (*goruntime.Process, error) {
 }
 
 // seen says whether the kernel side sees the target at the moment. The caller holds mu.
-func (o *observed) seen() bool { return o.index != 0 && !o.blind && !o.cycle.off }
+func (o *Target) seen() bool { return o.index != 0 && !o.blind && !o.cycle.off }
 
 // observedRatio is the share of the time in which it does.
-func (o *observed) observedRatio() float64 {
+func (o *Target) observedRatio() float64 {
 	switch {
 	case o.blind:
 		return 0
@@ -188,18 +189,18 @@ func (o *observed) observedRatio() float64 {
 	return 1
 }
 
-// silence ends what the kernel side says of the target, and says whether it said anything: events may be on their way
+// Silence ends what the kernel side says of the target, and says whether it said anything: events may be on their way
 // yet, and should be taken in before the target is closed.
-func (o *observed) silence() bool {
+func (o *Target) Silence() bool {
 	if o.index != 0 {
 		o.kernel.Leave(o.info.PID, o.index)
 	}
 	return o.index != 0
 }
 
-// close ends the observation; silence comes first. The process may still live. It takes a while: the kernel waits until
+// Close ends the observation; silence comes first. The process may still live. It takes a while: the kernel waits until
 // no CPU can be in a probe any more. The target's places in the tables are given back with release.
-func (o *observed) close() {
+func (o *Target) Close() {
 	o.mu.Lock()
 	o.closed = true
 	probes := o.probes
@@ -211,40 +212,40 @@ func (o *observed) close() {
 	if probes != nil {
 		probes.Close() // tiers 1 and 2 leave at the same time
 	}
-	o.endMigrations()
+	o.EndMigrations()
 	if probes != nil {
 		probes.Wait()
 	}
 }
 
-// release gives back the target's places in the tables of the kernel side, after close.
-func (o *observed) release() {
+// Release gives back the target's places in the tables of the kernel side, after close.
+func (o *Target) Release() {
 	if o.index != 0 {
 		o.kernel.GiveBack(o.uid, o.index, o.chunks)
 	}
 }
 
-// finish hands over what is left to hand over, after silence.
-func (o *observed) finish() {
+// Finish hands over what is left to hand over, after silence.
+func (o *Target) Finish() {
 	o.mu.Lock()
 	o.flush(true)
 	o.closed = true
 	o.mu.Unlock()
-	o.env.sink.End(o.info.Key, o.env.clock.Unix(ledger.Now()))
+	o.env.Sink.End(o.info.Key, o.env.Clock.Unix(ledger.Now()))
 }
 
 // Description is the target as Targets has it.
-func (o *observed) Description() pstate.Target {
+func (o *Target) Description() pstate.Target {
 	o.infoMu.Lock()
 	defer o.infoMu.Unlock()
 	return o.info
 }
 
 // ByEvents says whether the kernel side observes it.
-func (o *observed) ByEvents() bool { return o.index != 0 }
+func (o *Target) ByEvents() bool { return o.index != 0 }
 
 // LibraryStart is where the library begins that the runtime is in; 0: it is in the program.
-func (o *observed) LibraryStart() uint64 {
+func (o *Target) LibraryStart() uint64 {
 	if o.library == nil {
 		return 0
 	}
@@ -252,7 +253,7 @@ func (o *observed) LibraryStart() uint64 {
 }
 
 // Alive says whether the process still runs the program that is observed.
-func (o *observed) Alive() bool {
+func (o *Target) Alive() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return !o.closed && o.proc.Alive() == nil

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"math/rand/v2"
@@ -44,7 +44,7 @@ type dutyCycle struct {
 }
 
 // estimator begins to learn about a P.
-func (p *observedP) estimator() *estimate.P {
+func (p *P) estimator() *estimate.P {
 	return estimate.NewP(p.rec, estimate.Sight{SchedTick: p.schedTick.low, SyscallTick: p.syscallTick.low})
 }
 
@@ -55,7 +55,7 @@ func sightOf(seen *goruntime.PSnapshot, tid uint32) estimate.Sight {
 
 // turnCycle is called with each snapshot, which has just been taken; in an observed second, and at its end, records are
 // right at the tick now. The caller holds mu.
-func (o *observed) turnCycle(now uint64) error {
+func (o *Target) turnCycle(now uint64) error {
 	w := &o.cycle
 	if !w.on || now < w.next {
 		return nil
@@ -69,7 +69,7 @@ func (o *observed) turnCycle(now uint64) error {
 
 // startCycle goes over to a duty cycle of so many seconds. The first of them, which is observed, begins now. The caller
 // holds mu.
-func (o *observed) startCycle(seconds int) {
+func (o *Target) startCycle(seconds int) {
 	now := ledger.Now()
 	o.cycle = dutyCycle{on: true, seconds: seconds, next: now + observedSecond}
 	o.measure()
@@ -79,7 +79,7 @@ func (o *observed) startCycle(seconds int) {
 }
 
 // endCycle goes back to observing all the time, or to snapshots.
-func (o *observed) endCycle() {
+func (o *Target) endCycle() {
 	o.cycle = dutyCycle{}
 	for _, p := range o.ps {
 		p.estimated = nil
@@ -88,11 +88,11 @@ func (o *observed) endCycle() {
 
 // measure gives what observing has cost since it was last called, as a share of the target's CPU time, if that is
 // known.
-func (o *observed) measure() (share float64, ok bool) {
+func (o *Target) measure() (share float64, ok bool) {
 	w := &o.cycle
 	cost, cpu := w.cost, w.cpu
-	w.cost, w.cpu = o.probeCost(), 0
-	if stat, err := o.env.proc.Stat(o.info.PID); err == nil {
+	w.cost, w.cpu = o.ProbeCost(), 0
+	if stat, err := o.env.Proc.Stat(o.info.PID); err == nil {
 		w.cpu = stat.CPU
 	}
 	if cpu == 0 || w.cpu == 0 {
@@ -103,7 +103,7 @@ func (o *observed) measure() (share float64, ok bool) {
 }
 
 // leaveAlone makes the kernel side see nothing of the target until its next observed second.
-func (o *observed) leaveAlone(now uint64) {
+func (o *Target) leaveAlone(now uint64) {
 	w := &o.cycle
 	o.kernel.Pause(o.info.PID, o.index)
 	w.off, w.ended, w.since = true, true, now
@@ -115,7 +115,7 @@ func (o *observed) leaveAlone(now uint64) {
 	w.next = now + uint64(away)
 	w.uses, w.asleep = make(map[uint32]procfs.Schedstat), make(map[uint32]uint32)
 	for tid, th := range o.knownThreads() {
-		w.uses[tid] = o.env.proc.ThreadSchedstat(o.info.PID, int32(tid))
+		w.uses[tid] = o.env.Proc.ThreadSchedstat(o.info.PID, int32(tid))
 		if th.D_slot != 0 {
 			w.asleep[tid] = th.D_slot
 		}
@@ -123,7 +123,7 @@ func (o *observed) leaveAlone(now uint64) {
 }
 
 // knownThreads are the target's entries in the table of threads.
-func (o *observed) knownThreads() map[uint32]kern.ScopeThread {
+func (o *Target) knownThreads() map[uint32]kern.ScopeThread {
 	known := make(map[uint32]kern.ScopeThread)
 	o.kernel.Threads.Each(func(tid uint32, th *kern.ScopeThread) {
 		if th.Target == o.index && th.Tgid == uint32(o.info.PID) {
@@ -134,7 +134,7 @@ func (o *observed) knownThreads() map[uint32]kern.ScopeThread {
 }
 
 // observeAgain makes the kernel side see the target again.
-func (o *observed) observeAgain() error {
+func (o *Target) observeAgain() error {
 	known := o.refreshThreads()
 	// What takes time is done: what is read now holds when the next event comes.
 	if err := o.proc.Snapshot(&o.snap, true); err != nil {
@@ -168,7 +168,7 @@ func (o *observed) observeAgain() error {
 }
 
 // refreshThreads takes from /proc what the threads known to the kernel side have done between two observed seconds.
-func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
+func (o *Target) refreshThreads() map[uint32]kern.ScopeThread {
 	w, now := &o.cycle, ledger.Now()
 	known := o.knownThreads()
 	for tid, th := range known {
@@ -179,7 +179,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 			continue
 		}
 		was := ledger.Word(th.Word).Thread()
-		before, use := w.uses[tid], o.env.proc.ThreadSchedstat(o.info.PID, int32(tid))
+		before, use := w.uses[tid], o.env.Proc.ThreadSchedstat(o.info.PID, int32(tid))
 		if !use.Known || !before.Known || use.Slices != before.Slices || state != was {
 			open := ledger.Elapsed(w.since, th.Word)
 			ledger.AddThreadTime(&th, was, open)
@@ -201,7 +201,7 @@ func (o *observed) refreshThreads() map[uint32]kern.ScopeThread {
 }
 
 // seat enters threads again, with the Ps that the last snapshot found them to carry.
-func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
+func (o *Target) seat(known map[uint32]kern.ScopeThread, now uint64) {
 	carried := make(map[uint32]uint32, len(o.ps)) // slots, plus one, by the thread
 	for _, p := range o.ps {
 		if tid := ledger.Word(atomic.LoadUint64(&p.rec.Word)).Owner(); tid != 0 {
@@ -223,7 +223,7 @@ func (o *observed) seat(known map[uint32]kern.ScopeThread, now uint64) {
 }
 
 // learn is called with each snapshot in an observed second.
-func (o *observed) learn(p *observedP, seen *goruntime.PSnapshot) {
+func (o *Target) learn(p *P, seen *goruntime.PSnapshot) {
 	switch {
 	case p.estimated != nil:
 		p.estimated.Learn(p.rec, sightOf(seen, o.carrier(seen)), &o.cycle.rates)
@@ -234,7 +234,7 @@ func (o *observed) learn(p *observedP, seen *goruntime.PSnapshot) {
 
 // estimateP is called with each snapshot between two observed seconds: it accounts for a P's time since the one before,
 // and takes over the state that this one shows.
-func (o *observed) estimateP(p *observedP, seen *goruntime.PSnapshot, now uint64) {
+func (o *Target) estimateP(p *P, seen *goruntime.PSnapshot, now uint64) {
 	if p.estimated == nil {
 		o.takeOver(p, seen, now)
 		return
@@ -262,7 +262,7 @@ func (o *observed) estimateP(p *observedP, seen *goruntime.PSnapshot, now uint64
 
 // lookUpD keeps a P's count of threads in uninterruptible sleep between two observed seconds: those that slept when the
 // last one ended, and the one that carries it, in the state t.
-func (o *observed) lookUpD(p *observedP, t pstate.ThreadState, now uint64) {
+func (o *Target) lookUpD(p *P, t pstate.ThreadState, now uint64) {
 	asleep := t == pstate.Uninterruptible
 	slot := uint32(o.slot(p.id)) + 1
 	for tid, at := range o.cycle.asleep {

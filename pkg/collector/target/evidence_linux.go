@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -17,8 +17,8 @@ type Evidence struct {
 	StopProbes []string
 }
 
-// evidence gives what has been shown of the target. ok is false once its observation has ended.
-func (o *observed) evidence() (e Evidence, ok bool) {
+// Evidence gives what has been shown of the target. ok is false once its observation has ended.
+func (o *Target) Evidence() (e Evidence, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {

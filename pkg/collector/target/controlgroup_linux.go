@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"log/slog"

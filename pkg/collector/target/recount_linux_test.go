@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"testing"
@@ -10,9 +10,9 @@ import (
 // A count of threads in uninterruptible sleep that no thread accounts for comes down after two looks, and what it has
 // stood for stays counted.
 func TestCountOfDWithoutThreadsIsCorrected(t *testing.T) {
-	o := &observed{repaired: map[string]uint64{}, chunks: []uint16{1}}
-	p := &observedP{rec: &kern.ScopeP_record{}}
-	o.ps = []*observedP{p}
+	o := &Target{repaired: map[string]uint64{}, chunks: []uint16{1}}
+	p := &P{rec: &kern.ScopeP_record{}}
+	o.ps = []*P{p}
 	slot := uint32(o.slot(0)) + 1
 	ledger.EnterD(p.rec, 1000)
 	ledger.EnterD(p.rec, 1500)

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -6,8 +6,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 )
 
-// renewWords writes anew what would soon be too old to be told from what lies ahead of the tick now.
-func (o *observed) renewWords(now uint64) {
+// RenewWords writes anew what would soon be too old to be told from what lies ahead of the tick now.
+func (o *Target) RenewWords(now uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, p := range o.ps {
@@ -17,7 +17,7 @@ func (o *observed) renewWords(now uint64) {
 }
 
 // renew writes a P's word anew. The caller holds mu.
-func (o *observed) renew(p *observedP, now uint64) {
+func (o *Target) renew(p *P, now uint64) {
 	w := ledger.Word(atomic.LoadUint64(&p.rec.Word))
 	if !ledger.NeedsRenewal(now, uint64(w)) {
 		return

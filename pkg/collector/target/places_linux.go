@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"fmt"
@@ -12,14 +12,14 @@ import (
 )
 
 // claim takes a place in the kernel's table and fills in where things are.
-func (o *observed) claim() (err error) {
+func (o *Target) claim() (err error) {
 	k := o.kernel
 	// A place rests for two seconds after its use. Those that wait for room for their Ps don't use them up.
 	if err = k.Admit(o.uid, share.Ps, 1); err != nil {
 		return err
 	}
 	threads := 1
-	if stat, err := o.env.proc.Stat(o.info.PID); err == nil {
+	if stat, err := o.env.Proc.Stat(o.info.PID); err == nil {
 		threads = stat.Threads
 	}
 	if err = k.Admit(o.uid, share.Threads, threads); err != nil {
@@ -51,19 +51,19 @@ func (o *observed) claim() (err error) {
 			M_syscalltick: uint16(l.M.SyscallTick),
 			P_status:      uint16(l.P.Status), P_link: uint16(l.P.Link), P_schedtick: uint16(l.P.SchedTick),
 			P_syscalltick: uint16(l.P.SyscallTick), P_m: uint16(l.P.M), P_gcmode: uint32(l.P.GCMarkWorkerMode),
-			KeepsM: keepsM, Nested: uint16(flag(o.env.proc.NestedPID(o.info.PID))),
+			KeepsM: keepsM, Nested: uint16(flag(o.env.Proc.NestedPID(o.info.PID))),
 			Begun: uint16(flag(o.bin.StopBegun())), Ended: started.Ended,
 			WorkerFrom: o.proc.Addr(o.bin.GCWorkers[0]), WorkerTo: o.proc.Addr(o.bin.GCWorkers[1]),
 			SchedPidle: o.proc.Addr(o.bin.Vars.Sched) + uint64(l.Sched.PIdle),
 		},
 		Intervals: 1, CalmFrom: kernel.Never, MarkingUntil: kernel.Never,
-		Allowance: uint64(o.env.intervalBudget),
+		Allowance: uint64(o.env.IntervalBudget),
 	}
 	return nil
 }
 
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
-func (o *observed) grow() error {
+func (o *Target) grow() error {
 	if most := kernel.ChunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
 		return &share.Error{Sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
 			len(o.snap.Ps), most)}
@@ -78,7 +78,7 @@ func (o *observed) grow() error {
 		if i >= kernel.ChunkPs*len(o.shared.Chunk) {
 			return fmt.Errorf("GOMAXPROCS is %d and %d Ps are observed at most", len(o.snap.Ps), i)
 		}
-		p := &observedP{id: int32(i), runqDepth: -1}
+		p := &P{id: int32(i), runqDepth: -1}
 		slot := 0
 		if k := o.kernel; k != nil {
 			if i%kernel.ChunkPs == 0 {
@@ -106,7 +106,7 @@ func (o *observed) grow() error {
 			Target: o.index, Id: uint32(i), Schedtick: seen.SchedTick,
 		}
 		p.intervals.Begin(now)
-		p.firstSeen = o.env.clock.Unix(now)
+		p.firstSeen = o.env.Clock.Unix(now)
 		o.ps = append(o.ps, p)
 		if o.kernel == nil {
 			continue

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -8,7 +8,7 @@ import (
 )
 
 // learnLags brings the kernel side's lags up to date. The caller holds mu.
-func (o *observed) learnLags(now uint64) {
+func (o *Target) learnLags(now uint64) {
 	since := time.Duration(now-o.lagsAt) * ledger.Tick
 	o.lagsAt = now
 	wanting := false
@@ -21,4 +21,4 @@ func (o *observed) learnLags(now uint64) {
 }
 
 // WantsSamples says whether samples taken more often would teach something of the target.
-func (o *observed) wantsSamples() bool { return o.learning.Load() }
+func (o *Target) WantsSamples() bool { return o.learning.Load() }

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"errors"
@@ -12,7 +12,7 @@ import (
 )
 
 // carrier is the thread that carries a P according to the snapshot; 0 if none does, or none is known.
-func (o *observed) carrier(p *goruntime.PSnapshot) uint32 {
+func (o *Target) carrier(p *goruntime.PSnapshot) uint32 {
 	if p.MIndex < 0 || int(p.MIndex) >= len(o.snap.Ms) {
 		return 0
 	}
@@ -20,7 +20,7 @@ func (o *observed) carrier(p *goruntime.PSnapshot) uint32 {
 }
 
 // sight is what a snapshot says of a P: the thread that carries it, its state, and that thread's state.
-func (o *observed) sight(p *goruntime.PSnapshot) (owner uint32, s pstate.State, t pstate.ThreadState) {
+func (o *Target) sight(p *goruntime.PSnapshot) (owner uint32, s pstate.State, t pstate.ThreadState) {
 	switch p.State {
 	case pstate.Idle, pstate.GCStop, pstate.Dead:
 		return 0, p.State, pstate.NoThread
@@ -35,7 +35,7 @@ func (o *observed) sight(p *goruntime.PSnapshot) (owner uint32, s pstate.State, 
 }
 
 // enterThreads makes the runtime's Ms known to the kernel side. Threads that it has met meanwhile are left alone.
-func (o *observed) enterThreads() {
+func (o *Target) enterThreads() {
 	now := ledger.Now()
 	for i := range o.snap.Ms {
 		m := &o.snap.Ms[i]
@@ -53,7 +53,7 @@ func (o *observed) enterThreads() {
 		for j := range min(len(comm), len(th.Comm)-1) {
 			th.Comm[j] = int8(comm[j])
 		}
-		var p *observedP
+		var p *P
 		for _, q := range o.ps {
 			if ledger.Word(atomic.LoadUint64(&q.rec.Word)).Owner() == uint32(m.TID) {
 				p = q
@@ -92,7 +92,7 @@ func (o *observed) enterThreads() {
 }
 
 // lastP is the P that an M without one had when it entered the call it is in; nil if it is in none.
-func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
+func (o *Target) lastP(m *goruntime.MSnapshot) *P {
 	if m.OldP == 0 || !m.InSyscall() {
 		return nil
 	}
@@ -104,6 +104,6 @@ func (o *observed) lastP(m *goruntime.MSnapshot) *observedP {
 	return nil
 }
 
-func (o *observed) slot(p int32) int {
+func (o *Target) slot(p int32) int {
 	return int(o.chunks[int(p)/kernel.ChunkPs])*kernel.ChunkPs + int(p)%kernel.ChunkPs
 }

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"os"
@@ -10,27 +10,27 @@ import (
 )
 
 // stopProbesOf prepares tier 1 of a target.
-func stopProbesOf(o *observed) *stops.Probes {
+func stopProbesOf(o *Target) *stops.Probes {
 	why := lack.StopsComing
-	if o.env.noStops {
+	if o.env.NoStops {
 		why = lack.StopsSwitchedOff
 	}
 	return stops.New(stops.Config{
-		Kernel: o.kernel, Heart: o.env.heart, Limits: &o.env.limits, Host: o, Bin: o.bin, PID: o.info.PID,
-		Log:    o.env.log.With("process", o.info.Process, "pid", o.info.PID),
+		Kernel: o.kernel, Heart: o.env.Heart, Limits: &o.env.Limits, Host: o, Bin: o.bin, PID: o.info.PID,
+		Log:    o.env.Log.With("process", o.info.Process, "pid", o.info.PID),
 		Shared: o.shared,
 	}, lack.NoStops(why))
 }
 
 // OpenExecutable opens the file that the process runs, and gives up if it does not answer.
-func (o *observed) OpenExecutable() (*os.File, error) {
+func (o *Target) OpenExecutable() (*os.File, error) {
 	o.mu.Lock()
 	proc := o.proc
 	o.mu.Unlock()
 	if proc == nil {
 		return nil, goruntime.ErrExited
 	}
-	return kernel.GiveUpAfter(o.env.limits.Hung, kernel.AnswerWithin, proc.OpenExecutable, func(f *os.File) {
+	return kernel.GiveUpAfter(o.env.Limits.Hung, kernel.AnswerWithin, proc.OpenExecutable, func(f *os.File) {
 		if f != nil {
 			f.Close()
 		}
@@ -38,10 +38,10 @@ func (o *observed) OpenExecutable() (*os.File, error) {
 }
 
 // Ended says whether the process, or its observation, has ended.
-func (o *observed) Ended() bool { return !o.Alive() }
+func (o *Target) Ended() bool { return !o.Alive() }
 
 // StopsChanged brings the description up to date.
-func (o *observed) StopsChanged() {
+func (o *Target) StopsChanged() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.closed {

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"github.com/p-scope/p-scope/pkg/collector/migration"
@@ -8,18 +8,18 @@ import (
 // tier2Budget is the share of a target's CPU time for tier 2 where the rest has no limit.
 const tier2Budget = 0.02
 
-// watchMigrations begins tier 2, if it is asked for and can be.
-func (o *observed) watchMigrations() {
-	if o.kernel != nil && o.env.migrations {
-		o.watchMigrationsAt(o.bin.StartedProbe())
+// StartMigrations begins tier 2, if it is asked for and can be.
+func (o *Target) StartMigrations() {
+	if o.kernel != nil && o.env.Migrations {
+		o.StartMigrationsAt(o.bin.StartedProbe())
 	}
 }
 
-// watchMigrationsAt begins tier 2 with the probe's place, or notes why there is none.
-func (o *observed) watchMigrationsAt(site goruntime.ProbeSite, err error) {
+// StartMigrationsAt begins tier 2 with the probe's place, or notes why there is none.
+func (o *Target) StartMigrationsAt(site goruntime.ProbeSite, err error) {
 	m := migration.New(migration.Config{
-		Kernel: o.kernel, Heart: o.env.heart, Limits: &o.env.limits, Proc: o.env.proc,
-		Log:  o.env.log.With("process", o.info.Process, "pid", o.info.PID),
+		Kernel: o.kernel, Heart: o.env.Heart, Limits: &o.env.Limits, Proc: o.env.Proc,
+		Log:  o.env.Log.With("process", o.info.Process, "pid", o.info.PID),
 		Host: o, PID: o.info.PID, Target: o.index,
 		GoidOffset: uint32(o.bin.Layout.G.GoID),
 	})
@@ -33,8 +33,8 @@ func (o *observed) watchMigrationsAt(site goruntime.ProbeSite, err error) {
 	m.Start(site)
 }
 
-// endMigrations waits until the probe is out of the target's code. Nobody may hold a lock who calls it.
-func (o *observed) endMigrations() {
+// EndMigrations waits until the probe is out of the target's code. Nobody may hold a lock who calls it.
+func (o *Target) EndMigrations() {
 	o.mu.Lock()
 	m := o.migrations
 	o.mu.Unlock()
@@ -44,7 +44,7 @@ func (o *observed) endMigrations() {
 }
 
 // Budget implements migrationHost.
-func (o *observed) Budget() (share, floor float64, left bool) {
+func (o *Target) Budget() (share, floor float64, left bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	share, floor = o.gov.Budget, o.gov.Floor
@@ -56,7 +56,7 @@ func (o *observed) Budget() (share, floor float64, left bool) {
 }
 
 // Slots implements migrationHost.
-func (o *observed) Slots() ([]int, error) {
+func (o *Target) Slots() ([]int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -70,7 +70,7 @@ func (o *observed) Slots() ([]int, error) {
 }
 
 // MigrationsChanged implements migrationHost.
-func (o *observed) MigrationsChanged(string) bool {
+func (o *Target) MigrationsChanged(string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {

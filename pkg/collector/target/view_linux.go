@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"maps"
@@ -12,7 +12,7 @@ import (
 )
 
 // lostInKernel is what the kernel side counted of a kind of loss. The caller holds mu.
-func (o *observed) lostInKernel(reason kern.ScopeLostReason) (n uint64) {
+func (o *Target) lostInKernel(reason kern.ScopeLostReason) (n uint64) {
 	if reason != kern.ScopeLostReasonLOST_INTERVAL_BUDGET {
 		return atomic.LoadUint64(&o.shared.Lost[reason])
 	}
@@ -22,8 +22,8 @@ func (o *observed) lostInKernel(reason kern.ScopeLostReason) (n uint64) {
 	return n
 }
 
-// view is the target with everything known of it at one instant. ok is false once it has been closed.
-func (o *observed) view() (v pstate.TargetView, ok bool) {
+// View is the target with everything known of it at one instant. ok is false once it has been closed.
+func (o *Target) View() (v pstate.TargetView, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -68,17 +68,17 @@ func (o *observed) view() (v pstate.TargetView, ok bool) {
 	if o.migrations != nil {
 		o.migrations.View(&v)
 	}
-	v.At = o.env.clock.Unix(at)
+	v.At = o.env.Clock.Unix(at)
 	return v, true
 }
 
-func (o *observed) viewP(p *observedP, v *pstate.PView, raw *ledger.Totals) {
+func (o *Target) viewP(p *P, v *pstate.PView, raw *ledger.Totals) {
 	r := p.rec
 	samples := [2]uint64{atomic.LoadUint64(&r.Samples[1]), atomic.LoadUint64(&r.Samples[2])}
 	shown := p.ledger.Show(raw.Time, samples)
 	since := p.renewed.SinceOf(uint64(raw.Word), ledger.Since(raw.Now, uint64(raw.Word)))
 	*v = pstate.PView{
-		P: p.id, State: raw.Word.State(), Thread: raw.Word.Thread(), Since: o.env.clock.Unix(since),
+		P: p.id, State: raw.Word.State(), Thread: raw.Word.Thread(), Since: o.env.Clock.Unix(since),
 		TID: int32(raw.Word.Owner()), RunqDepth: p.runqDepth, RunqHist: p.runqHist, RunqSum: p.runqSum,
 		RunqIdle: p.runqIdle, RunqIdleSum: p.runqIdleSum, SchedTick: p.schedTick.total,
 		SyscallTick: p.syscallTick.total,

@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"errors"
@@ -17,9 +17,9 @@ import (
 // are counted. Nothing is estimated: what would be learnt from is as old as the pause is long, and some Ps, those that
 // did nothing at all, would be known while others are not, which would make the process look idler than it was.
 
-// suspend makes the kernel side see nothing of a target that will be resumed, and drops a stop of the world of which
+// Suspend makes the kernel side see nothing of a target that will be resumed, and drops a stop of the world of which
 // the end, or the begin, may have been missed.
-func (o *observed) suspend() {
+func (o *Target) Suspend() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.index == 0 || o.closed {
@@ -34,8 +34,8 @@ func (o *observed) suspend() {
 	}
 }
 
-// resume takes up the observation of a target again, of which nothing is known since the tick from.
-func (o *observed) resume(from uint64) error {
+// Resume takes up the observation of a target again, of which nothing is known since the tick from.
+func (o *Target) Resume(from uint64) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -94,7 +94,7 @@ func (o *observed) resume(from uint64) error {
 // skip ends a P's totals and intervals at the tick from and lets them go on at now, in another state. An event that
 // came after from, in the moment in which the programs did not know yet that the agent is away or knew already that it
 // is back, moves from to itself.
-func (o *observed) skip(p *observedP, from, now uint64, owner uint32, s pstate.State, t pstate.ThreadState) {
+func (o *Target) skip(p *P, from, now uint64, owner uint32, s pstate.State, t pstate.ThreadState) {
 	for {
 		raw := ledger.ReadAt(p.rec, from)
 		if !atomic.CompareAndSwapUint64(&p.rec.Word, uint64(raw.Word), uint64(ledger.NewWord(now, owner, s, t))) {
@@ -106,7 +106,7 @@ func (o *observed) skip(p *observedP, from, now uint64, owner uint32, s pstate.S
 		o.scratch = o.scratch[:0]
 		o.take(p, &raw, true)
 		if len(o.scratch) > 0 {
-			o.env.sink.Append(o.info.Key, o.scratch)
+			o.env.Sink.Append(o.info.Key, o.scratch)
 		}
 		p.intervals.SkipTo(now)
 		p.disagreed = false
@@ -120,7 +120,7 @@ func (o *observed) skip(p *observedP, from, now uint64, owner uint32, s pstate.S
 }
 
 // threadsAfter gives the target's threads as they are now, with their times as they were at the tick from.
-func (o *observed) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
+func (o *Target) threadsAfter(from uint64) map[uint32]kern.ScopeThread {
 	known, now := o.knownThreads(), ledger.Now()
 	for tid, th := range known {
 		state, _, err := o.threadState(int32(tid))

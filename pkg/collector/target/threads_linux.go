@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -7,13 +7,13 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// setThreads takes in the target's threads as they are in the table at the tick now, and counted, which has the threads
+// SetThreads takes in the target's threads as they are in the table at the tick now, and counted, which has the threads
 // in uninterruptible sleep by the slot, plus one, of the P whose count they are in.
-func (o *observed) setThreads(threads []pstate.ThreadView, counted map[uint32]uint64, now uint64) {
+func (o *Target) SetThreads(threads []pstate.ThreadView, counted map[uint32]uint64, now uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if !o.cycle.off { // what the last observed second showed stays
-		o.threads, o.threadsAt = threads, o.env.clock.Unix(now)
+		o.threads, o.threadsAt = threads, o.env.Clock.Unix(now)
 	}
 	if !o.closed && o.seen() { // without the kernel side no thread is known, and snapshots count
 		o.recount(counted, now)
@@ -22,7 +22,7 @@ func (o *observed) setThreads(threads []pstate.ThreadView, counted map[uint32]ui
 
 // uncountD ends the counts of all Ps, before who counts is another: the kernel side or the snapshots. The caller holds
 // mu.
-func (o *observed) uncountD() {
+func (o *Target) uncountD() {
 	now := ledger.Now()
 	for _, p := range o.ps {
 		ledger.EndD(p.rec, now)
@@ -33,7 +33,7 @@ func (o *observed) uncountD() {
 // recount corrects a P's count of threads in uninterruptible sleep that has been higher than the threads say, and the
 // same, for two reads: an event of one of them was missed, and the count would never come down again. The caller holds
 // mu.
-func (o *observed) recount(counted map[uint32]uint64, now uint64) {
+func (o *Target) recount(counted map[uint32]uint64, now uint64) {
 	for _, p := range o.ps {
 		d := atomic.LoadUint64(&p.rec.D_word)
 		n := counted[uint32(o.slot(p.id))+1]
@@ -60,12 +60,12 @@ func (o *observed) recount(counted map[uint32]uint64, now uint64) {
 	}
 }
 
-// settledAfter is how long a disagreement must last before it is repaired, in ticks: half a second.
-const settledAfter = uint64(500_000_000) >> ledger.TickShift
+// SettledAfter is how long a disagreement must last before it is repaired, in ticks: half a second.
+const SettledAfter = uint64(500_000_000) >> ledger.TickShift
 
-// countStuck enters a stuck thread into the count of its P: the thread went to sleep while its target was being
+// CountStuck enters a stuck thread into the count of its P: the thread went to sleep while its target was being
 // entered, so that no event said which P it had.
-func (o *observed) countStuck(tid uint32, asleep, now uint64) {
+func (o *Target) CountStuck(tid uint32, asleep, now uint64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed || !o.seen() {

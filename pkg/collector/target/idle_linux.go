@@ -1,4 +1,4 @@
-package collector
+package target
 
 import (
 	"sync/atomic"
@@ -25,7 +25,7 @@ type idleWatch struct {
 
 // lookAtWords reads the words of all Ps and says whether all are idle, and whether that is all that happened since the
 // last time.
-func (o *observed) lookAtWords() (idle, untouched bool) {
+func (o *Target) lookAtWords() (idle, untouched bool) {
 	r := &o.idle
 	known := len(r.words)
 	idle, untouched = o.seen(), known == len(o.ps)
@@ -45,7 +45,7 @@ func (o *observed) lookAtWords() (idle, untouched bool) {
 
 // leaveOut says whether the snapshot that is due can be left out, n periods after the last time, and does what remains
 // to be done. The caller holds mu.
-func (o *observed) leaveOut(n int) bool {
+func (o *Target) leaveOut(n int) bool {
 	r := &o.idle
 	idle, untouched := o.lookAtWords()
 	if mayLook := r.MayLook(n); !mayLook || !idle || o.cycle.on && ledger.Now() >= o.cycle.next {
@@ -74,7 +74,7 @@ func (o *observed) leaveOut(n int) bool {
 
 // countUnread counts the depths of so many periods in which nothing was read. A P that has run since may have begun
 // before the last of them.
-func (o *observed) countUnread(periods int) {
+func (o *Target) countUnread(periods int) {
 	r := &o.idle
 	o.countGlobal(periods)
 	for i, p := range o.ps {
@@ -91,10 +91,10 @@ func (o *observed) countUnread(periods int) {
 // bringUp reads the runtime's own counters for somebody who wants to know them now, if they may have moved since the
 // last snapshot and that is a period ago. It repairs nothing: that is up to the snapshots, which come at a steady pace.
 // The caller holds mu.
-func (o *observed) bringUp() {
+func (o *Target) bringUp() {
 	r := &o.idle
 	now := ledger.Now()
-	if !o.seen() || now-r.readAt < uint64(o.env.snapshotEvery/ledger.Tick) {
+	if !o.seen() || now-r.readAt < uint64(o.env.SnapshotEvery/ledger.Tick) {
 		return
 	}
 	stale := r.stale || len(r.words) != len(o.ps)
@@ -119,7 +119,7 @@ func (o *observed) bringUp() {
 }
 
 // count takes what the runtime counts itself.
-func (p *observedP) count(seen *goruntime.PSnapshot) {
+func (p *P) count(seen *goruntime.PSnapshot) {
 	p.schedTick.follow(seen.SchedTick)
 	p.syscallTick.follow(seen.SyscallTick)
 	p.runqDepth = seen.RunqDepth
