@@ -51,7 +51,7 @@ type collect struct {
 	refilled  time.Time                 // when the budgets of intervals were refilled last
 	wanted    []float64                 // scratch of refill
 	renewed   map[uint32]ledger.Renewed // by thread; only Run's loop touches it
-	untold    uint64                    // events of no target that did not fit into the ring
+	ringFull  uint64                    // events of no target that did not fit into the ring, when that was looked up last
 	orphans   atomic.Uint64             // events of targets that are no more
 	missed    atomic.Uint64             // Go processes that ended before they were observed
 	unseen    atomic.Uint64             // programs that ended before it was known what they are
@@ -206,7 +206,7 @@ func (c *collect) Run(ctx context.Context) error {
 			if c.kernel != nil {
 				c.kernel.Samples.Check(now, c.o.Log)
 			}
-			c.seeWhetherToldOfAll()
+			c.checkForLostExecs()
 			if c.clock.FollowJump() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
 			}
@@ -236,14 +236,14 @@ func (c *collect) measureTrap() {
 	}
 }
 
-// seeWhetherToldOfAll makes the finder look for itself if an exec may be among the events that did not fit into the
+// checkForLostExecs makes the finder look for itself if an exec may be among the events that did not fit into the
 // ring.
-func (c *collect) seeWhetherToldOfAll() {
+func (c *collect) checkForLostExecs() {
 	if c.kernel == nil {
 		return
 	}
-	if n := c.kernel.GlobalLostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.untold {
-		c.untold = n
+	if n := c.kernel.GlobalLostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.ringFull {
+		c.ringFull = n
 		c.found.FellBehind()
 	}
 }

@@ -8,13 +8,13 @@ package collector
 
 import (
 	"context"
+	"github.com/p-scope/p-scope/pkg/agentinfo"
 	"github.com/p-scope/p-scope/pkg/collector/target"
 	"log/slog"
 	"regexp"
 	"runtime"
 	"time"
 
-	"github.com/p-scope/p-scope/pkg/internal/confine"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
@@ -47,19 +47,7 @@ type Chooser interface {
 type Sink = target.Sink
 
 // AgentInfo describes the observing side.
-type AgentInfo struct {
-	Mode   string // "ebpf" or "snapshot"
-	Kernel string // release, as uname has it
-	Arch   string // amd64 or arm64
-	Lacks  []Lack
-	// GlobalLost counts losses that belong to no target, by reason.
-	GlobalLost map[string]uint64
-	// NeedsAdmin says that this kernel asks for CAP_SYS_ADMIN while processes are observed, not only for CAP_BPF and
-	// CAP_PERFMON.
-	NeedsAdmin bool
-	// GivenUp is what the processes of the agent gave up after their start; nil: they were told not to.
-	GivenUp []confine.Measure
-}
+type AgentInfo = agentinfo.Info
 
 // Lack is one thing that this host or these privileges don't allow.
 type Lack = lack.Lack

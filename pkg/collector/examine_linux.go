@@ -125,7 +125,8 @@ func prospect(o *target.Target, as AgentInfo) Prospect {
 		return p
 	}
 	if err := kernel.BeyondReach(o.Binary()); err != nil {
-		p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), discover.FixForRefused(err)
+		p.Source, p.Layout, p.Reason = pstate.SourceRefused, pstate.LayoutNone, err.Error()
+		p.Fix = discover.FixForRefused(err)
 		return p
 	}
 	p.Source = pstate.SourceEBPF

@@ -36,7 +36,8 @@ func (c *collect) readThreads() {
 		if th.D_slot != 0 {
 			counted[th.D_slot]++
 		}
-		if th.D_slot == 0 && ledger.Word(th.Word).Thread() == pstate.Uninterruptible && ledger.Elapsed(now, th.Word) > target.SettledAfter {
+		asleep := ledger.Word(th.Word).Thread() == pstate.Uninterruptible
+		if th.D_slot == 0 && asleep && ledger.Elapsed(now, th.Word) > target.SettledAfter {
 			stuck = append(stuck, stuckThread{o, tid, th.Word})
 		}
 	})
@@ -62,7 +63,8 @@ type stuckThread struct {
 func (c *collect) threadView(tid uint32, th *kern.ScopeThread, now uint64) pstate.ThreadView {
 	w := ledger.Word(th.Word)
 	v := pstate.ThreadView{
-		TID: int32(tid), P: -1, State: w.Thread(), Since: c.clock.Unix(c.renewed[tid].SinceOf(th.Word, ledger.Since(now, th.Word))),
+		TID: int32(tid), P: -1, State: w.Thread(),
+		Since: c.clock.Unix(c.renewed[tid].SinceOf(th.Word, ledger.Since(now, th.Word))),
 	}
 	comm := unsafe.Slice((*byte)(unsafe.Pointer(&th.Comm[0])), len(th.Comm))
 	v.Comm = cleantext.Name(unix.ByteSliceToString(comm), cleantext.MaxName)

@@ -93,6 +93,8 @@ const (
 	endWithin    = 2 * time.Second // for which the end of an agent waits for workers
 )
 
+// New makes a finder. It looks for processes that match include and do not match exclude; nil includes all, or excludes
+// none.
 func New(o Options, observer Observer, include, exclude *regexp.Regexp) *Finder {
 	f := &Finder{
 		Options: o, observer: observer, asked: make(chan question, 1024), behind: make(chan struct{}, 1),
@@ -105,6 +107,7 @@ func New(o Options, observer Observer, include, exclude *regexp.Regexp) *Finder 
 	return f
 }
 
+// Run looks for processes until ctx is done.
 func (f *Finder) Run(ctx context.Context) {
 	defer f.End()
 	f.scan(ctx, true)

@@ -39,8 +39,8 @@ func FixForRefused(err error) string {
 	case goruntime.ReasonUnreadable, goruntime.ReasonNoPrivilege:
 		return lack.GivePrivileges()
 	case goruntime.ReasonReplaced:
-		return "restart the process, so that it loads the library that is there now; or give the agent CAP_CHECKPOINT_RESTORE " +
-			"or CAP_SYS_ADMIN as well"
+		return "restart the process, so that it loads the library that is there now; or give the agent " +
+			"CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN as well"
 	case goruntime.ReasonNoAnswer:
 		return "see whether the file system answers on which it lies; or exclude the process with --exclude"
 	case goruntime.ReasonTooMuch:

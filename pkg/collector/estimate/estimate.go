@@ -188,13 +188,13 @@ func (p *P) Pass(seen Sight, since, now uint64, all *ByActivity) (e Estimate) {
 	quiet, moved := p.sees(seen)
 	e.Quiet, e.From = quiet, max(p.from, since)
 	p.from = now
-	e.rates = p.likely(activityOf(moved, now-min(e.From, now)), all)
+	e.rates = p.ratesFor(activityOf(moved, now-min(e.From, now)), all)
 	return e
 }
 
-// likely gives the rates that say most of a stretch of a P: its own with this activity, those of all Ps with this
+// ratesFor gives the rates that say most of a stretch of a P: its own with this activity, those of all Ps with this
 // activity, its own with any. nil if nothing is known.
-func (p *P) likely(activity int, all *ByActivity) *Rates {
+func (p *P) ratesFor(activity int, all *ByActivity) *Rates {
 	for _, r := range [...]*Rates{p.own[activity], all[activity], &p.all} {
 		if r != nil && r.span >= minSpan {
 			return r

@@ -28,30 +28,30 @@ func TestActivityOf(t *testing.T) {
 
 // A stretch is judged by the P's own stretches with its activity, then by those of the others, then by its own with
 // any.
-func TestLikely(t *testing.T) {
+func TestRatesFor(t *testing.T) {
 	p, all := new(P), new(ByActivity)
-	if p.likely(3, all) != nil {
+	if p.ratesFor(3, all) != nil {
 		t.Error("something is likely before anything was seen")
 	}
 	var grown [counters]float64
 	p.all.add(&grown, minSpan)
-	if p.likely(3, all) != &p.all {
+	if p.ratesFor(3, all) != &p.all {
 		t.Error("not its own with any activity")
 	}
 	all.add(3, &grown, minSpan)
-	if p.likely(3, all) != all[3] || p.likely(2, all) != &p.all {
+	if p.ratesFor(3, all) != all[3] || p.ratesFor(2, all) != &p.all {
 		t.Error("not that of all Ps with this activity")
 	}
 	p.own.add(3, &grown, minSpan/2)
-	if p.likely(3, all) != all[3] {
+	if p.ratesFor(3, all) != all[3] {
 		t.Error("too little counts")
 	}
 	p.own.add(3, &grown, minSpan/2)
-	if p.likely(3, all) != p.own[3] {
+	if p.ratesFor(3, all) != p.own[3] {
 		t.Error("not its own with this activity")
 	}
 	p.own.Fade()
-	if p.likely(3, all) != all[3] {
+	if p.ratesFor(3, all) != all[3] {
 		t.Error("what fades counts as much as before")
 	}
 }

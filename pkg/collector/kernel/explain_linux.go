@@ -46,8 +46,8 @@ func FixFor(err error) string {
 const (
 	reportIt  = "report this with the output of 'pscope doctor --json'; until then the agent takes snapshots"
 	newKernel = "use a newer kernel: P-Scope is tested on Linux 6.1 to 7.2; until then the agent takes snapshots"
-	withBTF   = "use a kernel that is built with CONFIG_DEBUG_INFO_BTF=y (current distributions' are); in a container mount /sys; " +
-		"until then the agent takes snapshots"
+	withBTF   = "use a kernel that is built with CONFIG_DEBUG_INFO_BTF=y (current distributions' are); " +
+		"in a container mount /sys; until then the agent takes snapshots"
 	noFilter = "allow bpf and perf_event_open in the seccomp profile of the container or service; " +
 		"deploy/seccomp/pscope.json does"
 )
@@ -93,8 +93,8 @@ func explain(err error, host lack.Host, features func() []string) error {
 	var refused *ebpf.VerifierError
 	switch {
 	case denied && host.Nested:
-		f.why = "the agent is in a user namespace (a rootless container), and the kernel asks for capabilities on the host: " +
-			stepOf(err)
+		f.why = "the agent is in a user namespace (a rootless container), and the kernel asks for capabilities on the " +
+			"host: " + stepOf(err)
 		f.fix = "run the agent on the host or in a container that root starts, with the host's PID namespace; " +
 			"here it takes snapshots of the processes of its own user"
 	case denied && len(missing) > 0:
@@ -108,15 +108,15 @@ func explain(err error, host lack.Host, features func() []string) error {
 	case denied && host.PerfForAdminsOnly() && strings.Contains(err.Error(), perfEvent):
 		f.why = "kernel.perf_event_paranoid is " + host.PerfParanoid +
 			", with which the kernels of Debian and Ubuntu let only " + lack.CapSysAdmin + " open perf events: " + stepOf(err)
-		f.fix = "set it to 2, which is what other kernels have: sysctl kernel.perf_event_paranoid=2, and the same line in a " +
-			"file in /etc/sysctl.d; or give the agent " + lack.CapSysAdmin
+		f.fix = "set it to 2, which is what other kernels have: sysctl kernel.perf_event_paranoid=2, and the same line in " +
+			"a file in /etc/sysctl.d; or give the agent " + lack.CapSysAdmin
 	case denied && host.Seccomp:
 		f.why, f.fix = "a seccomp filter stands in the way, as all capabilities are held: "+stepOf(err), noFilter
 	case denied && host.Lockdown == "confidentiality":
 		f.why, f.fix = lockedDown+": "+stepOf(err), unlock
 	case denied && strings.Contains(err.Error(), "MEMLOCK"):
-		f.why = fmt.Sprintf("the kernel did not permit it although all capabilities are held; kernels before 5.11 count maps "+
-			"against RLIMIT_MEMLOCK, which is %s: %s", memlock(), stepOf(err))
+		f.why = fmt.Sprintf("the kernel did not permit it although all capabilities are held; kernels before 5.11 count "+
+			"maps against RLIMIT_MEMLOCK, which is %s: %s", memlock(), stepOf(err))
 		f.fix = "give the agent CAP_SYS_RESOURCE, or raise the limit: ulimit -l unlimited, or LimitMEMLOCK=infinity in " +
 			"its unit"
 	case denied:

@@ -42,6 +42,7 @@ func (h *Heartbeat) Beat() (since int64, late bool) {
 	return until, true
 }
 
+// Set says that the agent was alive at now, CLOCK_MONOTONIC.
 func (h *Heartbeat) Set(now int64) {
 	until := now + int64(AliveFor)
 	if h.Shared != nil {

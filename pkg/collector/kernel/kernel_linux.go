@@ -245,6 +245,7 @@ func mapped[T any](k *Side, m *ebpf.Map) ([]T, error) {
 	return unsafe.Slice((*T)(unsafe.Pointer(unsafe.SliceData(b))), n), nil
 }
 
+// Close ends what the kernel does for the agent, and unmaps the tables.
 func (k *Side) Close() {
 	k.Unload()
 	for _, b := range k.mapped {

@@ -23,6 +23,7 @@ type Limits struct {
 	Hung      *atomic.Uint64 // calls for a file that were given up, because it did not answer
 }
 
+// NewLimits are those of an agent; hung counts what was given up.
 func NewLimits(hung *atomic.Uint64) Limits {
 	return Limits{
 		Attaching: make(chan struct{}, attachesAtOnce), detaching: make(chan struct{}, detachesAtOnce),

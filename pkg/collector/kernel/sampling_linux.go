@@ -250,7 +250,8 @@ func (s *Sampling) Lack() (lack.Lack, bool) {
 	return lack.Lack{
 		What: "samples of " + procfs.NameCPUs(cpus),
 		Why:  err.Error(),
-		Fix: "what runs there is shown as running, also in system calls and the GC. It is tried again every " + retryCPU.String() +
+		Fix: "what runs there is shown as running, also in system calls and the GC. It is tried again every " +
+			retryCPU.String() +
 			"; if it lasts, " + FixFor(err),
 	}, true
 }

@@ -18,15 +18,21 @@ const (
 	stateMask   = 1<<(threadShift-stateShift) - 1
 )
 
+// NewWord makes one.
 func NewWord(tick uint64, owner uint32, s pstate.State, t pstate.ThreadState) Word {
 	return Word(tick&SinceMask | uint64(owner&ownerMask)<<ownerShift | uint64(s&stateMask)<<stateShift |
 		uint64(t)<<threadShift)
 }
 
+// Owner is the thread that carries the P; 0 if none does.
 func (w Word) Owner() uint32 { return uint32(w>>ownerShift) & ownerMask }
+
+// State is that of the P.
 func (w Word) State() pstate.State {
 	return min(pstate.State(w>>stateShift)&stateMask, pstate.NumStates-1)
 }
+
+// Thread is the state of the thread.
 func (w Word) Thread() pstate.ThreadState {
 	return min(pstate.ThreadState(w>>threadShift), pstate.NumThreadStates-1)
 }

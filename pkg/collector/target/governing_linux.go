@@ -44,6 +44,7 @@ func (o *Target) GovernDue() bool {
 	return o.gov.Due(time.Duration(ledger.Monotonic()), o.ProbeCost())
 }
 
+// Govern judges what observing costs the target, which has used so much CPU time, and steps down or up.
 func (o *Target) Govern(cpu time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -37,8 +37,9 @@ func (o *Target) lookAtWords() (idle, untouched bool) {
 		r.touched[i] = r.touched[i] && i >= known || w != r.words[i]
 		r.words[i] = w
 		untouched = untouched && !r.touched[i]
-		state := ledger.Word(w).State()
-		idle = idle && (state == pstate.Idle || state == pstate.Dead) && ledger.Word(w).Thread() == pstate.NoThread && !p.disagreed
+		state, thread := ledger.Word(w).State(), ledger.Word(w).Thread()
+		rests := (state == pstate.Idle || state == pstate.Dead) && thread == pstate.NoThread
+		idle = idle && rests && !p.disagreed
 	}
 	return idle, untouched
 }

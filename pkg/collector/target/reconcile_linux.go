@@ -39,25 +39,8 @@ func (o *Target) Snapshot(n int) error {
 	o.idle.stale, o.idle.readAt = false, now
 	o.gomaxprocs, o.globalRunq = o.snap.GOMAXPROCS, o.snap.Sched.RunqSize
 	o.countGlobal(n)
-	if len(o.snap.Ps) > len(o.ps) {
-		if err := o.grow(); err != nil {
-			o.lost["no_room"]++
-			if n := len(o.snap.Ps); n != o.unplacedPs { // once for each number of Ps, not with each snapshot
-				o.unplacedPs = n
-				o.env.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
-			}
-		}
-	}
-	idle := 0
-	suspended := o.suspended()
-	for i := range o.snap.Ps {
-		if suspended {
-			break // no P could take what others have queued
-		}
-		if o.snap.Ps[i].OK && o.snap.Ps[i].State == pstate.Idle {
-			idle++
-		}
-	}
+	o.follow()
+	idle := o.idlePs()
 	for i, p := range o.ps {
 		if i >= len(o.snap.Ps) {
 			o.markDead(p, now) // GOMAXPROCS went down: procresize cuts allp (runtime/proc.go)
@@ -70,26 +53,12 @@ func (o *Target) Snapshot(n int) error {
 		}
 		p.count(seen)
 		p.countDepth(seen, idle, n)
-		if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
-			atomic.StoreUint64(&p.rec.Addr, seen.Addr)
-			if o.index != 0 {
-				kernel.EnterAddress(o.shared, o.slot(p.id), seen.Addr)
-			}
+		var word ledger.Word
+		known := i < len(before)
+		if known {
+			word = ledger.Word(before[i])
 		}
-		if seen.State == pstate.GC && o.index != 0 {
-			kernel.MarkWorkerSeen(o.shared, now)
-		}
-		switch {
-		case o.index == 0 || o.blind:
-			o.takeOver(p, seen, now)
-		case o.cycle.off:
-			o.estimateP(p, seen, now)
-		default:
-			if i < len(before) {
-				o.repair(p, seen, ledger.Word(before[i]), now)
-			}
-			o.learn(p, seen)
-		}
+		o.reconcile(p, seen, word, known, now)
 	}
 	if err := o.turnCycle(now); err != nil && !errors.Is(err, goruntime.ErrTorn) {
 		return err
@@ -99,6 +68,60 @@ func (o *Target) Snapshot(n int) error {
 	}
 	o.flush(false)
 	return nil
+}
+
+// follow makes records for Ps that are new in the snapshot.
+func (o *Target) follow() {
+	if len(o.snap.Ps) <= len(o.ps) {
+		return
+	}
+	err := o.grow()
+	if err == nil {
+		return
+	}
+	o.lost["no_room"]++
+	if n := len(o.snap.Ps); n != o.unplacedPs { // once for each number of Ps, not with each snapshot
+		o.unplacedPs = n
+		o.env.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
+	}
+}
+
+// idlePs is how many Ps of the snapshot could take what others have queued: none while the process is suspended.
+func (o *Target) idlePs() (n int) {
+	if o.suspended() {
+		return 0
+	}
+	for i := range o.snap.Ps {
+		if o.snap.Ps[i].OK && o.snap.Ps[i].State == pstate.Idle {
+			n++
+		}
+	}
+	return n
+}
+
+// reconcile makes the record of a P agree with a snapshot. before is the P's word before the snapshot, if that is
+// known.
+func (o *Target) reconcile(p *P, seen *goruntime.PSnapshot, before ledger.Word, known bool, now uint64) {
+	if seen.Addr != atomic.LoadUint64(&p.rec.Addr) {
+		atomic.StoreUint64(&p.rec.Addr, seen.Addr)
+		if o.index != 0 {
+			kernel.EnterAddress(o.shared, o.slot(p.id), seen.Addr)
+		}
+	}
+	if seen.State == pstate.GC && o.index != 0 {
+		kernel.MarkWorkerSeen(o.shared, now)
+	}
+	switch {
+	case o.index == 0 || o.blind:
+		o.takeOver(p, seen, now)
+	case o.cycle.off:
+		o.estimateP(p, seen, now)
+	default:
+		if known {
+			o.repair(p, seen, before, now)
+		}
+		o.learn(p, seen)
+	}
 }
 
 // countGlobal counts the depth of the global run queue as it was seen in n looks. The caller holds mu.

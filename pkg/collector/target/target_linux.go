@@ -113,7 +113,8 @@ func Open(env *Environment, info pstate.Target, uid uint32, bin *goruntime.Binar
 	o = &Target{
 		env: env, info: info, uid: uid, begun: ledger.Now(), bin: bin, library: library, globalRunq: -1,
 		gov:   govern.New(env.CostBudget, env.CostFloor),
-		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{}, lags: ledger.NewLags(),
+		stops: map[string]pstate.Histogram{}, lost: map[string]uint64{}, repaired: map[string]uint64{},
+		lags:    ledger.NewLags(),
 		control: controlGroup{reader: env.Groups, proc: env.Proc, log: env.Log, pid: info.PID},
 	}
 	if only == "" {
