@@ -11,13 +11,13 @@ import (
 
 // What the finder asks of the collector.
 
-// HasEvents implements observer.
+// HasEvents implements discover.Observer.
 func (c *collect) HasEvents() bool { return c.kernel != nil }
 
-// Pauses implements observer.
+// Pauses implements discover.Observer.
 func (c *collect) Pauses() uint64 { return c.heart.Pauses.Load() }
 
-// Observe implements observer.
+// Observe implements discover.Observer.
 func (c *collect) Observe(t pstate.Target, uid uint32, bin *goruntime.Binary,
 	library *goruntime.Mapped) (discover.Runtime, error) {
 	o, err := c.observe(t, uid, bin, library)
@@ -27,7 +27,7 @@ func (c *collect) Observe(t pstate.Target, uid uint32, bin *goruntime.Binary,
 	return o, nil
 }
 
-// List implements observer.
+// List implements discover.Observer.
 func (c *collect) List(r discover.Runtime) {
 	o := r.(*target.Target)
 	c.mu.Lock()
@@ -36,17 +36,17 @@ func (c *collect) List(r discover.Runtime) {
 	c.rosterChanged()
 }
 
-// Discard implements observer.
+// Discard implements discover.Observer.
 func (c *collect) Discard(r discover.Runtime) {
 	o := r.(*target.Target)
 	c.silence(o)
 	c.closing.Go(func() { c.close(o) })
 }
 
-// Forget implements observer.
+// Forget implements discover.Observer.
 func (c *collect) Forget(r discover.Runtime) bool { return c.forget(r.(*target.Target)) }
 
-// Runtimes implements observer.
+// Runtimes implements discover.Observer.
 func (c *collect) Runtimes() []discover.Runtime {
 	all := c.all()
 	out := make([]discover.Runtime, len(all))
