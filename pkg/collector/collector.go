@@ -6,10 +6,10 @@
 // close.
 //
 // What it does has packages of its own, whose imports run one way. kern has the BPF objects and the types that C and Go
-// share; ledger the books of a P; estimate what happened while a P was not observed; govern how much is observed at which
-// cost; share the room of each user in the kernel's tables; kernel the agent's side of the BPF programs; stops and
-// migration the probes of tiers 1 and 2; target one target under observation; discover the search for processes. This
-// package puts them together and has the loop.
+// share; ledger the books of a P; estimate what happened while a P was not observed; govern how much is observed at
+// which cost; share the room of each user in the kernel's tables; kernel the agent's side of the BPF programs; stops
+// and migration the probes of tiers 1 and 2; target one target under observation; discover the search for processes.
+// This package puts them together and has the loop.
 package collector
 
 import (
