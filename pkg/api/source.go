@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/p-scope/p-scope/pkg/collector"
+	"github.com/p-scope/p-scope/pkg/agentinfo"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -13,7 +13,7 @@ import (
 type Collector interface {
 	Views(now time.Time) []pstate.TargetView
 	Targets() []pstate.Target
-	Agent() collector.AgentInfo
+	Agent() agentinfo.Info
 	LastRound() time.Time
 }
 

@@ -16,8 +16,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/goruntime"
-	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
+	"github.com/p-scope/p-scope/pkg/goruntime/probes"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -35,7 +36,7 @@ func installed(t *testing.T, name string) string {
 }
 
 // stopSite is where the collector's probe lies in a program.
-func stopSite(t *testing.T, path string) goprobes.Site {
+func stopSite(t *testing.T, path string) probes.Site {
 	t.Helper()
 	file, err := os.Open(path)
 	if err != nil {
@@ -46,9 +47,9 @@ func stopSite(t *testing.T, path string) goprobes.Site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site, ok := bin.Probe(stopProbe)
+	site, ok := bin.Probe(kernel.StopProbe)
 	if !ok {
-		t.Fatalf("%s has no place for the probe on %s", path, stopProbe)
+		t.Fatalf("%s has no place for the probe on %s", path, kernel.StopProbe)
 	}
 	return site
 }
@@ -76,7 +77,7 @@ type observer struct {
 }
 
 // observe starts a collector. It counts stops when this returns.
-func observe(t *testing.T, p *target) *observer {
+func observe(t *testing.T, p *child) *observer {
 	t.Helper()
 	sink := &stopCounter{pid: int32(p.cmd.Process.Pid)}
 	c, err := New(Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$"), Sink: sink})
@@ -94,7 +95,7 @@ func observe(t *testing.T, p *target) *observer {
 }
 
 // startTracer starts bpftrace with probes on both ends of a stop. It counts stops when this returns.
-func startTracer(t *testing.T, p *target) *observer {
+func startTracer(t *testing.T, p *child) *observer {
 	t.Helper()
 	script := fmt.Sprintf(`uprobe:%[1]s:runtime.stopTheWorldWithSema { printf("stop\n"); }
 		uprobe:%[1]s:runtime.startTheWorldWithSema { printf("start\n"); }`, p.cmd.Path)
@@ -146,7 +147,7 @@ func startTracer(t *testing.T, p *target) *observer {
 }
 
 // settle waits until the observer counts, and has counted what there was until now.
-func (o *observer) settle(t *testing.T, p *target) {
+func (o *observer) settle(t *testing.T, p *child) {
 	t.Helper()
 	waitFor(t, o.name+" counts stops", func() bool {
 		p.say("pauses")
@@ -161,7 +162,7 @@ func (o *observer) settle(t *testing.T, p *target) {
 }
 
 // countAlike makes stops and demands that each of the observers counts every one of them, and no other.
-func countAlike(t *testing.T, p *target, observers ...*observer) {
+func countAlike(t *testing.T, p *child, observers ...*observer) {
 	t.Helper()
 	const made = 25
 	before := make([]int, len(observers))
@@ -182,9 +183,9 @@ func countAlike(t *testing.T, p *target, observers ...*observer) {
 	}
 }
 
-// besideEachOther starts two observers, ends the first or the second of them, and then the other. The program goes on, another one checks
-// itself meanwhile, and the code is what it was.
-func besideEachOther(t *testing.T, lastFirst bool, first, second func(t *testing.T, p *target) *observer) {
+// besideEachOther starts two observers, ends the first or the second of them, and then the other. The program goes on,
+// another one checks itself meanwhile, and the code is what it was.
+func besideEachOther(t *testing.T, lastFirst bool, first, second func(t *testing.T, p *child) *observer) {
 	p := start(t)
 	pid, site := p.cmd.Process.Pid, stopSite(t, p.cmd.Path)
 	untouched := codeAt(t, pid, site.Addr)
@@ -219,7 +220,8 @@ func TestTwoAgents(t *testing.T) {
 	t.Run("the second ends first", func(t *testing.T) { besideEachOther(t, true, observe, observe) })
 }
 
-// A debugger that is attached while the probes lie in the code stops where it is told, sees the probes, and leaves them to the collector.
+// A debugger that is attached while the probes lie in the code stops where it is told, sees the probes, and leaves them
+// to the collector.
 func TestBesideADebugger(t *testing.T) {
 	gdb := installed(t, "gdb")
 	needs(t, unix.CAP_SYS_PTRACE, "gdb")

@@ -2,15 +2,13 @@ package collector
 
 import (
 	"slices"
-	"sync/atomic"
 	"time"
-
-	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// refill lets each target send raw intervals again, of which what it sent since the last time does not count any more. Only the budget of one target would
-// leave the agent with as many intervals as there are targets, however many those are: so all of them together have one as well, of which nobody gets more
-// than an equal share as long as another wants it. The caller holds drainMu.
+// refill lets each target send raw intervals again, of which what it sent since the last time does not count any more.
+// Only the budget of one target would leave the agent with as many intervals as there are targets, however many those
+// are: so all of them together have one as well, of which nobody gets more than an equal share as long as another wants
+// it. The caller holds drainMu.
 func (c *collect) refill(byIndex indexed, now time.Time) {
 	since := min(now.Sub(c.refilled), time.Second).Seconds()
 	if since < drainEvery.Seconds()/2 {
@@ -22,23 +20,19 @@ func (c *collect) refill(byIndex indexed, now time.Time) {
 		if o == nil {
 			continue
 		}
-		o.mu.Lock()
-		all := atomic.LoadUint64(&o.shared.Sent) + o.lostInKernel(kern.ScopeLostReasonLOST_INTERVAL_BUDGET)
-		o.mu.Unlock()
-		c.wanted = append(c.wanted, float64(all-o.wanted)/since)
-		o.wanted = all
+		c.wanted = append(c.wanted, float64(o.NewIntervals())/since)
 	}
 	n := uint64(fairShare(float64(c.o.HostIntervalBudget), float64(c.o.IntervalBudget), c.wanted) * since)
 	for _, o := range byIndex {
 		if o == nil {
 			continue
 		}
-		atomic.StoreUint64(&o.shared.SentLimit, atomic.LoadUint64(&o.shared.Sent)+max(n, 1))
+		o.AllowIntervals(max(n, 1))
 	}
 }
 
-// fairShare is what each of those who want something may have of a total, and most at most: those who want less leave the rest to the others. It
-// reorders wanted.
+// fairShare is what each of those who want something may have of a total, and most at most: those who want less leave
+// the rest to the others. It reorders wanted.
 func fairShare(total, most float64, wanted []float64) float64 {
 	slices.Sort(wanted)
 	for i, w := range wanted {

@@ -17,88 +17,91 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/cgroup"
+	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	gorefusal "github.com/p-scope/p-scope/pkg/goruntime/refusal"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/target"
+	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/goruntime/process"
+	"github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 const (
-	drainEvery   = 50 * time.Millisecond  // while the ring fills quickly
-	restMost     = 200 * time.Millisecond // between two looks at targets that all rest, and the longest the ring is left alone
+	drainEvery = 50 * time.Millisecond // while the ring fills quickly
+	// maxLull lies between two looks at targets that are all idle, and is the longest the ring is left alone.
+	maxLull      = 200 * time.Millisecond
 	threadsEvery = time.Second
 	sweepEvery   = 30 * time.Second
 )
 
 // collect is the one implementation of Collector; without a kernel side it is snapshot mode.
 //
-// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an observed, then mu, that
-// of the kernel side, of its thread reader, of info, and what the sink locks.
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: drainMu, the mu of an
+// observed, then mu, that of the kernel side, of its thread reader, of info, and what the sink locks.
 type collect struct {
 	o      Options
-	clock  *clock
-	kernel *kernelSide // nil in snapshot mode
-	heart  heartbeat
+	clock  *ledger.Clock
+	kernel *kernel.Side // nil in snapshot mode
+	heart  kernel.Heartbeat
 	info   agentInfo
 
 	drainMu   sync.Mutex // guards record, and that events are taken in order
 	record    ringbuf.Record
-	refilled  time.Time          // when the budgets of intervals were refilled last
-	wanted    []float64          // scratch of refill
-	renewed   map[uint32]renewed // by thread; only Run's loop touches it
-	untold    uint64             // events of no target that did not fit into the ring
-	orphans   atomic.Uint64      // events of targets that are no more
-	missed    atomic.Uint64      // Go processes that ended before they were observed
-	unseen    atomic.Uint64      // programs that ended before it was known what they are
-	hung      atomic.Uint64      // calls for a file that were given up, because it did not answer
-	roomGiven atomic.Uint64      // observations ended for lack of room
-	left      atomic.Int64       // workers that hung when the finder ended
+	refilled  time.Time                 // when the budgets of intervals were refilled last
+	wanted    []float64                 // scratch of refill
+	renewed   map[uint32]ledger.Renewed // by thread; only Run's loop touches it
+	ringFull  uint64                    // events of no target that did not fit into the ring, when that was looked up last
+	orphans   atomic.Uint64             // events of targets that are no more
+	missed    atomic.Uint64             // Go processes that ended before they were observed
+	unseen    atomic.Uint64             // programs that ended before it was known what they are
+	hung      atomic.Uint64             // calls for a file that were given up, because it did not answer
+	roomGiven atomic.Uint64             // observations ended for lack of room
+	left      atomic.Int64              // workers that hung when the finder ended
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time
-	loopAt               atomic.Int64 // nanoseconds after made at which the loop of Run last went round: a step of the clock is none of it
+	// loopAt is when the loop of Run last went round, in nanoseconds after made: a step of the clock is none of it.
+	loopAt atomic.Int64
 
 	mu       sync.Mutex
-	observed map[pstate.Key]*observed
-	refused  map[pstate.Key]pstate.Target
-	byIndex  map[uint32]*observed // by their place in the kernel's table, from before their first event until after their last
-	roster   atomic.Pointer[roster]
+	observed map[pstate.Key]*target.Target
+	// byIndex has them by their place in the kernel's table, from before their first event until after their last.
+	byIndex map[uint32]*target.Target
+	roster  atomic.Pointer[roster]
 
-	choice    atomic.Pointer[choice]
-	cgroups   *cgroup.Reader
-	found     *finder
-	closing   sync.WaitGroup // targets whose probes are being taken off
-	windows   chan struct{}  // of tier 2: an entry for each that is open
-	unprobing chan struct{}  // an entry for each probe that is being taken off
-	attaching chan struct{}  // an entry for each target to which the probes of tier 1 are being attached
+	env     target.Environment // of the targets
+	found   *discover.Finder
+	closing sync.WaitGroup // targets whose probes are being taken off
 }
 
-// New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in ModeEBPF that is an error.
+// New sets up a Collector. In ModeAuto it falls back to snapshots where eBPF can't be had, and Agent says why; in
+// ModeEBPF that is an error.
 func New(o Options) (Collector, error) {
 	c := newCollect(o)
 	o = c.o
 	if o.Mode != ModeSnapshot {
-		k, err := kernelSideHere(&c.o)
+		k, err := kernel.Load(c.o.kernel())
 		switch {
 		case err == nil:
-			c.kernel, c.info.Mode = k, "ebpf"
-			c.heart.shared = k.objs.AgentAliveUntil
-			c.info.NeedsAdmin = k.probes.way == perfProbes || lack.ReadHost("/").PerfRestricted()
-			if why := k.probes.why; why != nil {
-				why = explainProbe(why)
-				c.info.lack(lackOf(lack.Stops, why))
-				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", fixFor(why))
+			c.kernel, c.env.Kernel, c.info.Mode = k, k, "ebpf"
+			c.heart.Shared = k.Objects.AgentAliveUntil
+			c.info.NeedsAdmin = k.NeedsAdmin() || lack.ReadHost("/").PerfRestricted()
+			if why := k.WhyNoProbes(); why != nil {
+				c.info.lack(kernel.LackOf(lack.Stops, why))
+				o.Log.Warn("no probes: "+lack.WithoutStops, "err", why, "fix", kernel.FixFor(why))
 			}
-			if err := k.samples.attach(k.objs.Sample, k.sampled, c.o.SampleHz); err != nil {
-				err = explainSamples(err)
-				c.info.lack(lackOf(lack.Samples, err))
-				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", fixFor(err))
+			if err := k.StartSamples(c.o.SampleHz); err != nil {
+				c.info.lack(kernel.LackOf(lack.Samples, err))
+				o.Log.Warn("no samples: "+lack.WithoutSamples, "err", err, "fix", kernel.FixFor(err))
 			}
 		case o.Mode == ModeEBPF:
-			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, fixFor(err))
+			return nil, fmt.Errorf("eBPF can't be used: %w; %s", err, kernel.FixFor(err))
 		default:
-			c.info.lack(lackOf(lack.EBPF, err))
-			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", fixFor(err))
+			c.info.lack(kernel.LackOf(lack.EBPF, err))
+			o.Log.Warn("eBPF can't be used; only snapshots are taken", "err", err, "fix", kernel.FixFor(err))
 		}
 	} else {
 		c.info.lack(lack.ModeIsSnapshot())
@@ -113,16 +116,17 @@ func New(o Options) (Collector, error) {
 func newCollect(o Options) *collect {
 	o.defaults()
 	c := &collect{
-		o: o, clock: newClock(), made: time.Now(),
-		observed: map[pstate.Key]*observed{}, refused: map[pstate.Key]pstate.Target{}, byIndex: map[uint32]*observed{},
-		windows: make(chan struct{}, windowsAtOnce), unprobing: make(chan struct{}, unprobesAtOnce),
-		attaching: make(chan struct{}, attachesAtOnce),
+		o: o, clock: ledger.NewClock(), made: time.Now(),
+		observed: map[pstate.Key]*target.Target{}, byIndex: map[uint32]*target.Target{},
 	}
 	c.info.AgentInfo = AgentInfo{Mode: string(ModeSnapshot), Kernel: kernelRelease(), Arch: runtime.GOARCH}
+	c.env = target.Environment{
+		Proc: o.proc(), Clock: c.clock, Heart: &c.heart, Groups: cgroup.NewReader(o.ProcRoot), Sink: o.Sink, Log: o.Log,
+		Limits: kernel.NewLimits(&c.hung), SnapshotEvery: o.SnapshotEvery, IntervalBudget: o.IntervalBudget,
+		CostBudget: o.CostBudget, CostFloor: o.CostFloor, Migrations: o.Migrations, NoStops: o.NoStops, Cycle: o.Windows,
+	}
 	c.rosterChanged()
-	c.cgroups = cgroup.NewReader(o.ProcRoot)
-	c.found = newFinder(c)
-	c.choice.Store(&choice{o.Include, o.Exclude})
+	c.found = discover.New(o.finder(), c, o.Include, o.Exclude)
 	return c
 }
 
@@ -130,7 +134,6 @@ func newCollect(o Options) *collect {
 type agentInfo struct {
 	mu sync.Mutex
 	AgentInfo
-	hidden hidden
 }
 
 // lack notes what is missing, once.
@@ -163,14 +166,14 @@ func kernelRelease() string {
 
 // Run implements Collector.
 func (c *collect) Run(ctx context.Context) error {
-	c.heart.beat()
+	c.heart.Beat()
 	var wg sync.WaitGroup
-	wg.Go(func() { c.found.run(ctx) })
+	wg.Go(func() { c.found.Run(ctx) })
 	if c.kernel != nil && (!c.o.NoStops || c.o.Migrations) {
 		wg.Go(c.measureTrap)
 	}
-	// One timer for all, because every wake-up costs, also that of the runtime's own monitor: what is due is done together, and between two snapshots
-	// the agent wakes only while the ring fills quickly.
+	// One timer for all, because every wake-up costs, also that of the runtime's own monitor: what is due is done
+	// together, and between two snapshots the agent wakes only while the ring fills quickly.
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	begun := time.Now()
@@ -183,7 +186,7 @@ func (c *collect) Run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 		}
-		if since, late := c.heart.beat(); late {
+		if since, late := c.heart.Beat(); late {
 			c.resume(since)
 			looked = time.Now()
 		}
@@ -195,7 +198,7 @@ func (c *collect) Run(ctx context.Context) error {
 			looked = now
 			snap = snap.Add(wander(c.o.SnapshotEvery))
 			if c.snapshots(n) && !c.watched() {
-				snap = now.Add(max(c.o.SnapshotEvery, min(2*c.o.SnapshotEvery, restMost)) - rand.N(c.o.SnapshotEvery/4))
+				snap = now.Add(max(c.o.SnapshotEvery, min(2*c.o.SnapshotEvery, maxLull)) - rand.N(c.o.SnapshotEvery/4))
 			}
 		}
 		if due(&threads, now, threadsEvery) {
@@ -203,10 +206,10 @@ func (c *collect) Run(ctx context.Context) error {
 			c.readCgroups(now)
 			c.govern()
 			if c.kernel != nil {
-				c.kernel.samples.check(now, c.o.Log)
+				c.kernel.Samples.Check(now, c.o.Log)
 			}
-			c.seeWhetherToldOfAll()
-			if c.clock.follow() {
+			c.checkForLostExecs()
+			if c.clock.FollowJump() {
 				c.o.Log.Warn("the wall clock jumped; times follow it from here on")
 			}
 		}
@@ -215,7 +218,7 @@ func (c *collect) Run(ctx context.Context) error {
 			c.renewWords()
 		}
 		wait := time.Until(snap)
-		if quickly || wait > restMost {
+		if quickly || wait > maxLull {
 			wait = min(wait, drainEvery)
 		}
 		timer.Reset(max(wait, time.Millisecond))
@@ -229,26 +232,26 @@ func wander(every time.Duration) time.Duration { return rand.N(every/2) - every/
 
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
-	d, err := c.kernel.probes.measureTrap(c.kernel.objs.WorldStarted)
-	if err != nil {
-		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", usualTrap, "err", err)
-		return
+	if err := c.kernel.MeasureTrap(); err != nil {
+		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", c.kernel.TrapCost(),
+			"err", err)
 	}
-	c.kernel.trapCosts.Store(int64(d))
 }
 
-// seeWhetherToldOfAll makes the finder look for itself if an exec may be among the events that did not fit into the ring.
-func (c *collect) seeWhetherToldOfAll() {
+// checkForLostExecs makes the finder look for itself if an exec may be among the events that did not fit into the
+// ring.
+func (c *collect) checkForLostExecs() {
 	if c.kernel == nil {
 		return
 	}
-	if n := c.kernel.lostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.untold {
-		c.untold = n
-		c.found.fellBehind()
+	if n := c.kernel.GlobalLostOf(kern.ScopeLostReasonLOST_RING_FULL); n != c.ringFull {
+		c.ringFull = n
+		c.found.FellBehind()
 	}
 }
 
-// due says whether something is to be done now, and when it is next. What has fallen behind is left out, not made up for.
+// due says whether something is to be done now, and when it is next. What has fallen behind is left out, not made up
+// for.
 func due(next *time.Time, now time.Time, every time.Duration) bool {
 	// What is due within a moment is done together with what is due now.
 	if now.Before(next.Add(-every / 10)) {
@@ -272,7 +275,7 @@ func (c *collect) shutdown() {
 	}()
 	timeout := time.NewTimer(shutdownWithin)
 	defer timeout.Stop()
-	hangs := c.left.Load() > 0
+	hangs := c.found.Counts.Left.Load() > 0
 	select {
 	case <-closed:
 	case <-timeout.C:
@@ -282,88 +285,124 @@ func (c *collect) shutdown() {
 	switch {
 	case c.kernel == nil:
 	case hangs: // and may yet come back and use the tables
-		c.kernel.unload()
+		c.kernel.Unload()
 	default:
-		c.kernel.close()
+		c.kernel.Close()
 	}
 }
 
 // shutdownWithin bounds how long the end waits for probes that are being taken out.
 const shutdownWithin = 10 * time.Second
 
+// observe starts the observation of a process whose binary is understood.
+func (c *collect) observe(info pstate.Target, uid uint32, bin *goruntime.Binary,
+	library *process.Mapped) (*target.Target, error) {
+	only := c.onlySnapshots(info.Key)
+	if c.kernel == nil {
+		only = c.info.snapshotReason()
+	}
+	o, err := target.Open(&c.env, info, uid, bin, library, only)
+	if err == nil {
+		c.expect(o)
+		err = o.Enter()
+	}
+	if err != nil {
+		c.silence(o)
+		c.close(o)
+		return nil, err
+	}
+	o.StartMigrations()
+	return o, nil
+}
+
 // expect makes events of a target find it; they may come before it is listed as observed.
-func (c *collect) expect(o *observed) {
+func (c *collect) expect(o *target.Target) {
+	if o.Index() == 0 {
+		return
+	}
 	c.mu.Lock()
-	c.byIndex[o.index] = o
+	c.byIndex[o.Index()] = o
 	c.rosterChanged()
 	c.mu.Unlock()
 }
 
-func (c *collect) unexpect(o *observed) {
+func (c *collect) unexpect(o *target.Target) {
 	c.mu.Lock()
-	if c.byIndex[o.index] == o {
-		delete(c.byIndex, o.index)
+	if c.byIndex[o.Index()] == o {
+		delete(c.byIndex, o.Index())
 		c.rosterChanged()
 	}
 	c.mu.Unlock()
 }
 
-// snapshots reads the memory of all targets, n periods after the last time, and says whether all of them rest.
-func (c *collect) snapshots(n int) (rest bool) {
-	rest = true
+// snapshots reads the memory of all targets, n periods after the last time, and says whether nothing was read of any.
+func (c *collect) snapshots(n int) (quiet bool) {
+	quiet = true
 	for _, o := range c.all() {
-		if err := o.snapshot(n); err != nil {
+		if err := o.Snapshot(n); err != nil {
 			c.ended(o, err)
-			if errors.Is(err, gorefusal.ErrNoAnswer) {
-				c.heart.beat() // that took seconds, and the next one may, too: the agent is there all the same
+			if errors.Is(err, refusal.ErrNoAnswer) {
+				c.heart.Beat() // that took seconds, and the next one may, too: the agent is there all the same
 			}
 		}
-		rest = rest && o.resting.untouched
+		quiet = quiet && o.Quiet()
 	}
 	c.sampleAsNeeded(time.Now())
-	return rest
+	return quiet
 }
 
-// ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any more.
-func (c *collect) ended(o *observed, err error) {
+// ended closes a target that can no longer be read: it exited, became another program, or the agent may not look any
+// more.
+func (c *collect) ended(o *target.Target, err error) {
 	c.forget(o)
-	if errors.Is(err, gorefusal.ErrExited) {
+	if errors.Is(err, refusal.ErrExited) {
 		return
 	}
-	if errors.Is(err, gorefusal.ErrNoAnswer) {
+	if errors.Is(err, refusal.ErrNoAnswer) {
 		c.hung.Add(1)
 	}
-	c.o.Log.Warn("a target can no longer be observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
-	c.changed(o.info.PID)
+	c.o.Log.Warn("a target can no longer be observed", "process", o.Process(), "pid", o.PID(), "err", err)
+	c.found.Changed(o.PID())
 }
 
-// forget ends the observation of a target and tells the sink.
-func (c *collect) forget(o *observed) {
+// forget ends the observation of a target and tells the sink. It is false if somebody else has done so.
+func (c *collect) forget(o *target.Target) bool {
 	c.mu.Lock()
-	listed := c.observed[o.info.Key] == o
+	listed := c.observed[o.Key()] == o
 	if listed {
-		delete(c.observed, o.info.Key)
+		delete(c.observed, o.Key())
 		c.rosterChanged()
 	}
 	c.mu.Unlock()
 	if !listed {
-		return // somebody else is about it
+		return false
 	}
-	o.silence()
-	o.mu.Lock()
-	o.flush(true)
-	o.closed = true
-	o.mu.Unlock()
-	c.o.Sink.End(o.info.Key, c.clock.unix(nowTick()))
+	c.silence(o)
+	o.Finish()
 	// Neither the reader of the ring nor the search for processes waits for this.
-	c.closing.Go(o.close)
+	c.closing.Go(func() { c.close(o) })
+	return true
 }
 
-// changed makes the finder look at a process again.
-func (c *collect) changed(pid int32) { c.found.look(question{pid: pid}) }
+// silence ends what the kernel side says of a target, and takes in what it has said until now.
+func (c *collect) silence(o *target.Target) {
+	if o.Silence() {
+		c.drain()
+	}
+}
 
-// execed makes the finder look at a process that has executed a program.
-func (c *collect) execed(pid int32) { c.found.look(question{pid: pid, execed: true}) }
+// close ends the observation of a target that is silent, and gives back what it had of the tables.
+func (c *collect) close(o *target.Target) {
+	o.Close()
+	// A program that was running when the target was left may send an event yet, or hold one back that others stand
+	// behind.
+	if o.Index() != 0 && c.indexed().at(o.Index()) == o {
+		time.Sleep(drainEvery)
+		c.drain()
+	}
+	c.unexpect(o)
+	o.Release()
+}
 
 // watchedWithin is how close two calls of Views must be for somebody to be looking on live.
 const watchedWithin = 300 * time.Millisecond
@@ -376,17 +415,17 @@ func (c *collect) watched() bool {
 // Views implements Collector.
 func (c *collect) Views(time.Time) []pstate.TargetView {
 	c.viewedBefore.Store(c.viewed.Swap(time.Now().UnixNano()))
-	if !c.heart.wait() {
+	if !c.heart.Wait() {
 		return nil // nobody knows what the targets do now
 	}
 	all := c.all()
 	out := make([]pstate.TargetView, 0, len(all))
 	for _, o := range all {
-		if v, ok := o.view(); ok {
+		if v, ok := o.View(); ok {
 			out = append(out, v)
 		}
 	}
-	if c.heart.silent() {
+	if c.heart.Silent() {
 		return nil
 	}
 	return out
@@ -394,15 +433,14 @@ func (c *collect) Views(time.Time) []pstate.TargetView {
 
 // Targets implements Collector.
 func (c *collect) Targets() []pstate.Target {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	out := make([]pstate.Target, 0, len(c.observed)+len(c.refused))
-	for _, o := range c.observed {
-		out = append(out, o.info)
+	byKey := map[pstate.Key]pstate.Target{} // one may just become the other
+	for _, t := range c.found.Refused.All() {
+		byKey[t.Key] = t
 	}
-	for _, t := range c.refused {
-		out = append(out, t)
+	for _, o := range c.all() {
+		byKey[o.Key()] = o.Description()
 	}
+	out := slices.Collect(maps.Values(byKey))
 	slices.SortFunc(out, func(a, b pstate.Target) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.Runtime, b.Runtime))
 	})
@@ -417,43 +455,31 @@ func (c *collect) Agent() AgentInfo {
 	c.info.mu.Lock()
 	out := c.info.AgentInfo
 	out.Lacks = slices.Clone(out.Lacks)
-	if l, ok := c.info.hidden.lack(mayTrace()); ok {
+	c.info.mu.Unlock()
+	if l, n := c.found.Hidden.Lack(); n > 0 {
 		out.Lacks = append(out.Lacks, l)
 	}
-	c.info.mu.Unlock()
 	out.GlobalLost = map[string]uint64{}
-	if n := c.heart.pauses.Load(); n > 0 {
-		out.GlobalLost["agent_paused"] = n
-	}
-	if n := c.missed.Load(); n > 0 {
-		out.GlobalLost["ended_before_observed"] = n
-	}
-	if n := c.unseen.Load(); n > 0 {
-		out.GlobalLost["ended_before_read"] = n
-	}
-	if n := c.roomGiven.Load(); n > 0 {
-		out.GlobalLost["room_given"] = n
-	}
-	if n := c.hung.Load(); n > 0 {
-		out.GlobalLost["file_no_answer"] = n
+	counts := &c.found.Counts
+	for reason, n := range map[string]uint64{
+		"agent_paused":          c.heart.Pauses.Load(),
+		"ended_before_observed": counts.Missed.Load(),
+		"ended_before_read":     counts.Unread.Load(),
+		"room_given":            counts.RoomGiven.Load(),
+		"file_no_answer":        counts.Hung.Load() + c.hung.Load(),
+	} {
+		if n > 0 {
+			out.GlobalLost[reason] = n
+		}
 	}
 	if c.kernel != nil {
-		if l, ok := c.kernel.samples.lack(); ok {
+		if l, ok := c.kernel.Samples.Lack(); ok {
 			out.Lacks = append(out.Lacks, l)
 		}
-		maps.Copy(out.GlobalLost, c.kernel.globalLost())
+		maps.Copy(out.GlobalLost, c.kernel.GlobalLost())
 		if n := c.orphans.Load(); n > 0 {
 			out.GlobalLost["ended_target"] = n
 		}
 	}
 	return out
-}
-
-// thread reads one thread's entry.
-func (o *observed) thread(tid uint32) (th kern.ScopeThread, ok bool) {
-	entry := o.c.kernel.threads.find(tid)
-	if entry == nil || entry.Target != o.index {
-		return th, false
-	}
-	return *entry, true
 }

@@ -9,19 +9,18 @@ import (
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	goprobes "github.com/p-scope/p-scope/pkg/goruntime/probes"
-	"github.com/p-scope/p-scope/pkg/pstate"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 )
 
 // maxDrain bounds how many events one drain takes, so that a flood can't keep the agent from its snapshots.
 const maxDrain = 200_000
 
-// quickShare is the part of the ring that the events of one drain must have filled for the next one to come sooner. What all targets may send within
-// their budget between two snapshots is a fifth of that.
+// quickShare is the part of the ring that the events of one drain must have filled for the next one to come sooner.
+// What all targets may send within their budget between two snapshots is a fifth of that.
 const quickShare = 8
 
-// drain takes what the ring buffer holds and refills the budgets. The kernel side never wakes the agent; this is called on a clock, and says whether
-// it should be called sooner the next time.
+// drain takes what the ring buffer holds and refills the budgets. The kernel side never wakes the agent; this is called
+// on a clock, and says whether it should be called sooner the next time.
 func (c *collect) drain() (quickly bool) {
 	k := c.kernel
 	if k == nil {
@@ -30,10 +29,10 @@ func (c *collect) drain() (quickly bool) {
 	c.drainMu.Lock()
 	defer c.drainMu.Unlock()
 	byIndex := c.indexed()
-	k.ring.SetDeadline(time.Unix(1, 0))
+	k.Ring.SetDeadline(time.Unix(1, 0))
 	taken, bytes := 0, 0
 	for ; taken < maxDrain; taken++ {
-		if err := k.ring.ReadInto(&c.record); err != nil {
+		if err := k.Ring.ReadInto(&c.record); err != nil {
 			if !errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, ringbuf.ErrClosed) {
 				c.o.Log.Error("read the ring buffer", "err", err)
 			}
@@ -55,7 +54,7 @@ func (c *collect) drain() (quickly bool) {
 			}
 		case kern.ScopeEventKindEVENT_EXEC:
 			if e := eventOf[kern.ScopeExecEvent](raw); e != nil {
-				c.execed(int32(e.Tgid))
+				c.found.Executed(int32(e.Tgid))
 			}
 		}
 	}
@@ -73,7 +72,7 @@ func eventOf[T any](raw []byte) *T {
 }
 
 // expected is the target in a place; one that came while the ring was being read is in the newer list only.
-func (c *collect) expected(byIndex indexed, index uint32) *observed {
+func (c *collect) expected(byIndex indexed, index uint32) *target.Target {
 	if o := byIndex.at(index); o != nil {
 		return o
 	}
@@ -81,37 +80,17 @@ func (c *collect) expected(byIndex indexed, index uint32) *observed {
 }
 
 func (c *collect) interval(byIndex indexed, e *kern.ScopeIntervalEvent) {
-	if int(e.Slot) >= len(c.kernel.records) {
+	if int(e.Slot) >= len(c.kernel.Records) {
 		c.orphans.Add(1)
 		return
 	}
-	r := &c.kernel.records[e.Slot]
+	r := &c.kernel.Records[e.Slot]
 	o := c.expected(byIndex, r.Target)
 	if o == nil {
 		c.orphans.Add(1)
 		return
 	}
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.received++
-	if o.closed || int(r.Id) >= len(o.ps) || e.State >= pstate.NumStates || e.Thread >= pstate.NumThreadStates {
-		o.lost["bad_event"]++
-		return
-	}
-	o.keep(o.ps[r.Id], segment{pstate.State(e.State), pstate.ThreadState(e.Thread), e.Start, e.End})
-}
-
-// stopped is from when to when, in ticks, a stop lasted that does not end before it begins. Times that are our own lie outside of the runtime's by the way out of the
-// first probe's trap and the way into the last one's.
-func stopped(e *kern.ScopeStopEvent, way uint64) (start, end uint64) {
-	start, end = e.Start, e.End
-	if e.StartByProbe != 0 {
-		start += min(way, end-start)
-	}
-	if e.EndByProbe != 0 {
-		end -= min(way, end-start)
-	}
-	return start, end
+	o.AddInterval(int(r.Id), e)
 }
 
 func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
@@ -120,35 +99,5 @@ func (c *collect) stop(byIndex indexed, e *kern.ScopeStopEvent) {
 		c.orphans.Add(1)
 		return
 	}
-	if e.End < e.Start {
-		o.mu.Lock()
-		o.received++
-		o.lost["bad_event"]++
-		o.mu.Unlock()
-		return
-	}
-	start, end := stopped(e, uint64(c.kernel.trap()/2)>>tickShift)
-	s := pstate.Stop{
-		Start:  c.clock.unix(start),
-		End:    c.clock.unix(end),
-		Reason: goprobes.StopReason(o.bin.GoVersion, uint8(e.Reason)),
-	}
-	for p, after := range e.After {
-		if after > 0 && p < int(e.N_ps) {
-			s.Arrivals = append(s.Arrivals, pstate.Arrival{P: int32(p), At: c.clock.unix(e.Start + uint64(after) - 1)})
-		}
-	}
-	if e.Slowest >= int32(len(e.After)) {
-		s.Arrivals = append(s.Arrivals, pstate.Arrival{P: e.Slowest, At: c.clock.unix(e.Start + uint64(e.SlowestAfter))})
-	}
-	o.mu.Lock()
-	o.received++
-	h := o.stops[s.Reason]
-	h.Observe(s.Duration())
-	o.stops[s.Reason] = h
-	closed := o.closed
-	o.mu.Unlock()
-	if !closed { // the sink has been told of its end
-		c.o.Sink.AppendStop(o.info.Key, s)
-	}
+	o.AddStop(e)
 }

@@ -3,21 +3,26 @@ package collector
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"os"
 	"slices"
 
+	"github.com/p-scope/p-scope/pkg/collector/discover"
 	"github.com/p-scope/p-scope/pkg/collector/kern"
-	"github.com/p-scope/p-scope/pkg/goruntime"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
+	"github.com/p-scope/p-scope/pkg/collector/share"
+	"github.com/p-scope/p-scope/pkg/collector/stops"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // Prospect is what an agent would make of a process.
 type Prospect struct {
-	pstate.Target        // source and reason as an agent's Targets has them
-	NoMigrations  string // why goroutine migrations would not be counted in it, if the agent were asked to; empty: they could
-	Fix           string // what to do about a reason; empty if there is none, or nothing to do
+	pstate.Target // source and reason as an agent's Targets has them
+	// NoMigrations says why goroutine migrations would not be counted in it, if the agent were asked to; empty: they
+	// could.
+	NoMigrations string
+	Fix          string // what to do about a reason; empty if there is none, or nothing to do
 }
 
 // Room is what an agent has room for, and how much of it the Go processes here take.
@@ -27,21 +32,22 @@ type Room struct {
 	Refused              int // runtimes for which there would be none
 }
 
-// Examine says of each Go process but this one what an agent like as would make of it, in the agent's own words and by its own code: the program is read, the layout
-// is proven in the process's memory, and a snapshot is taken. No probe is put into it, nothing is observed. It also gives what such an agent would lack of
-// processes that it may not look at, how many these are, and what room it has. It ends early with its context.
+// Examine says of each Go process but this one what an agent like as would make of it, in the agent's own words and by
+// its own code: the program is read, the layout is proven in the process's memory, and a snapshot is taken. No probe is
+// put into it, nothing is observed. It also gives what such an agent would lack of processes that it may not look at,
+// how many these are, and what room it has. It ends early with its context.
 func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, lacks []Lack, hidden int, has Room) {
 	o.Mode = ModeSnapshot
 	c := newCollect(o)
 	c.info.AgentInfo = as
 	f := c.found
-	f.fixes = map[pstate.Key]string{}
+	f.Fixes = map[pstate.Key]string{}
 	targets := 0
 	if spec, err := kern.LoadScope(); err == nil {
 		targets = int(spec.Maps[kern.ScopeMapTargets].MaxEntries) - 1
 	}
-	r := newRoom(targets, chunksFor(c.o.MaxPs), c.o.MaxThreads)
-	pids, err := c.o.pids()
+	r := share.NewRoom(targets, kernel.Chunks(c.o.MaxPs), c.o.MaxThreads)
+	pids, err := c.o.proc().PIDs()
 	if err != nil {
 		return nil, []Lack{{What: "all processes", Why: err.Error(), Fix: "mount /proc"}}, 0, has
 	}
@@ -49,22 +55,14 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		if pid == int32(os.Getpid()) || slices.Contains(o.Except, pid) || ctx.Err() != nil {
 			continue
 		}
-		f.check(ctx, pid)
-		f.settle(ctx)
-		f.checkLibraries(ctx, pid)
-		f.settle(ctx)
+		f.Examine(ctx, pid)
 		// Each is let go at once: many at a time would take as many descriptors.
-		c.mu.Lock()
-		var runtimes []*observed
-		for _, seen := range c.observed {
-			runtimes = append(runtimes, seen)
-		}
-		c.mu.Unlock()
-		slices.SortFunc(runtimes, func(a, b *observed) int { return cmp.Compare(a.libraryStart(), b.libraryStart()) })
+		runtimes := slices.Clone(c.all())
+		slices.SortFunc(runtimes, func(a, b *target.Target) int { return cmp.Compare(a.LibraryStart(), b.LibraryStart()) })
 		for i, seen := range runtimes {
 			p := prospect(seen, as)
 			if i > 0 && p.Source == pstate.SourceEBPF {
-				p.Source, p.Reason = pstate.SourceSnapshot, severalRuntimes(runtimes[0].info.Runtime)
+				p.Source, p.Reason = pstate.SourceSnapshot, severalRuntimes(runtimes[0].Key().Runtime)
 			}
 			if p.Source == pstate.SourceEBPF {
 				if err := c.wouldFit(&r, seen); err != nil {
@@ -76,55 +74,44 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 			c.forget(seen)
 		}
 	}
-	f.end()
+	f.End()
 	c.closing.Wait()
-	c.mu.Lock()
-	for key, t := range c.refused {
-		found = append(found, Prospect{Target: t, Fix: f.fixes[key]})
+	for _, t := range f.Refused.All() {
+		found = append(found, Prospect{Target: t, Fix: f.Fixes[t.Key]})
 	}
-	c.mu.Unlock()
 	slices.SortFunc(found, func(a, b Prospect) int {
 		return cmp.Or(cmp.Compare(a.PID, b.PID),
 			cmp.Compare(a.Runtime, b.Runtime))
 	})
-	c.info.mu.Lock()
-	defer c.info.mu.Unlock()
-	if l, ok := c.info.hidden.lack(mayTrace()); ok {
+	l, hidden := f.Hidden.Lack()
+	if hidden > 0 {
 		lacks = append(lacks, l)
 	}
-	has.Ps, has.PsUsed = r.total[roomForPs]*chunkPs, r.used[roomForPs]*chunkPs
-	has.Threads, has.ThreadsUsed = r.total[roomForThreads], r.used[roomForThreads]
-	return found, lacks, len(c.info.hidden), has
+	has.Ps, has.PsUsed = r.Total[share.Ps]*kernel.ChunkPs, r.Used[share.Ps]*kernel.ChunkPs
+	has.Threads, has.ThreadsUsed = r.Total[share.Threads], r.Used[share.Threads]
+	return found, lacks, hidden, has
 }
 
 // wouldFit takes the room that a target would take, or says what there is none of.
-func (c *collect) wouldFit(r *room, o *observed) error {
-	needs := [roomKinds]int{1, chunksFor(len(o.ps)), 1}
-	if stat, err := c.o.readStat(o.info.PID); err == nil {
-		needs[roomForThreads] = stat.threads
+func (c *collect) wouldFit(r *share.Room, o *target.Target) error {
+	needs := [share.Kinds]int{1, kernel.Chunks(o.NumPs()), 1}
+	if stat, err := c.o.proc().Stat(o.PID()); err == nil {
+		needs[share.Threads] = stat.Threads
 	}
 	for of, n := range needs {
-		if free := r.total[of] - r.used[of]; free < n {
-			return noRoom(roomOf(of), n)
+		if r.Free(share.Kind(of)) < n {
+			return share.Full(share.Kind(of), n)
 		}
 	}
 	for of, n := range needs {
-		r.take(o.uid, roomOf(of), n)
+		r.Take(o.UID(), share.Kind(of), n)
 	}
 	return nil
 }
 
-// libraryStart puts the runtimes of a process in the order in which the finder meets them: its program's own first.
-func (o *observed) libraryStart() uint64 {
-	if o.library == nil {
-		return 0
-	}
-	return o.library.Start
-}
-
 // prospect is what an agent like as would make of a process of which a snapshot can be taken.
-func prospect(o *observed, as AgentInfo) Prospect {
-	p := Prospect{Target: o.info}
+func prospect(o *target.Target, as AgentInfo) Prospect {
+	p := Prospect{Target: o.Description()}
 	lackOf := func(what string) (l Lack) {
 		for _, l := range as.Lacks {
 			if l.What == what {
@@ -137,28 +124,19 @@ func prospect(o *observed, as AgentInfo) Prospect {
 		p.Fix = lackOf(lack.EBPF).Fix
 		return p
 	}
-	if err := beyondReach(o.bin); err != nil {
-		p.Source, p.Layout, p.Reason, p.Fix = pstate.SourceRefused, pstate.LayoutNone, err.Error(), fixForRefused(err)
+	if err := kernel.BeyondReach(o.Binary()); err != nil {
+		p.Source, p.Layout, p.Reason = pstate.SourceRefused, pstate.LayoutNone, err.Error()
+		p.Fix = discover.FixForRefused(err)
 		return p
 	}
 	p.Source = pstate.SourceEBPF
-	if _, err := o.bin.StartedProbe(); err != nil {
+	if _, err := o.Binary().StartedProbe(); err != nil {
 		p.NoMigrations = err.Error()
 	}
-	if err := worldProbesMissing(o.bin); err != nil {
+	if err := stops.Missing(o.Binary()); err != nil {
 		p.Reason = lack.NoStops(err.Error())
 	} else if l := lackOf(lack.Stops); l.What != "" {
 		p.Reason, p.Fix = lack.NoStops(l.Why), l.Fix
 	}
 	return p
-}
-
-// worldProbesMissing says that a program lacks what tier 1 probes; nil: it has it.
-func worldProbesMissing(bin *goruntime.Binary) error {
-	for _, name := range []string{startProbe, stopProbe} {
-		if _, ok := bin.Probe(name); !ok {
-			return fmt.Errorf("%s is not in the program", name)
-		}
-	}
-	return nil
 }

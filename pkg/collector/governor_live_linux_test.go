@@ -5,11 +5,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// With a budget that nothing can keep, all but snapshots is left out of a real target, step by step; with one that everything keeps, it all comes
-// back. Whatever is left out, the seconds of all states are wall time.
+// With a budget that nothing can keep, all but snapshots is left out of a real target, step by step; with one that
+// everything keeps, it all comes back. Whatever is left out, the seconds of all states are wall time.
 func TestGovernorOnARealTarget(t *testing.T) {
 	child := start(t)
 	child.say("busy 2")
@@ -22,8 +24,8 @@ func TestGovernorOnARealTarget(t *testing.T) {
 		}
 		return -1
 	}
-	waitFor(t, "stops are left out", func() bool { return level() >= stepStops })
-	waitFor(t, "nothing but snapshots is left", func() bool { return level() == stepSnapshots })
+	waitFor(t, "stops are left out", func() bool { return level() >= int(govern.NoStops) })
+	waitFor(t, "nothing but snapshots is left", func() bool { return level() == int(govern.OnlySnapshots) })
 	v := view(c, pid)
 	if v.Source != pstate.SourceSnapshot || v.Reason == "" {
 		t.Errorf("observed by %q, because %q", v.Source, v.Reason)
@@ -35,18 +37,16 @@ func TestGovernorOnARealTarget(t *testing.T) {
 	child.say("gc 3")
 
 	all := c.(*collect).all()
-	i := slices.IndexFunc(all, func(o *observed) bool { return o.info.PID == int32(pid) })
+	i := slices.IndexFunc(all, func(o *target.Target) bool { return o.PID() == int32(pid) })
 	if i < 0 {
 		t.Fatal("the target is not observed")
 	}
 	o := all[i]
-	o.mu.Lock()
-	o.gov.budget = 1e9
-	for i := range o.gov.patience {
-		o.gov.patience[i] = 1
-	}
-	o.mu.Unlock()
-	waitFor(t, "nothing is left out any more", func() bool { return level() == stepNone })
+	o.Inspect(func(in target.Inside) {
+		in.Governor().Budget = 1e9
+		in.Governor().NoPatience()
+	})
+	waitFor(t, "nothing is left out any more", func() bool { return level() == int(govern.Everything) })
 	v = view(c, pid)
 	if v.Source != pstate.SourceEBPF || v.Reason != "" {
 		t.Errorf("observed by %q, because %q", v.Source, v.Reason)

@@ -33,8 +33,8 @@ func TestLastRoundStandsStillWithTheLoop(t *testing.T) {
 		t.Error("the loop goes round and LastRound doesn't tell")
 	}
 	c.drainMu.Lock()
-	time.Sleep(2 * restMost) // it comes to the lock
-	if goesRound(5 * restMost) {
+	time.Sleep(2 * maxLull) // it comes to the lock
+	if goesRound(5 * maxLull) {
 		t.Error("the loop stands still and LastRound goes on")
 	}
 	c.drainMu.Unlock()

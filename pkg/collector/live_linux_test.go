@@ -20,12 +20,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/target"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// These tests observe real processes through the real kernel. Where eBPF is not permitted they fail: a collector nobody has seen work is not
-// tested. In snapshot mode they need no privileges beyond those over their own children.
+// These tests observe real processes through the real kernel. Where eBPF is not permitted they fail: a collector nobody
+// has seen work is not tested. In snapshot mode they need no privileges beyond those over their own children.
 
 // PSCOPE_TEST_TARGET names one that is built already, for a machine without a Go toolchain.
 var targetBinary = sync.OnceValues(func() (string, error) {
@@ -72,8 +76,8 @@ func needs(t *testing.T, capability int, what string) {
 	}
 }
 
-// target is a running child.
-type target struct {
+// child is a running target.
+type child struct {
 	t   *testing.T
 	cmd *exec.Cmd
 	in  *bufio.Writer
@@ -81,7 +85,7 @@ type target struct {
 }
 
 // piped starts a child and gives its two ends, and the one that closes its input. Whoever calls it ends it.
-func piped(t *testing.T, cmd *exec.Cmd) (*target, io.Closer) {
+func piped(t *testing.T, cmd *exec.Cmd) (*child, io.Closer) {
 	t.Helper()
 	cmd.Stderr = os.Stderr
 	stdin, err := cmd.StdinPipe()
@@ -95,10 +99,10 @@ func piped(t *testing.T, cmd *exec.Cmd) (*target, io.Closer) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	return &target{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}, stdin
+	return &child{t, cmd, bufio.NewWriter(stdin), bufio.NewScanner(stdout)}, stdin
 }
 
-func start(t *testing.T, env ...string) *target {
+func start(t *testing.T, env ...string) *child {
 	t.Helper()
 	bin, err := targetBinary()
 	if err != nil {
@@ -108,7 +112,7 @@ func start(t *testing.T, env ...string) *target {
 }
 
 // startCommand starts a target by a command that is set up otherwise.
-func startCommand(t *testing.T, cmd *exec.Cmd, env ...string) *target {
+func startCommand(t *testing.T, cmd *exec.Cmd, env ...string) *child {
 	t.Helper()
 	cmd.Env = append(os.Environ(), env...)
 	c, stdin := piped(t, cmd)
@@ -121,7 +125,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd, env ...string) *target {
 	return c
 }
 
-func (c *target) say(format string, args ...any) string {
+func (c *child) say(format string, args ...any) string {
 	c.t.Helper()
 	fmt.Fprintf(c.in, format+"\n", args...)
 	if err := c.in.Flush(); err != nil {
@@ -269,7 +273,8 @@ func TestBusyAndIdlePs(t *testing.T) {
 		for _, s := range all {
 			busy += s[pstate.Running] + s[pstate.Syscall] + s[pstate.GC]
 		}
-		// On a host that is busy itself, a second M that looks for work waits for a CPU with its P in hand: above 1 is no error.
+		// On a host that is busy itself, a second M that looks for work waits for a CPU with its P in hand: above 1 is no
+		// error.
 		if busy < 0.97 || busy > 2 {
 			t.Errorf("one goroutine spins: %.3f Ps are busy: %.3f", busy, all)
 		}
@@ -288,7 +293,8 @@ func threadsOnCPU(pid int) (d time.Duration) {
 	return d
 }
 
-// interruptsAndSteal is the time of all CPUs in interrupts, and that which the hypervisor took, since the boot (proc_stat(5)).
+// interruptsAndSteal is the time of all CPUs in interrupts, and that which the hypervisor took, since the boot
+// (proc_stat(5)).
 func interruptsAndSteal(t *testing.T) time.Duration {
 	t.Helper()
 	b, err := os.ReadFile("/proc/stat")
@@ -325,15 +331,16 @@ func TestOnCPUTimeAgainstTheKernels(t *testing.T) {
 	from0, p0, to0 := reading()
 	time.Sleep(2 * time.Second)
 	from1, p1, to1 := reading()
-	// A running thread's schedstat lags by up to a tick, and leaves out interrupts and what the hypervisor took; sysmon and threads without a P are in it as well.
+	// A running thread's schedstat lags by up to a tick, and leaves out interrupts and what the hypervisor took; sysmon
+	// and threads without a P are in it as well.
 	got, least, most := p1-p0, from1-to0, to1-from0+interruptsAndSteal(t)-other0
 	if slack := most/50 + 20*time.Millisecond; got < least-slack || got > most+slack {
 		t.Errorf("Ps were on a CPU for %v, the threads for between %v and %v", got, least, most)
 	}
 }
 
-// A thread has one P at a time. One that has lost its P in a call and takes another when it comes back, without leaving its CPU, must not be counted
-// with both: then Ps would be on a CPU for longer than there are threads on one.
+// A thread has one P at a time. One that has lost its P in a call and takes another when it comes back, without leaving
+// its CPU, must not be counted with both: then Ps would be on a CPU for longer than there are threads on one.
 func TestPLostInACall(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, nil)
 	p := start(t, "GOMAXPROCS=2")
@@ -475,7 +482,8 @@ func TestStopsAgainstTheRuntimesOwnCount(t *testing.T) {
 	}
 }
 
-// The begin and the end of a stop are the runtime's own readings of the clock, where it has them at hand: most of these stops are shorter than a probe's trap takes.
+// The begin and the end of a stop are the runtime's own readings of the clock, where it has them at hand: most of these
+// stops are shorter than a probe's trap takes.
 func TestStopsAreAsLongAsTheRuntimeSays(t *testing.T) {
 	c, rec := collectIn(t, ModeEBPF, nil)
 	p := start(t, "GOMAXPROCS=4")
@@ -501,7 +509,7 @@ func TestStopsAreAsLongAsTheRuntimeSays(t *testing.T) {
 	})
 	t.Logf("%d stops of %v in all, the runtime says of %d between %v and %v", seen, total, n, least, most)
 	// Either end is rounded down to a tick.
-	if slack := time.Duration(n) * tick; seen != n || total < least-slack || total > most+slack {
+	if slack := time.Duration(n) * ledger.Tick; seen != n || total < least-slack || total > most+slack {
 		t.Error("not as the runtime says")
 	}
 }
@@ -579,8 +587,8 @@ func TestIntervalsAgreeWithTotals(t *testing.T) {
 	}
 }
 
-// pretend makes a copy of a program that says it was built with another Go, which has a version string as long as its own: neither an old nor a
-// future one can be had from every toolchain.
+// pretend makes a copy of a program that says it was built with another Go, which has a version string as long as its
+// own: neither an old nor a future one can be had from every toolchain.
 func pretend(t *testing.T, program, version string) string {
 	t.Helper()
 	text, err := os.ReadFile(program)
@@ -660,11 +668,12 @@ func TestExcludeWins(t *testing.T) {
 	}
 }
 
-// A page fault on a file system that does not answer: the thread sleeps in state D with its P, the runtime calls that P running, and no Go tool
-// shows anything. This is the case the D share is for.
+// A page fault on a file system that does not answer: the thread sleeps in state D with its P, the runtime calls that P
+// running, and no Go tool shows anything. This is the case the D share is for.
 func TestPinnedInUninterruptibleSleep(t *testing.T) {
 	t.Run("with its P", func(t *testing.T) { pinnedInD(t, "d", 0) })
-	// The runtime has taken the P away from a thread that is stuck in a call: it works on, and yet what it was used for last waits.
+	// The runtime has taken the P away from a thread that is stuck in a call: it works on, and yet what it was used for
+	// last waits.
 	t.Run("without its P", func(t *testing.T) { pinnedInD(t, "dcall", 0) })
 	// Neither is lost sight of between two windows.
 	t.Run("with its P, in windows", func(t *testing.T) { pinnedInD(t, "d", 3) })
@@ -706,9 +715,9 @@ func pinnedInD(t *testing.T, phase string, windows int) {
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }() // it must not block on its output
 	seen(t, c, pid)
-	proc := &Options{ProcRoot: "/proc"}
+	proc := procfs.FS("/proc")
 	waitFor(t, "the thread is in D", func() bool {
-		s, _, err := proc.threadState(int32(pid), event.TID)
+		s, _, err := proc.ThreadState(int32(pid), event.TID)
 		return err == nil && s == pstate.Uninterruptible
 	})
 	time.Sleep(300 * time.Millisecond)
@@ -722,11 +731,9 @@ func pinnedInD(t *testing.T, phase string, windows int) {
 	}
 	// The thread goes on sleeping while less is observed, and while all is again.
 	o := observedAs(t, c, pid)
-	for _, level := range []int{stepSnapshots, stepNone} {
+	for _, level := range []govern.Level{govern.OnlySnapshots, govern.Everything} {
 		t.Logf("level %d", level)
-		o.mu.Lock()
-		o.step(level)
-		o.mu.Unlock()
+		o.Inspect(func(in target.Inside) { in.Step(level) })
 		time.Sleep(300 * time.Millisecond)
 		onePinned(t, c, pid, phase)
 	}

@@ -9,18 +9,20 @@ import (
 	"time"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
 // These tests lose things on purpose and count them.
 
 // seenAs gives the collector's own record of a process.
-func seenAs(t *testing.T, c Collector, pid int) (*collect, *observed) {
+func seenAs(t *testing.T, c Collector, pid int) (*collect, *target.Target) {
 	t.Helper()
 	seen(t, c, pid)
 	all := c.(*collect)
 	for _, o := range all.all() {
-		if o.info.PID == int32(pid) {
+		if o.PID() == int32(pid) {
 			return all, o
 		}
 	}
@@ -28,18 +30,19 @@ func seenAs(t *testing.T, c Collector, pid int) (*collect, *observed) {
 	return nil, nil
 }
 
-// balance stops the kernel side of a target, reads the ring empty, and demands that every interval and stop that came to be was either received or counted.
-func balance(t *testing.T, c *collect, o *observed) (made, received, full, budget uint64) {
+// balance stops the kernel side of a target, reads the ring empty, and demands that every interval and stop that came
+// to be was either received or counted.
+func balance(t *testing.T, c *collect, o *target.Target) (made, received, full, budget uint64) {
 	t.Helper()
-	atomic.StoreUint32(&o.shared.Active, 0)
+	atomic.StoreUint32(&o.Entry().Active, 0)
 	time.Sleep(20 * time.Millisecond) // a program that was running on another CPU has ended by then
 	c.drain()
-	o.mu.Lock()
-	received = o.received
-	budget = o.lostInKernel(kern.ScopeLostReasonLOST_INTERVAL_BUDGET)
-	o.mu.Unlock()
-	sent := atomic.LoadUint64(&o.shared.Sent)
-	full = atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_RING_FULL])
+	o.Inspect(func(in target.Inside) {
+		received = in.Received()
+		budget = in.LostInKernel(kern.ScopeLostReasonLOST_INTERVAL_BUDGET)
+	})
+	sent := atomic.LoadUint64(&o.Entry().Sent)
+	full = atomic.LoadUint64(&o.Entry().Lost[kern.ScopeLostReasonLOST_RING_FULL])
 	made = sent + full + budget
 	if sent == 0 || received != sent {
 		t.Errorf("%d intervals and stops were put into the ring, %d were received; %d did not fit and %d were over the budget", sent, received, full, budget)
@@ -50,14 +53,12 @@ func balance(t *testing.T, c *collect, o *observed) (made, received, full, budge
 	return made, received, full, budget
 }
 
-// covered demands that the intervals of every P follow one another without a gap and that, by state, they are as long as the totals; and it counts those
-// that stand in for lost ones.
-func covered(t *testing.T, rec *record, key pstate.Key, o *observed) (merged int) {
+// covered demands that the intervals of every P follow one another without a gap and that, by state, they are as long
+// as the totals; and it counts those that stand in for lost ones.
+func covered(t *testing.T, rec *record, key pstate.Key, o *target.Target) (merged int) {
 	t.Helper()
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
-	o.mu.Lock()
-	defer o.mu.Unlock()
 	byP := map[int32][]pstate.Interval{}
 	for _, iv := range rec.intervals[key] {
 		byP[iv.P] = append(byP[iv.P], iv)
@@ -65,34 +66,36 @@ func covered(t *testing.T, rec *record, key pstate.Key, o *observed) (merged int
 			merged++
 		}
 	}
-	for _, p := range o.ps {
-		ivs := byP[p.id]
-		if len(ivs) == 0 {
-			t.Errorf("P%d has no interval", p.id)
-			continue
-		}
-		var told matrix
-		for i, iv := range ivs {
-			if i > 0 && iv.Start != ivs[i-1].End {
-				t.Fatalf("P%d: %+v after %+v", p.id, iv, ivs[i-1])
+	o.Inspect(func(in target.Inside) {
+		for id, p := range in.Records() {
+			ivs := byP[int32(id)]
+			if len(ivs) == 0 {
+				t.Errorf("P%d has no interval", int32(id))
+				continue
 			}
-			told[cell(iv.State, iv.Thread)] += uint64(iv.End - iv.Start)
-		}
-		raw, _ := read(p.rec)
-		span := float64(ivs[len(ivs)-1].End - ivs[0].Start)
-		for i, ns := range told {
-			// What is still open at either end is not in both; where intervals are missing their kinds are told in proportion.
-			if off := float64(ns) - float64(raw.time[i]<<tickShift); off > span*0.02+float64(50*time.Millisecond) || -off > span*0.02+float64(1200*time.Millisecond) {
-				t.Errorf("P%d: %v in state %d of thread state %d by intervals, %v by the totals", p.id, time.Duration(ns), i/pstate.NumThreadStates,
-					i%pstate.NumThreadStates, time.Duration(raw.time[i]<<tickShift))
+			var told ledger.Matrix
+			for i, iv := range ivs {
+				if i > 0 && iv.Start != ivs[i-1].End {
+					t.Fatalf("P%d: %+v after %+v", int32(id), iv, ivs[i-1])
+				}
+				told[ledger.Cell(iv.State, iv.Thread)] += uint64(iv.End - iv.Start)
+			}
+			raw, _ := ledger.Read(p)
+			span := float64(ivs[len(ivs)-1].End - ivs[0].Start)
+			for i, ns := range told {
+				// What is still open at either end is not in both; where intervals are missing their kinds are told in proportion.
+				if off := float64(ns) - float64(raw.Time[i]<<ledger.TickShift); off > span*0.02+float64(50*time.Millisecond) || -off > span*0.02+float64(1200*time.Millisecond) {
+					t.Errorf("P%d: %v in state %d of thread state %d by intervals, %v by the totals", int32(id), time.Duration(ns), i/pstate.NumThreadStates,
+						i%pstate.NumThreadStates, time.Duration(raw.Time[i]<<ledger.TickShift))
+				}
 			}
 		}
-	}
+	})
 	return merged
 }
 
 // More Ps than CPUs are busy, so that they change all the time.
-func crowded(t *testing.T, c Collector) (*collect, *observed, *target) {
+func crowded(t *testing.T, c Collector) (*collect, *target.Target, *child) {
 	t.Helper()
 	n := runtime.NumCPU() + 2
 	p := start(t, fmt.Sprintf("GOMAXPROCS=%d", n))
@@ -112,10 +115,9 @@ func TestEveryIntervalArrives(t *testing.T) {
 		t.Errorf("%d did not fit, %d were over a budget that can't be used up", full, budget)
 	}
 	time.Sleep(200 * time.Millisecond)
-	merged := covered(t, rec, o.info.Key, o)
-	o.mu.Lock()
-	late := o.lost["late_interval"]
-	o.mu.Unlock()
+	merged := covered(t, rec, o.Key(), o)
+	var late uint64
+	o.Inspect(func(in target.Inside) { late = in.Lost("late_interval") })
 	t.Logf("%d made, %d merged, %d late", made, merged, late)
 	if merged > int(made)/100 {
 		t.Errorf("%d of %d intervals are stand-ins, though none was lost", merged, made)
@@ -131,7 +133,7 @@ func TestIntervalsOverTheBudgetAreCounted(t *testing.T) {
 		t.Errorf("none of %d was over a budget of 40 a second", made)
 	}
 	time.Sleep(200 * time.Millisecond)
-	if merged := covered(t, rec, o.info.Key, o); merged == 0 {
+	if merged := covered(t, rec, o.Key(), o); merged == 0 {
 		t.Errorf("%d intervals were lost and nothing stands in for them", budget)
 	} else {
 		t.Logf("%d made, %d received, %d merged", made, received, merged)
@@ -158,7 +160,7 @@ func TestIntervalsThatDoNotFitAreCounted(t *testing.T) {
 		t.Errorf("%d losses are shown as %v", full, v)
 	}
 	time.Sleep(200 * time.Millisecond)
-	if merged := covered(t, rec, o.info.Key, o); merged == 0 {
+	if merged := covered(t, rec, o.Key(), o); merged == 0 {
 		t.Errorf("%d events were lost and nothing stands in for them", full)
 	} else {
 		t.Logf("%d made, %d received, %d merged", made, received, merged)
@@ -171,7 +173,7 @@ func TestThreadsThatDoNotFitAreCounted(t *testing.T) {
 	p := start(t, "GOMAXPROCS=2")
 	pid := p.cmd.Process.Pid
 	all, o := seenAs(t, c, pid)
-	room := len(all.kernel.threads.entries)
+	room := all.kernel.Threads.Size()
 	p.say("threads 40")
 	p.say("busy 2")
 	time.Sleep(500 * time.Millisecond)
@@ -180,8 +182,8 @@ func TestThreadsThatDoNotFitAreCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	tracked := 0
-	all.kernel.threads.each(func(_ uint32, th *kern.ScopeThread) {
-		if th.Target == o.index {
+	all.kernel.Threads.Each(func(_ uint32, th *kern.ScopeThread) {
+		if th.Target == o.Index() {
 			tracked++
 		}
 	})

@@ -19,6 +19,11 @@ import (
 
 	"golang.org/x/exp/trace"
 
+	"github.com/p-scope/p-scope/pkg/collector/govern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/migration"
+	"github.com/p-scope/p-scope/pkg/collector/target"
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -136,11 +141,11 @@ func withMigrations(o *Options) {
 }
 
 // observedAs waits until a process is observed.
-func observedAs(t *testing.T, c Collector, pid int) *observed {
+func observedAs(t *testing.T, c Collector, pid int) *target.Target {
 	t.Helper()
 	seen(t, c, pid)
 	all := c.(*collect).all()
-	i := slices.IndexFunc(all, func(o *observed) bool { return o.info.PID == int32(pid) })
+	i := slices.IndexFunc(all, func(o *target.Target) bool { return o.PID() == int32(pid) })
 	if i < 0 {
 		t.Fatal("the target is not observed any more")
 	}
@@ -163,22 +168,24 @@ func running(t *testing.T, o Options) (c Collector, stop func()) {
 }
 
 // windowsOf records the windows of a target.
-func windowsOf(t *testing.T, c Collector, pid int) func() []migrationWindow {
+func windowsOf(t *testing.T, c Collector, pid int) func() []migration.Window {
 	t.Helper()
-	var got []migrationWindow
-	o := observedAs(t, c, pid)
-	o.mu.Lock()
-	o.migrations.told = func(w migrationWindow) { got = append(got, w) }
-	o.mu.Unlock()
-	return func() []migrationWindow {
-		o.mu.Lock()
-		defer o.mu.Unlock()
+	var mu sync.Mutex
+	var got []migration.Window
+	observedAs(t, c, pid).Migrations().OnWindow(func(w migration.Window) {
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, w)
+	})
+	return func() []migration.Window {
+		mu.Lock()
+		defer mu.Unlock()
 		return slices.Clone(got)
 	}
 }
 
-// In each window, the migrations of each P are those that runtime/trace tells of the same window; and what is estimated from them is what the trace has of
-// all that end in it.
+// In each window, the migrations of each P are those that runtime/trace tells of the same window; and what is estimated
+// from them is what the trace has of all that end in it.
 func TestMigrationsAgainstTrace(t *testing.T) {
 	if testing.Short() {
 		t.Skip("traces for a while")
@@ -218,7 +225,7 @@ func compareWithTrace(t *testing.T, load string) (n int) {
 			running = false
 		case <-time.After(20 * time.Millisecond):
 			if v := view(c, cmd.Process.Pid); v != nil && v.Migrations.Counted {
-				r := reading{mono: monoNow()}
+				r := reading{mono: ledger.Monotonic()}
 				for _, p := range v.Ps {
 					r.sum += float64(p.Migrations)
 				}
@@ -230,29 +237,29 @@ func compareWithTrace(t *testing.T, load string) (n int) {
 	var seen, told, inside, estimate, watched float64
 	var worst float64
 	for _, w := range windows() {
-		if w.begin < from || w.end > to {
+		if w.Begin < from || w.End > to {
 			continue
 		}
 		n++
-		byP := make([]float64, len(w.came))
+		byP := make([]float64, len(w.Came))
 		for _, s := range starts {
-			if s.mono < w.begin || s.mono >= w.end || s.last < 0 || s.last == s.p || int(s.p) >= len(byP) {
+			if s.mono < w.Begin || s.mono >= w.End || s.last < 0 || s.last == s.p || int(s.p) >= len(byP) {
 				continue
 			}
 			told++
-			if s.mono-s.gap >= w.begin {
+			if s.mono-s.gap >= w.Begin {
 				byP[s.p]++
 				inside++
 			}
 		}
-		for p, came := range w.came {
+		for p, came := range w.Came {
 			seen += float64(came)
 			worst = max(worst, math.Abs(float64(came)-byP[p])/max(byP[p], 50))
-			estimate += w.rates[p] * float64(w.end-w.begin) / 1e9
+			estimate += w.Rates[p] * float64(w.End-w.Begin) / 1e9
 		}
-		watched += float64(w.end-w.begin) / 1e9
+		watched += float64(w.End-w.Begin) / 1e9
 		t.Logf("window of %v: %d hits, cost %v (attach %v, detach %v), first %d, seen again %d, by P %v, trace %v",
-			time.Duration(w.end-w.begin), w.hits, w.cost, w.took[0], w.took[1], w.first, w.again, w.came, byP)
+			time.Duration(w.End-w.Begin), w.Hits, w.Cost, w.Took[0], w.Took[1], w.First, w.Again, w.Came, byP)
 	}
 	if n == 0 {
 		return 0
@@ -297,23 +304,23 @@ func TestMigrationsKeepTheBudget(t *testing.T) {
 	pid := cmd.Process.Pid
 	windows := windowsOf(t, c, pid)
 	time.Sleep(time.Second)
-	stat, err := (&Options{ProcRoot: "/proc"}).readStat(int32(pid))
+	stat, err := procfs.FS("/proc").Stat(int32(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	time.Sleep(25 * time.Second)
-	after, err := (&Options{ProcRoot: "/proc"}).readStat(int32(pid))
+	after, err := procfs.FS("/proc").Stat(int32(pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var cost, most time.Duration
 	for _, w := range windows() {
-		cost += w.cost
-		most = max(most, w.cost)
-		t.Logf("window of %v: %d hits, cost %v, %v in the program, attach %v, detach %v", time.Duration(w.end-w.begin), w.hits, w.cost,
-			time.Duration(w.ps[0].ns+w.ps[1].ns), w.took[0], w.took[1])
+		cost += w.Cost
+		most = max(most, w.Cost)
+		t.Logf("window of %v: %d hits, cost %v, attach %v, detach %v", time.Duration(w.End-w.Begin), w.Hits, w.Cost,
+			w.Took[0], w.Took[1])
 	}
-	cpu := after.cpu - stat.cpu
+	cpu := after.CPU - stat.CPU
 	t.Logf("%d windows cost %v of %v: %.2f %%", len(windows()), cost, cpu, 100*cost.Seconds()/cpu.Seconds())
 	if len(windows()) < 1 {
 		t.Errorf("%d windows", len(windows()))
@@ -343,8 +350,8 @@ func TestCostOfAStart(t *testing.T) {
 	t.Cleanup(func() { stdin.Close(); _ = cmd.Wait() })
 	p.out.Scan()
 	o := observedAs(t, c, cmd.Process.Pid)
-	o.endMigrations()
-	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return o.c.kernel.trapCosts.Load() > 0 })
+	o.EndMigrations()
+	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return c.(*collect).kernel.TrapMeasured() })
 	type done struct {
 		Ops       float64
 		CPU, Wall time.Duration
@@ -356,12 +363,12 @@ func TestCostOfAStart(t *testing.T) {
 		return d
 	}
 	var real, charged []float64
-	o.migrations.pace = pace{uses: 1, intensity: 1, tried: true} // it is expected to cost everything, so that no window ends early
+	o.Migrations().ExpectAll()
 	for range 5 {
 		without := measure(500 * time.Millisecond)
-		got := make(chan migrationWindow, 1)
+		got := make(chan migration.Window, 1)
 		go func() {
-			w, err := o.window(t.Context(), o.migrations, 800*time.Millisecond)
+			w, err := o.Migrations().Count(t.Context(), 800*time.Millisecond)
 			if err != nil {
 				t.Error(err)
 			}
@@ -372,14 +379,14 @@ func TestCostOfAStart(t *testing.T) {
 		}
 		with := measure(500 * time.Millisecond)
 		w := <-got
-		if w.hits == 0 || with.Ops == 0 {
+		if w.Hits == 0 || with.Ops == 0 {
 			t.Fatal("no goroutine started")
 		}
 		slower := without.Ops / without.CPU.Seconds() / (with.Ops / with.CPU.Seconds())
 		real = append(real, float64(with.CPU)*(1-1/slower)/(2*with.Ops)) // an operation starts two goroutines
-		charged = append(charged, float64(w.cost-windowTrap)/float64(w.hits))
+		charged = append(charged, float64(w.Cost-migration.SetupCost)/float64(w.Hits))
 		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1], charged[len(charged)-1],
-			charged[len(charged)-1]-float64(o.c.kernel.trap()), slower)
+			charged[len(charged)-1]-float64(c.(*collect).kernel.TrapCost()), slower)
 	}
 	slices.Sort(real)
 	slices.Sort(charged)
@@ -389,25 +396,24 @@ func TestCostOfAStart(t *testing.T) {
 }
 
 // breakpoint says whether the program of a process has been changed at the site where goroutines start.
-func breakpoint(t *testing.T, o *observed) bool {
+func breakpoint(t *testing.T, o *target.Target) bool {
 	t.Helper()
-	site, err := o.bin.StartedProbe()
+	site, err := o.Binary().StartedProbe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.info.PID)), "mem"))
+	f, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.PID())), "mem"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	o.mu.Lock()
-	at := o.proc.Addr(site.Addr)
-	o.mu.Unlock()
+	var at uint64
+	o.Inspect(func(in target.Inside) { at = in.Address(site.Addr) })
 	inMemory, onDisk := make([]byte, 4), make([]byte, 4)
 	if _, err := f.ReadAt(inMemory, int64(at)); err != nil {
 		t.Fatal(err)
 	}
-	exe, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.info.PID)), "exe"))
+	exe, err := os.Open(filepath.Join("/proc", strconv.Itoa(int(o.PID())), "exe"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -418,20 +424,21 @@ func breakpoint(t *testing.T, o *observed) bool {
 	return string(inMemory) != string(onDisk)
 }
 
-// Fifty windows leave a program alone that checks its own results under load, and the probe is in its code only while a window is open.
+// Fifty windows leave a program alone that checks its own results under load, and the probe is in its code only while a
+// window is open.
 func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 	p := startChecker(t)
 	n := p.rounds(0)
 	c, _ := collectIn(t, ModeEBPF, withMigrations)
 	o := observedAs(t, c, p.cmd.Process.Pid)
-	o.endMigrations() // the test opens the windows
+	o.EndMigrations() // the test opens the windows
 	for i := range 50 {
 		length := time.Duration(5+i%7*5) * time.Millisecond
 		if i%10 == 0 {
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
-				if _, err := o.window(t.Context(), o.migrations, 300*time.Millisecond); err != nil {
+				if _, err := o.Migrations().Count(t.Context(), 300*time.Millisecond); err != nil {
 					t.Error(err)
 				}
 			}()
@@ -448,7 +455,7 @@ func TestWindowsLeaveTheTargetAlone(t *testing.T) {
 				t.Error("no probe in the code while the window was open")
 			}
 			<-done
-		} else if _, err := o.window(t.Context(), o.migrations, length); err != nil {
+		} else if _, err := o.Migrations().Count(t.Context(), length); err != nil {
 			t.Fatal(err)
 		}
 		if breakpoint(t, o) {
@@ -474,7 +481,7 @@ func TestWindowsEndWithTargetAndAgent(t *testing.T) {
 				_ = p.cmd.Wait()
 				waitFor(t, "the observation ends", func() bool { return len(c.(*collect).all()) == 0 })
 				select {
-				case <-target.migrations.done:
+				case <-target.Migrations().Ended():
 				case <-time.After(5 * time.Second):
 					t.Error("tier 2 goes on without its target")
 				}
@@ -488,7 +495,7 @@ func TestWindowsEndWithTargetAndAgent(t *testing.T) {
 			}
 			again, _ := running(t, o)
 			other := observedAs(t, again, p.cmd.Process.Pid)
-			other.endMigrations()
+			other.EndMigrations()
 			if breakpoint(t, other) {
 				t.Error("the probe is still in the code after the agent has ended")
 			}
@@ -507,15 +514,15 @@ func TestMigrationsAreAbsentWithAReason(t *testing.T) {
 	}
 	c, _ = collectIn(t, ModeEBPF, withMigrations)
 	o := observedAs(t, c, p.cmd.Process.Pid)
-	o.endMigrations()
-	bin := *o.bin
+	o.EndMigrations()
+	bin := *o.Binary()
 	for i, s := range bin.Probes {
 		if s.Func == "execute" {
 			bin.Probes = slices.Delete(slices.Clone(bin.Probes), i, i+1)
 			break
 		}
 	}
-	o.watchMigrationsAt(bin.StartedProbe())
+	o.StartMigrationsAt(bin.StartedProbe())
 	v := view(c, p.cmd.Process.Pid)
 	if v.Migrations.Counted || !strings.Contains(v.Reason, "migrations are not counted: runtime.execute is not in the program") || v.Source != pstate.SourceEBPF {
 		t.Errorf("%+v, %q", v.Migrations, v.Reason)
@@ -526,8 +533,8 @@ func TestMigrationsAreAbsentWithAReason(t *testing.T) {
 	c, _ = collectIn(t, ModeEBPF, func(o *Options) { withMigrations(o); o.CostBudget, o.CostFloor = 1e-9, -1 })
 	waitFor(t, "migrations are left out", func() bool {
 		v := view(c, p.cmd.Process.Pid)
-		return v != nil && v.Governor.Level >= stepMigrations && strings.Contains(v.Reason, "left out") &&
-			(strings.Contains(v.Reason, "goroutine migrations") || v.Governor.Level == stepSnapshots)
+		return v != nil && v.Governor.Level >= int(govern.NoMigrations) && strings.Contains(v.Reason, "left out") &&
+			(strings.Contains(v.Reason, "goroutine migrations") || v.Governor.Level == int(govern.OnlySnapshots))
 	})
 	if v := view(c, p.cmd.Process.Pid); v == nil || v.Migrations.Counted {
 		t.Error("they are counted nevertheless")

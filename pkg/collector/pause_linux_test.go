@@ -21,14 +21,17 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/goruntime"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// These tests stop the agent, which is a process of its own then, and look at what becomes of its target and of what it says afterwards.
+// These tests stop the agent, which is a process of its own then, and look at what becomes of its target and of what it
+// says afterwards.
 
-// asAnsweringAgent makes the test binary an agent that answers with what it observes of one process; its value is the mode, or "windows".
+// asAnsweringAgent makes the test binary an agent that answers with what it observes of one process; its value is the
+// mode, or "windows".
 const asAnsweringAgent = "PSCOPE_TEST_AS_ANSWERING_AGENT"
 
 // agentAnswer is what it answers.
@@ -246,7 +249,7 @@ func stopAgent(t *testing.T, mode string) {
 		t.Fatal(err)
 	}
 	stopped := time.Now()
-	silent := stopped.Add(aliveFor + 300*time.Millisecond)
+	silent := stopped.Add(kernel.AliveFor + 300*time.Millisecond)
 	time.Sleep(time.Until(silent))
 	if mode != "snapshot" {
 		first := readKernelRecord(t, agent.cmd.Process.Pid, pid)
@@ -279,7 +282,7 @@ func stopAgent(t *testing.T, mode string) {
 	if after.Pauses != 1 {
 		t.Errorf("%d pauses are counted", after.Pauses)
 	}
-	if low, high := continued.Sub(silent), time.Since(stopped)-aliveFor+300*time.Millisecond; after.Paused < low || after.Paused > high {
+	if low, high := continued.Sub(silent), time.Since(stopped)-kernel.AliveFor+300*time.Millisecond; after.Paused < low || after.Paused > high {
 		t.Errorf("the pause is said to have lasted %v, it was %v to %v", after.Paused, low, high)
 	}
 	if after.InHole != 0 {
@@ -344,7 +347,8 @@ func codeAt(t *testing.T, pid int, addr uint64) string {
 	return string(code)
 }
 
-// An agent that is killed can't clean up. The kernel does: no program, map or link is left, and the target's code is what it was.
+// An agent that is killed can't clean up. The kernel does: no program, map or link is left, and the target's code is
+// what it was.
 func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 	needsObjectsByID(t)
 	// Under a name that no other agent on this machine looks for: each has a probe at the same place.
@@ -374,7 +378,7 @@ func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	site, ok := bin.Probe(stopProbe)
+	site, ok := bin.Probe(kernel.StopProbe)
 	if !ok {
 		t.Fatal("the target has no place for the probe")
 	}

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/kernel"
+	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -29,11 +31,12 @@ func (t *text) String() string {
 	return t.b.String()
 }
 
-// TestPsWithoutRoomAreCountedAndLoggedOnce: each snapshot that leaves Ps out counts, and the log says it once for each number of Ps.
+// TestPsWithoutRoomAreCountedAndLoggedOnce: each snapshot that leaves Ps out counts, and the log says it once for each
+// number of Ps.
 func TestPsWithoutRoomAreCountedAndLoggedOnce(t *testing.T) {
 	log := new(text)
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) {
-		o.MaxPs, o.Log = chunkPs, slog.New(slog.NewTextHandler(log, nil))
+		o.MaxPs, o.Log = kernel.ChunkPs, slog.New(slog.NewTextHandler(log, nil))
 	})
 	p := start(t, "GOMAXPROCS=2")
 	pid := p.cmd.Process.Pid
@@ -41,8 +44,8 @@ func TestPsWithoutRoomAreCountedAndLoggedOnce(t *testing.T) {
 	p.say("procs 11")
 	p.say("busy 11") // a target that rests is not read
 	waitFor(t, "ten snapshots without room", func() bool { return view(c, pid).Lost["no_room"] >= 10 })
-	if n := len(view(c, pid).Ps); n > chunkPs {
-		t.Errorf("%d Ps are observed where there is room for %d", n, chunkPs)
+	if n := len(view(c, pid).Ps); n > kernel.ChunkPs {
+		t.Errorf("%d Ps are observed where there is room for %d", n, kernel.ChunkPs)
 	}
 	told := func() int { return strings.Count(log.String(), "not every P is observed") }
 	if n := told(); n != 1 {
@@ -69,13 +72,13 @@ func targetOf(c Collector, pid int) (t pstate.Target) {
 // TestRefusedForLackOfRoomIsTriedAgain: a process that finds no room takes none from its neighbour, says why, and is
 // observed when the neighbour has ended.
 func TestRefusedForLackOfRoomIsTriedAgain(t *testing.T) {
-	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs = 2 * chunkPs })
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs = 2 * kernel.ChunkPs })
 	big := start(t, "GOMAXPROCS=9")
 	seen(t, c, big.cmd.Process.Pid)
 	late := start(t, "GOMAXPROCS=8")
 	pid := late.cmd.Process.Pid
 	waitFor(t, "the second process is refused", func() bool { return targetOf(c, pid).Source == pstate.SourceRefused })
-	if why := targetOf(c, pid).Reason; why != noRoom(roomForPs, 1).Error() {
+	if why := targetOf(c, pid).Reason; why != share.Full(share.Ps, 1).Error() {
 		t.Errorf("it is refused because %q", why)
 	}
 	if view(c, big.cmd.Process.Pid) == nil {
@@ -99,7 +102,7 @@ func TestMorePsThanEverFit(t *testing.T) {
 		t.Errorf("it is refused because %q", why)
 	}
 	k := c.(*collect).kernel
-	if free := len(k.records)/chunkPs - 1; k.admit(0, roomForPs, free) != nil {
+	if free := len(k.Records)/kernel.ChunkPs - 1; k.Admit(0, share.Ps, free) != nil {
 		t.Errorf("it took some of the %d places for Ps", free)
 	}
 	for range 4 {
@@ -110,7 +113,7 @@ func TestMorePsThanEverFit(t *testing.T) {
 // TestLargestTables: the kernel takes the largest tables that may be asked for, and a P is observed in them.
 func TestLargestTables(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.MaxPs, o.MaxThreads = MostPs, MostThreads })
-	if n := len(c.(*collect).kernel.records); n < MostPs || n > 1<<16 {
+	if n := len(c.(*collect).kernel.Records); n < MostPs || n > 1<<16 {
 		t.Errorf("there are %d records for %d Ps", n, MostPs)
 	}
 	seen(t, c, start(t, "GOMAXPROCS=2").cmd.Process.Pid)

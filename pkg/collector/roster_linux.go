@@ -3,20 +3,23 @@ package collector
 import (
 	"cmp"
 	"slices"
+
+	"github.com/p-scope/p-scope/pkg/collector/target"
 )
 
-// roster is who is observed at one moment. It is made anew when that changes, which is rare, and read many times a second without being copied: nobody
-// may change what it holds.
+// roster is who is observed at one moment. It is made anew when that changes, which is rare, and read many times a
+// second without being copied: nobody may change what it holds.
 type roster struct {
-	all     []*observed // listed as observed, by pid
-	byIndex indexed     // those included whose observation is just beginning or ending
+	all     []*target.Target // listed as observed, by pid
+	byIndex indexed          // those included whose observation is just beginning or ending
 }
 
-// indexed are targets by their place in the kernel's table, nil where there is none. It is asked for every event, thousands of times a second.
-type indexed []*observed
+// indexed are targets by their place in the kernel's table, nil where there is none. It is asked for every event,
+// thousands of times a second.
+type indexed []*target.Target
 
 // at is the target in a place; nil if none is there.
-func (t indexed) at(i uint32) *observed {
+func (t indexed) at(i uint32) *target.Target {
 	if int(i) >= len(t) {
 		return nil
 	}
@@ -25,11 +28,11 @@ func (t indexed) at(i uint32) *observed {
 
 // rosterChanged makes the roster anew. The caller holds mu.
 func (c *collect) rosterChanged() {
-	r := &roster{all: make([]*observed, 0, len(c.observed))}
+	r := &roster{all: make([]*target.Target, 0, len(c.observed))}
 	for _, o := range c.observed {
 		r.all = append(r.all, o)
 	}
-	slices.SortFunc(r.all, func(a, b *observed) int { return cmp.Compare(a.info.PID, b.info.PID) })
+	slices.SortFunc(r.all, func(a, b *target.Target) int { return cmp.Compare(a.PID(), b.PID()) })
 	for i, o := range c.byIndex {
 		if missing := int(i) + 1 - len(r.byIndex); missing > 0 {
 			r.byIndex = append(r.byIndex, make(indexed, missing)...)
@@ -40,7 +43,7 @@ func (c *collect) rosterChanged() {
 }
 
 // all lists the observed targets by pid.
-func (c *collect) all() []*observed { return c.roster.Load().all }
+func (c *collect) all() []*target.Target { return c.roster.Load().all }
 
 // indexed lists the targets in the kernel's table by their place in it.
 func (c *collect) indexed() indexed { return c.roster.Load().byIndex }

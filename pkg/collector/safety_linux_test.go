@@ -22,8 +22,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// These tests are about the target: whatever the agent does, and whatever becomes of it, the target goes on and computes what it would have computed. bench/safety
-// does the same a thousand times.
+// These tests are about the target: whatever the agent does, and whatever becomes of it, the target goes on and
+// computes what it would have computed. bench/safety does the same a thousand times.
 
 // buildIn builds a test program under a name in a folder.
 func buildIn(t *testing.T, source, out string, env []string, flags ...string) string {
@@ -38,7 +38,7 @@ func buildIn(t *testing.T, source, out string, env []string, flags ...string) st
 }
 
 // startChecker runs the program that checks its own results.
-func startChecker(t *testing.T) *target {
+func startChecker(t *testing.T) *child {
 	t.Helper()
 	bin := buildIn(t, "checker", filepath.Join(t.TempDir(), "pscope-test-target"), nil)
 	cmd := exec.Command(bin)
@@ -54,7 +54,7 @@ func startChecker(t *testing.T) *target {
 }
 
 // rounds demands that the checker has gone on.
-func (c *target) rounds(last int) int {
+func (c *child) rounds(last int) int {
 	c.t.Helper()
 	for {
 		answer := c.say("")
@@ -133,7 +133,8 @@ func TestTheAgentsDeathLeavesTheTargetAlone(t *testing.T) {
 	p.rounds(n)
 }
 
-// Programs that become one another under one process id, faster than the agent can follow, and with different code at the same places.
+// Programs that become one another under one process id, faster than the agent can follow, and with different code at
+// the same places.
 func TestExecStorm(t *testing.T) {
 	dir := t.TempDir()
 	builds := []string{
@@ -182,7 +183,7 @@ func TestEndInMidRead(t *testing.T) {
 }
 
 // spinning demands that one spinning goroutine is seen as one busy P, and that a collection is seen as two stops.
-func spinning(t *testing.T, c Collector, rec *record, p *target, pid int) {
+func spinning(t *testing.T, c Collector, rec *record, p *child, pid int) {
 	t.Helper()
 	seen(t, c, pid)
 	time.Sleep(100 * time.Millisecond)
@@ -213,7 +214,8 @@ func spinning(t *testing.T, c Collector, rec *record, p *target, pid int) {
 	}
 }
 
-// A container as the agent on the host sees it: another PID namespace, and a file system on which only the container finds its program.
+// A container as the agent on the host sees it: another PID namespace, and a file system on which only the container
+// finds its program.
 func TestOtherNamespaces(t *testing.T) {
 	bin, err := targetBinary()
 	if err != nil {
@@ -253,7 +255,8 @@ func TestSetuid(t *testing.T) {
 	spinning(t, c2, rec2, p, p.cmd.Process.Pid)
 }
 
-// A process is given the number of one that has just ended, before the agent can have noticed. What the second does must not be the first's.
+// A process is given the number of one that has just ended, before the agent can have noticed. What the second does
+// must not be the first's.
 func TestPIDReuseNeverMixes(t *testing.T) {
 	const last = "/proc/sys/kernel/ns_last_pid"
 	if _, err := os.Stat(last); err != nil {
@@ -312,7 +315,8 @@ func TestPIDReuseNeverMixes(t *testing.T) {
 	t.Logf("%d process ids were reused", reused)
 }
 
-// What a go command does that is asked for another toolchain: it becomes another program of the same name, of another Go.
+// What a go command does that is asked for another toolchain: it becomes another program of the same name, of another
+// Go.
 func TestToolchainSwitch(t *testing.T) {
 	if testing.Short() {
 		t.Skip("runs the go command many times")

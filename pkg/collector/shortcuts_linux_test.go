@@ -6,11 +6,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/collector/kern"
+	"github.com/p-scope/p-scope/pkg/collector/ledger"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// A P that its thread takes along when it leaves the CPU is known by its address alone, as soon as the probes tell of stops; both sides must agree on
-// where it stands in the table.
+// A P that its thread takes along when it leaves the CPU is known by its address alone, as soon as the probes tell of
+// stops; both sides must agree on where it stands in the table.
 func TestPsAreKnownByTheirAddress(t *testing.T) {
 	for _, blind := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stops not seen %v", blind), func(t *testing.T) {
@@ -19,9 +22,11 @@ func TestPsAreKnownByTheirAddress(t *testing.T) {
 			seen(t, c, p.cmd.Process.Pid)
 			p.say("busy 3") // one more than there are CPUs on the smallest host: they take turns, and no P goes from one M to another
 			o := c.(*collect).all()[0]
+			var records []*kern.ScopeP_record
+			o.Inspect(func(in target.Inside) { records = in.Records() })
 			read := func() (n int) {
-				for _, q := range o.ps {
-					n += int(atomic.LoadUint32(&q.rec.SchedtickStale))
+				for _, r := range records {
+					n += int(atomic.LoadUint32(&r.SchedtickStale))
 				}
 				return n
 			}
@@ -30,8 +35,8 @@ func TestPsAreKnownByTheirAddress(t *testing.T) {
 				return
 			}
 			time.Sleep(2 * time.Second)
-			for _, q := range o.ps {
-				atomic.StoreUint32(&q.rec.SchedtickStale, 0)
+			for _, r := range records {
+				atomic.StoreUint32(&r.SchedtickStale, 0)
 			}
 			time.Sleep(2 * time.Second)
 			if n := read(); n > 0 {
@@ -41,8 +46,8 @@ func TestPsAreKnownByTheirAddress(t *testing.T) {
 	}
 }
 
-// Outside of a GC nobody looks whether a goroutine is one of its workers. The GC after a long pause must be seen all the same, about as long as the
-// runtime counts it.
+// Outside of a GC nobody looks whether a goroutine is one of its workers. The GC after a long pause must be seen all
+// the same, about as long as the runtime counts it.
 func TestWorkersAfterALongPause(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.CostBudget = -1 })
 	p := start(t, "GOMAXPROCS=2", "GOGC=off")
@@ -51,7 +56,7 @@ func TestWorkersAfterALongPause(t *testing.T) {
 	p.say("heap 3000000")
 	o := c.(*collect).all()[0]
 	p.say("gc 1") // from its end on the kernel side knows that there is none
-	waitFor(t, "the GC is over and forgotten", func() bool { return nowTick() > atomic.LoadUint64(&o.shared.MarkingUntil) })
+	waitFor(t, "the GC is over and forgotten", func() bool { return ledger.Now() > atomic.LoadUint64(&o.Entry().MarkingUntil) })
 	before, worked := gcTime(c, pid), p.worked()
 	p.say("gc 8")
 	time.Sleep(100 * time.Millisecond)
@@ -75,7 +80,7 @@ func gcTime(c Collector, pid int) (d time.Duration) {
 }
 
 // worked is the runtime's own account of the same.
-func (c *target) worked() time.Duration {
+func (c *child) worked() time.Duration {
 	var seconds float64
 	if _, err := fmt.Sscanf(c.say("worked"), "worked %g", &seconds); err != nil {
 		c.t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -34,11 +35,11 @@ func procStates(t *testing.T, pid int) map[int32]byte {
 		if err != nil {
 			continue
 		}
-		s, err := parseStat(b)
+		s, err := procfs.ParseStat(b)
 		if err != nil {
 			t.Fatal(err)
 		}
-		out[int32(tid)] = s.state
+		out[int32(tid)] = s.State
 	}
 	return out
 }

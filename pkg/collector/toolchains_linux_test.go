@@ -12,8 +12,9 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// How the runtime marks a P whose goroutine is in a call has changed: up to Go 1.25 the P has a status for it and no M in name, from 1.26 on the goroutine
-// tells. The first and the last release line of the former, and the one running the tests.
+// How the runtime marks a P whose goroutine is in a call has changed: up to Go 1.25 the P has a status for it and no M
+// in name, from 1.26 on the goroutine tells. The first and the last release line of the former, and the one running the
+// tests.
 func TestBlockedCallsInEveryRuntime(t *testing.T) {
 	for _, release := range []string{"1.21.13", "1.25.14", ""} {
 		t.Run("go"+release, func(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/p-scope/p-scope/pkg/internal/procfs"
 )
 
 // Self gives what the calling process uses of the machine, by metric name: seconds of CPU time, bytes, counts. What the
@@ -73,16 +75,11 @@ var started = sync.OnceValues(func() (at float64, ok bool) {
 	if err != nil {
 		return 0, false
 	}
-	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
-	if len(f) < 20 {
-		return 0, false
-	}
-	const userHz = 100
-	ticks, err := strconv.ParseInt(string(f[19]), 10, 64)
+	stat, err := procfs.ParseStat(b)
 	var up unix.Timespec
 	if err != nil || unix.ClockGettime(unix.CLOCK_BOOTTIME, &up) != nil {
 		return 0, false
 	}
-	age := float64(up.Nano())/1e9 - float64(ticks)/userHz
+	age := float64(up.Nano())/1e9 - float64(stat.StartTime)/procfs.UserHz
 	return float64(time.Now().UnixNano())/1e9 - age, true
 })

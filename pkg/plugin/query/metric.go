@@ -6,7 +6,7 @@ import "slices"
 var byLabels = map[string]string{
 	"host": "host", "process": "process", "pid": "process_pid", "runtime": "runtime", "container": "container",
 	"pod": "pod",
-	"p": "p", "state": "state", "thread_state": "thread_state", "reason": "reason",
+	"p":   "p", "state": "state", "thread_state": "thread_state", "reason": "reason",
 }
 
 // targetDimensions are the words of `by` for labels of a target, which the series of every metric have.
