@@ -63,8 +63,8 @@ func (s *Store) repairLog(name, dir string) error {
 		if err := s.rewriteSegment(name, file, records); err != nil {
 			return err
 		}
-		s.found("history_damaged_pages", uint64(max(1, lost)), fmt.Sprintf("%d KiB of the log %s could not be read, what "+
-			"follows was kept", max(1, lost)*logPage>>10, file))
+		s.found("history_damaged_pages", uint64(max(1, lost)), fmt.Sprintf("%d KiB of the log %s could not be read, "+
+			"what follows was kept", max(1, lost)*logPage>>10, file))
 	}
 	return nil
 }
