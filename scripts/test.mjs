@@ -178,7 +178,8 @@ function steps(o, env) {
       { name: 'vet', run: () => command('vet', 'go', ['vet', './...'], { env: plain }) },
       {
         name: 'staticcheck',
-        run: () => command('staticcheck', 'go', ['tool', 'staticcheck', './...'], { env: plain }),
+        run: () =>
+          command('staticcheck', 'go', ['tool', '-modfile=tools/lint/go.mod', 'staticcheck', './...'], { env: plain }),
       },
       {
         name: isRoot ? 'test -race' : 'test -race (without root: no eBPF)',

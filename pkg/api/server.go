@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/p-scope/p-scope/pkg/api/grpcwebtext"
 	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
@@ -197,25 +198,11 @@ func (s *Server) Serve(ctx context.Context) error {
 	if s.opts.Store != nil {
 		background.Go(func() { s.opts.Store.Run(run, s.gather) })
 	}
-	failed := make(chan error, len(s.servers))
+	servers, running := errgroup.WithContext(ctx)
 	for i, srv := range s.servers {
-		go func() {
-			var err error
-			if srv.TLSConfig != nil {
-				err = srv.ServeTLS(s.listener[i], "", "")
-			} else {
-				err = srv.Serve(s.listener[i])
-			}
-			if !errors.Is(err, http.ErrServerClosed) {
-				failed <- fmt.Errorf("serving on %s: %w", s.listener[i].Addr(), err)
-			}
-		}()
+		servers.Go(func() error { return serveOn(srv, s.listener[i]) })
 	}
-	var err error
-	select {
-	case <-ctx.Done():
-	case err = <-failed:
-	}
+	<-running.Done() // ctx is done, or a listener has failed
 	close(s.service.closing)
 	grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -224,7 +211,20 @@ func (s *Server) Serve(ctx context.Context) error {
 	}
 	stop()
 	background.Wait()
-	return errors.Join(err, s.Close())
+	closed := s.Close()
+	return errors.Join(servers.Wait(), closed)
+}
+
+// serveOn serves until the server is shut down, or the listener fails.
+func serveOn(srv *http.Server, l net.Listener) error {
+	serve := srv.Serve
+	if srv.TLSConfig != nil {
+		serve = func(l net.Listener) error { return srv.ServeTLS(l, "", "") }
+	}
+	if err := serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving on %s: %w", l.Addr(), err)
+	}
+	return nil
 }
 
 // Close gives the listeners up and removes the socket.

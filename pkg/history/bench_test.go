@@ -11,7 +11,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 )
 
-// BenchmarkHandOver is what a second of history costs in the agent and in its child: targets x 8 Ps. The views are made beforehand.
+// BenchmarkHandOver is what a second of history costs in the agent and in its child: targets x 8 Ps. The views are made
+// beforehand.
 func BenchmarkHandOver(b *testing.B) {
 	for _, targets := range []int{10, 100} {
 		b.Run(fmt.Sprintf("targets=%d", targets), func(b *testing.B) {

@@ -30,8 +30,8 @@ type ChildOptions struct {
 	Folded func() uint64
 }
 
-// RunChild is the whole life of the process that keeps the history. It returns when the agent closes the stream, is gone, or when the database
-// has to be opened anew.
+// RunChild is the whole life of the process that keeps the history. It returns when the agent closes the stream, is
+// gone, or when the database has to be opened anew.
 func RunChild(o ChildOptions) error {
 	stream, err := connOf(os.NewFile(samplesFD, "history-samples"))
 	if err != nil {
@@ -154,7 +154,8 @@ func (k *keeper) open() bool {
 			time.Sleep(time.Second)
 			continue
 		case store.DiskFails(err) && hasHistory(so.Dir):
-			// What is kept there would be out of sight, and what comes would be lost at the end, if it went anywhere else.
+			// What is kept there would be out of sight, and what comes would be lost at the end, if it went anywhere
+			// else.
 			if k.report(func(r *report) { r.Conditions = []store.Condition{store.FailingDisk(so.Dir, err)} }) != nil {
 				return false
 			}
@@ -164,9 +165,11 @@ func (k *keeper) open() bool {
 			time.Sleep(100 * time.Millisecond) // the process before this one is still closing it
 			continue
 		case k.temp == "":
-			k.log.Error("the data directory can't be used; the history is kept in a temporary one and lost at the end", "err", err)
+			k.log.Error("the data directory can't be used; the history is kept in a temporary one and lost at the end",
+				"err", err)
 			if k.report(func(r *report) {
-				r.Conditions = []store.Condition{{What: "lasting history", Why: err.Error(), Fix: "start the agent with a --data-dir that it can write"}}
+				r.Conditions = []store.Condition{{What: "lasting history", Why: err.Error(),
+					Fix: "start the agent with a --data-dir that it can write"}}
 			}) != nil {
 				return false
 			}
@@ -177,7 +180,8 @@ func (k *keeper) open() bool {
 		}
 		k.log.Error("not even a temporary directory can be used; there is no history", "err", err)
 		if k.report(func(r *report) {
-			r.Conditions = []store.Condition{{What: "history", Why: err.Error(), Fix: "start the agent with a --data-dir that it can write"}}
+			r.Conditions = []store.Condition{{What: "history", Why: err.Error(),
+				Fix: "start the agent with a --data-dir that it can write"}}
 		}) != nil {
 			return false
 		}

@@ -73,7 +73,8 @@ func TestKilledChildLosesNothing(t *testing.T) {
 	}
 }
 
-// A child that does not answer, as one whose disk hangs, holds nothing up, is named, and what waits for it stays bounded.
+// A child that does not answer, as one whose disk hangs, holds nothing up, is named, and what waits for it stays
+// bounded.
 func TestStoppedChildHoldsNothingUp(t *testing.T) {
 	k := keep(t, nil)
 	k.put(time.Now().Add(-time.Minute))
@@ -128,7 +129,8 @@ func TestChildEndsWithTheAgent(t *testing.T) {
 	}
 }
 
-// The disk fills up under a running agent: the history stops, says so, and goes on when there is room, through restarts.
+// The disk fills up under a running agent: the history stops, says so, and goes on when there is room, through
+// restarts.
 func TestDiskFullAndBack(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {
@@ -189,7 +191,8 @@ func TestDiskFullAndBack(t *testing.T) {
 	}
 }
 
-// The states of a clock that was an hour ahead are put aside when it is right again; new ones are there within seconds, and it is named.
+// The states of a clock that was an hour ahead are put aside when it is right again; new ones are there within seconds,
+// and it is named.
 func TestClockThatWasAhead(t *testing.T) {
 	k := keep(t, nil)
 	now := time.Now().Truncate(time.Second)

@@ -21,9 +21,10 @@ func environment(limit int64) (env []string) {
 	return env
 }
 
-// capMemory makes the kernel refuse this process a multiple of its limit. Queries are refused or stopped long before; this is for what nobody
-// thought of: the process ends, and the agent starts it again. RLIMIT_DATA counts private writable memory since Linux 4.7, used or not, and the Go
-// runtime maps its heap in portions of 64 MiB (runtime/malloc.go, heapArenaBytes) and tables beside it: hence the distance.
+// capMemory makes the kernel refuse this process a multiple of its limit. Queries are refused or stopped long before;
+// this is for what nobody thought of: the process ends, and the agent starts it again. RLIMIT_DATA counts private
+// writable memory since Linux 4.7, used or not, and the Go runtime maps its heap in portions of 64 MiB
+// (runtime/malloc.go, heapArenaBytes) and tables beside it: hence the distance.
 func capMemory(limit int64) error {
 	if limit <= 0 {
 		return nil

@@ -17,8 +17,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/internal/viewtest"
 )
 
-// Boards over a hundred processes of 8 Ps, many at once, hostile queries in between: each is answered, or refused with a reason, and the
-// child's own memory stays within its limit and a tenth. It is the same child afterwards.
+// Boards over a hundred processes of 8 Ps, many at once, hostile queries in between: each is answered, or refused with
+// a reason, and the child's own memory stays within its limit and a tenth. It is the same child afterwards.
 func TestMemoryStaysWithinItsLimit(t *testing.T) {
 	if measuredWithoutRace(t) {
 		return
@@ -110,8 +110,8 @@ func TestMemoryStaysWithinItsLimit(t *testing.T) {
 	}
 }
 
-// measuredWithoutRace runs a test of memory once more, in a binary without the race detector, and says so: that one takes several times the memory for itself, and
-// the limits under test would be its.
+// measuredWithoutRace runs a test of memory once more, in a binary without the race detector, and says so: that one
+// takes several times the memory for itself, and the limits under test would be its.
 func measuredWithoutRace(t *testing.T) bool {
 	t.Helper()
 	if !underRace {

@@ -56,7 +56,8 @@ func (s *Supervisor) newProxy(t http.RoundTripper) http.Handler {
 			if r.Context().Err() != nil {
 				return // nobody is left to read it
 			}
-			unavailable(w, fmt.Sprintf("the process that keeps the history ended while it answered (%v); it is started again: ask again, with fewer series or a larger step if that repeats", err))
+			unavailable(w, fmt.Sprintf("the process that keeps the history ended while it answered (%v); it is "+
+				"started again: ask again, with fewer series or a larger step if that repeats", err))
 		},
 	}
 }

@@ -28,7 +28,8 @@ const (
 
 // Options of a Supervisor.
 type Options struct {
-	// Store is where and how the history is kept. Of its fields Dir, Host, Version, Interval, Retention and MaxBytes count.
+	// Store is where and how the history is kept. Of its fields Dir, Host, Version, Interval, Retention and MaxBytes
+	// count.
 	Store store.Options
 	// MemoryLimit bounds the child's anonymous memory, bytes; 0: no limit.
 	MemoryLimit int64
@@ -43,7 +44,8 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Supervisor starts the process that keeps the history, hands samples over and passes queries on. Nothing it does waits for a disk.
+// Supervisor starts the process that keeps the history, hands samples over and passes queries on. Nothing it does waits
+// for a disk.
 type Supervisor struct {
 	opts  Options
 	log   *slog.Logger
@@ -76,8 +78,9 @@ func Start(o Options) *Supervisor {
 		o.Command = []string{"/proc/self/exe", "history"}
 	}
 	s := &Supervisor{
-		opts: o, log: o.Log, queue: newQueue(), ended: make(chan struct{}), changed: make(chan struct{}), losses: make(map[string]uint64),
-		why: "it is being started", logLevel: o.LogLevel,
+		opts: o, log: o.Log, queue: newQueue(), ended: make(chan struct{}), changed: make(chan struct{}),
+		losses: make(map[string]uint64),
+		why:    "it is being started", logLevel: o.LogLevel,
 	}
 	go s.keep()
 	return s
@@ -115,7 +118,8 @@ func (s *Supervisor) Close() {
 	select {
 	case <-s.ended:
 	case <-time.After(endWithin + time.Second):
-		// It hangs in the kernel, on a disk that does not answer. The kernel ends it when the disk does; nothing here waits for that.
+		// It hangs in the kernel, on a disk that does not answer. The kernel ends it when the disk does; nothing here
+		// waits for that.
 		s.log.Error("the history process can't be ended: its disk does not answer", "pid", s.pid())
 	}
 }

@@ -34,7 +34,8 @@ type second struct {
 	Snap metrics.Snapshot
 }
 
-// report is what the child tells the agent: after each second that it has dealt with, and once a second while it opens the database.
+// report is what the child tells the agent: after each second that it has dealt with, and once a second while it opens
+// the database.
 type report struct {
 	Acked      uint64 // the last second dealt with; it never has to be sent again
 	Open       bool   // the database is open

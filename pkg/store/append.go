@@ -13,7 +13,8 @@ import (
 )
 
 // Run appends what gather gives, once every Options.Interval, until ctx is done; then it marks every series as ended.
-// What can't be written is counted (Losses) and tried again with the next interval, so a disk that was full heals by itself.
+// What can't be written is counted (Losses) and tried again with the next interval, so a disk that was full heals by
+// itself.
 func (s *Store) Run(ctx context.Context, gather func(now time.Time) metrics.Snapshot) {
 	for {
 		now := time.Now()
@@ -33,12 +34,12 @@ func (s *Store) Run(ctx context.Context, gather func(now time.Time) metrics.Snap
 	}
 }
 
-// tolerance is how far a moment may be from its place on the grid to be put there: samples at exactly even intervals take a
-// fraction of the room. Prometheus does the same with what it scrapes.
+// tolerance is how far a moment may be from its place on the grid to be put there: samples at exactly even intervals
+// take a fraction of the room. Prometheus does the same with what it scrapes.
 const tolerance = 2
 
-// Append writes one snapshot, taken at due or soon after. It fails if nothing, or not all, could be written. ErrReopen: nothing was written; the
-// Store has to be closed and opened anew, then the same snapshot is written.
+// Append writes one snapshot, taken at due or soon after. It fails if nothing, or not all, could be written. ErrReopen:
+// nothing was written; the Store has to be closed and opened anew, then the same snapshot is written.
 func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
 	at := due.UnixMilli()
 	if len(snap.Views) > 0 {
@@ -78,8 +79,9 @@ func (s *Store) Append(due time.Time, snap *metrics.Snapshot) error {
 // reopenAfter is how long databases are open at least before a query that came past damage makes them be opened anew.
 const reopenAfter = 10 * time.Second
 
-// writable says whether the disk has room and the databases are whole. What a failed write left behind is torn: whatever is written after it
-// would be cut off by the next start, without a word. So nothing is, until opening the databases anew has cut the torn end away.
+// writable says whether the disk has room and the databases are whole. What a failed write left behind is torn:
+// whatever is written after it would be cut off by the next start, without a word. So nothing is, until opening the
+// databases anew has cut the torn end away.
 func (s *Store) writable() error {
 	if err := s.disk.room(); err != nil {
 		s.countLoss(loss.HistoryDiskFull, max(1, s.LastSamples()))

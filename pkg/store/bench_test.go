@@ -48,7 +48,8 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
-// BenchmarkMemory is the resident memory after PSCOPE_BENCH_HOURS of history (default: a tenth) of 10 and 100 targets x 8 Ps.
+// BenchmarkMemory is the resident memory after PSCOPE_BENCH_HOURS of history (default: a tenth) of 10 and 100 targets x
+// 8 Ps.
 func BenchmarkMemory(b *testing.B) {
 	hours := 0.1
 	if v, err := strconv.ParseFloat(os.Getenv("PSCOPE_BENCH_HOURS"), 64); err == nil {

@@ -25,7 +25,8 @@ func (b both) Querier(mint, maxt int64) (storage.Querier, error) {
 	start, err := b.s.raw.db.StartTime()
 	// The coarse samples are some of the raw ones, with the same times and values: merging the two drops the doubles.
 	both := storage.NewMergeQuerier([]storage.Querier{raw, coarse}, nil, storage.ChainedSeriesMerge)
-	return &querier{Querier: both, raw: raw, coarse: coarse, grain: b.s.coarse.every.Milliseconds(), rawReaches: err == nil && start <= mint}, nil
+	return &querier{Querier: both, raw: raw, coarse: coarse, grain: b.s.coarse.every.Milliseconds(),
+		rawReaches: err == nil && start <= mint}, nil
 }
 
 // querier is both databases merged, except that a selection takes one of them where that gives the same picture sooner.
@@ -37,7 +38,8 @@ type querier struct {
 }
 
 // Select implements storage.Querier.
-func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints,
+	ms ...*labels.Matcher) storage.SeriesSet {
 	switch {
 	case q.coarseWillDo(hints):
 		return q.coarse.Select(ctx, sorted, hints, ms...)
@@ -48,16 +50,17 @@ func (q *querier) Select(ctx context.Context, sorted bool, hints *storage.Select
 }
 
 // LabelValues implements storage.Querier.
-func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+func (q *querier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints,
+	ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	if q.rawReaches {
 		return q.raw.LabelValues(ctx, name, hints, ms...)
 	}
 	return q.Querier.LabelValues(ctx, name, hints, ms...)
 }
 
-// coarseWillDo says whether a selection needs no more than the coarse samples. Counters are exact at every sample, so a rate over
-// three of them is as true as over forty-five. A gauge looked at once in three is the same gauge. Not so a maximum or a quantile over
-// time: those keep every raw sample.
+// coarseWillDo says whether a selection needs no more than the coarse samples. Counters are exact at every sample, so a
+// rate over three of them is as true as over forty-five. A gauge looked at once in three is the same gauge. Not so a
+// maximum or a quantile over time: those keep every raw sample.
 func (q *querier) coarseWillDo(h *storage.SelectHints) bool {
 	if h == nil {
 		return false

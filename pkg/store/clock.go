@@ -15,7 +15,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/loss"
 )
 
-// clockSlack is how far the clock may be put right without further ado: samples wait until it has passed the last one again.
+// clockSlack is how far the clock may be put right without further ado: samples wait until it has passed the last one
+// again.
 const clockSlack = 5 * time.Second
 
 // oldestState is how old a state that waits to be written may be when the databases are opened.
@@ -29,8 +30,9 @@ const ClockStepped = "history without a gap"
 
 // checkClock compares the moment of a state with the one before. skip: it is not written, and that is all.
 //
-// A clock that was set back leaves samples ahead of it. The databases would refuse everything until it has passed them, so they are opened
-// anew, which puts those samples aside (putAside). A clock that went forward leaves a gap, which is named.
+// A clock that was set back leaves samples ahead of it. The databases would refuse everything until it has passed them,
+// so they are opened anew, which puts those samples aside (putAside). A clock that went forward leaves a gap, which is
+// named.
 func (s *Store) checkClock(at int64) (skip bool, err error) {
 	passed := s.opts.Elapsed() - s.elapsed
 	behind := time.Duration(s.lastAt-at) * time.Millisecond
@@ -45,7 +47,8 @@ func (s *Store) checkClock(at int64) (skip bool, err error) {
 		s.step(fmt.Sprintf("the clock was set back by about %v at %s", (behind + passed).Round(time.Second), stamp(at)))
 		return false, ErrReopen
 	case s.lastAt > s.openedAt && -behind-passed > clockSlack:
-		s.step(fmt.Sprintf("the clock went forward by %v (it was set, or the machine slept): there is nothing from %s to %s", (-behind - passed).Round(time.Second), stamp(s.lastAt), stamp(at)))
+		s.step(fmt.Sprintf("the clock went forward by %v (it was set, or the machine slept): there is nothing "+
+			"from %s to %s", (-behind - passed).Round(time.Second), stamp(s.lastAt), stamp(at)))
 		if s.canTakeBack() && s.askTakeBack() == nil {
 			return false, ErrReopen
 		}
@@ -58,7 +61,8 @@ func stamp(ms int64) string { return time.UnixMilli(ms).UTC().Format("2006-01-02
 
 func (s *Store) step(why string) {
 	s.opts.Log.Warn("the clock was set", "what", why)
-	s.set(Condition{What: ClockStepped, Why: why, Fix: "nothing is to be done; if it happens often, see what sets the clock (chronyc tracking, timedatectl)"})
+	s.set(Condition{What: ClockStepped, Why: why,
+		Fix: "nothing is to be done; if it happens often, see what sets the clock (chronyc tracking, timedatectl)"})
 	s.lossMu.Lock()
 	defer s.lossMu.Unlock()
 	s.steps++
@@ -72,12 +76,13 @@ func (s *Store) forgetSteps() {
 	}
 }
 
-// ahead is the directory below Dir for samples that lie in the future. They may be false, because the clock was ahead when they were taken; or
-// right, because it is behind now (a machine without a battery for its clock begins in 1970). So they are kept, and not shown.
+// ahead is the directory below Dir for samples that lie in the future. They may be false, because the clock was ahead
+// when they were taken; or right, because it is behind now (a machine without a battery for its clock begins in 1970).
+// So they are kept, and not shown.
 const ahead = "ahead"
 
-// putAside moves what lies ahead of the clock, less oldestState, out of a database, and closes it. The log is written out as blocks, since a
-// log can't be cut at a time.
+// putAside moves what lies ahead of the clock, less oldestState, out of a database, and closes it. The log is written
+// out as blocks, since a log can't be cut at a time.
 func (s *Store) putAside(name string, db *tsdb.DB, o *tsdb.Options) error {
 	now := s.opts.Now().Add(-oldestState).UnixMilli()
 	dir, aside := filepath.Join(s.opts.Dir, name), filepath.Join(s.opts.Dir, ahead, name)
@@ -96,13 +101,15 @@ func (s *Store) putAside(name string, db *tsdb.DB, o *tsdb.Options) error {
 	return syncDir(dir)
 }
 
-// split writes the part of the log up to now as a block into dir, and moves the rest of the log and the blocks behind now into aside.
+// split writes the part of the log up to now as a block into dir, and moves the rest of the log and the blocks behind
+// now into aside.
 func (s *Store) split(db *tsdb.DB, dir, aside string, now int64, o *tsdb.Options) error {
 	if err := os.MkdirAll(aside, DirMode); err != nil {
 		return err
 	}
 	c, err := tsdb.NewLeveledCompactorWithOptions(context.Background(), prometheus.NewRegistry(), quiet(s.opts.Log),
-		[]int64{o.MinBlockDuration}, nil, tsdb.LeveledCompactorOptions{MaxBlockChunkSegmentSize: o.MaxBlockChunkSegmentSize})
+		[]int64{o.MinBlockDuration}, nil,
+		tsdb.LeveledCompactorOptions{MaxBlockChunkSegmentSize: o.MaxBlockChunkSegmentSize})
 	if err != nil {
 		return err
 	}
@@ -166,7 +173,8 @@ func (s *Store) asideBlocks(name string) (metas []tsdb.BlockMeta) {
 	return metas
 }
 
-// canTakeBack says whether the clock has passed something that was put aside while nothing else was written for that time.
+// canTakeBack says whether the clock has passed something that was put aside while nothing else was written for that
+// time.
 func (s *Store) canTakeBack() bool {
 	for _, l := range []*database{s.raw, s.coarse} {
 		for _, m := range s.asideBlocks(l.name) {
@@ -186,8 +194,8 @@ func (s *Store) askTakeBack() error {
 	return os.WriteFile(filepath.Join(s.opts.Dir, ahead, takeBackMark), nil, 0o640)
 }
 
-// takeBack moves blocks back that the clock has passed, where the mark asks for it, and removes those beyond retention. Samples of the time
-// in which the clock was behind are dropped by the database then, as older than its newest block.
+// takeBack moves blocks back that the clock has passed, where the mark asks for it, and removes those beyond retention.
+// Samples of the time in which the clock was behind are dropped by the database then, as older than its newest block.
 func (s *Store) takeBack(name string) error {
 	mark := filepath.Join(s.opts.Dir, ahead, takeBackMark)
 	_, err := os.Stat(mark)

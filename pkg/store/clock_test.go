@@ -89,8 +89,8 @@ func (h *host) named(part string) bool {
 	return strings.Contains(strings.Join(h.seen, "\n"), part)
 }
 
-// The clock is set an hour forward, and back after some time: there are data within seconds each time, none of them in the future, and
-// a restart refuses none.
+// The clock is set an hour forward, and back after some time: there are data within seconds each time, none of them in
+// the future, and a restart refuses none.
 func TestClockForwardAndBack(t *testing.T) {
 	for _, ahead := range []time.Duration{2 * time.Minute, 100 * time.Minute} { // in the log alone, and in blocks too
 		t.Run(ahead.String(), func(t *testing.T) {

@@ -25,8 +25,8 @@ func DiskFails(err error) bool { return errors.Is(err, syscall.EROFS) || errors.
 // FailingDisk is the condition of a disk that err says can't be written.
 func FailingDisk(dir string, err error) Condition {
 	return Condition{What: "history", Why: fmt.Sprintf("the disk of %s can't be written: %v", dir, err),
-		Fix: "see what the kernel says of the disk (dmesg), repair it or mount it to be written; the history goes on by " +
-			"itself then"}
+		Fix: "see what the kernel says of the disk (dmesg), repair it or mount it to be written; the history goes on " +
+			"by itself then"}
 }
 
 // Condition is something that is wrong with the history now, and what the user does about it.

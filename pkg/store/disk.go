@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The reserve: what stays free on the disk, so that blocks can be written, and others find room, when the history has to stop.
+// The reserve: what stays free on the disk, so that blocks can be written, and others find room, when the history has
+// to stop.
 const (
 	minReserve = 4 << 20
 	maxReserve = 256 << 20
@@ -41,12 +42,14 @@ func newDisk(dir string, reserve int64) (*disk, error) {
 func (d *disk) free() (free, size int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(d.dir, &st); err != nil {
-		return 0, 0, fmt.Errorf("can't see how much room %s has: %w; choose another directory with --data-dir", d.dir, err)
+		return 0, 0, fmt.Errorf("can't see how much room %s has: %w; choose another directory with --data-dir",
+			d.dir, err)
 	}
 	return int64(st.Bavail) * st.Bsize, int64(st.Blocks) * st.Bsize, nil
 }
 
-// room says whether anything may be written: more is free than the reserve, and a quarter more than that to begin again.
+// room says whether anything may be written: more is free than the reserve, and a quarter more than that to begin
+// again.
 func (d *disk) room() error {
 	free, _, err := d.free()
 	if err != nil {
@@ -79,8 +82,9 @@ func (d *disk) fit(most int64) int64 {
 	return min(most, max(own, can, minReserve))
 }
 
-// segments gives the sizes of a log's and a block's files. TSDB takes a block's file whole while it writes it (512 MiB, were it not told
-// otherwise; tsdb/chunks/chunks.go, cutSegmentFile), so that on a small disk no block could ever be written.
+// segments gives the sizes of a log's and a block's files. TSDB takes a block's file whole while it writes it (512 MiB,
+// were it not told otherwise; tsdb/chunks/chunks.go, cutSegmentFile), so that on a small disk no block could ever be
+// written.
 func (d *disk) segments() (log int, block int64) {
 	if d.size < smallDisk {
 		return 1 << 20, 2 << 20

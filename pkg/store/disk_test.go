@@ -44,7 +44,8 @@ func fillUp(t *testing.T, dir string, leave int64) (release func()) {
 	return func() { _ = os.Remove(name) }
 }
 
-// Before the disk is full the history stops by itself, says so, counts what is missing, answers, and goes on when there is room.
+// Before the disk is full the history stops by itself, says so, counts what is missing, answers, and goes on when there
+// is room.
 func TestStopsBeforeTheDiskIsFull(t *testing.T) {
 	dir, _ := smallFS(t, "64m")
 	s := open(t, func(o *Options) { o.Dir = dir })

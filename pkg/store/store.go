@@ -38,10 +38,12 @@ type Options struct {
 	// MinAge is how old a target is before it enters the history; default 3 s. On a host that compiles, thousands of
 	// processes an hour live for less, and each would leave dozens of series behind. Live views show them all the same.
 	MinAge time.Duration
-	// CrowdedSeries is how many series there can be before a target has to be a minute old to enter the history; default 20,000, some 70 targets of
-	// 8 Ps. A series stays in memory until its block is written, however short its target lived.
+	// CrowdedSeries is how many series there can be before a target has to be a minute old to enter the history;
+	// default 20,000, some 70 targets of 8 Ps. A series stays in memory until its block is written, however short its
+	// target lived.
 	CrowdedSeries uint64
-	// MaxSeries is how many there can be before no further target enters; default 100,000. Those left out are counted (Losses).
+	// MaxSeries is how many there can be before no further target enters; default 100,000. Those left out are counted
+	// (Losses).
 	MaxSeries uint64
 	// Retention is the age at which samples are dropped; default 7 days.
 	Retention time.Duration
@@ -49,7 +51,8 @@ type Options struct {
 	MaxBytes int64
 	// Reserve is how many bytes stay free on the disk; default: a twentieth of it, at least 4 MiB and at most 256 MiB.
 	Reserve int64
-	// Now is the wall clock, and Elapsed one that nobody sets; for tests. Default: time.Now, and the time since the process's start.
+	// Now is the wall clock, and Elapsed one that nobody sets; for tests. Default: time.Now, and the time since the
+	// process's start.
 	Now     func() time.Time
 	Elapsed func() time.Duration
 	Log     *slog.Logger
@@ -90,7 +93,8 @@ func (o *Options) defaults() {
 	}
 }
 
-// Store is the history of metrics. Its methods may be called concurrently, except that there is one writer (Run, or Append).
+// Store is the history of metrics. Its methods may be called concurrently, except that there is one writer (Run, or
+// Append).
 type Store struct {
 	opts   Options
 	lock   *os.File
@@ -143,7 +147,8 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		opts: o, lock: lock, losses: make(map[string]uint64), leftOut: make(map[pstate.Key]bool), conditions: make(map[string]Condition),
+		opts: o, lock: lock, losses: make(map[string]uint64), leftOut: make(map[pstate.Key]bool),
+		conditions: make(map[string]Condition),
 	}
 	if err := s.openDatabases(); err != nil {
 		_ = s.Close()
@@ -187,21 +192,25 @@ func (s *Store) openDatabases() (err error) {
 // claim makes the directory and locks it.
 func claim(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, DirMode); err != nil {
-		return nil, fmt.Errorf("can't make the data directory %s: %w; make it yourself (sudo install -d -o %s %s) or choose another with --data-dir", dir, cause(err), owner(), dir)
+		return nil, fmt.Errorf("can't make the data directory %s: %w; make it yourself (sudo install -d -o %s %s) or "+
+			"choose another with --data-dir", dir, cause(err), owner(), dir)
 	}
 	name := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o640)
 	if err != nil {
-		return nil, fmt.Errorf("can't write to the data directory %s: %w; give it to the agent's user (sudo chown -R %s %s) or choose another with --data-dir", dir, cause(err), owner(), dir)
+		return nil, fmt.Errorf("can't write to the data directory %s: %w; give it to the agent's user "+
+			"(sudo chown -R %s %s) or choose another with --data-dir", dir, cause(err), owner(), dir)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		held := make([]byte, 32)
 		n, _ := f.ReadAt(held, 0)
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("the data directory %s is in use by %w (pid %s); stop that one or choose another directory with --data-dir", dir, ErrInUse, held[:n])
+			return nil, fmt.Errorf("the data directory %s is in use by %w (pid %s); stop that one or choose "+
+				"another directory with --data-dir", dir, ErrInUse, held[:n])
 		}
-		return nil, fmt.Errorf("can't lock %s: %w; the directory must be on a local file system: choose another with --data-dir", name, err)
+		return nil, fmt.Errorf("can't lock %s: %w; the directory must be on a local file system: choose another with "+
+			"--data-dir", name, err)
 	}
 	pid := fmt.Sprint(os.Getpid())
 	if err := f.Truncate(0); err == nil {
@@ -233,12 +242,14 @@ func remedy(err error, dir string) string {
 	case fullDisk(err):
 		return ErrNoRoom.Error()
 	case errors.Is(err, syscall.EACCES), errors.Is(err, syscall.EPERM), errors.Is(err, syscall.EROFS):
-		return fmt.Sprintf("give it to the agent's user (sudo chown -R %s %s) or choose another with --data-dir", owner(), dir)
+		return fmt.Sprintf("give it to the agent's user (sudo chown -R %s %s) or choose another with --data-dir",
+			owner(), dir)
 	}
 	return fmt.Sprintf("move it away (mv %s %s.broken) to start afresh, or choose another with --data-dir", dir, dir)
 }
 
-// open opens one database. Where its log or blocks reach beyond the present, the clock was set back: those samples are put aside first.
+// open opens one database. Where its log or blocks reach beyond the present, the clock was set back: those samples are
+// put aside first.
 func (s *Store) open(name string, every, block time.Duration, maxBytes int64) (*database, error) {
 	dir := filepath.Join(s.opts.Dir, name)
 	o := s.tsdbOptions(block, maxBytes)

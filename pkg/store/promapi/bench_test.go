@@ -13,8 +13,8 @@ import (
 )
 
 // BenchmarkHeatmap draws the busy share of 64 Ps over an hour, and over a day where PSCOPE_BENCH_DAY is set, on a
-// thousand pixels. The day is filled with a raw sample every 5 s, to fill it sooner: its queries read the coarse samples, of which
-// there are as many as ever.
+// thousand pixels. The day is filled with a raw sample every 5 s, to fill it sooner: its queries read the coarse
+// samples, of which there are as many as ever.
 func BenchmarkHeatmap(b *testing.B) {
 	hours := []int{1}
 	if os.Getenv("PSCOPE_BENCH_DAY") != "" {

@@ -22,9 +22,9 @@ const (
 	checkEvery = 25 * time.Millisecond
 )
 
-// budget is the memory of all queries together. A query is estimated before it begins (estimate) and gets the smallest of
-// four shares that will do; the engine stops it at that share (promql.EngineOpts.MaxSamples). Those for whom nothing is
-// left wait in line.
+// budget is the memory of all queries together. A query is estimated before it begins (estimate) and gets the smallest
+// of four shares that will do; the engine stops it at that share (promql.EngineOpts.MaxSamples). Those for whom nothing
+// is left wait in line.
 type budget struct {
 	total   int64 // samples
 	limit   uint64
@@ -53,7 +53,8 @@ func newBudget(db Database, o *Options) *budget {
 			Logger:     o.Log,
 			MaxSamples: int(samples),
 			Timeout:    o.QueryTimeout,
-			// An agent that was killed leaves no staleness marker: its last values must not be drawn on for five minutes.
+			// An agent that was killed leaves no staleness marker: its last values must not be drawn on for five
+			// minutes.
 			LookbackDelta:            max(time.Minute, 4*db.CoarseInterval()),
 			NoStepSubqueryIntervalFn: func(int64) int64 { return db.Interval().Milliseconds() },
 			EnableAtModifier:         true,
@@ -93,7 +94,8 @@ type ticket struct {
 }
 
 var (
-	errBusy = fmt.Errorf("more than %d queries wait already: ask again later, or let the boards refresh less often", maxWaiting)
+	errBusy = fmt.Errorf("more than %d queries wait already: ask again later, or let the boards refresh less often",
+		maxWaiting)
 	errLine = fmt.Errorf("other queries took all of the memory for %v: ask again later, for fewer series, a shorter "+
 		"range or a larger step", maxWait)
 	errMemory = errors.New("the memory of the history is used up, so the largest query was stopped: ask for fewer " +

@@ -111,10 +111,15 @@ func (c *estimator) groups(names []string) float64 {
 
 // keepsSeries names the aggregations whose result has as many series as there are values.
 func keepsSeries(op parser.ItemType) bool {
-	return op == parser.TOPK || op == parser.BOTTOMK || op == parser.LIMITK || op == parser.LIMIT_RATIO || op == parser.COUNT_VALUES
+	switch op {
+	case parser.TOPK, parser.BOTTOMK, parser.LIMITK, parser.LIMIT_RATIO, parser.COUNT_VALUES:
+		return true
+	}
+	return false
 }
 
-// call is a function's cost. Its arguments stay until its result is there, except that one over a range reads one series after another.
+// call is a function's cost. Its arguments stay until its result is there, except that one over a range reads one
+// series after another.
 func (c *estimator) call(n *parser.Call, w span) (total cost, err error) {
 	held, result := 0.0, w.steps()
 	for _, a := range n.Args {
@@ -194,14 +199,14 @@ func (c *estimator) subquery(n *parser.SubqueryExpr, w span) (cost, error) {
 	in := c.inner(n, w)
 	got, err := c.of(n.Expr, in)
 	if err == nil && c.minimum && got.peak > float64(c.limit) {
-		err = tooLarge(got.peak, c.limit, fmt.Sprintf("the sub-query [%v:%v] alone is evaluated at %.0f points: give it a "+
-			"shorter range or a larger step", n.Range, time.Duration(in.step)*time.Millisecond, in.steps()))
+		err = tooLarge(got.peak, c.limit, fmt.Sprintf("the sub-query [%v:%v] alone is evaluated at %.0f points: "+
+			"give it a shorter range or a larger step", n.Range, time.Duration(in.step)*time.Millisecond, in.steps()))
 	}
 	return got, err
 }
 
-// series gives about how many series a selector finds, and how many samples one of its values is worth. Series that have
-// ended make the true number larger: the engine counts while it reads, and stops the query.
+// series gives about how many series a selector finds, and how many samples one of its values is worth. Series that
+// have ended make the true number larger: the engine counts while it reads, and stops the query.
 func (c *estimator) series(v *parser.VectorSelector) (n, size float64, err error) {
 	size = 1
 	if isHistogram(v) {

@@ -12,8 +12,10 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// The answers of a day for 64 Ps hold a hundred thousand points: they are written straight into one slice, in the form that
-// https://prometheus.io/docs/prometheus/latest/querying/api/ describes. The slice is handed on (part) whenever enough has come together.
+// The answers of a day for 64 Ps hold a hundred thousand points: they are written straight into one slice, in the form
+// that
+// https://prometheus.io/docs/prometheus/latest/querying/api/ describes. The slice is handed on (part)
+// whenever it is long enough.
 
 // parts takes what has been encoded and gives a slice to go on with.
 type parts func(b []byte) []byte
@@ -78,10 +80,14 @@ func list[E any](b []byte, es []E, one func([]byte, E) []byte) []byte {
 func encodeSeries(b []byte, s promql.Series) []byte {
 	b = encodeLabels(append(b, `{"metric":`...), s.Metric)
 	if len(s.Floats) > 0 {
-		b = list(append(b, `,"values":`...), s.Floats, func(b []byte, p promql.FPoint) []byte { return encodeFloat(b, p.T, p.F) })
+		b = list(append(b, `,"values":`...), s.Floats, func(b []byte, p promql.FPoint) []byte {
+			return encodeFloat(b, p.T, p.F)
+		})
 	}
 	if len(s.Histograms) > 0 {
-		b = list(append(b, `,"histograms":`...), s.Histograms, func(b []byte, p promql.HPoint) []byte { return encodeHistogram(b, p.T, p.H) })
+		b = list(append(b, `,"histograms":`...), s.Histograms, func(b []byte, p promql.HPoint) []byte {
+			return encodeHistogram(b, p.T, p.H)
+		})
 	}
 	return append(b, '}')
 }
@@ -136,8 +142,8 @@ func quoted(b []byte, f float64) []byte {
 	return append(strconv.AppendFloat(append(b, '"'), f, form, -1, 64), '"')
 }
 
-// encodeHistogram writes the buckets that hold something as [boundaries, lower, upper, count]; boundaries: 0 upper inclusive,
-// 1 lower inclusive, 2 neither, 3 both.
+// encodeHistogram writes the buckets that hold something as [boundaries, lower, upper, count]; boundaries: 0 upper
+// inclusive, 1 lower inclusive, 2 neither, 3 both.
 func encodeHistogram(b []byte, t int64, h *histogram.FloatHistogram) []byte {
 	b = encodeTime(append(b, '['), t)
 	b = quoted(append(b, `,{"count":`...), h.Count)

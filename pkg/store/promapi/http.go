@@ -113,9 +113,9 @@ func (a *API) Handler() http.Handler {
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		a.answer(w, r, func(_ *API, r *http.Request) (any, annotations.Annotations, error) {
-			return nil, nil, &failure{"not_found", http.StatusNotFound, fmt.Errorf("a P-Scope agent does not offer %s: "+
-				"it answers query, query_range, series, labels, label/<name>/values, metadata, format_query and "+
-				"status/buildinfo", r.URL.Path)}
+			return nil, nil, &failure{"not_found", http.StatusNotFound,
+				fmt.Errorf("a P-Scope agent does not offer %s: it answers query, query_range, series, "+
+					"labels, label/<name>/values, metadata, format_query and status/buildinfo", r.URL.Path)}
 		})
 	})
 	return compress(mux)

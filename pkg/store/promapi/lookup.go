@@ -17,7 +17,8 @@ import (
 )
 
 // readIndex runs what reads the index alone, with the smallest share.
-func (a *API) readIndex(r *http.Request, read func(ctx context.Context) (any, annotations.Annotations, error)) (any, annotations.Annotations, error) {
+func (a *API) readIndex(r *http.Request, read func(ctx context.Context) (any, annotations.Annotations, error)) (
+	any, annotations.Annotations, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), a.opts.QueryTimeout)
 	defer cancel()
 	t, err := a.budget.admit(ctx, 0)
@@ -85,7 +86,8 @@ func (a *API) series(r *http.Request) (any, annotations.Annotations, error) {
 		found := make([]storage.SeriesSet, len(sets))
 		for i, ms := range sets {
 			// "series" tells the database that no samples will be read.
-			found[i] = q.Select(ctx, true, &storage.SelectHints{Start: q.start, End: q.end, Func: "series", Limit: limit + 1}, ms...)
+			found[i] = q.Select(ctx, true, &storage.SelectHints{Start: q.start, End: q.end, Func: "series",
+				Limit: limit + 1}, ms...)
 		}
 		all := storage.NewMergeSeriesSet(found, 0, storage.ChainedSeriesMerge)
 		out := []labels.Labels{}
@@ -106,7 +108,8 @@ func (a *API) series(r *http.Request) (any, annotations.Annotations, error) {
 
 var errTruncated = errors.New("results truncated due to limit")
 
-// listLimit is how many series, names or values an answer has at most. The database is asked for one more, so that it is seen whether there are.
+// listLimit is how many series, names or values an answer has at most. The database is asked for one more, so that it
+// is seen whether there are.
 func listLimit(r *http.Request) (int, error) {
 	limit, err := limitParam(r)
 	if limit == 0 {
@@ -117,7 +120,8 @@ func listLimit(r *http.Request) (int, error) {
 
 // labelNames answers /api/v1/labels.
 func (a *API) labelNames(r *http.Request) (any, annotations.Annotations, error) {
-	return a.listStrings(r, func(ctx context.Context, q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return a.listStrings(r, func(ctx context.Context, q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) (
+		[]string, annotations.Annotations, error) {
 		return q.LabelNames(ctx, h, ms...)
 	})
 }
@@ -128,13 +132,15 @@ func (a *API) labelValues(r *http.Request) (any, annotations.Annotations, error)
 	if !model.UTF8Validation.IsValidLabelName(name) {
 		return nil, nil, badData("invalid label name: %q", name)
 	}
-	return a.listStrings(r, func(ctx context.Context, q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) ([]string, annotations.Annotations, error) {
+	return a.listStrings(r, func(ctx context.Context, q storage.Querier, h *storage.LabelHints, ms []*labels.Matcher) (
+		[]string, annotations.Annotations, error) {
 		return q.LabelValues(ctx, name, h, ms...)
 	})
 }
 
 // lookup gives names or values.
-type lookup func(context.Context, storage.Querier, *storage.LabelHints, []*labels.Matcher) ([]string, annotations.Annotations, error)
+type lookup func(context.Context, storage.Querier, *storage.LabelHints, []*labels.Matcher) (
+	[]string, annotations.Annotations, error)
 
 // listStrings gathers sorted strings over all match[] parameters.
 func (a *API) listStrings(r *http.Request, get lookup) (any, annotations.Annotations, error) {

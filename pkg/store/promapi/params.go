@@ -25,7 +25,8 @@ func timeParam(r *http.Request, name string, otherwise time.Time) (time.Time, er
 	} else if t, err := time.Parse(time.RFC3339Nano, v); err == nil {
 		return t, nil
 	}
-	return time.Time{}, badData("invalid parameter %q: cannot parse %q to a valid timestamp: write seconds since 1970, or a time like 2006-01-02T15:04:05Z", name, v)
+	return time.Time{}, badData("invalid parameter %q: cannot parse %q to a valid timestamp: write seconds since "+
+		"1970, or a time like 2006-01-02T15:04:05Z", name, v)
 }
 
 // durationParam reads seconds, or a duration like 5m.
@@ -37,7 +38,8 @@ func durationParam(r *http.Request, name string) (time.Duration, error) {
 	if d, err := model.ParseDuration(v); err == nil {
 		return time.Duration(d), nil
 	}
-	return 0, badData("invalid parameter %q: cannot parse %q to a valid duration: write seconds, or a duration like 5m", name, v)
+	return 0, badData("invalid parameter %q: cannot parse %q to a valid duration: write seconds, or a duration like 5m",
+		name, v)
 }
 
 func limitParam(r *http.Request) (int, error) {

@@ -71,7 +71,8 @@ type maker func(ctx context.Context, e *promql.Engine, opts promql.QueryOpts,
 	start, end time.Time) (promql.Query, error)
 
 // run evaluates the query between start and end, every step, once it has its share of the memory.
-func (a *API) run(r *http.Request, start, end time.Time, step time.Duration, query maker) (any, annotations.Annotations, error) {
+func (a *API) run(r *http.Request, start, end time.Time, step time.Duration, query maker) (
+	any, annotations.Annotations, error) {
 	limit, err := limitParam(r)
 	if err != nil {
 		return nil, nil, err
@@ -116,7 +117,8 @@ func (a *API) run(r *http.Request, start, end time.Time, step time.Duration, que
 	}
 	// Where the estimate was too low the next larger share is tried.
 	for class := a.budget.class(int64(expected.peak)); ; class++ {
-		data, notes, err := a.exec(ctx, class, limit, func(ctx context.Context, e *promql.Engine) (promql.Query, error) {
+		data, notes, err := a.exec(ctx, class, limit, func(ctx context.Context, e *promql.Engine) (
+			promql.Query, error) {
 			return part(ctx, e, start, end)
 		})
 		if !tooMuch(err) {
@@ -136,7 +138,8 @@ func tooMuch(err error) bool {
 }
 
 // exec evaluates a query with the share of a class. What it gives holds the share until it has been written.
-func (a *API) exec(ctx context.Context, class, limit int, query func(context.Context, *promql.Engine) (promql.Query, error)) (any, annotations.Annotations, error) {
+func (a *API) exec(ctx context.Context, class, limit int,
+	query func(context.Context, *promql.Engine) (promql.Query, error)) (any, annotations.Annotations, error) {
 	t, err := a.budget.admit(ctx, class)
 	if err != nil {
 		return nil, nil, err

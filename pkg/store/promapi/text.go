@@ -7,8 +7,9 @@ import (
 	"github.com/prometheus/prometheus/util/strutil"
 )
 
-// What a query's text may be. The parser takes time and memory out of proportion to a hostile one (150,000 brackets: half a minute), and can't be
-// stopped, so the text is counted with the parser's own lexer first. Each bound is far above what a board or a person writes.
+// What a query's text may be. The parser takes time and memory out of proportion to a hostile one (150,000 brackets:
+// half a minute), and can't be stopped, so the text is counted with the parser's own lexer first. Each bound is far
+// above what a board or a person writes.
 const (
 	maxText   = 64 << 10 // bytes
 	maxTokens = 4000
@@ -46,20 +47,22 @@ func checkText(query string) error {
 			return badData("the query has more than %d brackets in each other: write it flatter, or split it", maxDepth)
 		}
 		if tokens > maxTokens {
-			return badData("the query has more than %d words and signs: ask for less at once, or use a regular expression instead of a list", maxTokens)
+			return badData("the query has more than %d words and signs: ask for less at once, or use a regular "+
+				"expression instead of a list", maxTokens)
 		}
 	}
 }
 
-// checkRegex bounds what a string would take if it is a regular expression: a repeated class of letters makes a program of tens of megabytes
-// (regexp/syntax, maxSize and maxRunes, allow 128).
+// checkRegex bounds what a string would take if it is a regular expression: a repeated class of letters makes a program
+// of tens of megabytes (regexp/syntax, maxSize and maxRunes, allow 128).
 func checkRegex(text string) error {
 	re, err := syntax.Parse(text, syntax.Perl)
 	if err != nil {
 		return nil // no regular expression, or the parser says what is wrong
 	}
 	if n := stepsOf(re); n > maxRegex {
-		return badData("the regular expression %.60s is %.0f steps long, %d are allowed: repeat less", text, n, maxRegex)
+		return badData("the regular expression %.60s is %.0f steps long, %d are allowed: repeat less",
+			text, n, maxRegex)
 	}
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/base64"
 	"errors"
 	"flag"
 	"fmt"
@@ -21,6 +20,7 @@ import (
 	"time"
 
 	"connectrpc.com/connect"
+	"github.com/prometheus/common/config"
 
 	"github.com/p-scope/p-scope/pkg/api/pscope/v1/pscopev1connect"
 )
@@ -40,7 +40,8 @@ type Options struct {
 func (o *Options) Register(fs *flag.FlagSet) {
 	fs.StringVar(&o.Socket, "socket", DefaultSocket, "the agent's unix socket")
 	fs.StringVar(&o.URL, "agent", "", "the agent's address instead of its socket, for example http://127.0.0.1:9477")
-	fs.StringVar(&o.TokenFile, "token-file", "", "file with the agent's token; without it the environment variable PSCOPE_TOKEN")
+	fs.StringVar(&o.TokenFile, "token-file", "",
+		"file with the agent's token; without it the environment variable PSCOPE_TOKEN")
 	fs.StringVar(&o.CAFile, "ca-file", "", "PEM file with the authority that signed the agent's certificate")
 }
 
@@ -115,10 +116,11 @@ func (o *Options) http() (c *http.Client, base string, err error) {
 	var rt http.RoundTripper = transport
 	switch {
 	case token != "":
-		rt = authorized{"Bearer " + token, transport}
+		rt = config.NewAuthorizationCredentialsRoundTripper("Bearer", config.NewInlineSecret(token), transport)
 	case user != nil:
 		password, _ := user.Password()
-		rt = authorized{"Basic " + base64.StdEncoding.EncodeToString([]byte(user.Username()+":"+password)), transport}
+		rt = config.NewBasicAuthRoundTripper(config.NewInlineSecret(user.Username()), config.NewInlineSecret(password),
+			transport)
 	}
 	return &http.Client{Transport: rt}, base, nil
 }
@@ -155,25 +157,16 @@ func (o *Options) Explain(err error) error {
 	case err == nil:
 		return nil
 	case o.URL == "" && errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("no agent listens on %s; start one with 'sudo pscope agent', or name its socket with --socket or its address with --agent", o.Socket)
+		return fmt.Errorf("no agent listens on %s; start one with 'sudo pscope agent', or name its socket with --socket "+
+			"or its address with --agent", o.Socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return fmt.Errorf("no agent listens on %s any more; start one with 'sudo pscope agent', or name another with --socket or --agent", o.Target())
+		return fmt.Errorf("no agent listens on %s any more; start one with 'sudo pscope agent', or name another with "+
+			"--socket or --agent", o.Target())
 	case o.URL == "" && errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("no permission for %s; run this as root or as a member of the socket's group (see 'ls -l %s')", o.Socket, o.Socket)
+		return fmt.Errorf("no permission for %s; run this as root or as a member of the socket's group (see 'ls -l %s')",
+			o.Socket, o.Socket)
 	case connect.CodeOf(err) == connect.CodeUnauthenticated:
 		return fmt.Errorf("the agent at %s wants a token; give it with --token-file or in PSCOPE_TOKEN", o.Target())
 	}
 	return fmt.Errorf("the agent at %s: %w", o.Target(), err)
-}
-
-// authorized says with every request who asks.
-type authorized struct {
-	header string
-	next   http.RoundTripper
-}
-
-func (b authorized) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("Authorization", b.header)
-	return b.next.RoundTrip(r)
 }
