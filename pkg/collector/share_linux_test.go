@@ -153,11 +153,7 @@ func TestThreadsAreSharedByUser(t *testing.T) {
 	seen(t, c, other.cmd.Process.Pid)
 	greedy.say("threads 95")
 	waitFor(t, "the process with many threads is let go", func() bool {
-<<<<<<< ours
-		return refusedWith(c, []*child{greedy}, "take more than a fair share") == 1
-=======
-		return c.Agent().GlobalLost["room_given"] == 1 && refusedWith(c, []*target{greedy}, "the table of threads is ") == 1
->>>>>>> theirs
+		return c.Agent().GlobalLost["room_given"] == 1 && refusedWith(c, []*child{greedy}, "the table of threads is ") == 1
 	})
 	waitFor(t, "it is not taken in again", func() bool {
 		return refusedWith(c, []*child{greedy}, "the table of threads is full") == 1
