@@ -132,15 +132,17 @@ func buildWorkload(bin string, runtimeEdges, c bool) error {
 	}
 	defer os.RemoveAll(dir)
 	args := []string{"build", "-o", bin}
+	command, env := "go", append(os.Environ(), map[bool]string{true: "CGO_ENABLED=1", false: "CGO_ENABLED=0"}[c])
 	if runtimeEdges {
-		overlay, err := overlayRuntime(dir)
+		goroot, overlay, err := overlayRuntime(dir)
 		if err != nil {
 			return err
 		}
 		args = append(args, overlay...)
+		command, env = filepath.Join(goroot, "bin", "go"), append(env, "GOROOT="+goroot, "GOTOOLCHAIN=local")
 	}
-	build := exec.Command("go", append(args, "github.com/p-scope/p-scope/bench/truth/workload")...)
-	build.Env = append(os.Environ(), map[bool]string{true: "CGO_ENABLED=1", false: "CGO_ENABLED=0"}[c])
+	build := exec.Command(command, append(args, "github.com/p-scope/p-scope/bench/truth/workload")...)
+	build.Env = env
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the workload: %w\n%s", err, out)
 	}

@@ -83,20 +83,27 @@ var runtimeChanges = [][2]string{
 	{"\t\tpp := gp.m.p.ptr()\n\t\tpp.m = 0\n\t\tgp.m.p = 0\n", "\t\tpscopeEdge(pp, gp.m, 0)\n"},
 }
 
-// overlayRuntime writes what go build needs to build that runtime into a directory, and gives the arguments for it.
-func overlayRuntime(dir string) ([]string, error) {
+// overlayRuntime writes what go build needs to build that runtime into a directory, and gives the toolchain's folder
+// and the arguments for it. The folder is a link to the toolchain: Go refuses an overlay of files in the module cache,
+// where the toolchains lie that Go fetches by itself.
+func overlayRuntime(dir string) (goroot string, args []string, err error) {
 	out, err := exec.Command("go", "env", "GOROOT").Output()
 	if err != nil {
-		return nil, fmt.Errorf("go env GOROOT: %w", err)
+		return "", nil, fmt.Errorf("go env GOROOT: %w", err)
 	}
-	at := filepath.Join(strings.TrimSpace(string(out)), "src", "runtime")
+	goroot = filepath.Join(dir, "goroot")
+	if err := os.Symlink(strings.TrimSpace(string(out)), goroot); err != nil {
+		return "", nil, err
+	}
+	at := filepath.Join(goroot, "src", "runtime")
 	proc, err := os.ReadFile(filepath.Join(at, "proc.go"))
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	for _, c := range runtimeChanges {
 		if n := bytes.Count(proc, []byte(c[0])); n != 1 {
-			return nil, fmt.Errorf("runtime/proc.go has %q %d times and not once: bench/truth/runtime_edges.go is made for Go 1.26", c[0], n)
+			return "", nil, fmt.Errorf("runtime/proc.go has %q %d times and not once: "+
+				"bench/truth/runtime_edges.go is made for Go 1.26", c[0], n)
 		}
 		proc = bytes.Replace(proc, []byte(c[0]), []byte(c[0]+c[1]), 1)
 	}
@@ -104,16 +111,16 @@ func overlayRuntime(dir string) ([]string, error) {
 	for name, text := range map[string][]byte{"proc.go": proc, "pscope_edges.go": []byte(runtimeEdges)} {
 		file := filepath.Join(dir, "runtime_"+name)
 		if err := os.WriteFile(file, text, 0o644); err != nil {
-			return nil, err
+			return "", nil, err
 		}
 		replace[filepath.Join(at, name)] = file
 	}
 	b, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		return nil, err
+		return "", nil, err
 	}
 	file := filepath.Join(dir, "overlay.json")
-	return []string{"-overlay", file, "-tags", "runtimeedges"}, os.WriteFile(file, b, 0o644)
+	return goroot, []string{"-overlay", file, "-tags", "runtimeedges"}, os.WriteFile(file, b, 0o644)
 }
 
 // readRuntimeEdges reads what the workload wrote of its runtime's log (workload/edges.go), and accounts every P between two instants.
