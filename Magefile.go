@@ -1,7 +1,7 @@
 //go:build mage
 
-// The build of everything that dist/ holds besides the frontend: the plugin's backend for every platform, and the agents that ship
-// with it.
+// The build of everything that dist/ holds besides the frontend: the plugin's backend for every platform, and the
+// agents that ship with it.
 package main
 
 import (

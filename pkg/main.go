@@ -1,4 +1,5 @@
-// Command gpx_pscope is the backend of the P-Scope data source. Grafana starts it and speaks to it over its plugin protocol.
+// Command gpx_pscope is the backend of the P-Scope data source. Grafana starts it and speaks to it over its plugin
+// protocol.
 package main
 
 import (

@@ -1,7 +1,7 @@
 //go:build linux
 
-// Command agent measures what `pscope agent` itself needs: its share of a core and its memory over time, with many processes, many Ps, and
-// processes that come and go. Run it as root.
+// Command agent measures what `pscope agent` itself needs: its share of a core and its memory over time, with many
+// processes, many Ps, and processes that come and go. Run it as root.
 package main
 
 import (

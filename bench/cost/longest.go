@@ -15,7 +15,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 )
 
-// longestRuns is what -longest measures, and what longest.json holds: how long single runs of the scheduler's programs take.
+// longestRuns is what -longest measures, and what longest.json holds: how long single runs of the scheduler's programs
+// take.
 type longestRuns struct {
 	Machine report.Machine `json:"machine"`
 	Window  string         `json:"window"`
@@ -29,7 +30,8 @@ type longestRow struct {
 	Runs     map[string]runLength `json:"runs"` // by program
 }
 
-// runLength is the distribution of the runs of a program, in ns. Quantiles are upper bounds of 64 ns; absent above the last bucket.
+// runLength is the distribution of the runs of a program, in ns. Quantiles are upper bounds of 64 ns; absent above the
+// last bucket.
 type runLength struct {
 	Count   uint64  `json:"count"`
 	Mean    float64 `json:"mean"`

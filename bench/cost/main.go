@@ -1,12 +1,13 @@
 //go:build linux
 
-// Command cost measures what it costs a Go program to be observed: operations per CPU-second with nothing attached, with P-Scope, with
-// runtime/trace, with a uprobe in the scheduler, and with a run queue latency tool; the time in BPF programs; and what a process pays
-// that is no target.
+// Command cost measures what it costs a Go program to be observed: operations per CPU-second with nothing attached,
+// with P-Scope, with runtime/trace, with a uprobe in the scheduler, and with a run queue latency tool; the time in BPF
+// programs; and what a process pays that is no target.
 //
-// Every round runs every variant once, in turn, on the same process, so that each ratio is of neighbours in time; the result is the
-// median over the rounds. Nothing attached runs twice a round: how far the two lie apart is the noise. Run it as root on a machine that does nothing else;
-// where it can't be had for so long, in pieces (-workloads, -merge).
+// Every round runs every variant once, in turn, on the same process, so that each ratio is of neighbours in time; the
+// result is the median over the rounds. Nothing attached runs twice a round: how far the two lie apart is the noise.
+// Run it as root on a machine that does nothing else; where it can't be had for so long, in pieces (-workloads,
+// -merge).
 package main
 
 import (

@@ -46,7 +46,8 @@ func attachFloor() (detach func(), err error) {
 	return func() { _ = l.Close(); _ = prog.Close() }, nil
 }
 
-// programs reads the statistics of P-Scope's programs, but not those of foreign, which another agent on this host has loaded.
+// programs reads the statistics of P-Scope's programs, but not those of foreign, which another agent on this host has
+// loaded.
 func programs(foreign map[ebpf.ProgramID]program) (map[ebpf.ProgramID]program, error) {
 	out := map[ebpf.ProgramID]program{}
 	for id := ebpf.ProgramID(0); ; {
@@ -81,8 +82,8 @@ type sums struct {
 	perRun, runs                      map[string][]float64
 }
 
-// take runs one more window with the kernel's statistics on. They cost a few tens of nanoseconds a run themselves, which is why operations are
-// counted in a window without.
+// take runs one more window with the kernel's statistics on. They cost a few tens of nanoseconds a run themselves,
+// which is why operations are counted in a window without.
 func (s *sums) take(w *workload, v *variant, d time.Duration) error {
 	detach, err := attachFloor()
 	if err != nil {

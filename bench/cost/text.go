@@ -90,7 +90,8 @@ func (b *bench) probes(p func(format string, a ...any)) {
 	}
 }
 
-// throughput says on which workloads operations tell tier 0+1 from nothing: where the quartiles of its cost and those of the noise do not overlap.
+// throughput says on which workloads operations tell tier 0+1 from nothing: where the quartiles of its cost and those
+// of the noise do not overlap.
 func (b *bench) throughput(p func(format string, a ...any)) {
 	var told []string
 	n, widest := 0, 0.0

@@ -41,8 +41,9 @@ type variant struct {
 	name string
 	// attach begins the observation of a workload; detach ends it.
 	attach func(w *workload) (detach func(), err error)
-	// settle is how long the observation goes on before anything is measured: in its first seconds it learns, with ten times the samples
-	// (learnFor in pkg/collector), and asks the target's memory for what the probes will tell it later.
+	// settle is how long the observation goes on before anything is measured: in its first seconds it learns, with ten
+	// times the samples (learnFor in pkg/collector), and asks the target's memory for what the probes will tell it
+	// later.
 	settle time.Duration
 	// once says that one round has to do.
 	once bool
@@ -99,8 +100,8 @@ const (
 	noWindow     = "no window" // how the reason begins that tier 2 could not be measured
 )
 
-// observe runs a collector, and waits until it has the workload under observation. A workload of another name is no target: then it waits for
-// the collector alone.
+// observe runs a collector, and waits until it has the workload under observation. A workload of another name is no
+// target: then it waits for the collector alone.
 func (v *variant) observe(w *workload, o collector.Options) (func(), error) {
 	o.Mode, o.Include = collector.ModeEBPF, regexp.MustCompile("^"+targetName+"$")
 	foreign, err := programs(nil)
@@ -160,7 +161,8 @@ func attachTrace(w *workload) (func(), error) {
 	return func() { _ = w.order("trace off", &ok) }, nil
 }
 
-// attachNaive does what a first idea would: a program that does nothing at all, on the first instruction of runtime.execute.
+// attachNaive does what a first idea would: a program that does nothing at all, on the first instruction of
+// runtime.execute.
 func attachNaive(w *workload) (func(), error) {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.Kprobe, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
@@ -179,8 +181,8 @@ func attachNaive(w *workload) (func(), error) {
 	return func() { _ = l.Close(); _ = prog.Close() }, nil
 }
 
-// runqlatScript is runqlat.bt of bpftrace without its header: the time from a wake-up, or from being preempted, to running, for every task of the
-// host.
+// runqlatScript is runqlat.bt of bpftrace without its header: the time from a wake-up, or from being preempted, to
+// running, for every task of the host.
 const runqlatScript = `BEGIN { printf("attached\n"); }
 tracepoint:sched:sched_wakeup, tracepoint:sched:sched_wakeup_new { @qtime[args->pid] = nsecs; }
 tracepoint:sched:sched_switch {

@@ -96,8 +96,8 @@ func hideSymbols(program []byte) ([]byte, error) {
 	return out, nil
 }
 
-// checkFile compares what the program's file says with and without its symbols and debugging information. twin is the path of a program built with the same flags
-// that has them; it is the program itself where that has kept them.
+// checkFile compares what the program's file says with and without its symbols and debugging information. twin is the
+// path of a program built with the same flags that has them; it is the program itself where that has kept them.
 func checkFile(path, twin string) (b *goruntime.Binary, complaints []string, err error) {
 	say := func(format string, args ...any) { complaints = append(complaints, fmt.Sprintf(format, args...)) }
 	if b, err = inspect(path); err != nil {
@@ -155,8 +155,8 @@ func checkFile(path, twin string) (b *goruntime.Binary, complaints []string, err
 	return b, complaints, nil
 }
 
-// checkSearch lets the program, which has no symbols, say that it was built with a Go that nobody knows: what is then found in its code must be what its debugging
-// information says.
+// checkSearch lets the program, which has no symbols, say that it was built with a Go that nobody knows: what is then
+// found in its code must be what its debugging information says.
 func checkSearch(program []byte, full *goruntime.Binary) (complaints []string) {
 	say := func(format string, args ...any) { complaints = append(complaints, fmt.Sprintf(format, args...)) }
 	newer := bytes.ReplaceAll(program, []byte(full.GoVersion), []byte("go1.99"+full.GoVersion[len("go1.2x"):]))

@@ -1,8 +1,10 @@
-// Command matrix builds one program with the newest release of every Go line, in every way to link it, and checks that P-Scope understands each: the layout read from the
-// file against its debugging information, for amd64 and arm64; and for what runs here the observation by eBPF against the kernel's own accounting and the
-// runtime's own count of collections. It prints a table and writes it, with the figures, to bench/results.
+// Command matrix builds one program with the newest release of every Go line, in every way to link it, and checks that
+// P-Scope understands each: the layout read from the file against its debugging information, for amd64 and arm64; and
+// for what runs here the observation by eBPF against the kernel's own accounting and the runtime's own count of
+// collections. It prints a table and writes it, with the figures, to bench/results.
 //
-// Run it in the root of the repository, as root. -count rounds and medians make no sense here: each check holds or does not.
+// Run it in the root of the repository, as root. -count rounds and medians make no sense here: each check holds or does
+// not.
 package main
 
 import (

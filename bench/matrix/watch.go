@@ -110,8 +110,8 @@ func cpu(pid int) map[string]time.Duration {
 	return out
 }
 
-// passed is what of that passed between two looks: for all threads, and for those known to have carried a P: sysmon, which never does, can be a tenth of the
-// whole.
+// passed is what of that passed between two looks: for all threads, and for those known to have carried a P: sysmon,
+// which never does, can be a tenth of the whole.
 func passed(before, after map[string]time.Duration, v *pstate.TargetView) (all, carriers time.Duration) {
 	for f := range after {
 		all += max(after[f]-before[f], 0)
@@ -124,7 +124,8 @@ func passed(before, after map[string]time.Duration, v *pstate.TargetView) (all, 
 	return all, carriers
 }
 
-// watch runs programs one after another, observed by one collector, and enters into their rows what was seen and what is wrong with it.
+// watch runs programs one after another, observed by one collector, and enters into their rows what was seen and what
+// is wrong with it.
 func watch(paths map[*row]string, run time.Duration) error {
 	seen := &stops{byKey: map[pstate.Key][]pstate.Stop{}}
 	c, err := collector.New(collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("/matrix-"), Sink: seen})
@@ -228,8 +229,8 @@ func reason(c collector.Collector, pid int) string {
 	return "not found"
 }
 
-// complaints says what does not hold. A thread that has given its P away and is about to sleep is in the kernel's account and not in the Ps', and a running
-// thread's account lags by a tick.
+// complaints says what does not hold. A thread that has given its P away and is about to sleep is in the kernel's
+// account and not in the Ps', and a running thread's account lags by a tick.
 func (l *live) complaints() (out []string) {
 	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if l.Source != string(pstate.SourceEBPF) {

@@ -12,8 +12,8 @@ type Sum struct {
 	Least, Most float64 // of their lengths together, in ns; Most is math.MaxFloat64 if a bucket has no upper bound
 }
 
-// Read gives the stops of this process so far by one of the histograms /sched/pauses/total/{gc,other}:seconds, from the decision to stop until the world runs
-// (runtime/proc.go, startTheWorldWithSema). It does not stop the world.
+// Read gives the stops of this process so far by one of the histograms /sched/pauses/total/{gc,other}:seconds, from the
+// decision to stop until the world runs (runtime/proc.go, startTheWorldWithSema). It does not stop the world.
 func Read(histogram string) (sum Sum) {
 	s := []metrics.Sample{{Name: histogram}}
 	metrics.Read(s)

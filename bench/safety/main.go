@@ -1,5 +1,6 @@
-// Command safety attaches an agent to a program that checks its own results, and detaches it or kills it, a thousand times; and it lets programs execute one another under
-// one process id while an agent attaches to them. The programs must go on, and right. It writes bench/results/safety.md.
+// Command safety attaches an agent to a program that checks its own results, and detaches it or kills it, a thousand
+// times; and it lets programs execute one another under one process id while an agent attaches to them. The programs
+// must go on, and right. It writes bench/results/safety.md.
 //
 // Run it in the root of the repository, as root.
 package main
@@ -85,7 +86,8 @@ func observing() (c collector.Collector, stop func(), err error) {
 	return c, func() { cancel(); wg.Wait() }, nil
 }
 
-// atOnce is to how many programs an agent attaches at once where it is not killed: most of the time goes into loading its own programs.
+// atOnce is to how many programs an agent attaches at once where it is not killed: most of the time goes into loading
+// its own programs.
 const atOnce = 4
 
 func waitUntilSeen(c collector.Collector, programs int) error {
@@ -202,7 +204,8 @@ func (c *checker) end() error {
 	return c.cmd.Wait()
 }
 
-// withCheckers does something to programs that check themselves, so often that it makes n times one of them, and asks each every time whether it has gone on.
+// withCheckers does something to programs that check themselves, so often that it makes n times one of them, and asks
+// each every time whether it has gone on.
 func withCheckers(dir string, n, programs int, done string, do func(i int) error) (line string, err error) {
 	bin := filepath.Join(dir, "safety-checker")
 	if err := build("checker", bin, nil); err != nil {
@@ -244,7 +247,8 @@ func withCheckers(dir string, n, programs int, done string, do func(i int) error
 	return fmt.Sprintf("%s %d times%s: %s made %d rounds of checks meanwhile, all right", done, turns*programs, by, who, rounds), nil
 }
 
-// execs lets programs with different code at the same places execute one another n times in each of four processes, while an agent attaches to whatever it meets.
+// execs lets programs with different code at the same places execute one another n times in each of four processes,
+// while an agent attaches to whatever it meets.
 func execs(dir string, n int) (string, error) {
 	var programs []string
 	for name, how := range map[string][]string{"plain": {"CGO_ENABLED=0"}, "pie": {"CGO_ENABLED=0"}, "cgo": {"CGO_ENABLED=1"}, "older": {"CGO_ENABLED=0", "GOTOOLCHAIN=go1.25.14"}} {

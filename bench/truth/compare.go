@@ -45,17 +45,23 @@ type result struct {
 	SumError       float64          // of the sum of all states against wall time, in percent, worst P
 	Moves          float64          // takes and gives seen, as a share of those in the trace
 
-	Stops, StopsMissed, StopsWrong, ReasonsWrong int           // in the trace; without a counterpart; off by more than 5 % and 20 µs; with another reason
+	// in the trace; without a counterpart; off by more than 5 % and 20 µs; with another reason
+	Stops, StopsMissed, StopsWrong, ReasonsWrong int
 	StopMedian                                   time.Duration // difference in length
 	GCStops                                      int           // in the window by P-Scope
-	GCStopsCounted                               [2]int        // likewise by the runtime's own histogram, at least and at most
-	PauseError                                   float64       // by how much their sum lies outside of what that histogram allows, in percent; below 0: there was none
-	PauseErrorTraced                             float64       // likewise the sum of those in the trace
+	// likewise by the runtime's own histogram, at least and at most
+	GCStopsCounted [2]int
+	// by how much their sum lies outside of what that histogram allows, in percent; below 0: there was none
+	PauseError       float64
+	PauseErrorTraced float64 // likewise the sum of those in the trace
 
-	OnCPUError, WaitError float64       // all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU time
-	TogetherError         float64       // of both together, likewise: where the kernel draws the line between them does not matter for it
-	Unexplained           float64       // the part of OnCPUError that interrupts and stolen time can't explain
-	PerBurst              time.Duration // by how much P-Scope's bursts on a CPU are longer than schedstat's, on average
+	// all threads' time on and waiting for a CPU against /proc/<pid>/task/*/schedstat, in percent of the former's CPU
+	// time
+	OnCPUError, WaitError float64
+	// of both together, likewise: where the kernel draws the line between them does not matter for it
+	TogetherError float64
+	Unexplained   float64       // the part of OnCPUError that interrupts and stolen time can't explain
+	PerBurst      time.Duration // by how much P-Scope's bursts on a CPU are longer than schedstat's, on average
 
 	Runtime, RuntimeUntraced *runtimeResult `json:",omitempty"`
 
@@ -75,7 +81,8 @@ func mono() int64 {
 	return ts.Nano()
 }
 
-// wallMinusMono is how far the wall clock is ahead of the monotonic one. On a busy machine a reader is easily interrupted between the two.
+// wallMinusMono is how far the wall clock is ahead of the monotonic one. On a busy machine a reader is easily
+// interrupted between the two.
 func wallMinusMono() int64 {
 	best, offset := int64(math.MaxInt64), int64(0)
 	for range 100 {
@@ -247,13 +254,15 @@ func (r *result) compareShares(t *traced, seen map[int32]*seenP) {
 	r.Moves = movesSeen / max(1, movesTraced)
 }
 
-// pauses is what the runtime's own histogram says of the GC's stops in the window: how many, and in ns what their sum lies between.
+// pauses is what the runtime's own histogram says of the GC's stops in the window: how many, and in ns what their sum
+// lies between.
 type pauses struct {
 	AtLeast, AtMost int
 	Least, Most     float64
 }
 
-// in is the index of the stop that overlaps this one of the trace, -1 if none does. Those seen lie offset later than the trace has them.
+// in is the index of the stop that overlaps this one of the trace, -1 if none does. Those seen lie offset later than
+// the trace has them.
 func (s tracedStop) in(seen []pstate.Stop, offset int64) int {
 	return slices.IndexFunc(seen, func(q pstate.Stop) bool { return q.Start-offset < s.end && q.End-offset > s.start })
 }
@@ -315,12 +324,13 @@ func (r *result) compareThreads(t *traced, seen []sighting, offset int64, kernel
 	off := threadGrowth(seen, offset, from.mono, to.mono, pstate.OnCPU) - on
 	r.OnCPUError = 100 * math.Abs(off) / max(1, on)
 	r.PerBurst = time.Duration(off / max(1, float64(to.bursts-from.bursts)))
-	// What interrupts and the hypervisor took while a thread had the CPU is in P-Scope's time and not in schedstat's; how much of it fell on these threads
-	// nobody knows, at most all.
+	// What interrupts and the hypervisor took while a thread had the CPU is in P-Scope's time and not in schedstat's;
+	// how much of it fell on these threads nobody knows, at most all.
 	r.Unexplained = 100 * max(off-float64(to.taken-from.taken), -off, 0) / max(1, on)
 	waited := threadGrowth(seen, offset, from.mono, to.mono, pstate.Runnable) - wait
 	r.WaitError = 100 * math.Abs(waited) / max(1, on+wait)
-	// Where a thread is woken that finds its CPU idle, the kernel begins to count it as on that CPU with the wake-up, not with the switch: it spares itself the second
-	// reading of the clock (kernel/sched/core.c, rq_clock_skip_update in wakeup_preempt). P-Scope has it as runnable until the switch.
+	// Where a thread is woken that finds its CPU idle, the kernel begins to count it as on that CPU with the wake-up,
+	// not with the switch: it spares itself the second reading of the clock (kernel/sched/core.c, rq_clock_skip_update
+	// in wakeup_preempt). P-Scope has it as runnable until the switch.
 	r.TogetherError = 100 * max(off+waited-float64(to.taken-from.taken), -(off+waited), 0) / max(1, on+wait)
 }

@@ -15,10 +15,11 @@ import (
 
 // edge is an instant at which an M takes a P or gives it back.
 type edge struct {
-	at    int64 // CLOCK_MONOTONIC
-	take  bool
-	tid   int32              // of the M, where known
-	after pstate.ThreadState // before a take, by P-Scope: runnable if the P was handed over, none if nothing announced it
+	at   int64 // CLOCK_MONOTONIC
+	take bool
+	tid  int32 // of the M, where known
+	// before a take, by P-Scope: runnable if the P was handed over, none if nothing announced it
+	after pstate.ThreadState
 }
 
 // raw keeps the raw intervals of each P beside the stops.
@@ -62,7 +63,8 @@ func nearest(e edge, traced []edge) int64 {
 	return best
 }
 
-// printEdges says how far P-Scope's edges, and the begins and ends of stops, lie from the trace's, by kind: below zero is too early.
+// printEdges says how far P-Scope's edges, and the begins and ends of stops, lie from the trace's, by kind: below zero
+// is too early.
 func (s *raw) printEdges(w io.Writer, t *traced, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,7 +137,8 @@ type disagreement struct {
 	exponent int          // of the stretch of the witness's that it lies in, in ns
 }
 
-// disagree says how P-Scope came to differ from the witness through the time that a stretch of its own and one of the witness's have in common.
+// disagree says how P-Scope came to differ from the witness through the time that a stretch of its own and one of the
+// witness's have in common.
 func disagree(seen, witness stretch) disagreement {
 	d := disagreement{exponent: int(math.Log10(float64(max(witness.to-witness.from, 1))))}
 	i := seen.last
@@ -153,8 +156,8 @@ func disagree(seen, witness stretch) disagreement {
 	return d
 }
 
-// printDisagreement says in which way the time came about that the two accounts disagree about, in which of P-Scope's states it lies, and how long the witness's stretches
-// are, in powers of ten.
+// printDisagreement says in which way the time came about that the two accounts disagree about, in which of P-Scope's
+// states it lies, and how long the witness's stretches are, in powers of ten.
 func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,5 +1,5 @@
-// Command truth runs workloads that trace themselves with runtime/trace, observes them from outside at the same time, and prints both accounts of
-// every P side by side, with those of the kernel (/proc) and of the runtime's own counters.
+// Command truth runs workloads that trace themselves with runtime/trace, observes them from outside at the same time,
+// and prints both accounts of every P side by side, with those of the kernel (/proc) and of the runtime's own counters.
 package main
 
 import (
@@ -179,7 +179,8 @@ func (r *result) print(w io.Writer, verbose bool) {
 	fmt.Fprintln(w, "    repairs", r.Reconciled, "losses", r.Lost)
 }
 
-// byLog says how far the trace and P-Scope are from the runtime's own log, on average over the Ps: the trace and P-Scope in the traced run, P-Scope in the untraced one.
+// byLog says how far the trace and P-Scope are from the runtime's own log, on average over the Ps: the trace and
+// P-Scope in the traced run, P-Scope in the untraced one.
 func (r *result) byLog() string {
 	if r.Runtime == nil {
 		return "– | – | –"

@@ -110,7 +110,8 @@ func growth(seen []sighting, from, to int64) map[int32]*seenP {
 // held says whether an M has the P.
 func held(s pstate.State) bool { return s == pstate.Running || s == pstate.Syscall || s == pstate.GC }
 
-// threadGrowth is the growth of all threads' time in one state between two instants. Threads are told less often than Ps.
+// threadGrowth is the growth of all threads' time in one state between two instants. Threads are told less often than
+// Ps.
 func threadGrowth(seen []sighting, offset, from, to int64, state pstate.ThreadState) float64 {
 	var told []sighting
 	for _, s := range seen {
@@ -135,7 +136,8 @@ func threadGrowth(seen []sighting, offset, from, to int64, state pstate.ThreadSt
 	return at(to) - at(from)
 }
 
-// threadWindow is the widest window within another at whose ends the threads were told, so that nothing is interpolated.
+// threadWindow is the widest window within another at whose ends the threads were told, so that nothing is
+// interpolated.
 func threadWindow(seen []sighting, offset, from, to int64) (a, b int64) {
 	for _, s := range seen {
 		switch at := s.view.ThreadsAt - offset; {

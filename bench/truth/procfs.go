@@ -13,8 +13,9 @@ import (
 type threadTimes struct {
 	mono           int64
 	onCPU, waiting time.Duration
-	bursts         int64         // how often they came onto a CPU
-	taken          time.Duration // by interrupts and the hypervisor from all CPUs: schedstat leaves it out of the threads they interrupt
+	bursts         int64 // how often they came onto a CPU
+	// by interrupts and the hypervisor from all CPUs: schedstat leaves it out of the threads they interrupt
+	taken time.Duration
 }
 
 // readThreads sums /proc/<pid>/task/*/schedstat.

@@ -27,7 +27,8 @@ type set struct {
 	Results []*result `json:"results"`
 }
 
-// same says whether two sets are of the same machine and kernel, so that the newer one's results replace the older one's.
+// same says whether two sets are of the same machine and kernel, so that the newer one's results replace the older
+// one's.
 func (s *set) same(o *set) bool {
 	return s.Machine.CPU == o.Machine.CPU && s.Machine.CPUs == o.Machine.CPUs && s.Machine.Under == o.Machine.Under && s.Machine.Kernel == o.Machine.Kernel &&
 		s.Machine.Arch == o.Machine.Arch && s.Windows == o.Windows
@@ -54,7 +55,8 @@ func readResults(path string) (*results, error) {
 	return &r, nil
 }
 
-// add puts a set beside the others. What there is of the same machine and kernel is replaced by workload and number of Ps, and stays where the new one has none.
+// add puts a set beside the others. What there is of the same machine and kernel is replaced by workload and number of
+// Ps, and stays where the new one has none.
 func (r *results) add(n *set) {
 	i := slices.IndexFunc(r.Sets, n.same)
 	if i < 0 {

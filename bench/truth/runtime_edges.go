@@ -12,8 +12,9 @@ import (
 	"strings"
 )
 
-// The second witness is the runtime itself. The workload is built with a runtime that notes each time at which an M takes a P or gives it back: one reading of the clock
-// and one store, where runtime/trace writes an event of its own, those of the goroutine, and stacks. It needs no trace, so that the same load can be compared untraced.
+// The second witness is the runtime itself. The workload is built with a runtime that notes each time at which an M
+// takes a P or gives it back: one reading of the clock and one store, where runtime/trace writes an event of its own,
+// those of the goroutine, and stacks. It needs no trace, so that the same load can be compared untraced.
 
 // runtimeEdges is the file that is added to package runtime.
 const runtimeEdges = `package runtime
@@ -123,7 +124,8 @@ func overlayRuntime(dir string) (goroot string, args []string, err error) {
 	return goroot, []string{"-overlay", file, "-tags", "runtimeedges"}, os.WriteFile(file, b, 0o644)
 }
 
-// readRuntimeEdges reads what the workload wrote of its runtime's log (workload/edges.go), and accounts every P between two instants.
+// readRuntimeEdges reads what the workload wrote of its runtime's log (workload/edges.go), and accounts every P between
+// two instants.
 func readRuntimeEdges(path string) (*traced, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -165,10 +167,11 @@ func readRuntimeEdges(path string) (*traced, error) {
 type runtimeResult struct {
 	Busy, BusySeen float64 // mean share of time in which an M has the P, in percent: by the runtime's log, by P-Scope
 	Mean, Worst    float64 // error of P-Scope's over the Ps, in percentage points
-	TraceOff       float64 // by how much the trace has the Ps busy for longer than the log, on average; without a trace 0
-	TraceMean      float64 // mean error of the trace's
-	Edges          float64 // a second and P
-	Moves          float64 // P-Scope's, as a share of those
+	// by how much the trace has the Ps busy for longer than the log, on average; without a trace 0
+	TraceOff  float64
+	TraceMean float64 // mean error of the trace's
+	Edges     float64 // a second and P
+	Moves     float64 // P-Scope's, as a share of those
 }
 
 // compareRuntime compares a traced run with the runtime's log, and an untraced one of the same load.

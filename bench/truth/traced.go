@@ -9,7 +9,8 @@ import (
 	"golang.org/x/exp/trace"
 )
 
-// What a P does, as far as runtime/trace tells: it knows neither thread states nor which of the Ps at rest a stop keeps there.
+// What a P does, as far as runtime/trace tells: it knows neither thread states nor which of the Ps at rest a stop keeps
+// there.
 const (
 	onGo = iota
 	onGC
@@ -53,8 +54,8 @@ type follower struct {
 	ran   bool       // before the first of them
 }
 
-// account says how the P's time between two instants was spent: whether an M had it by the times of its takes and gives, and on what in the
-// proportions that the reader's times have.
+// account says how the P's time between two instants was spent: whether an M had it by the times of its takes and
+// gives, and on what in the proportions that the reader's times have.
 func (f *follower) account(from, to int64) (a account, moves int) {
 	at, busy := from, f.ran
 	var held int64
@@ -62,7 +63,8 @@ func (f *follower) account(from, to int64) (a account, moves int) {
 		if e.at > from && e.at <= to {
 			moves++
 		}
-		// Where two threads' clocks or the time between event and look at the clock disagree with their order, the order is right.
+		// Where two threads' clocks or the time between event and look at the clock disagree with their order, the
+		// order is right.
 		now := min(max(e.at, at), to)
 		if busy {
 			held += now - at

@@ -8,8 +8,9 @@ import (
 	"time"
 )
 
-// What the collector shows of a program agrees with the program's own trace, where that takes more than reading a P's state: a P that is handed over, one that is lost in a
-// call, many of them on too few CPUs. The bars are those of bench/results/truth.md with room for a machine that does other work beside; one try of three has to meet them.
+// What the collector shows of a program agrees with the program's own trace, where that takes more than reading a P's
+// state: a P that is handed over, one that is lost in a call, many of them on too few CPUs. The bars are those of
+// bench/results/truth.md with room for a machine that does other work beside; one try of three has to meet them.
 func TestTruth(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("eBPF needs root")
@@ -19,7 +20,8 @@ func TestTruth(t *testing.T) {
 	if err := buildWorkload(bin, true, true); err != nil {
 		t.Fatal(err)
 	}
-	s := &setup{bin: bin, dir: dir, runtime: true, run: 2 * time.Second, warm: 6 * time.Second} // on a host that is busy besides, a program is observed after seconds only
+	// on a host that is busy besides, a program is observed after seconds only
+	s := &setup{bin: bin, dir: dir, runtime: true, run: 2 * time.Second, warm: 6 * time.Second}
 	for _, c := range []struct {
 		load, procs string
 		worst       float64 // of any P, in percentage points of its busy share

@@ -20,9 +20,10 @@ type wired struct {
 	p    int64 // of ProcStart and ProcSteal; -1: it does not say
 }
 
-// wire has the times at which threads wrote the events that matter here, as they stand in the file. The reader of traces (golang.org/x/exp/trace,
-// Reader.ReadEvent) moves an event that comes after another in its order, but has an earlier time, to that other's time, and all that follow with it: on a busy host, where
-// a thread may lose its CPU between an event and the look at the clock for it, by tens of milliseconds.
+// wire has the times at which threads wrote the events that matter here, as they stand in the file. The reader of
+// traces (golang.org/x/exp/trace, Reader.ReadEvent) moves an event that comes after another in its order, but has an
+// earlier time, to that other's time, and all that follow with it: on a busy host, where a thread may lose its CPU
+// between an event and the look at the clock for it, by tens of milliseconds.
 type wire struct {
 	events     map[trace.ThreadID][]wired // by thread, in order
 	begin, end trace.Time                 // of the window: what the workload logged first and last
@@ -111,7 +112,8 @@ func argument(line []byte, name string) string {
 	return ""
 }
 
-// next gives the time at which a thread wrote its next event of one of these names, of this P or without one; otherwise if it wrote none.
+// next gives the time at which a thread wrote its next event of one of these names, of this P or without one; otherwise
+// if it wrote none.
 func (w *wire) next(m trace.ThreadID, p int64, otherwise trace.Time, names ...string) trace.Time {
 	for i, e := range w.events[m] {
 		if slices.Contains(names, e.name) && (e.p == p || e.p == -1) {

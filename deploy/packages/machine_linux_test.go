@@ -101,8 +101,8 @@ func newMachine(t *testing.T) *machine {
 			t.Fatal(err)
 		}
 	}
-	// Scripts see a running systemd, and what they want of it is written down: a real one would need a machine of its own.
-	// What is enabled is real: systemctl does that without systemd.
+	// Scripts see a running systemd, and what they want of it is written down: a real one would need a machine of its
+	// own. What is enabled is real: systemctl does that without systemd.
 	if err := os.Link(m.path("/usr/bin/systemctl"), m.path("/usr/bin/systemctl-itself")); err != nil {
 		t.Skipf("systemctl is not installed: %v", err)
 	}

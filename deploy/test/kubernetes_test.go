@@ -172,7 +172,8 @@ func TestToken(t *testing.T) {
 	}
 }
 
-// No container runs without a seccomp profile: the runtime's own, or the shipped one where that forbids what observing takes.
+// No container runs without a seccomp profile: the runtime's own, or the shipped one where that forbids what observing
+// takes.
 func TestSeccompProfiles(t *testing.T) {
 	for _, c := range []struct {
 		components []string

@@ -34,7 +34,8 @@ func module(t *testing.T) map[string]*hclsyntax.Body {
 	return bodies
 }
 
-// What a name in an expression may refer to, by its first word: everything else is a variable of its block (for_each, dynamic, for).
+// What a name in an expression may refer to, by its first word: everything else is a variable of its block (for_each,
+// dynamic, for).
 func TestEveryReferenceLeadsSomewhere(t *testing.T) {
 	bodies := module(t)
 	known := map[string]bool{}
@@ -79,15 +80,16 @@ func TestEveryReferenceLeadsSomewhere(t *testing.T) {
 	}
 }
 
-// block is what the provider knows of a resource or of a block in it: the names this module may use, and those it can't do without.
+// block is what the provider knows of a resource or of a block in it: the names this module may use, and those it can't
+// do without.
 type block struct {
 	optional []string
 	required []string
 	blocks   map[string]block
 }
 
-// The resources as versions 3.0.0 and 4.45.1 of the provider have them, as far as this module needs them. With 4.45.1 the module was
-// applied to a Grafana 12.4.
+// The resources as versions 3.0.0 and 4.45.1 of the provider have them, as far as this module needs them. With 4.45.1
+// the module was applied to a Grafana 12.4.
 var provider = map[string]block{
 	"grafana_data_source": {
 		required: []string{"type", "name"},

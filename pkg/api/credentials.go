@@ -21,8 +21,8 @@ import (
 // lookEvery is how often files with a token or certificates are looked at, at most: when a request needs them.
 const lookEvery = time.Second
 
-// watchedFiles loads something out of files, and again when one of them has changed. What can't be used is refused at first; later the one before
-// stays in use, and the log says so once.
+// watchedFiles loads something out of files, and again when one of them has changed. What can't be used is refused at
+// first; later the one before stays in use, and the log says so once.
 type watchedFiles[T any] struct {
 	paths []string
 	load  func() (T, error)
@@ -105,8 +105,8 @@ func (w *watchedFiles[T]) checkMode(path string) {
 // mostOfToken bounds a token; the header that carries it is bounded, too.
 const mostOfToken = 4096
 
-// LoadToken gives the token that a file holds, as it is at each call: a new one counts from a second after it was written. The file holds one line
-// of printable characters without blanks.
+// LoadToken gives the token that a file holds, as it is at each call: a new one counts from a second after it was
+// written. The file holds one line of printable characters without blanks.
 func LoadToken(path string, log *slog.Logger) (func() string, error) {
 	w, err := watchFiles(log, func() (string, error) { return readToken(path) }, path)
 	if err != nil {
@@ -136,8 +136,9 @@ func readToken(path string) (string, error) {
 // expiresSoon is how long before its end a certificate is warned of.
 const expiresSoon = 7 * 24 * time.Hour
 
-// LoadTLS gives the settings of the TCP listener: certificate and key, and, if clientCA is not empty, the authority whose certificates clients must
-// show. All are PEM files, read again when they change. One that has expired or is not valid yet is refused.
+// LoadTLS gives the settings of the TCP listener: certificate and key, and, if clientCA is not empty, the authority
+// whose certificates clients must show. All are PEM files, read again when they change. One that has expired or is not
+// valid yet is refused.
 func LoadTLS(cert, key, clientCA string, log *slog.Logger) (*tls.Config, error) {
 	if cert == "" || key == "" {
 		return nil, errors.New("TLS needs both --tls-cert and --tls-key")

@@ -23,9 +23,10 @@ type access struct {
 // open says whether a request is let through whoever sends it: those that supervise the agent know no token.
 func open(r *http.Request) bool { return r.URL.Path == "/-/healthy" || r.URL.Path == "/-/ready" }
 
-// guard wraps what is served over TCP. With a token, requests must carry it. Without one, a request that a web page of another origin makes is
-// refused: a browser on this host reaches the loopback address, too. There the name in Host must be the host's own, so that no page gets in by a
-// name of its own that it lets resolve to 127.0.0.1 (DNS rebinding).
+// guard wraps what is served over TCP. With a token, requests must carry it. Without one, a request that a web page of
+// another origin makes is refused: a browser on this host reaches the loopback address, too. There the name in Host
+// must be the host's own, so that no page gets in by a name of its own that it lets resolve to 127.0.0.1 (DNS
+// rebinding).
 func (a access) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Read once: a reload may change them at any moment.
@@ -55,7 +56,8 @@ func (a access) guard(next http.Handler) http.Handler {
 	})
 }
 
-// carries says whether a request holds the token (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110, section 11.1).
+// carries says whether a request holds the token (RFC 6750, section 2.1; the scheme's case does not matter, RFC 9110,
+// section 11.1).
 func carries(r *http.Request, token string) bool {
 	scheme, given, ok := strings.Cut(r.Header.Get("Authorization"), " ")
 	want, got := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(given))
@@ -89,8 +91,9 @@ func wrongOrigin(r *http.Request, origins []string) string {
 		}
 		return fmt.Sprintf("This agent asks for no token, so it answers no web page of another origin (%q): %s", origin, next)
 	}
-	// A page can make a browser fetch an address without an Origin, for example as a picture; the browser says then where it comes from
-	// (W3C, Fetch Metadata Request Headers). What a user types is of no site; programs other than browsers send no such header.
+	// A page can make a browser fetch an address without an Origin, for example as a picture; the browser says then
+	// where it comes from (W3C, Fetch Metadata Request Headers). What a user types is of no site; programs other than
+	// browsers send no such header.
 	switch r.Header.Get("Sec-Fetch-Site") {
 	case "", "none", "same-origin":
 		return ""
@@ -98,8 +101,8 @@ func wrongOrigin(r *http.Request, origins []string) string {
 	return fmt.Sprintf("This agent asks for no token, so it answers nothing that another web page leads to: type the address, %s", next)
 }
 
-// CheckAccess says why an agent may not serve on a TCP address: it can be reached from other hosts, and neither a token nor a client's certificate
-// is asked for. insecure lets anyone in.
+// CheckAccess says why an agent may not serve on a TCP address: it can be reached from other hosts, and neither a token
+// nor a client's certificate is asked for. insecure lets anyone in.
 func CheckAccess(listen string, token, clientCA, insecure bool) error {
 	if listen == "" || token || clientCA || insecure {
 		return nil

@@ -6,8 +6,9 @@ import (
 	"time"
 )
 
-// How long a loop that goes round at least once a second may stand still. A machine that is short of CPU delays it by seconds; one that is not
-// ready only gets no questions, one that is not healthy is started again by those who supervise it.
+// How long a loop that goes round at least once a second may stand still. A machine that is short of CPU delays it by
+// seconds; one that is not ready only gets no questions, one that is not healthy is started again by those who
+// supervise it.
 const (
 	notReadyAfter   = 10 * time.Second
 	unhealthyAfter  = 30 * time.Second
@@ -38,7 +39,8 @@ func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
 	fmt.Fprintln(w, "P-Scope agent is healthy.")
 }
 
-// ready answers 200 once processes have been looked for, while what is answered is up to date, else 503 with the reason.
+// ready answers 200 once processes have been looked for, while what is answered is up to date, else 503 with the
+// reason.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if s.observed.Load() == 0 {
 		http.Error(w, "P-Scope agent is starting: the first look for Go processes is not done.", http.StatusServiceUnavailable)

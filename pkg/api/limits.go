@@ -8,7 +8,8 @@ import (
 	"connectrpc.com/connect"
 )
 
-// What all viewers together may have at once. A stream holds one message and what resumes remembers of it; a call for intervals holds its answer.
+// What all viewers together may have at once. A stream holds one message and what resumes remembers of it; a call for
+// intervals holds its answer.
 const (
 	maxWatches   = 128
 	maxCaptures  = 8

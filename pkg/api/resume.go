@@ -10,8 +10,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
-// A stream of Watch can be continued for a while after it broke off, since browsers and proxies cut long streams. Only cursors are
-// kept, never messages: what they point to is in the ring.
+// A stream of Watch can be continued for a while after it broke off, since browsers and proxies cut long streams. Only
+// cursors are kept, never messages: what they point to is in the ring.
 const (
 	resumeFor      = time.Minute
 	resumeStreams  = 64      // streams remembered
@@ -49,8 +49,8 @@ type resumeTarget struct {
 	ps      map[int32]watchedP
 }
 
-// begin gives a new stream its log. Sequence numbers begin at a random multiple of 2^32, so that one number names one message of
-// one stream, and stay below 2^53, which a JavaScript number holds exactly.
+// begin gives a new stream its log. Sequence numbers begin at a random multiple of 2^32, so that one number names one
+// message of one stream, and stay below 2^53, which a JavaScript number holds exactly.
 func (r *resumes) begin() *resumeLog {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -115,8 +115,8 @@ func (l *resumeLog) leave(writer int) {
 	}
 }
 
-// send remembers where every target stands after message seq, which comes before the message itself: its reader may break off and come back at once.
-// A stream that another one has continued meanwhile no longer counts.
+// send remembers where every target stands after message seq, which comes before the message itself: its reader may
+// break off and come back at once. A stream that another one has continued meanwhile no longer counts.
 func (l *resumeLog) send(writer int, seq uint64, targets map[pstate.Key]*watched) {
 	pt := resumePoint{seq: seq, targets: make(map[pstate.Key]resumeTarget, len(targets))}
 	for k, t := range targets {

@@ -19,8 +19,8 @@ type Matcher struct {
 	keys                          []pstate.Key
 }
 
-// NewMatcher compiles a selector; nil chooses everything. A regular expression that can't be compiled is an error with code
-// invalid_argument.
+// NewMatcher compiles a selector; nil chooses everything. A regular expression that can't be compiled is an error with
+// code invalid_argument.
 func NewMatcher(sel *pb.Selector) (*Matcher, error) {
 	m := &Matcher{pids: sel.GetPids(), ps: sel.GetPs()}
 	for _, k := range sel.GetTargets() {

@@ -26,11 +26,13 @@ import (
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
-// Options of a Server. Collector and Timeline are needed, and at least one of Listen and Socket; everything else may be zero.
+// Options of a Server. Collector and Timeline are needed, and at least one of Listen and Socket; everything else may be
+// zero.
 type Options struct {
 	Collector Collector
 	Timeline  *timeline.Store
-	// Store is the history. Serve writes to it; opening and closing it is the caller's. nil: no history, and /api/v1 says so.
+	// Store is the history. Serve writes to it; opening and closing it is the caller's. nil: no history, and /api/v1
+	// says so.
 	Store History
 
 	Host    string // label host; empty: the kernel's host name
@@ -42,13 +44,13 @@ type Options struct {
 	Listen string // TCP address, "127.0.0.1:9477"
 	// TLS secures the TCP listener; LoadTLS makes one from files. nil: plain.
 	TLS *tls.Config
-	// Token gives what is asked of every request over TCP but those to /-/healthy and /-/ready; LoadToken makes it from a file. nil: none is asked
-	// for. Then an address beyond loopback needs a TLS that verifies clients, or Insecure.
+	// Token gives what is asked of every request over TCP but those to /-/healthy and /-/ready; LoadToken makes it from
+	// a file. nil: none is asked for. Then an address beyond loopback needs a TLS that verifies clients, or Insecure.
 	Token func() string
 	// Insecure lets anyone in who reaches the address.
 	Insecure bool
-	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none. SetAllowOrigins changes
-	// them.
+	// AllowOrigins are the web origins that may call from a browser directly; Grafana needs none. SetAllowOrigins
+	// changes them.
 	AllowOrigins []string
 	// Self gives metrics of the agent beside those that the package metrics gathers by itself, by name; nil: there are
 	// none.
@@ -60,7 +62,8 @@ type Options struct {
 	SocketMode  os.FileMode // 0: 0660
 	SocketGroup string      // group that owns the socket; empty: the agent's own
 
-	// Attend is called when a request for history or states begins, and what it gives when that has been answered; nil: nobody is told.
+	// Attend is called when a request for history or states begins, and what it gives when that has been answered; nil:
+	// nobody is told.
 	Attend func() (answered func())
 
 	// Transitions leave in batches of BatchSize (0: 16) per P, or after BatchDelay (0: 200 ms).
@@ -93,7 +96,8 @@ type Server struct {
 	log      *slog.Logger
 }
 
-// NewServer binds the listeners. Its errors say what is in the way and what to do. Close the Server if Serve is never called.
+// NewServer binds the listeners. Its errors say what is in the way and what to do. Close the Server if Serve is never
+// called.
 func NewServer(o Options) (*Server, error) {
 	if o.Collector == nil || o.Timeline == nil {
 		return nil, errors.New("api: a Server needs a Collector and a Timeline")
@@ -189,8 +193,8 @@ func (s *Server) Addr() net.Addr {
 // Handler is everything that is served, without token and TLS.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Serve answers requests and writes the history until ctx is done. Then streams are told, requests in flight get five seconds,
-// and it returns nil. It returns an error when a listener fails.
+// Serve answers requests and writes the history until ctx is done. Then streams are told, requests in flight get five
+// seconds, and it returns nil. It returns an error when a listener fails.
 func (s *Server) Serve(ctx context.Context) error {
 	run, stop := context.WithCancel(context.Background())
 	var background sync.WaitGroup

@@ -57,8 +57,8 @@ type chosen struct {
 	targets []known
 }
 
-// choose finds the targets a selector means. A pid or key that names no target is an error, so that nobody waits for what never
-// comes.
+// choose finds the targets a selector means. A pid or key that names no target is an error, so that nobody waits for
+// what never comes.
 func (s *service) choose(sel *pb.Selector) (*chosen, error) {
 	m, err := NewMatcher(sel)
 	if err != nil {
@@ -96,7 +96,8 @@ func (c *chosen) keys() []pstate.Key {
 	return keys
 }
 
-// countPs is about how many Ps an answer is about. Of a target that has ended it is not known; most have no more than endedPs.
+// countPs is about how many Ps an answer is about. Of a target that has ended it is not known; most have no more than
+// endedPs.
 func (c *chosen) countPs(now *sample) (n int) {
 	for i := range c.targets {
 		v := now.byKey[c.targets[i].Key]

@@ -33,7 +33,8 @@ func TestIntervalsInColumns(t *testing.T) {
 	want := []pstate.Interval{
 		{P: 2, State: pstate.Running, Thread: pstate.OnCPU, Start: base, End: base + 100},
 		{P: 2, State: pstate.GCStop, Thread: pstate.NoThread, Start: base + 100, End: base + 150},
-		{P: 2, State: pstate.Running, Thread: pstate.Uninterruptible, Merged: true, Start: base + 500, End: base + 900}, // after a gap
+		// after a gap
+		{P: 2, State: pstate.Running, Thread: pstate.Uninterruptible, Merged: true, Start: base + 500, End: base + 900},
 	}
 	f.timeline.Append(f.source.Key(0), want)
 	f.timeline.Lost(f.source.Key(0), "ring_full", 3)

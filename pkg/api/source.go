@@ -49,8 +49,8 @@ func (s *sampler) get(maxAge time.Duration) *sample {
 	return n
 }
 
-// ticker fires at whole multiples of the period of the wall clock, so that viewers of one rate share samples. It skips what its
-// reader was too slow for.
+// ticker fires at whole multiples of the period of the wall clock, so that viewers of one rate share samples. It skips
+// what its reader was too slow for.
 type ticker struct{ period time.Duration }
 
 func (t ticker) wait(ctx context.Context, closing <-chan struct{}) bool {

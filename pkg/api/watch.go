@@ -17,15 +17,17 @@ import (
 	"github.com/p-scope/p-scope/pkg/timeline"
 )
 
-// maxNews bounds the intervals of one target in one message. A reader that left more waiting is told how many it missed.
+// maxNews bounds the intervals of one target in one message. A reader that left more waiting is told how many it
+// missed.
 const maxNews = 16 << 10
 
 var errClosing = connect.NewError(connect.CodeUnavailable, errors.New("the agent is shutting down; connect again in a moment"))
 
 // Watch implements pscope.v1.ScopeService.
 //
-// Nothing is ever queued for a reader: each message is made when the one before has been taken, from the present state and from
-// the ring. So a reader that is too slow sees fewer messages, each of the newest state, with what it missed counted.
+// Nothing is ever queued for a reader: each message is made when the one before has been taken, from the present state
+// and from the ring. So a reader that is too slow sees fewer messages, each of the newest state, with what it missed
+// counted.
 func (s *service) Watch(ctx context.Context, req *connect.Request[pb.WatchRequest], to *connect.ServerStream[pb.WatchResponse]) error {
 	hz := req.Msg.GetRateHz()
 	switch {
@@ -162,7 +164,8 @@ func (w *watcher) update(t *watched, v *pstate.TargetView, at time.Time, lost ma
 	return u
 }
 
-// news adds stops, and transitions in batches: one that is full or has waited long enough goes out, or every one if all is set.
+// news adds stops, and transitions in batches: one that is full or has waited long enough goes out, or every one if all
+// is set.
 func (w *watcher) news(t *watched, key pstate.Key, u *pb.TargetUpdate, at time.Time, lost map[string]uint64, all bool) {
 	limit := maxNews
 	if !w.transitions {

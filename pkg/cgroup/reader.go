@@ -56,9 +56,10 @@ func NewReader(proc string) *Reader {
 // Group is where the files of a process's groups are. A process may be moved to other groups: ask for it anew now and
 // then.
 type Group struct {
-	cpu, v2                      place
-	cpuV1                        bool
-	freezers                     []freezer // version 1 has one as a controller, version 2 always; both can hold a process
+	cpu, v2 place
+	cpuV1   bool
+	// version 1 has one as a controller, version 2 always; both can hold a process
+	freezers                     []freezer
 	cpuErr, freezerErr, errForV2 error
 }
 

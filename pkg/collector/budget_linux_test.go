@@ -22,8 +22,8 @@ func TestFairShare(t *testing.T) {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}
-	// Whatever is wanted, no more than the total is given, and nobody who wants more than another gets less than an equal
-	// share.
+	// Whatever is wanted, no more than the total is given, and nobody who wants more than another gets less than an
+	// equal share.
 	for range 1000 {
 		wanted := make([]float64, 1+rand.IntN(200))
 		for i := range wanted {

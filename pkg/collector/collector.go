@@ -81,8 +81,8 @@ type Options struct {
 	MaxPs         int           // P records over all targets, default DefaultPs, at most MostPs
 	MaxThreads    int           // threads over all targets, default four for each of MaxPs, at most MostThreads
 	RingBytes     int           // ring buffer, a power of two, default 1 MiB
-	// IntervalBudget is how many raw intervals a second one target may send; above it only the totals go on, and the loss
-	// is counted. Default 5000.
+	// IntervalBudget is how many raw intervals a second one target may send; above it only the totals go on, and the
+	// loss is counted. Default 5000.
 	IntervalBudget int
 	// HostIntervalBudget is likewise what all targets together may send, shared fairly. Default 10000, and no less than
 	// IntervalBudget.
@@ -95,19 +95,20 @@ type Options struct {
 	// CostBudget is the share of a target's CPU time that observing it may take; what would pass it is left out step by
 	// step. 0: 2 %; negative: no limit.
 	CostBudget float64
-	// CostFloor is the share of one CPU below which what observing costs never matters. 0: half a hundredth; negative: 0.
+	// CostFloor is the share of one CPU below which what observing costs never matters. 0: half a hundredth; negative:
+	// 0.
 	CostFloor float64
-	// Migrations asks for tier 2: goroutine migrations, counted in short windows at random times within what tiers 0 and 1
-	// leave of CostBudget (2 % if that has no limit).
+	// Migrations asks for tier 2: goroutine migrations, counted in short windows at random times within what tiers 0
+	// and 1 leave of CostBudget (2 % if that has no limit).
 	Migrations bool
 	// Windows makes every target observed for one second in as many, whatever that costs, as the governor does where
 	// observing it all the time costs too much. 0: as the governor says. For measuring what the windows miss.
 	Windows int
-	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times. For
-	// measuring: it costs each event three looks at the clock.
+	// TimeRuns makes the kernel side keep how long each run of the scheduler's programs takes, in its map run_times.
+	// For measuring: it costs each event three looks at the clock.
 	TimeRuns bool
-	// ShowArguments puts the arguments of a process into Target.Cmdline; without it there is only what the process calls
-	// itself, since arguments often hold passwords.
+	// ShowArguments puts the arguments of a process into Target.Cmdline; without it there is only what the process
+	// calls itself, since arguments often hold passwords.
 	ShowArguments bool
 	// NoStops leaves out the probes of tier 1, the only ones that are in a target's code: stops are not seen then.
 	NoStops bool

@@ -273,8 +273,8 @@ func TestBusyAndIdlePs(t *testing.T) {
 		for _, s := range all {
 			busy += s[pstate.Running] + s[pstate.Syscall] + s[pstate.GC]
 		}
-		// On a host that is busy itself, a second M that looks for work waits for a CPU with its P in hand: above 1 is no
-		// error.
+		// On a host that is busy itself, a second M that looks for work waits for a CPU with its P in hand: above 1 is
+		// no error.
 		if busy < 0.97 || busy > 2 {
 			t.Errorf("one goroutine spins: %.3f Ps are busy: %.3f", busy, all)
 		}

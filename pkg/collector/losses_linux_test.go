@@ -83,7 +83,8 @@ func covered(t *testing.T, rec *record, key pstate.Key, o *target.Target) (merge
 			raw, _ := ledger.Read(p)
 			span := float64(ivs[len(ivs)-1].End - ivs[0].Start)
 			for i, ns := range told {
-				// What is still open at either end is not in both; where intervals are missing their kinds are told in proportion.
+				// What is still open at either end is not in both; where intervals are missing their kinds are told in
+				// proportion.
 				if off := float64(ns) - float64(raw.Time[i]<<ledger.TickShift); off > span*0.02+float64(50*time.Millisecond) || -off > span*0.02+float64(1200*time.Millisecond) {
 					t.Errorf("P%d: %v in state %d of thread state %d by intervals, %v by the totals", int32(id), time.Duration(ns), i/pstate.NumThreadStates,
 						i%pstate.NumThreadStates, time.Duration(raw.Time[i]<<ledger.TickShift))

@@ -436,7 +436,8 @@ func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 	}
 	killed := time.Now()
 	for len(left()) > 0 {
-		if time.Since(killed) > time.Minute { // the kernel waits for a grace period or two, and on a busy machine those are long
+		// the kernel waits for a grace period or two, and on a busy machine those are long
+		if time.Since(killed) > time.Minute {
 			t.Fatalf("left of the agent: %v", left())
 		}
 		time.Sleep(20 * time.Millisecond)

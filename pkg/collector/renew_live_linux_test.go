@@ -43,7 +43,8 @@ func TestWordsThatDoNotChangeForHours(t *testing.T) {
 		for _, n := range after.Time {
 			got += n
 		}
-		if off := int64(got - sum - 4*step); off < -1_000_000 || off > 1_000_000 { // 64 ms, for what passed between the two readings
+		// 64 ms, for what passed between the two readings
+		if off := int64(got - sum - 4*step); off < -1_000_000 || off > 1_000_000 {
 			t.Errorf("two hours have passed and the states sum to %v more", time.Duration(got-sum)*ledger.Tick)
 		}
 		if n := rest.D_time - d; n != 4*step {

@@ -20,7 +20,8 @@ func TestPsAreKnownByTheirAddress(t *testing.T) {
 			c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.NoStops, o.CostBudget = blind, -1 })
 			p := start(t, "GOMAXPROCS=3")
 			seen(t, c, p.cmd.Process.Pid)
-			p.say("busy 3") // one more than there are CPUs on the smallest host: they take turns, and no P goes from one M to another
+			// one more than there are CPUs on the smallest host: they take turns, and no P goes from one M to another
+			p.say("busy 3")
 			o := c.(*collect).all()[0]
 			var records []*kern.ScopeP_record
 			o.Inspect(func(in target.Inside) { records = in.Records() })

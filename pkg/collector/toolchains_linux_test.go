@@ -47,7 +47,8 @@ func TestBlockedCallsInEveryRuntime(t *testing.T) {
 				asleep += float64(b.Ps[i].Time[pstate.Syscall][pstate.Sleeping]-a.Ps[i].Time[pstate.Syscall][pstate.Sleeping]) / wall
 				onCPU += float64(b.Ps[i].ThreadTime(pstate.OnCPU)-a.Ps[i].ThreadTime(pstate.OnCPU)) / wall
 			}
-			// On a busy machine the thread also waits for a CPU, and sysmon takes the P from it; but hardly ever is a P on one.
+			// On a busy machine the thread also waits for a CPU, and sysmon takes the P from it; but hardly ever is a P
+			// on one.
 			if asleep < 0.02 || asleep > 1.01 || onCPU > asleep/4 {
 				t.Errorf("a goroutine sleeps in system calls: for %.2f of the time its P is in a call with its thread asleep, and Ps are on a CPU for %.2f", asleep, onCPU)
 			} else {

@@ -1,10 +1,11 @@
-// Package cpufreq reads the frequencies of a host's CPUs: the third thing that is called "P-state", beside the states of Ps and those of
-// threads. It is about CPUs alone and knows of no process.
+// Package cpufreq reads the frequencies of a host's CPUs: the third thing that is called "P-state", beside the states
+// of Ps and those of threads. It is about CPUs alone and knows of no process.
 //
 // The present frequency comes from sysfs. The time in bands comes from, in this order: the kernel's own statistics
-// (stats/time_in_state); the changes that the driver announces at the tracepoint power:cpu_frequency (package kern), for the CPUs and
-// times for which it announces some; else the frequency at each reading, taken for the time since the one before. Drivers that leave
-// the choice to the processor (intel_pstate and amd-pstate in active mode) announce nothing: there the readings are all there is.
+// (stats/time_in_state); the changes that the driver announces at the tracepoint power:cpu_frequency (package kern),
+// for the CPUs and times for which it announces some; else the frequency at each reading, taken for the time since the
+// one before. Drivers that leave the choice to the processor (intel_pstate and amd-pstate in active mode) announce
+// nothing: there the readings are all there is.
 package cpufreq
 
 import (
@@ -42,8 +43,8 @@ func bandOf(hertz float64) float64 { return math.Floor(hertz/bandWidth) * bandWi
 
 // Changes knows at which frequencies a CPU was between readings.
 type Changes interface {
-	// Since gives the time that the CPU spent in each band, by its lower bound in hertz, since the last call for the same CPU.
-	// ok is false when no change was announced in that time: then nothing is known of it.
+	// Since gives the time that the CPU spent in each band, by its lower bound in hertz, since the last call for the
+	// same CPU. ok is false when no change was announced in that time: then nothing is known of it.
 	Since(cpu int) (times map[float64]time.Duration, ok bool)
 }
 
@@ -71,8 +72,8 @@ func NewReader(root string) *Reader {
 // Follow makes announced changes count from now on. Call it before the first Read.
 func (r *Reader) Follow(c Changes) { r.changes = c }
 
-// Present gives the CPUs whose frequency can be read, with the frequency of now in hertz, and whether any of them lacks the kernel's
-// own statistics of time: only then are announced changes of use.
+// Present gives the CPUs whose frequency can be read, with the frequency of now in hertz, and whether any of them lacks
+// the kernel's own statistics of time: only then are announced changes of use.
 func (r *Reader) Present() (hertz map[int]float64, needChanges bool) {
 	hertz = make(map[int]float64)
 	for _, dir := range r.dirs() {
@@ -105,12 +106,13 @@ func (r *Reader) hertz(dir string) float64 {
 	return 0
 }
 
-// lookEvery is how often Read looks for CPUs that have come, or whose driver has: on a host without any of them that is all it does.
+// lookEvery is how often Read looks for CPUs that have come, or whose driver has: on a host without any of them that is
+// all it does.
 const lookEvery = 10 * time.Second
 
-// Read gives the present frequency and the time in bands of every CPU. Where the kernel keeps the times itself (stats/time_in_state)
-// those are taken; else the changes announced since the last Read; else the time since then counts for the frequency of now.
-// It gives ErrNone where there is nothing to read.
+// Read gives the present frequency and the time in bands of every CPU. Where the kernel keeps the times itself
+// (stats/time_in_state) those are taken; else the changes announced since the last Read; else the time since then
+// counts for the frequency of now. It gives ErrNone where there is nothing to read.
 func (r *Reader) Read(now time.Time) ([]CPU, error) {
 	var cpus []CPU
 	if r.looked.IsZero() || now.Sub(r.looked) >= lookEvery {

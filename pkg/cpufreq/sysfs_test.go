@@ -86,5 +86,6 @@ func TestAnnouncedChangesWinOverReadings(t *testing.T) {
 	r.Follow(&script{{3e9: time.Hour}, {8e8: 900 * time.Millisecond, 3e9: 100 * time.Millisecond}, nil})
 	same(t, read(t, r, 0), "[{0 3e+09 [{3e+09 0s}]}]") // what was before the first reading is nobody's
 	same(t, read(t, r, time.Second), "[{0 3e+09 [{8e+08 900ms} {3e+09 100ms}]}]")
-	same(t, read(t, r, 2*time.Second), "[{0 3e+09 [{8e+08 900ms} {3e+09 1.1s}]}]") // a driver that is silent: the reading counts
+	// a driver that is silent: the reading counts
+	same(t, read(t, r, 2*time.Second), "[{0 3e+09 [{8e+08 900ms} {3e+09 1.1s}]}]")
 }

@@ -43,13 +43,13 @@ type Finding struct {
 	Ps       []int32 // empty: the whole process
 	Evidence string  // a sentence with the numbers
 	Advice   string  // what to do
-	// Value is the number behind the evidence: a share of 1 for imbalance (busiest minus idlest P), idle, uninterruptible,
-	// cpu_wait, suspended and stops, of the quota's periods for quota; goroutines for overloaded.
+	// Value is the number behind the evidence: a share of 1 for imbalance (busiest minus idlest P), idle,
+	// uninterruptible, cpu_wait, suspended and stops, of the quota's periods for quota; goroutines for overloaded.
 	Value float64
 }
 
-// DShareCritical is the D share of a P from which on somebody should be woken: a finding is critical, and the alert rule
-// fires.
+// DShareCritical is the D share of a P from which on somebody should be woken: a finding is critical, and the alert
+// rule fires.
 const DShareCritical = 0.95
 
 // Thresholds from which on a finding is made. They are chosen so that a healthy process has none.
@@ -134,8 +134,8 @@ const manyThreads = 50
 // sleptLong is from when on a thread's uninterruptible sleep is worth a word though it holds up no P.
 const sleptLong = time.Second
 
-// threadsWithoutP gives the threads that are in uninterruptible sleep at the end of the window, and have been for a while, without carrying a P; the
-// longest first.
+// threadsWithoutP gives the threads that are in uninterruptible sleep at the end of the window, and have been for a
+// while, without carrying a P; the longest first.
 func threadsWithoutP(w *Window) (out []ThreadWindow) {
 	for _, th := range w.Threads {
 		if th.WithoutP && th.State == pstate.Uninterruptible && w.End-th.Since >= int64(sleptLong) {
@@ -245,8 +245,8 @@ func stops(w *Window, ps []PWindow) (Finding, bool) {
 	return f, true
 }
 
-// stopAdvice depends on what the world was stopped for most of the time. Whether the program asks for its collections itself, the runtime says in no
-// reason: so the advice leaves that open.
+// stopAdvice depends on what the world was stopped for most of the time. Whether the program asks for its collections
+// itself, the runtime says in no reason: so the advice leaves that open.
 func stopAdvice(w *Window) string {
 	by := map[string]time.Duration{}
 	reason := ""
@@ -269,7 +269,8 @@ func imbalance(w *Window, ps []PWindow) (Finding, bool) {
 	if len(ps) < 2 {
 		return Finding{}, false
 	}
-	// A P that a sleeping thread holds does no work, and one whose thread waits for a CPU would do more: neither says how the work is spread.
+	// A P that a sleeping thread holds does no work, and one whose thread waits for a CPU would do more: neither says
+	// how the work is spread.
 	if len(where(ps, func(p PWindow) bool { return p.Stuck >= dNotable })) > 0 {
 		return Finding{}, false
 	}

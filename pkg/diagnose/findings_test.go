@@ -160,7 +160,8 @@ func TestTooShortAWindowSaysNothing(t *testing.T) {
 	}
 }
 
-// TestAdviceOnStopsFitsTheirReason: who calls runtime.GC is not helped by a higher GOGC, and the runtime's reason is the same for both.
+// TestAdviceOnStopsFitsTheirReason: who calls runtime.GC is not helped by a higher GOGC, and the runtime's reason is
+// the same for both.
 func TestAdviceOnStopsFitsTheirReason(t *testing.T) {
 	for reason, words := range map[string][]string{
 		"GC mark termination": {"runtime.GC", "GOGC"},

@@ -87,9 +87,9 @@ func (h *History) Add(now time.Time, views []pstate.TargetView) {
 	h.targets = next
 }
 
-// Window gives the target's totals over the range, as near as points allow: it begins at the newest point not after start, or at
-// the oldest there is, or, where there is none, when the target was first seen; and it ends at the oldest point not before end, or
-// now, at the view. ok is false when the target has no history in the range.
+// Window gives the target's totals over the range, as near as points allow: it begins at the newest point not after
+// start, or at the oldest there is, or, where there is none, when the target was first seen; and it ends at the oldest
+// point not before end, or now, at the view. ok is false when the target has no history in the range.
 func (h *History) Window(v *pstate.TargetView, start, end int64) (w Window, ok bool) {
 	h.mu.Lock()
 	points := h.targets[v.Key]

@@ -42,8 +42,8 @@ type PWindow struct {
 	// nor frozen.
 	Busy            float64
 	Uninterruptible float64 // the D share
-	// Stuck is the share in which a thread in uninterruptible sleep held the P: nothing else could run on it. In the rest of the D share the P's last
-	// thread slept, and the P was free.
+	// Stuck is the share in which a thread in uninterruptible sleep held the P: nothing else could run on it. In the
+	// rest of the D share the P's last thread slept, and the P was free.
 	Stuck          float64
 	WakeWait       float64 // handed to a thread that had not run yet
 	Stopped        float64
@@ -68,7 +68,8 @@ func (p *PWindow) Suspended() float64 { return p.Thread[pstate.Stopped] + p.Thre
 type ThreadWindow struct {
 	pstate.ThreadView
 	In [pstate.NumThreadStates]time.Duration // within the window
-	// WithoutP says that it carries no P at the end of the window. Of a window that ended in the past that is not known, and it is false.
+	// WithoutP says that it carries no P at the end of the window. Of a window that ended in the past that is not
+	// known, and it is false.
 	WithoutP bool
 	AtEnd    bool // State is that at the end of the window
 }
@@ -137,7 +138,8 @@ func window(v *pstate.TargetView, from, to *point) Window {
 		}
 		var sum time.Duration
 		for s, d := range th.In {
-			// A thread that was not remembered when the window began has its whole life in In: no more than the window of it counts.
+			// A thread that was not remembered when the window began has its whole life in In: no more than the window
+			// of it counts.
 			th.In[s] = min(d, w.Duration())
 			sum += th.In[s]
 		}
@@ -190,7 +192,8 @@ type BlockedThread struct {
 	ThreadWindow
 }
 
-// TopBlocked gives the n threads of all windows that were blocked longest; of two equal ones, the one that slept longer.
+// TopBlocked gives the n threads of all windows that were blocked longest; of two equal ones, the one that slept
+// longer.
 func TopBlocked(ws []Window, n int) []BlockedThread {
 	var all []BlockedThread
 	for i := range ws {

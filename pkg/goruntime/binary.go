@@ -32,8 +32,8 @@ type Binary struct {
 
 	Probes []probes.Site // where uprobes may go
 
-	// GCWorkers is the range of code that starts the GC's mark workers. A goroutine whose gopc lies in it is one. Both are
-	// 0 if unknown.
+	// GCWorkers is the range of code that starts the GC's mark workers. A goroutine whose gopc lies in it is one. Both
+	// are 0 if unknown.
 	GCWorkers [2]uint64
 
 	Text     [2]uint64        // range of executable code

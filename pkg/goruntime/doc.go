@@ -4,8 +4,8 @@
 // fields, the addresses of its variables, where a thread keeps its current G, and the instructions at which uprobes may
 // go.
 //
-// The work is done in the packages below this one. Each imports only packages that come later in this list; this package
-// stands between memory and probes.
+// The work is done in the packages below this one. Each imports only packages that come later in this list; this
+// package stands between memory and probes.
 //
 //   - process binds a Binary to a live process, proves that the two fit, and takes snapshots of its Ps.
 //   - memory reads the memory of other processes, and gives up on those that do not answer.

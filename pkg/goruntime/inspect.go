@@ -16,8 +16,8 @@ import (
 // Inspect reads an ELF file and says where the runtime's fields live. It reads only what it needs, a few MB of a large
 // program, and keeps no reference to r. Every error is a [*refusal.Error].
 func Inspect(r io.ReaderAt) (b *Binary, err error) {
-	// debug/elf and debug/dwarf are hardened against broken input, but not proven to be. A hostile program must not take
-	// the agent down.
+	// debug/elf and debug/dwarf are hardened against broken input, but not proven to be. A hostile program must not
+	// take the agent down.
 	defer func() {
 		if p := recover(); p != nil {
 			b, err = nil, refusal.New(refusal.Malformed, fmt.Errorf("%v", p), "the program's file is malformed")

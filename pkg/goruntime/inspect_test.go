@@ -220,8 +220,8 @@ func checkProbes(t *testing.T, exe string, b *Binary) {
 				t.Errorf("%s: %v (%q, emulated %v), error %v", s.Func, in, s.Insn, s.Emulated, err)
 			}
 		case b.Arch == "arm64":
-			// The first instruction of the frame: a store of the link register, or for large frames the new stack pointer in
-			// X20.
+			// The first instruction of the frame: a store of the link register, or for large frames the new stack
+			// pointer in X20.
 			in, err := arm64asm.Decode(code[:4])
 			before, _ := arm64asm.Decode(data[s.FileOffset-4 : s.FileOffset])
 			if err != nil || s.Emulated || !strings.HasPrefix(before.String(), "B LS,") {

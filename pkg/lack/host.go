@@ -23,8 +23,8 @@ type Host struct {
 	BTFBytes int64
 	// PerfParanoid is the setting kernel.perf_event_paranoid; empty if it is not known.
 	PerfParanoid string
-	// PIDNamespace is whether this process sees only processes of a PID namespace of its own; PIDNamespaceErr why that is
-	// not known.
+	// PIDNamespace is whether this process sees only processes of a PID namespace of its own; PIDNamespaceErr why that
+	// is not known.
 	PIDNamespace    bool
 	PIDNamespaceErr error
 

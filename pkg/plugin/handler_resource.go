@@ -32,8 +32,8 @@ func (d *Datasource) newResources() backend.CallResourceHandler {
 	mux.HandleFunc("GET /targets", d.serveTargets)
 	mux.HandleFunc("GET /label-values", d.serveLabelValues)
 	mux.HandleFunc("GET /health", d.serveHealth)
-	// One route for each procedure of the service, and what an agent is asked for is never made of what a request holds: a
-	// path that is decoded twice would lead out of the service, with the agent's token.
+	// One route for each procedure of the service, and what an agent is asked for is never made of what a request
+	// holds: a path that is decoded twice would lead out of the service, with the agent's token.
 	methods := pscopev1.File_pscope_v1_scope_proto.Services().ByName("ScopeService").Methods()
 	for i := range methods.Len() {
 		procedure := "/" + pscopev1connect.ScopeServiceName + "/" + string(methods.Get(i).Name())

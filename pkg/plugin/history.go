@@ -46,8 +46,8 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		dialect := h.Dialect(len(sources) > 1)
 		p, err := ask(dialect)
 		if err == nil && !dialect.Native && len(p.tables[0]) == 0 && !slices.Equal(p.plan.Exprs, q.Plan(native(dialect)).Exprs) {
-			// An engine may have scraped native histograms. One that knows none may not even parse the expression: then there is
-			// no data.
+			// An engine may have scraped native histograms. One that knows none may not even parse the expression: then
+			// there is no data.
 			if again, err := ask(native(dialect)); err == nil {
 				return again, nil
 			}

@@ -53,8 +53,8 @@ func (d *Datasource) timeline(ctx context.Context, q query.Query) (answer, error
 // laneSet are the lanes found so far, by label set.
 type laneSet struct {
 	by map[string]*laneState
-	// dropped is true when an agent's ring no longer reaches back to the beginning of the range: then a P may have no lane
-	// here, while another that has been idle all the time still has its one long interval.
+	// dropped is true when an agent's ring no longer reaches back to the beginning of the range: then a P may have no
+	// lane here, while another that has been idle all the time still has its one long interval.
 	dropped bool
 }
 

@@ -66,8 +66,9 @@ func scopeCode(err error) connect.Code {
 	return connect.CodeUnavailable
 }
 
-// writeScopeError answers a call in the protocol it was made in. In gRPC-Web an error is an answer of status 200 whose body is trailers
-// alone (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md); a Connect client reads code and message from JSON.
+// writeScopeError answers a call in the protocol it was made in. In gRPC-Web an error is an answer of status 200 whose
+// body is trailers alone (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-WEB.md); a Connect client reads code
+// and message from JSON.
 func writeScopeError(w http.ResponseWriter, r *http.Request, err error) {
 	code := scopeCode(err)
 	if isGRPCWeb(r) {

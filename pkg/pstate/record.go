@@ -8,13 +8,15 @@ import (
 	"time"
 )
 
-// Interval is the raw record everything else is made from: P stayed in State, carried by a thread in Thread, from Start to End.
+// Interval is the raw record everything else is made from: P stayed in State, carried by a thread in Thread, from Start
+// to End.
 type Interval struct {
 	P      int32
 	State  State
 	Thread ThreadState
-	// Merged marks an interval whose place inside its 100 ms window is not known, only its share: the kernel side was over its
-	// budget of raw records (counted in pscope_lost_events_total{reason="interval_budget"}) and only the counters went on.
+	// Merged marks an interval whose place inside its 100 ms window is not known, only its share: the kernel side was
+	// over its budget of raw records (counted in pscope_lost_events_total{reason="interval_budget"}) and only the
+	// counters went on.
 	Merged bool
 	Start  int64 // Unix nanoseconds
 	End    int64 // Unix nanoseconds, exclusive
@@ -60,7 +62,8 @@ type Arrival struct {
 }
 
 // Histogram counts durations in exponential buckets: bucket i counts values v with Bound(i-1) < v <= Bound(i), where
-// Bound(i) = HistBound(i) = 2^((i+HistMin)/2) seconds. These are the bounds of a Prometheus native histogram of schema 1.
+// Bound(i) = HistBound(i) = 2^((i+HistMin)/2) seconds. These are the bounds of a Prometheus native histogram of schema
+// 1.
 type Histogram struct {
 	Buckets [HistBuckets]uint64
 	Sum     time.Duration
@@ -74,7 +77,8 @@ const (
 	HistSchema  = 1
 )
 
-// PView is what is known of one P at one instant. Durations and counts are totals since the target was first seen and never decrease.
+// PView is what is known of one P at one instant. Durations and counts are totals since the target was first seen and
+// never decrease.
 type PView struct {
 	P           int32
 	State       State
@@ -84,7 +88,8 @@ type PView struct {
 	RunqDepth   int32 // -1: not known
 	SchedTick   uint64
 	SyscallTick uint64
-	// Time in each state and thread state; sums to the instant minus FirstSeen. In snapshot mode, shares of samples times wall.
+	// Time in each state and thread state; sums to the instant minus FirstSeen. In snapshot mode, shares of samples
+	// times wall.
 	Time [NumStates][NumThreadStates]time.Duration
 	// Uninterruptible is the D share's numerator; see DESIGN "D share".
 	Uninterruptible time.Duration
@@ -93,14 +98,15 @@ type PView struct {
 	StopTime        time.Duration // time this P spent halted in stops
 	RunqHist        [RunqBuckets]uint64
 	RunqSum         uint64 // goroutines seen in all the looks that RunqHist counts
-	// RunqIdle counts the looks in which goroutines were queued on this P while another P was idle, and RunqIdleSum those goroutines.
+	// RunqIdle counts the looks in which goroutines were queued on this P while another P was idle, and RunqIdleSum
+	// those goroutines.
 	RunqIdle, RunqIdleSum uint64
 	Migrations            uint64 // see TargetView.Migrations
 	FirstSeen             int64  // Unix nanoseconds
 }
 
-// RunqBuckets is the number of buckets of runq depth: bucket 0 counts depth 0, bucket i counts depths in (2^(i-2), 2^(i-1)].
-// The last one ends at 512: a P's queue holds 256 plus runnext.
+// RunqBuckets is the number of buckets of runq depth: bucket 0 counts depth 0, bucket i counts depths in (2^(i-2),
+// 2^(i-1)]. The last one ends at 512: a P's queue holds 256 plus runnext.
 const RunqBuckets = 11
 
 // RunqBound is the inclusive upper bound of bucket i.
@@ -190,8 +196,8 @@ type TargetView struct {
 	Cgroup     *Cgroup // nil: not known
 	// StoppedBy and FrozenBy are what last kept threads from running, and when; zero if nothing has.
 	StoppedBy, FrozenBy Suspension
-	// Paused is how long the target was not observed because the agent itself did not run. No total contains this time: the states of a P sum to the time since FirstSeen
-	// less this.
+	// Paused is how long the target was not observed because the agent itself did not run. No total contains this time:
+	// the states of a P sum to the time since FirstSeen less this.
 	Paused time.Duration
 }
 
@@ -216,12 +222,13 @@ const (
 	SuspendedByFreezer             // of a control group
 )
 
-// Migrations says how PView.Migrations came to be: goroutines that started to run on the P after they had run on another, counted in windows and
-// extrapolated (tier 2).
+// Migrations says how PView.Migrations came to be: goroutines that started to run on the P after they had run on
+// another, counted in windows and extrapolated (tier 2).
 type Migrations struct {
 	Counted bool          // false: PView.Migrations means nothing
 	Watched time.Duration // the windows' sum
-	Known   float64       // part of the starts in the last window of which it was known where the goroutine had run last
+	// part of the starts in the last window of which it was known where the goroutine had run last
+	Known float64
 }
 
 // Governor says how much of a target is left out so that observing it stays within its budget.

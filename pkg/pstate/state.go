@@ -4,7 +4,8 @@ package pstate
 
 import "strconv"
 
-// State is what a P is doing. A P is in exactly one State at a time, so the seconds of all states of a P sum to wall time.
+// State is what a P is doing. A P is in exactly one State at a time, so the seconds of all states of a P sum to wall
+// time.
 //
 // The first five values are the Go runtime's own p.status numbers (runtime/runtime2.go, _Pidle … _Pdead);
 // GC is P-Scope's refinement of _Prunning.

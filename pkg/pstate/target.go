@@ -52,9 +52,10 @@ const (
 // characters, bounded in length.
 type Target struct {
 	Key
-	Process   string // base name of the executable
-	Exe       string // path of the executable as the target sees it
-	Cmdline   string // arguments joined by blanks, cut at 1 KiB; only the first one unless the agent may show them (--show-arguments)
+	Process string // base name of the executable
+	Exe     string // path of the executable as the target sees it
+	// arguments joined by blanks, cut at 1 KiB; only the first one unless the agent may show them (--show-arguments)
+	Cmdline   string
 	GoVersion string // "go1.26.8"
 	Module    string // main module path from the build info, may be empty
 	Source    Source

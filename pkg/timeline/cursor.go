@@ -14,7 +14,8 @@ type News struct {
 	Stops     []pstate.Stop
 	// Next is the cursor to ask with the next time.
 	Next Cursor
-	// Missed counts intervals (and MissedStops stops) the reader was too slow for: given up by the ring, or beyond limit.
+	// Missed counts intervals (and MissedStops stops) the reader was too slow for: given up by the ring, or beyond
+	// limit.
 	Missed      uint64
 	MissedStops uint64
 	// Ended is when the process ended; 0: it lives, or the ring knows nothing of it.

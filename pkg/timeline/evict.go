@@ -8,14 +8,15 @@ import (
 )
 
 const (
-	// slack is the part of a bound that is freed beyond it, so that one look through all targets makes room for many intervals.
+	// slack is the part of a bound that is freed beyond it, so that one look through all targets makes room for many
+	// intervals.
 	slack = 16
 	// endedShare is the part of the memory that ended targets may hold when the living need room.
 	endedShare = 4
 )
 
-// bound is what may be held: maxBytes, but no less than what the living targets cost besides their intervals and stops, which stays, and a
-// quarter of maxBytes.
+// bound is what may be held: maxBytes, but no less than what the living targets cost besides their intervals and stops,
+// which stays, and a quarter of maxBytes.
 func (s *Store) bound() int64 {
 	return max(s.maxBytes, s.living.Load()*targetOverhead+s.maxBytes/4)
 }
@@ -116,8 +117,8 @@ func (s *Store) evictStops() {
 	})
 }
 
-// takeFromLargest lets the target that holds most give something up, again and again until it is enough or no target has anything to give.
-// drop gives something up of a ring whose mutex is held, and says whether there was anything.
+// takeFromLargest lets the target that holds most give something up, again and again until it is enough or no target
+// has anything to give. drop gives something up of a ring whose mutex is held, and says whether there was anything.
 func (s *Store) takeFromLargest(size func(*ring) int64, enough func() bool, drop func(*ring) bool) {
 	if enough() {
 		return
@@ -158,7 +159,8 @@ func (r *ring) dropOldest() {
 	r.chunks = r.chunks[1:]
 }
 
-// dropStops gives up the n oldest stops and says whether there were any; r.mu is held, the caller settles the store's bytes.
+// dropStops gives up the n oldest stops and says whether there were any; r.mu is held, the caller settles the store's
+// bytes.
 func (s *Store) dropStops(r *ring, n int) bool {
 	n = min(n, len(r.stops))
 	if n == 0 {

@@ -21,8 +21,8 @@ func finishes(t *testing.T, f func()) {
 	}
 }
 
-// TestReadersDontBlockEviction calls every method at once while short-lived targets fill the store. Held used to lock the store, then a
-// ring, and eviction the other way round.
+// TestReadersDontBlockEviction calls every method at once while short-lived targets fill the store. Held used to lock
+// the store, then a ring, and eviction the other way round.
 func TestReadersDontBlockEviction(t *testing.T) {
 	s := New(Options{MaxBytes: 512 << 10})
 	finishes(t, func() {

@@ -29,8 +29,8 @@ type Result struct {
 	Targets []TargetIntervals
 	// Lost counts what was never recorded in the range, by reason.
 	Lost map[string]uint64
-	// HeldFrom: before this moment (Unix nanoseconds) intervals of at least one of the targets have been given up; 0 if none
-	// of the range has.
+	// HeldFrom: before this moment (Unix nanoseconds) intervals of at least one of the targets have been given up; 0 if
+	// none of the range has.
 	HeldFrom int64
 }
 

@@ -13,8 +13,8 @@ import (
 const DefaultMaxBytes = 32 << 20
 
 const (
-	// firstChunk and fullChunk are records in a target's first chunk and at most in one after it; each is twice the one before. A process that
-	// lives for a second must not cost 8 KiB.
+	// firstChunk and fullChunk are records in a target's first chunk and at most in one after it; each is twice the one
+	// before. A process that lives for a second must not cost 8 KiB.
 	firstChunk = 32
 	fullChunk  = 512
 	// chunkOverhead is what a chunk costs besides its records.
@@ -35,11 +35,12 @@ type Options struct {
 
 // Store is the bounded ring. All methods may be called from any goroutine.
 //
-// When it is full, ended targets that hold nothing are forgotten first, then those that ended longest ago as far as the ended hold more than
-// a quarter of the memory; then the target that holds most gives up its oldest chunk, so a busy target can't push a quiet one's history out.
+// When it is full, ended targets that hold nothing are forgotten first, then those that ended longest ago as far as the
+// ended hold more than a quarter of the memory; then the target that holds most gives up its oldest chunk, so a busy
+// target can't push a quiet one's history out.
 //
-// Locks are taken in this order, and none of an earlier place while one of a later place is held: evictMu, mu, the mutex of one ring. No
-// method holds two rings' mutexes at once.
+// Locks are taken in this order, and none of an earlier place while one of a later place is held: evictMu, mu, the
+// mutex of one ring. No method holds two rings' mutexes at once.
 type Store struct {
 	maxBytes int64
 	now      func() time.Time
@@ -68,8 +69,8 @@ func New(o Options) *Store {
 	return s
 }
 
-// chunk holds records in the order in which they were appended. Records below len never change once written, so a reader may
-// keep the slice header and read on after the lock is gone.
+// chunk holds records in the order in which they were appended. Records below len never change once written, so a
+// reader may keep the slice header and read on after the lock is gone.
 type chunk struct {
 	records  []record
 	minStart int64
@@ -133,8 +134,9 @@ func (s *Store) ring(key pstate.Key) *ring {
 	return r
 }
 
-// Append adds closed intervals: per P ordered by start and not overlapping. What overlaps an earlier interval of its P is cut to
-// begin where that one ends, and what is then empty, or makes no sense, is counted as lost (reason "out_of_order").
+// Append adds closed intervals: per P ordered by start and not overlapping. What overlaps an earlier interval of its P
+// is cut to begin where that one ends, and what is then empty, or makes no sense, is counted as lost (reason
+// "out_of_order").
 func (s *Store) Append(key pstate.Key, ivs []pstate.Interval) {
 	if len(ivs) == 0 {
 		return
@@ -224,7 +226,8 @@ func (s *Store) Lost(key pstate.Key, reason string, n uint64) {
 	r.mu.Unlock()
 }
 
-// End says that the target's process ended at the given Unix nanoseconds. Its intervals stay until the ring needs the room.
+// End says that the target's process ended at the given Unix nanoseconds. Its intervals stay until the ring needs the
+// room.
 func (s *Store) End(key pstate.Key, at int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -36,9 +36,9 @@ import (
 // line is one Go 1.x release line.
 type line struct {
 	minor int
-	// patches are the releases 1.minor.patch to measure, ascending: the first and the last, and both neighbours of every
-	// change of a layout. Measuring the ends alone would do if lines never changed, but bug fixes have added fields to m
-	// twice (Go 1.23.12 and 1.24.6).
+	// patches are the releases 1.minor.patch to measure, ascending: the first and the last, and both neighbours of
+	// every change of a layout. Measuring the ends alone would do if lines never changed, but bug fixes have added
+	// fields to m twice (Go 1.23.12 and 1.24.6).
 	patches []int
 }
 

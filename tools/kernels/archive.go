@@ -56,7 +56,8 @@ type fetched struct {
 	Instead string // why it is another than the pinned one; empty where it is that
 }
 
-// fetch brings a package here, unless it is here already. Where the archive has the pinned one no more, the newest of its kind is taken.
+// fetch brings a package here, unless it is here already. Where the archive has the pinned one no more, the newest of
+// its kind is taken.
 func (a *archive) fetch(ctx context.Context, p pin) (fetched, error) {
 	at := filepath.Join(a.cache, filepath.Base(p.File))
 	if sum, err := sumOf(at); err == nil && sum == p.SHA256 {
@@ -83,7 +84,8 @@ func (a *archive) download(ctx context.Context, file, to, sum string) error {
 	if _, err := output(ctx, "/usr/lib/apt/apt-helper", "download-file", from, to, "SHA256:"+sum); err != nil {
 		return err
 	}
-	// apt-helper leaves a file that failed the check under another name, but ends with 0 in some versions if it was there before.
+	// apt-helper leaves a file that failed the check under another name, but ends with 0 in some versions if it was
+	// there before.
 	if got, err := sumOf(to); err != nil || got != sum {
 		return errors.Join(fmt.Errorf("%s has the SHA256 %s instead of %s", to, got, sum), err)
 	}
@@ -93,7 +95,8 @@ func (a *archive) download(ctx context.Context, file, to, sum string) error {
 // entry is what a Packages index says of one package.
 type entry struct{ name, version, file, sum string }
 
-// newest takes the newest package of a pin's kind from the archive's own index, which apt fetches and whose signature it checks.
+// newest takes the newest package of a pin's kind from the archive's own index, which apt fetches and whose signature
+// it checks.
 func (a *archive) newest(ctx context.Context, p pin) (fetched, error) {
 	index, err := a.index(ctx, p)
 	if err != nil {

@@ -19,7 +19,8 @@ var machines = map[string]struct {
 	args    []string
 	cmdline string
 }{
-	// Without that word Linux takes the emulated time stamp counter for unsafe, and every look at the clock is a call into the emulator.
+	// Without that word Linux takes the emulated time stamp counter for unsafe, and every look at the clock is a call
+	// into the emulator.
 	"amd64": {"qemu-system-x86_64", []string{"-cpu", "max"}, "console=ttyS0 tsc=reliable"},
 	// Pointer authentication by QARMA5 takes an emulator most of its time; the other algorithm is as good here.
 	"arm64": {"qemu-system-aarch64", []string{"-M", "virt", "-cpu", "max,pauth-impdef=on"}, "console=ttyAMA0"},
@@ -125,9 +126,10 @@ func (o *outcome) read(r io.Reader, began time.Time, line func(job, text string)
 	}
 }
 
-// errPatching is a fault of qemu's emulation of several x86 CPUs: one of them runs into the breakpoint that the kernel puts over an instruction while it
-// patches it, as it does for each tracepoint, after the kernel is done. A program that only attaches and detaches an empty program to sched_switch ends 6.12 and
-// 7.2 so within a hundred times (qemu 7.2).
+// errPatching is a fault of qemu's emulation of several x86 CPUs: one of them runs into the breakpoint that the kernel
+// puts over an instruction while it patches it, as it does for each tracepoint, after the kernel is done. A program
+// that only attaches and detaches an empty program to sched_switch ends 6.12 and 7.2 so within a hundred times (qemu
+// 7.2).
 var errPatching = errors.New("the emulator lost the race of a breakpoint in patched kernel code (Oops: int3)")
 
 // cause is why a guest ended before it was done, as far as its console tells.

@@ -82,8 +82,8 @@ func extractKernel(r io.Reader, to string) (bool, error) {
 // inGuest is a file of the host and where the guest has it.
 type inGuest struct{ from, to string }
 
-// writeInitramfs writes a guest's first file system: its first process, a plan, and files. It is not compressed: an emulated machine is slower at
-// unpacking than this one is at reading.
+// writeInitramfs writes a guest's first file system: its first process, a plan, and files. It is not compressed: an
+// emulated machine is slower at unpacking than this one is at reading.
 func writeInitramfs(to, initProgram string, p plan.Plan, files []inGuest) (err error) {
 	f, err := os.Create(to)
 	if err != nil {

@@ -13,7 +13,8 @@ import (
 )
 
 // The bars.
-var mostShareError = 0.02 // of a share against the program's own account, on an emulated machine of two CPUs; -share-error changes it
+// of a share against the program's own account, on an emulated machine of two CPUs; -share-error changes it
+var mostShareError = 0.02
 
 const mostSumError = 0.01 // of all states together against the clock, which includes the time of a scrape
 
@@ -168,7 +169,8 @@ func wakeWaits(r *account.Result, p promise) verdict {
 	return v
 }
 
-// depths are of a time in which as many goroutines wait as account.Queued. One may have just been taken from a queue, or put back.
+// depths are of a time in which as many goroutines wait as account.Queued. One may have just been taken from a queue,
+// or put back.
 func depths(r *account.Result) verdict {
 	v := verdict{Check: "run queues"}
 	d := r.Table.Depths()
@@ -187,7 +189,8 @@ func median(values []float64) float64 {
 	return s[len(s)/2]
 }
 
-// search is for a program whose layout is in no table: found in its code, proven in its memory, and then as good as another.
+// search is for a program whose layout is in no table: found in its code, proven in its memory, and then as good as
+// another.
 func search(r *account.Result, p promise) verdict {
 	v := verdict{Check: "layout search"}
 	t := &r.Search
@@ -200,7 +203,8 @@ func search(r *account.Result, p promise) verdict {
 	return v
 }
 
-// ofTimeline are the losses that leave gaps in raw intervals alone: merged ones stand there instead, and totals have everything (docs/runbooks/pscope-lost-events.md).
+// ofTimeline are the losses that leave gaps in raw intervals alone: merged ones stand there instead, and totals have
+// everything (docs/runbooks/pscope-lost-events.md).
 var ofTimeline = []string{loss.IntervalBudget, loss.LateInterval}
 
 // mostFaults is how many reads of memory may have failed: such are repaired by the next snapshot.

@@ -6,7 +6,8 @@
 //
 //	go run ./tools/kernels -only 6.1/amd64,host -users root,capabilities
 //
-// runs the agent beside programs that account for themselves, as each user on each kernel, and prints what is promised and what was seen.
+// runs the agent beside programs that account for themselves, as each user on each kernel, and prints what is promised
+// and what was seen.
 package main
 
 import (

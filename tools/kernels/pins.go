@@ -19,8 +19,8 @@ type pin struct {
 	others *regexp.Regexp
 }
 
-// pins are the kernels of `npm run test:kernels`: the oldest supported, that of Debian stable, and the newest. forky's package of an image is empty: the
-// kernel is in linux-binary there.
+// pins are the kernels of `npm run test:kernels`: the oldest supported, that of Debian stable, and the newest. forky's
+// package of an image is empty: the kernel is in linux-binary there.
 var pins = []pin{
 	{
 		Line: "6.1", Arch: "amd64", Suite: "bookworm", Package: "linux-image-6.1.0-50-cloud-amd64", Version: "6.1.176-1",

@@ -8,7 +8,8 @@ import (
 	"github.com/p-scope/p-scope/tools/kernels/plan"
 )
 
-// promise is what docs/install.md says that a user gets on a kernel. A cell of the results is green if it shows just that.
+// promise is what docs/install.md says that a user gets on a kernel. A cell of the results is green if it shows just
+// that.
 type promise struct {
 	From   string // the oldest kernel for which it holds, up to the next one's
 	User   string
@@ -59,7 +60,8 @@ func promised(release, user string) (promise, error) {
 	return *best, nil
 }
 
-// usersOf are those worth trying on a kernel: one capability more where the documented ones do not give everything; a setting only in a guest.
+// usersOf are those worth trying on a kernel: one capability more where the documented ones do not give everything; a
+// setting only in a guest.
 func usersOf(release string, guest bool) []string {
 	users := []string{plan.Root, plan.Documented}
 	if guest {
@@ -71,10 +73,12 @@ func usersOf(release string, guest bool) []string {
 	return append(users, plan.Unprivileged)
 }
 
-// mostParanoid is the highest kernel.perf_event_paranoid with which CAP_PERFMON opens perf events. Debian's and Ubuntu's kernels know higher ones.
+// mostParanoid is the highest kernel.perf_event_paranoid with which CAP_PERFMON opens perf events. Debian's and
+// Ubuntu's kernels know higher ones.
 const mostParanoid = 2
 
-// withoutSamples says whether a user gets no samples, as docs/install.md has it: on a CPU, everything is `running` then.
+// withoutSamples says whether a user gets no samples, as docs/install.md has it: on a CPU, everything is `running`
+// then.
 func withoutSamples(user string, paranoid int) bool {
 	return user == plan.Documented && paranoid > mostParanoid
 }

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// virtualization is the hypervisor this machine runs under, by the processor's own word or, where that has none, by the firmware's; empty if neither names one.
+// virtualization is the hypervisor this machine runs under, by the processor's own word or, where that has none, by the
+// firmware's; empty if neither names one.
 func virtualization() string {
 	if id := strings.Trim(cpuid.CPU.HypervisorVendorString, "\x00 "); id != "" {
 		// What these hypervisors answer to CPUID leaf 0x40000000.
@@ -51,8 +52,8 @@ func NewBesides() (b Besides, err error) {
 	return b, err
 }
 
-// Share is the share of all CPUs' time since then that neither this process nor those of its children that have ended took, 0 to 1; interrupts and what a hypervisor
-// took count as others.
+// Share is the share of all CPUs' time since then that neither this process nor those of its children that have ended
+// took, 0 to 1; interrupts and what a hypervisor took count as others.
 func (b Besides) Share() (float64, error) {
 	busy, err := busyCPU()
 	if err != nil {

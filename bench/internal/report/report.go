@@ -1,4 +1,5 @@
-// Package report is what the benchmarks share: order statistics, a line about the machine, and the files under bench/results.
+// Package report is what the benchmarks share: order statistics, a line about the machine, and the files under
+// bench/results.
 package report
 
 import (

@@ -1,5 +1,6 @@
-// Command program is what bench/matrix builds with every toolchain and watches: it computes, sleeps, blocks in system calls and collects garbage, and says at
-// the end how often. It is a module of its own, so that the oldest toolchain builds it.
+// Command program is what bench/matrix builds with every toolchain and watches: it computes, sleeps, blocks in system
+// calls and collects garbage, and says at the end how often. It is a module of its own, so that the oldest toolchain
+// builds it.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command workload is a program to be observed: one known kind of load, its own account of it by runtime/trace, and how many
-// operations it gets done in a second of CPU time.
+// Command workload is a program to be observed: one known kind of load, its own account of it by runtime/trace, and how
+// many operations it gets done in a second of CPU time.
 package main
 
 import (
@@ -76,8 +76,8 @@ func main() {
 		if err := trace.Start(f); err != nil {
 			panic(err)
 		}
-		// The window is what lies between two logs. At the beginning of a trace each thread waits for memory to write to when it takes a P, and only then dates
-		// that; at the end some stop to write before others.
+		// The window is what lies between two logs. At the beginning of a trace each thread waits for memory to write
+		// to when it takes a P, and only then dates that; at the end some stop to write before others.
 		time.Sleep(time.Second)
 		before := count()
 		trace.Log(ctx, "window", "begin")
@@ -107,7 +107,8 @@ func main() {
 	time.Sleep(300 * time.Millisecond)
 }
 
-// startEdges and writeEdges are there where the runtime keeps a log of takes and gives of Ps (bench/truth/runtime_edges.go).
+// startEdges and writeEdges are there where the runtime keeps a log of takes and gives of Ps
+// (bench/truth/runtime_edges.go).
 var (
 	startEdges func(ps int)
 	writeEdges func(path string, from, to int64) error
@@ -167,7 +168,8 @@ func channel(ctx context.Context) {
 	}
 }
 
-// echo has 16 connections over which messages of a size go to a server in the same process and back, with a pause between two of them.
+// echo has 16 connections over which messages of a size go to a server in the same process and back, with a pause
+// between two of them.
 func echo(ctx context.Context, size int, pause time.Duration) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -248,7 +250,8 @@ func writes(ctx context.Context) {
 	}
 }
 
-// reads makes calls that take some microseconds each: long enough for what tracing a call costs not to matter, short enough to stay with the same P.
+// reads makes calls that take some microseconds each: long enough for what tracing a call costs not to matter, short
+// enough to stay with the same P.
 func reads(ctx context.Context) {
 	f, err := os.Open("/dev/zero")
 	if err != nil {
@@ -319,7 +322,8 @@ func mixed(ctx context.Context) {
 	allocWait(ctx)
 }
 
-// pipes sends a byte back and forth between two threads of one CPU: two context switches a round, and no Go scheduler in between.
+// pipes sends a byte back and forth between two threads of one CPU: two context switches a round, and no Go scheduler
+// in between.
 func pipes(ctx context.Context) {
 	there, back := newPipe(), newPipe()
 	var first unix.CPUSet

@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// The agent in a real container: crun, with the capabilities, the seccomp profile and the masked paths that docker-compose.yaml and the Kubernetes base give it.
+// The agent in a real container: crun, with the capabilities, the seccomp profile and the masked paths that
+// docker-compose.yaml and the Kubernetes base give it.
 
 const (
 	targetName = "pscope-box-target"
@@ -331,7 +332,8 @@ func TestContainerWithoutTheProfile(t *testing.T) {
 	}
 }
 
-// Without the host's PID namespace the kernel's numbers of processes are not the agent's: eBPF would be silent about them, and so is not used.
+// Without the host's PID namespace the kernel's numbers of processes are not the agent's: eBPF would be silent about
+// them, and so is not used.
 func TestContainerWithoutTheHostsPIDNamespace(t *testing.T) {
 	needsCrun(t)
 	b := startBox(t, binaries(t), profile(t), false, false)
@@ -348,7 +350,8 @@ func TestContainerWithoutTheHostsPIDNamespace(t *testing.T) {
 	}
 }
 
-// A rootless container: its capabilities end at its own user namespace. It sees the processes in it by snapshots, and says why no more.
+// A rootless container: its capabilities end at its own user namespace. It sees the processes in it by snapshots, and
+// says why no more.
 func TestRootlessContainer(t *testing.T) {
 	needsCrun(t)
 	bin := binaries(t)

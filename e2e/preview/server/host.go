@@ -15,8 +15,8 @@ import (
 	"github.com/hashicorp/go-plugin"
 )
 
-// Restart delays of a plugin process that keeps dying: doubled from the first to the last, back to the first once the process
-// has lived for steadyAfter.
+// Restart delays of a plugin process that keeps dying: doubled from the first to the last, back to the first once the
+// process has lived for steadyAfter.
 const (
 	firstRestartDelay = 250 * time.Millisecond
 	lastRestartDelay  = 5 * time.Second

@@ -14,7 +14,8 @@ import (
 	"golang.org/x/net/websocket"
 )
 
-// Grafana keeps a stream for a moment after its last viewer left, so that a reload does not restart it. Shorter here: tests wait for it.
+// Grafana keeps a stream for a moment after its last viewer left, so that a reload does not restart it. Shorter here:
+// tests wait for it.
 const streamLinger = 2 * time.Second
 
 // Messages waiting for one page and channel; when it is full the oldest goes and is counted.
@@ -79,7 +80,8 @@ type liveRun struct {
 	cancel  context.CancelFunc
 }
 
-// liveHub bridges the plugin's streams to pages the way Grafana Live does: SubscribeStream for each viewer, one RunStream a channel.
+// liveHub bridges the plugin's streams to pages the way Grafana Live does: SubscribeStream for each viewer, one
+// RunStream a channel.
 type liveHub struct {
 	ctx     context.Context
 	log     *slog.Logger
@@ -176,7 +178,8 @@ func (h *liveHub) subscribe(ctx context.Context, socket *liveSocket, req liveReq
 	return nil
 }
 
-// run keeps the plugin's RunStream of one channel going, across restarts of the plugin and streams that end by themselves.
+// run keeps the plugin's RunStream of one channel going, across restarts of the plugin and streams that end by
+// themselves.
 func (h *liveHub) run(ctx context.Context, run *liveRun, req liveRequest) {
 	delay := firstRestartDelay
 	for ctx.Err() == nil {

@@ -1,6 +1,6 @@
-// Command server is the back half of the preview: it runs the built backend plugin over Grafana's plugin protocol and offers, on
-// loopback, the few parts of Grafana's HTTP API that P-Scope's frontend uses. It is for looking at P-Scope where no Grafana is and
-// for browser tests of the real bundle; it has no login and must not face a network.
+// Command server is the back half of the preview: it runs the built backend plugin over Grafana's plugin protocol and
+// offers, on loopback, the few parts of Grafana's HTTP API that P-Scope's frontend uses. It is for looking at P-Scope
+// where no Grafana is and for browser tests of the real bundle; it has no login and must not face a network.
 package main
 
 import (

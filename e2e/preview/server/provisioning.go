@@ -98,8 +98,9 @@ func (s *settings) Update(uid, name string, jsonData map[string]any, secure map[
 	return dataSource{}, fmt.Errorf("no data source with uid %q is provisioned", uid)
 }
 
-// readDataSources reads the P-Scope data sources of dir/datasources/*.yaml; others (Prometheus beside it, say) are left out, since
-// the preview can't run their plugins. A non-empty socket replaces jsonData.socketPath, so that a test can bring its own agent.
+// readDataSources reads the P-Scope data sources of dir/datasources/*.yaml; others (Prometheus beside it, say) are left
+// out, since the preview can't run their plugins. A non-empty socket replaces jsonData.socketPath, so that a test can
+// bring its own agent.
 func readDataSources(dir, socket string) (*settings, error) {
 	files, err := yamlFiles(filepath.Join(dir, "datasources"))
 	if err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/backend/gtime"
 )
 
-// queryRequest is the body @grafana/runtime posts to /api/ds/query. From and To are milliseconds since the epoch, or "now", "now-5m".
+// queryRequest is the body @grafana/runtime posts to /api/ds/query. From and To are milliseconds since the epoch, or
+// "now", "now-5m".
 type queryRequest struct {
 	Queries []json.RawMessage `json:"queries"`
 	From    string            `json:"from"`
@@ -85,7 +86,8 @@ func queryHeaders(in http.Header) map[string]string {
 	return out
 }
 
-// serveQuery answers POST /api/ds/query: 200, or 400 when any query of the request failed, with the same body as Grafana's.
+// serveQuery answers POST /api/ds/query: 200, or 400 when any query of the request failed, with the same body as
+// Grafana's.
 func (s *server) serveQuery(w http.ResponseWriter, r *http.Request) {
 	var body queryRequest
 	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 8<<20)).Decode(&body); err != nil {

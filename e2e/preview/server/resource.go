@@ -15,8 +15,8 @@ var droppedHeaders = map[string]bool{
 	"Transfer-Encoding": true, "Upgrade": true, "Cookie": true, "Set-Cookie": true, "Content-Length": true,
 }
 
-// serveResource passes a request to the plugin's CallResource and each chunk of the answer on the moment it comes. The request body is
-// read whole first, as in Grafana; a browser that goes away ends the plugin's context.
+// serveResource passes a request to the plugin's CallResource and each chunk of the answer on the moment it comes. The
+// request body is read whole first, as in Grafana; a browser that goes away ends the plugin's context.
 func (s *server) serveResource(w http.ResponseWriter, r *http.Request) {
 	pctx, err := s.pluginContext(r.PathValue("uid"))
 	if err != nil {

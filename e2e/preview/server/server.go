@@ -24,7 +24,8 @@ const grafanaVersion = "12.3.0"
 // How long a request waits for a plugin that is just starting.
 const pluginStartWait = 5 * time.Second
 
-// server is the preview's HTTP side: the page, the plugin's files and the parts of Grafana's API that the plugin's frontend uses.
+// server is the preview's HTTP side: the page, the plugin's files and the parts of Grafana's API that the plugin's
+// frontend uses.
 type server struct {
 	host         *pluginHost
 	settings     *settings
@@ -136,8 +137,8 @@ func forPage(d dataSource) pageSource {
 	return p
 }
 
-// serveBoot gives the page what Grafana puts into its first page: plugin.json, data sources, boards. Read anew each time, so that an
-// edited board is seen at the next reload.
+// serveBoot gives the page what Grafana puts into its first page: plugin.json, data sources, boards. Read anew each
+// time, so that an edited board is seen at the next reload.
 func (s *server) serveBoot(w http.ResponseWriter, r *http.Request) {
 	meta, err := os.ReadFile(filepath.Join(s.dist, "plugin.json"))
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package grpcwebtext lets a binary gRPC-Web handler speak grpc-web-text as well: the only form in which a browser's XMLHttpRequest
-// gets a server stream bit by bit. It knows nothing of messages: the request's body is base64, and so is every flushed chunk of the
-// response, each padded on its own, as the npm package grpc-web reads it.
+// Package grpcwebtext lets a binary gRPC-Web handler speak grpc-web-text as well: the only form in which a browser's
+// XMLHttpRequest gets a server stream bit by bit. It knows nothing of messages: the request's body is base64, and so is
+// every flushed chunk of the response, each padded on its own, as the npm package grpc-web reads it.
 package grpcwebtext
 
 import (
@@ -49,7 +49,8 @@ type writer struct {
 	started bool
 }
 
-// maxPending bounds what is held back when a handler writes much without flushing. A multiple of three needs no padding.
+// maxPending bounds what is held back when a handler writes much without flushing. A multiple of three needs no
+// padding.
 const maxPending = 3 << 14
 
 func (w *writer) WriteHeader(status int) {

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Command pscope is the agent and its tools: it watches what every P of every Go process on this host is doing, from outside the processes.
+// Command pscope is the agent and its tools: it watches what every P of every Go process on this host is doing, from
+// outside the processes.
 package main
 
 import (

@@ -27,7 +27,8 @@ func (f *Finder) check(ctx context.Context, pid int32) (gone bool) {
 	}
 	id := procID{startTime: stat.StartTime}
 	if stat.KernelThread() {
-		f.known[pid] = id // most processes of an idle host are kernel threads: they are not looked at again every second
+		// most processes of an idle host are kernel threads: they are not looked at again every second
+		f.known[pid] = id
 		return false
 	}
 	id.exe, err = identifyProgram(f.Proc.Path(pid, "exe"))

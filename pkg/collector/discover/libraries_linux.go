@@ -58,8 +58,8 @@ func (l *libraries) due(pid int32, id procID, size uint64) bool {
 func (f *Finder) checkLibraries(ctx context.Context, pid int32) {
 	id, ok := f.known[pid]
 	if !ok || id.exe == (fileID{}) || f.working[pid] != nil {
-		// it is being started, which comes first; it is not settled what it runs, it is a thread of the kernel, or it may not
-		// be looked at
+		// it is being started, which comes first; it is not settled what it runs, it is a thread of the kernel, or it
+		// may not be looked at
 		return
 	}
 	if _, reading := f.reading[id.exe]; reading {

@@ -30,8 +30,8 @@ type Observer interface {
 	HasEvents() bool
 	// Pauses is how often the agent was not running for a while. What was known of processes may be out of date then.
 	Pauses() uint64
-	// Observe begins to observe a runtime, in a process's program or in a library that it has mapped. Nobody else sees it
-	// before List.
+	// Observe begins to observe a runtime, in a process's program or in a library that it has mapped. Nobody else sees
+	// it before List.
 	Observe(t pstate.Target, uid uint32, bin *goruntime.Binary, library *process.Mapped) (Runtime, error)
 	// List makes an observation known, Discard ends one that was never listed.
 	List(Runtime)

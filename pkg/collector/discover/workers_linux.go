@@ -24,8 +24,8 @@ const (
 	slowAfter    = 250 * time.Millisecond
 	mostSlow     = 8 // workers that are in one call for longer than that, and for each of which another one works
 
-	// A thread of the agent hangs for each worker that was given up, so there are not many. Of one file system, or of one
-	// user's processes, there are fewer: the others are not to find all of them taken.
+	// A thread of the agent hangs for each worker that was given up, so there are not many. Of one file system, or of
+	// one user's processes, there are fewer: the others are not to find all of them taken.
 	mostHung         = 32
 	mostHungOfDevice = 2
 	mostHungOfUser   = 4

@@ -1,4 +1,5 @@
-// Package kern holds the kernel side of the collector: the compiled BPF programs of bpf/ and the Go types of what they share with the agent.
+// Package kern holds the kernel side of the collector: the compiled BPF programs of bpf/ and the Go types of what they
+// share with the agent.
 //
 // The objects are committed, so building needs no clang; `go generate` makes them anew.
 package kern

@@ -41,7 +41,8 @@ func TestAnIdleCPUMissesNothing(t *testing.T) {
 	s.count(ledger.Monotonic())
 	lost := s.lost.Load()
 	rested += 10 * time.Second
-	if dead := s.count(ledger.Monotonic() + int64(rested)); len(dead) != 0 || s.lost.Load()-lost > 50 { // of 990 a CPU; the test itself takes a moment
+	// of 990 a CPU; the test itself takes a moment
+	if dead := s.count(ledger.Monotonic() + int64(rested)); len(dead) != 0 || s.lost.Load()-lost > 50 {
 		t.Errorf("%v are taken for dead, %d samples for lost", dead, s.lost.Load()-lost)
 	}
 	if dead := s.count(ledger.Monotonic() + 2*int64(rested)); len(dead) != len(s.sampled) {

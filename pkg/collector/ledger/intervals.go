@@ -76,8 +76,8 @@ func (p *Intervals) Take(out []pstate.Interval, id int32, clock *Clock, raw *Tot
 		emit(s, false)
 	}
 	p.pending = p.pending[:0]
-	// What lies between the last segment and the present state may just not have been read from the ring yet, but not for
-	// long.
+	// What lies between the last segment and the present state may just not have been read from the ring yet, but not
+	// for long.
 	if last || raw.Now > p.lastEnd+openFor {
 		if open > p.lastEnd {
 			missing.fill(emit, p.lastEnd, open)

@@ -29,7 +29,8 @@ const (
 	lagKnown       = 200  // samples from which on a lag is known to within a tenth
 	maxLag         = float64(kern.ScopeLagBoundsMAX_LAG)
 
-	// A call in which a thread loses its P may go on for any time, and how long it does differs from program to program.
+	// A call in which a thread loses its P may go on for any time, and how long it does differs from program to
+	// program.
 	maxLagLost         = 1_562_500 // ticks, 100 ms
 	lagLostPriorBursts = 20
 	lagMatters         = 300 // bursts a second below which a lag is less than a tenth of a point

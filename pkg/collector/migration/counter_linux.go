@@ -170,8 +170,8 @@ func (m *Counter) SetOff(why string) {
 // watch takes window after window. Only this goroutine attaches and detaches tier 2, and it holds no lock when it does.
 func (m *Counter) watch(ctx context.Context) {
 	for {
-		// The phase is random, so that a window is no more likely to meet one part of what the target does at a steady pace
-		// than another.
+		// The phase is random, so that a window is no more likely to meet one part of what the target does at a steady
+		// pace than another.
 		if !sleep(ctx, windowGap/2+rand.N(windowGap)) {
 			return
 		}

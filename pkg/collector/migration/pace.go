@@ -10,17 +10,17 @@ const (
 	windowOver = 4                     // times that, and it ends early
 	windowGap  = time.Second           // between two windows at least, on average
 
-	// maxWait is for how long the budget may have to be saved for one of the shortest windows; if that is not enough, tier
-	// 2 is switched off.
+	// maxWait is for how long the budget may have to be saved for one of the shortest windows; if that is not enough,
+	// tier 2 is switched off.
 	maxWait = 2 * time.Minute
 	offFor  = 10 * time.Minute // after which it is tried again
 
-	// maxGap is the part of a window beyond which the time between two starts of a goroutine is too long for it: what is
-	// seen of such pairs would have to stand for four times as many and more.
+	// maxGap is the part of a window beyond which the time between two starts of a goroutine is too long for it: what
+	// is seen of such pairs would have to stand for four times as many and more.
 	maxGap = 0.75
 
-	// SetupCost is what putting the probe into the target's code and taking it out costs, which the target's threads may
-	// have to wait for.
+	// SetupCost is what putting the probe into the target's code and taking it out costs, which the target's threads
+	// may have to wait for.
 	SetupCost = 200 * time.Microsecond
 )
 

@@ -54,7 +54,8 @@ type Target struct {
 	lags       [kern.ScopeLagLAGS]ledger.Lag
 	lagsAt     uint64 // tick
 	idle       idleWatch
-	unplacedPs int    // Ps of the target when not all of them could be observed and that was logged last; 0: it never was
+	// Ps of the target when not all of them could be observed and that was logged last; 0: it never was
+	unplacedPs int
 	received   uint64 // intervals and stops that came through the ring
 	scratch    []pstate.Interval
 	threads    []pstate.ThreadView

@@ -81,8 +81,8 @@ func (o *Target) CountStuck(tid uint32, asleep, now uint64) {
 		if w.Owner() != tid && th.LastSlot != slot {
 			continue
 		}
-		// It is counted before its entry says so: who finds the entry saying so takes it back. Should the thread wake in this
-		// very moment, its next switch corrects what is then wrong.
+		// It is counted before its entry says so: who finds the entry saying so takes it back. Should the thread wake
+		// in this very moment, its next switch corrects what is then wrong.
 		ledger.EnterD(p.rec, asleep)
 		th.LastSlot = slot
 		if w.Owner() == tid {

@@ -49,7 +49,8 @@ func (o *Target) View() (v pstate.TargetView, ok bool) {
 		}
 		v.ProbeTime = map[string]time.Duration{"0+1": time.Duration(atomic.LoadUint64(&o.shared.ProbeNs))}
 	}
-	// All are brought up to the instant at which the last one was read, whatever kept the agent from its CPU in between.
+	// All are brought up to the instant at which the last one was read, whatever kept the agent from its CPU in
+	// between.
 	raws := make([]ledger.Totals, len(o.ps))
 	var at uint64
 	for i, p := range o.ps {

@@ -15,7 +15,8 @@ import (
 // bandHertz is the width of a band: BAND_KHZ in bpf/cpu_frequency.bpf.c.
 const bandHertz = 1e8
 
-// Follower counts the time between the changes that frequency drivers announce; it is a cpufreq.Changes. It is not safe for concurrent use.
+// Follower counts the time between the changes that frequency drivers announce; it is a cpufreq.Changes. It is not safe
+// for concurrent use.
 type Follower struct {
 	objs   CpufreqObjects
 	link   link.Link
@@ -31,8 +32,8 @@ type reading struct {
 	nanos   [len(CpufreqCpu{}.Nanos)]uint64
 }
 
-// Follow attaches to the tracepoint power:cpu_frequency. present is the frequency in hertz of each CPU that has one now: until its first
-// change a CPU has that. The errors are those of loading and attaching BPF programs.
+// Follow attaches to the tracepoint power:cpu_frequency. present is the frequency in hertz of each CPU that has one
+// now: until its first change a CPU has that. The errors are those of loading and attaching BPF programs.
 func Follow(present map[int]float64) (*Follower, error) {
 	f, err := load(present)
 	if err != nil {
@@ -91,7 +92,8 @@ func (f *Follower) Since(cpu int) (map[float64]time.Duration, bool) {
 	}
 	times := make(map[float64]time.Duration)
 	for band, nanos := range now.nanos {
-		// The clock was read before a change that came in between: a few nanoseconds less are no time, not a negative one.
+		// The clock was read before a change that came in between: a few nanoseconds less are no time, not a negative
+		// one.
 		if nanos > before.nanos[band] {
 			times[float64(band)*bandHertz] = time.Duration(nanos - before.nanos[band])
 		}
@@ -99,8 +101,8 @@ func (f *Follower) Since(cpu int) (map[float64]time.Duration, bool) {
 	return times, true
 }
 
-// attempts to copy a record while its CPU does not change frequency. Changes are milliseconds apart and a copy takes less than one
-// microsecond, so the second already is rare.
+// attempts to copy a record while its CPU does not change frequency. Changes are milliseconds apart and a copy takes
+// less than one microsecond, so the second already is rare.
 const attempts = 8
 
 // read copies the record of a CPU and adds the time since its last change. The sum of the times tells a torn copy.

@@ -1,4 +1,5 @@
-// Package kern holds the program that follows changes of CPU frequency in the kernel: bpf/cpu_frequency.bpf.c, compiled.
+// Package kern holds the program that follows changes of CPU frequency in the kernel: bpf/cpu_frequency.bpf.c,
+// compiled.
 //
 // The objects are committed, so building needs no clang; `go generate` makes them anew.
 package kern

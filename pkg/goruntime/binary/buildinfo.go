@@ -143,7 +143,8 @@ func (f *File) otherGo() string {
 		}
 	}
 	if f.section(".go_export") != nil {
-		// what a package exports, kept even in stripped programs that have the runtime in them (gcc/go/gofrontend/export.cc)
+		// what a package exports, kept even in stripped programs that have the runtime in them
+		// (gcc/go/gofrontend/export.cc)
 		return "gccgo"
 	}
 	names := f.section(".strtab")

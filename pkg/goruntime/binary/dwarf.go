@@ -178,8 +178,8 @@ func (s *Structs) add(unit []byte, base uint64) error {
 	// overflow the stack.
 	depth := 0
 	for entries := 0; s.missing(); entries++ {
-		// Every entry takes a byte at least, but debug/dwarf gives null entries without end for a number that is cut off at
-		// the end of the unit.
+		// Every entry takes a byte at least, but debug/dwarf gives null entries without end for a number that is cut
+		// off at the end of the unit.
 		if entries > len(unit) {
 			return errBounds
 		}

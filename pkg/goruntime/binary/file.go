@@ -49,8 +49,8 @@ func openELF(r io.ReaderAt) (*elf.File, io.ReaderAt, error) {
 	if elf.Data(h[elf.EI_DATA]) == elf.ELFDATA2MSB {
 		order = binary.BigEndian
 	}
-	// Where the header of each class has the offset of the sections, the number of segments, and the number of sections,
-	// which is followed by the index of the section with their names.
+	// Where the header of each class has the offset of the sections, the number of segments, and the number of
+	// sections, which is followed by the index of the section with their names.
 	shoff, shoffSize, phnum, shnum := 40, 8, 56, 60
 	if elf.Class(h[elf.EI_CLASS]) == elf.ELFCLASS32 {
 		shoff, shoffSize, phnum, shnum = 32, 4, 44, 48
@@ -58,8 +58,8 @@ func openELF(r io.ReaderAt) (*elf.File, io.ReaderAt, error) {
 	if n := order.Uint16(h[phnum:]); n > maxSegments {
 		return nil, nil, fmt.Errorf("it has %d segments", n)
 	}
-	// No sections, but a place for them: the true number is the size of section 0 then (ELF's escape for more than 65279),
-	// which no Go linker needs.
+	// No sections, but a place for them: the true number is the size of section 0 then (ELF's escape for more than
+	// 65279), which no Go linker needs.
 	if n := order.Uint16(h[shnum:]); n > 0 && n <= maxSections {
 		if f, err := elf.NewFile(r); err == nil {
 			return f, r, nil

@@ -25,7 +25,8 @@ const (
 	pcMagic    = 0xfffffff1 // internal/abi, Go120PCLnTabMagic; Go 1.27 has it still
 	maxFuncs   = 1 << 24
 	maxPcTable = 1 << 32
-	maxTables  = 8 // what looks like a table is tried so many times: for each, all of the program's data is looked through
+	// what looks like a table is tried so many times: for each, all of the program's data is looked through
+	maxTables = 8
 )
 
 // OpenFuncTable finds the table, and the module data that points at it.
@@ -156,9 +157,9 @@ func (t *FuncTable) Each(wanted map[string]bool, fn func(name string, s Symbol) 
 
 // walk goes through the list of functions.
 func (t *FuncTable) walk(names map[uint32]string, fn func(name string, s Symbol) bool) error {
-	// The list has pairs of 32-bit offsets, of the function from the text and of its record from the list; a record begins
-	// with the former again and the offset of its name (runtime/symtab.go, functab and runtime/runtime2.go, _func).
-	// Records lie in the order of the list.
+	// The list has pairs of 32-bit offsets, of the function from the text and of its record from the list; a record
+	// begins with the former again and the offset of its name (runtime/symtab.go, functab and runtime/runtime2.go,
+	// _func). Records lie in the order of the list.
 	list := newWindow(t.file, t.addr+t.funcs)
 	records := newWindow(t.file, t.addr+t.funcs)
 	for i := uint64(0); i < t.nfunc; i++ {

@@ -39,7 +39,8 @@ func (t *TLS) OffsetIn(slot uint64) (off int64, loaded, ok bool) {
 	f := t.file
 	f.relocations(func(r relocation) bool {
 		if r.offset == slot && r.threadLocal(f.Arch) {
-			// The variable is the program's own: the relocation names no symbol, and the addend is the place in the block.
+			// The variable is the program's own: the relocation names no symbol, and the addend is the place in the
+			// block.
 			loaded = true
 			if r.info>>32 == 0 && r.addend >= 0 {
 				off, ok = t.Offset(uint64(r.addend))

@@ -42,8 +42,8 @@ func ParseVersion(s string) (v Version, ok bool) {
 	if strings.HasPrefix(word, "-devel") {
 		v.Release = false // "go1.28-devel_0123abc Tue …": a commit between two releases, whose layout is neither's
 	}
-	// The linker appends the experiments with a blank if there is one already and, since Go 1.26, with a hyphen otherwise
-	// (cmd/link/internal/ld/main.go, buildVersion).
+	// The linker appends the experiments with a blank if there is one already and, since Go 1.26, with a hyphen
+	// otherwise (cmd/link/internal/ld/main.go, buildVersion).
 	if _, x, ok := strings.Cut(word, "-X:"); ok {
 		v.Experiments = x
 	}

@@ -11,12 +11,12 @@ import (
 
 // CurrentG says where a thread keeps its current G, which is g0 while it runs the scheduler.
 type CurrentG struct {
-	// TLSG is the offset of the thread's slot for G from the thread pointer: FS base on amd64, TPIDR_EL0 on arm64. It is
-	// valid only if TLSGKnown.
+	// TLSG is the offset of the thread's slot for G from the thread pointer: FS base on amd64, TPIDR_EL0 on arm64. It
+	// is valid only if TLSGKnown.
 	TLSG      int64
 	TLSGKnown bool
-	// TLSGSlot is the link-time address of the word in which the dynamic loader leaves that offset; 0 if there is none. A
-	// shared library needs it: before it is loaded, nobody knows its place in a thread's memory.
+	// TLSGSlot is the link-time address of the word in which the dynamic loader leaves that offset; 0 if there is none.
+	// A shared library needs it: before it is loaded, nobody knows its place in a thread's memory.
 	TLSGSlot uint64
 	// GRegister says that G is in a register (x28) and nowhere else: arm64 programs without cgo never store it
 	// (runtime/tls_arm64.s, save_g returns early unless iscgo).

@@ -142,7 +142,8 @@ func (s *search) fields() []field {
 				at, ok := of(x.addr.base(), 8, s.isM)
 				return at, ok && x.action == adds && x.width == 4 && x.val.is(1)
 			}},
-			{"releasep releasepNoTrace", func(s *search, x *fact) (uint64, bool) { // pp := gp.m.p.ptr(); pp.status = _Pidle
+			// pp := gp.m.p.ptr(); pp.status = _Pidle
+			{"releasep releasepNoTrace", func(s *search, x *fact) (uint64, bool) {
 				at, ok := of(x.addr.base(), 8, s.isM)
 				return at, ok && x.action == stores && x.width == 4 && x.val.is(0)
 			}},
@@ -150,7 +151,8 @@ func (s *search) fields() []field {
 		{name: "p.m", width: 8, dst: &p.M, rules: []rule{
 			{"wirep", storeTo(8, toArg(0), func(s *search, v value) bool { return s.isM(v) })}, // pp.m.set(gp.m)
 			{"releasep releasepNoTrace", storeTo(8, toP, number(0))},                           // pp.m = 0
-			{"preemptone", func(_ *search, x *fact) (uint64, bool) { // mp := pp.m.ptr(); gp := mp.curg; gp.preempt = true
+			// mp := pp.m.ptr(); gp := mp.curg; gp.preempt = true
+			{"preemptone", func(_ *search, x *fact) (uint64, bool) {
 				o, _ := x.addr.base().last()
 				at, ok := of(o, 8, arg(0))
 				return at, ok && x.action == stores && x.width == 1 && x.val.is(1)
@@ -236,7 +238,8 @@ func (s *search) fields() []field {
 			{"runqputslow runqgrab runqdrain runqget", swapOfArg(4)}, // atomic.CasRel(&pp.runqhead, h, …)
 		}},
 		{name: "p.runqtail", width: 4, dst: &p.RunqTail, rules: []rule{
-			{"runqput runqputbatch runqsteal", func(_ *search, x *fact) (uint64, bool) { // atomic.StoreRel(&pp.runqtail, …)
+			// atomic.StoreRel(&pp.runqtail, …)
+			{"runqput runqputbatch runqsteal", func(_ *search, x *fact) (uint64, bool) {
 				return uint64(x.addr.off), (x.action == stores || x.action == adds) && x.atomic && x.width == 4 &&
 					isArg(x.addr.base(), 0)
 			}},
@@ -269,13 +272,15 @@ func (s *search) fields() []field {
 				o, off := x.addr.base().last()
 				return uint64(x.addr.off), x.action == loads && x.width == 8 && isAnyP(o) && off == s.l.P.M
 			}},
-			{"goroutineheader", passes("printint", 0, 8, func(s *search, v value) bool { // traceback.go: print(" m=", gp.m.id)
+			// traceback.go: print(" m=", gp.m.id)
+			{"goroutineheader", passes("printint", 0, 8, func(s *search, v value) bool {
 				at, ok := of(v, 8, arg(0))
 				return ok && at == uint64(s.l.G.M)
 			})},
 		}},
 		{name: "m.procid", width: 8, dst: &m.ProcID, rules: []rule{
-			{"minit mstart1", func(s *search, x *fact) (uint64, bool) { // os_linux.go: getg().m.procid = uint64(gettid())
+			// os_linux.go: getg().m.procid = uint64(gettid())
+			{"minit mstart1", func(s *search, x *fact) (uint64, bool) {
 				return uint64(x.addr.off), x.action == stores && x.width == 8 && s.isM(x.addr.base()) &&
 					returned(x.val) && s.named(x.val.n, "gettid")
 			}},

@@ -302,8 +302,8 @@ func (f *flow) call(m *machine, target uint64, regs []int, g int) (again bool) {
 	if target == 0 || !f.keeps(target) {
 		m.release(regs)
 		m.forget(g)
-		// Functions in assembly return on the stack. A function without arguments returns at its lowest word, which is behind
-		// the return address on arm64.
+		// Functions in assembly return on the stack. A function without arguments returns at its lowest word, which is
+		// behind the return address on arm64.
 		result := m.sp
 		if g == gARM64 {
 			result += 8

@@ -87,8 +87,8 @@ func (f *flow) getAMD64(o operand, m *machine, width uint8) value {
 		}
 		return v
 	case o.local:
-		// The runtime's one thread-local variable is the current G. Code loads it after calls of functions in assembly, which
-		// don't keep R14.
+		// The runtime's one thread-local variable is the current G. Code loads it after calls of functions in assembly,
+		// which don't keep R14.
 		return value{origin: fromG}
 	case o.isMem && o.index:
 		if width == 8 && o.scale == 8 {

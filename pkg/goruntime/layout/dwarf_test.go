@@ -21,7 +21,8 @@ func dwarfFixture(l *Layout, version int) (abbrev, info []byte) {
 	abbrev = []byte{
 		1, 0x11, 1, 0x03, 0x08, 0, 0, // compile unit: name as a string; children
 		2, 0x13, 1, 0x03, 0x08, 0x0b, 0x0f, 0, 0, // struct: name, size as ULEB128; children
-		3, 0x0d, 0, 0x03, 0x08, 0x38, 0x0f, 0x49, 0x10, 0, 0, // member: name, offset, type as a reference into the section
+		// member: name, offset, type as a reference into the section
+		3, 0x0d, 0, 0x03, 0x08, 0x38, 0x0f, 0x49, 0x10, 0, 0,
 		4, 0x16, 0, 0x03, 0x08, 0x49, 0x10, 0, 0, // typedef: name, type
 		5, 0x2e, 1, 0x03, 0x08, 0, 0, // function: name; children
 		6, 0x05, 0, 0x03, 0x08, 0, 0, // parameter: name

@@ -27,8 +27,8 @@ type Site struct {
 	// single-step mode, which takes many times as long.
 	Emulated bool
 	Insn     string // the instruction in Go syntax
-	// Ended is set at WorldStarted. So many bytes from the stack pointer lies the time at which the runtime says that the
-	// stop ended, in ns of CLOCK_MONOTONIC; 0 if that was not found. GC mark termination gives an earlier time.
+	// Ended is set at WorldStarted. So many bytes from the stack pointer lies the time at which the runtime says that
+	// the stop ended, in ns of CLOCK_MONOTONIC; 0 if that was not found. GC mark termination gives an earlier time.
 	Ended uint16
 
 	code string // what the file holds at FileOffset: the instruction and what follows

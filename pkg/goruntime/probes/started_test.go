@@ -13,7 +13,8 @@ func TestStartedOnARM64(t *testing.T) {
 		}
 		return code
 	}
-	// runtime.execute of Go 1.26.8, behind the stack check: frame, spilled arguments, g.m, and ADRP for goroutineProfile.
+	// runtime.execute of Go 1.26.8, behind the stack check: frame, spilled arguments, g.m, and ADRP for
+	// goroutineProfile.
 	execute := []uint32{
 		0xf81b0ffe, 0xf81f83fd, 0xd10023fd, 0xf9002fe0, 0x390183e1, 0xf9401b85, 0xf90023e5, 0xf00006fb, 0x39621366,
 		0x36000146,

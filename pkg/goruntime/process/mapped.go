@@ -18,8 +18,8 @@ import (
 type Mapped struct {
 	Path    string // as the process sees it, without " (deleted)"
 	Deleted bool
-	// of the file system, as /proc has it: "08:01". It is distinct for each file system, but on overlayfs and btrfs it is
-	// not what stat gives
+	// of the file system, as /proc has it: "08:01". It is distinct for each file system, but on overlayfs and btrfs it
+	// is not what stat gives
 	Device string
 	Inode  uint64 // of the file
 	Start  uint64 // address of the mapping with the lowest offset in the file

@@ -62,8 +62,8 @@ func (p *Process) proveSched(s *Snapshot, e evidence) error {
 	e.note("sched.nmidle", s.Sched.NMIdle >= -1 && int(s.Sched.NMIdle) <= len(s.Ms))
 	e.note("sched.runqsize", s.Sched.RunqSize >= 0 && s.Sched.RunqSize < 1<<26)
 	e.note("sched.stopwait", s.Sched.StopWait >= 0 && s.Sched.StopWait <= n)
-	// The list of idle Ps has as many as are counted, each one of allp and idle, and none twice. A list that has changed
-	// since proves nothing.
+	// The list of idle Ps has as many as are counted, each one of allp and idle, and none twice. A list that has
+	// changed since proves nothing.
 	b, sched := &p.batch, p.Addr(p.bin.Vars.Sched)
 	b.Reset()
 	b.Add(sched+uint64(p.bin.Layout.Sched.PIdle), 8)

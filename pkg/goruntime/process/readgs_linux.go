@@ -84,9 +84,9 @@ func (p *Process) link(s *Snapshot) {
 			p.pIndex[ps.Addr] = int32(i)
 		}
 	}
-	// Up to Go 1.25 a P in a system call is unlinked from its M, which remembers it in oldp. Several Ms may remember the
-	// same P: those whose P was taken away do so until they return. Taking the P away advances p.syscalltick, and the M
-	// has a copy of it (runtime/proc.go, reentersyscall and retake).
+	// Up to Go 1.25 a P in a system call is unlinked from its M, which remembers it in oldp. Several Ms may remember
+	// the same P: those whose P was taken away do so until they return. Taking the P away advances p.syscalltick, and
+	// the M has a copy of it (runtime/proc.go, reentersyscall and retake).
 	if len(p.pIndex) == 0 {
 		return
 	}

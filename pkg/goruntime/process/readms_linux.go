@@ -47,7 +47,8 @@ func (p *Process) readMs(s *Snapshot, allm uint64, withMs bool) error {
 			}
 		}
 		if i < 0 || s.Ms[i].Addr == 0 {
-			// Met before: the list loops, or it has changed too much while it was read. Or the pointer leads to nothing mapped.
+			// Met before: the list loops, or it has changed too much while it was read. Or the pointer leads to nothing
+			// mapped.
 			s.Errors++
 			break
 		}

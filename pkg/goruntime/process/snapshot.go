@@ -18,14 +18,14 @@ type Snapshot struct {
 	Ps         []PSnapshot // one for each element of allp, in order
 	Ms         []MSnapshot // the threads that carry a P; all threads if asked for
 
-	// Torn counts run queues that were being consumed while they were read; their depth is from the second reading of the
-	// head.
+	// Torn counts run queues that were being consumed while they were read; their depth is from the second reading of
+	// the head.
 	Torn int
-	// Moved counts Ps whose thread did not point back at them: the P changed hands between two reads. Their State is taken
-	// from status alone.
+	// Moved counts Ps whose thread did not point back at them: the P changed hands between two reads. Their State is
+	// taken from status alone.
 	Moved int
-	// Errors counts what was left out: pointers that cannot be right, Ps and Ms that could not be read, a list of Ms that
-	// loops.
+	// Errors counts what was left out: pointers that cannot be right, Ps and Ms that could not be read, a list of Ms
+	// that loops.
 	Errors int
 }
 

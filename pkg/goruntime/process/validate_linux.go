@@ -91,7 +91,8 @@ func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) err
 		started = started || s.Ms[i].ProcID != 0
 	}
 	if !started && len(s.Ms) <= 1 {
-		return refusal.ErrNotStarted // the first M learns its thread id after schedinit (runtime/proc.go, mstart1 and minit)
+		// the first M learns its thread id after schedinit (runtime/proc.go, mstart1 and minit)
+		return refusal.ErrNotStarted
 	}
 	if len(p.known) == 0 {
 		return wrong("its list of threads is empty")

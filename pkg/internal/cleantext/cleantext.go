@@ -1,9 +1,9 @@
-// Package cleantext makes text that an observed program chose safe to pass on: names of processes and threads, paths, arguments, versions.
-// Any local user can start a program whose name is not UTF-8, which Protocol Buffers refuse, or holds characters that drive a terminal, end a
-// line, or turn the direction of writing.
+// Package cleantext makes text that an observed program chose safe to pass on: names of processes and threads, paths,
+// arguments, versions. Any local user can start a program whose name is not UTF-8, which Protocol Buffers refuse, or
+// holds characters that drive a terminal, end a line, or turn the direction of writing.
 //
-// Each such text is cleaned once, where it enters: in pkg/collector and in the doctor. What reads it from there on gets valid UTF-8 of printable
-// characters only, bounded in length.
+// Each such text is cleaned once, where it enters: in pkg/collector and in the doctor. What reads it from there on gets
+// valid UTF-8 of printable characters only, bounded in length.
 package cleantext
 
 import (
@@ -23,10 +23,10 @@ const (
 	MaxReason  = 2048
 )
 
-// Name cleans a name by which something is told apart and selected: different names stay different. A byte that is not UTF-8 or controls a
-// terminal becomes \xNN, another character that can't be seen \uNNNN or \UNNNNNNNN, all digits in lower case. A backslash stays as it is, but
-// for one that would make the name look as if it held such an escape: that one becomes \x5c. What is longer than most bytes is cut and ends in
-// "…" and eight digits that depend on all of it.
+// Name cleans a name by which something is told apart and selected: different names stay different. A byte that is not
+// UTF-8 or controls a terminal becomes \xNN, another character that can't be seen \uNNNN or \UNNNNNNNN, all digits in
+// lower case. A backslash stays as it is, but for one that would make the name look as if it held such an escape: that
+// one becomes \x5c. What is longer than most bytes is cut and ends in "…" and eight digits that depend on all of it.
 func Name(s string, most int) string {
 	if plain(s) && len(s) <= most {
 		return s
@@ -34,7 +34,8 @@ func Name(s string, most int) string {
 	return clean(s, most, true)
 }
 
-// Text cleans text that is only read, such as a sentence: as Name does, but backslashes all stay, and what is cut ends in "…".
+// Text cleans text that is only read, such as a sentence: as Name does, but backslashes all stay, and what is cut ends
+// in "…".
 func Text(s string, most int) string {
 	if plain(s) && len(s) <= most {
 		return s
@@ -100,7 +101,8 @@ func escape(b *strings.Builder, kind byte, v uint64, digits int) {
 	b.WriteString(text)
 }
 
-// visible says whether a character shows, as itself, where it stands. Letters that draw nothing (Hangul fillers) and variation selectors don't.
+// visible says whether a character shows, as itself, where it stands. Letters that draw nothing (Hangul fillers) and
+// variation selectors don't.
 func visible(r rune) bool {
 	return unicode.IsPrint(r) && !unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }

@@ -3,8 +3,8 @@ package rate
 
 import "time"
 
-// The lowest and the highest rate, in hertz. Below the lowest a period soon is longer than a time.Duration can hold (292 years at 1e-10 Hz), which
-// turns negative, and a wait for it into none.
+// The lowest and the highest rate, in hertz. Below the lowest a period soon is longer than a time.Duration can hold
+// (292 years at 1e-10 Hz), which turns negative, and a wait for it into none.
 const (
 	Min = 0.1
 	Max = 60

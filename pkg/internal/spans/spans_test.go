@@ -18,7 +18,8 @@ type mergeCase struct {
 	About string `json:"about"`
 	Limit int    `json:"limit"`
 	Rare  []int  `json:"rare,omitempty"`
-	// Spans as start, end and code; or Count of them by three cycles, of which Except changes some: number, length, code.
+	// Spans as start, end and code; or Count of them by three cycles, of which Except changes some: number, length,
+	// code.
 	Spans   [][3]int64 `json:"spans,omitempty"`
 	Count   int        `json:"count,omitempty"`
 	Gaps    []int64    `json:"gaps,omitempty"`

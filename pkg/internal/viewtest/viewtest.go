@@ -1,5 +1,6 @@
-// Package viewtest makes views of targets that do not exist, for tests and benchmarks of what lies behind the collector. Their
-// totals obey what the collector promises: they never decrease, and the states of a P sum to the time since it was first seen.
+// Package viewtest makes views of targets that do not exist, for tests and benchmarks of what lies behind the
+// collector. Their totals obey what the collector promises: they never decrease, and the states of a P sum to the time
+// since it was first seen.
 package viewtest
 
 import (

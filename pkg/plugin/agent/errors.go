@@ -20,10 +20,11 @@ type Error struct {
 	Why    string
 	Next   string
 	Err    error
-	// Refused is true when the request itself was at fault (bad PromQL, bad selector), so that other sources would refuse
-	// it, too.
+	// Refused is true when the request itself was at fault (bad PromQL, bad selector), so that other sources would
+	// refuse it, too.
 	Refused bool
-	// Missing is true when the agent has no such target: an answer rather than a failure, since another agent may have it.
+	// Missing is true when the agent has no such target: an answer rather than a failure, since another agent may have
+	// it.
 	Missing bool
 }
 
@@ -150,8 +151,8 @@ func (e *Error) explainTLS(err error) bool {
 		e.Why = "it lets in only clients whose certificate its authority has signed, and did not accept this one's"
 		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has signed into the data source's settings"
 	case strings.HasPrefix(e.Source, "https:") && closedEarly(text):
-		// In TLS 1.3 the server judges the client's certificate after the client has begun to write; the alert that says so
-		// can be lost with the connection.
+		// In TLS 1.3 the server judges the client's certificate after the client has begun to write; the alert that
+		// says so can be lost with the connection.
 		e.Why = "it closed the connection right after the handshake, as an agent does that lets in only clients whose certificate its authority has signed and did not accept this one's"
 		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has signed into the data source's settings"
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):

@@ -89,8 +89,8 @@ func (h *Hub) OnClose(f func()) (stop func() bool) { return context.AfterFunc(h.
 func (h *Hub) Follow(a *agent.Agent, s *pscopev1.Selector) *Follower {
 	text, err := proto.MarshalOptions{Deterministic: true}.Marshal(s)
 	if err != nil {
-		// A selector is made of checked strings and numbers; one that can't be marshalled would fail in Watch, too, and be
-		// reported there.
+		// A selector is made of checked strings and numbers; one that can't be marshalled would fail in Watch, too, and
+		// be reported there.
 		text = nil
 	}
 	key := feedKey{agent: a, selector: string(text)}

@@ -29,7 +29,8 @@ func TestPast(t *testing.T) {
 		ended   []string
 		left    bool
 	}{
-		{0, []data.Labels{lane(3)}, []string{"1", "2"}, false}, // the last value of 2 has the time of this row, but is not in it
+		// the last value of 2 has the time of this row, but is not in it
+		{0, []data.Labels{lane(3)}, []string{"1", "2"}, false},
 		{1, []data.Labels{lane(2), lane(3)}, []string{"1"}, false},
 		{5, []data.Labels{lane(3)}, []string{"1", "2"}, false},
 		{6, []data.Labels{lane(3)}, []string{"2"}, true}, // 1 has left the range

@@ -56,7 +56,8 @@ type channelPayload struct {
 type Channel struct {
 	Org   int64
 	Query Query
-	// Stretch is how far back its viewers look, 0 where the path doesn't say: what ended longer ago nobody sees any more.
+	// Stretch is how far back its viewers look, 0 where the path doesn't say: what ended longer ago nobody sees any
+	// more.
 	Stretch time.Duration
 }
 

@@ -76,8 +76,8 @@ func Parse(dq backend.DataQuery, fromAlert bool) (Query, error) {
 // check fills the defaults in and parses the model's words.
 func (q *Query) check() error {
 	if q.Kind == "" && q.FromAlert {
-		// Grafana's rule editor shows the frontend's default query for alert rules but stores it only when somebody changes
-		// it.
+		// Grafana's rule editor shows the frontend's default query for alert rules but stores it only when somebody
+		// changes it.
 		q.Kind = AlertKind
 		if q.Metric == "" {
 			q.Metric = AlertMetric

@@ -21,7 +21,8 @@ type Mode string
 const (
 	ModeLocal  Mode = "local"  // the agent on Grafana's own host, over its socket
 	ModeAgents Mode = "agents" // agents by address
-	ModeEngine Mode = "engine" // a Prometheus-compatible engine for history; agents, where given, for raw intervals and live data
+	// a Prometheus-compatible engine for history; agents, where given, for raw intervals and live data
+	ModeEngine Mode = "engine"
 )
 
 // DefaultSocket is where an agent listens unless told otherwise.

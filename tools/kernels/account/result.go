@@ -42,13 +42,15 @@ type Target struct {
 	Reason string `json:"reason,omitempty"`
 	// Shares are of all Ps' time, by state, own and seen.
 	Shares map[string]Share `json:"shares,omitempty"`
-	// Seconds is the time of all Ps that the shares are of, OnCPU that of their threads on a CPU, which is what samples divide.
+	// Seconds is the time of all Ps that the shares are of, OnCPU that of their threads on a CPU, which is what samples
+	// divide.
 	Seconds float64 `json:"seconds"`
 	OnCPU   float64 `json:"on_cpu"`
 	// SumError is how far the states of all Ps together are from the time that passed, as a share.
 	SumError float64 `json:"sum_error"`
 	Stops    *Stops  `json:"stops,omitempty"` // nil: no stop was ever shown
-	// RuntimeStops is the runtime's own count of stops in the time for which Stops counts, RuntimeGC of those for the GC.
+	// RuntimeStops is the runtime's own count of stops in the time for which Stops counts, RuntimeGC of those for the
+	// GC.
 	RuntimeStops Range `json:"runtime_stops"`
 	RuntimeGC    Range `json:"runtime_gc_stops"`
 	// WakeWaits is how many there were and their mean in seconds; nil: there is no such metric.
@@ -123,8 +125,8 @@ func (t *Target) Depths() (sums []float64) {
 // samplesASecond is the agent's default, on each CPU.
 const samplesASecond = 99
 
-// SamplingError is the standard error of a state's share. On a CPU running, gc and syscall are told apart by samples, so that theirs are those of so many draws; idle is
-// known from events.
+// SamplingError is the standard error of a state's share. On a CPU running, gc and syscall are told apart by samples,
+// so that theirs are those of so many draws; idle is known from events.
 func (t *Target) SamplingError(state string) float64 {
 	n, all := t.OnCPU*samplesASecond, t.Seconds
 	if state == "idle" || n == 0 || all == 0 {

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Command check runs the agent as one user beside programs that account for themselves, and prints what both say. It must be root.
+// Command check runs the agent as one user beside programs that account for themselves, and prints what both say. It
+// must be root.
 package main
 
 import (
@@ -126,7 +127,8 @@ func (s settings) check(ctx context.Context, r *account.Result) error {
 	return nil
 }
 
-// setParanoid reads kernel.perf_event_paranoid, after setting it to what most kernels have if it is to. undo sets it back.
+// setParanoid reads kernel.perf_event_paranoid, after setting it to what most kernels have if it is to. undo sets it
+// back.
 func setParanoid(set bool, is *int) (undo func(), err error) {
 	const file = "/proc/sys/kernel/perf_event_paranoid"
 	was, err := os.ReadFile(file)

@@ -1,6 +1,7 @@
 //go:build linux
 
-// Command init is the first process of a guest: it mounts what a Linux system has, runs the jobs of a plan and ends the guest.
+// Command init is the first process of a guest: it mounts what a Linux system has, runs the jobs of a plan and ends the
+// guest.
 package main
 
 import (

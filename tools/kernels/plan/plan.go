@@ -1,5 +1,5 @@
-// Package plan is what the two sides of a guest say to each other: the host, which writes a plan into the guest's first file system, and the guest's first
-// process, which carries it out and answers on the console.
+// Package plan is what the two sides of a guest say to each other: the host, which writes a plan into the guest's first
+// file system, and the guest's first process, which carries it out and answers on the console.
 package plan
 
 import (
@@ -30,7 +30,8 @@ type Job struct {
 // Mark begins each line of the guest's first process, so that it can be told from what the programs print.
 const Mark = "@guest "
 
-// Started, Ended and Failed are those lines, without Mark. Each names a job; Failed is for what kept the guest from trying.
+// Started, Ended and Failed are those lines, without Mark. Each names a job; Failed is for what kept the guest from
+// trying.
 func Started(job string) string { return "started " + job }
 
 // Ended says with which code a job ended; 128 + n after signal n.

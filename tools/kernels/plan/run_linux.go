@@ -19,7 +19,8 @@ func (u User) Become(cmd *exec.Cmd) {
 	cmd.SysProcAttr.AmbientCaps = u.Caps
 }
 
-// Code is the exit code of a command that has ended: 128 + n after signal n. err is for commands that could not be started.
+// Code is the exit code of a command that has ended: 128 + n after signal n. err is for commands that could not be
+// started.
 func Code(ctx context.Context, err error) (code int, failed error) {
 	var exit *exec.ExitError
 	switch {

@@ -8,11 +8,12 @@ import (
 
 // The users of a guest by name. Any other name is a list of capabilities, separated by commas.
 const (
-	Root         = "root"
-	Documented   = "capabilities"   // an unprivileged user with the documented capabilities
-	WithAdmin    = "with-sys-admin" // one with those and CAP_SYS_ADMIN
-	WithSysctl   = "with-sysctl"    // one with the documented capabilities, where kernel.perf_event_paranoid has been set to 2
-	Unprivileged = "unprivileged"   // one without any
+	Root       = "root"
+	Documented = "capabilities"   // an unprivileged user with the documented capabilities
+	WithAdmin  = "with-sys-admin" // one with those and CAP_SYS_ADMIN
+	// one with the documented capabilities, where kernel.perf_event_paranoid has been set to 2
+	WithSysctl   = "with-sysctl"
+	Unprivileged = "unprivileged" // one without any
 )
 
 // UnprivilegedID is the user and group of everyone but root.
@@ -37,7 +38,8 @@ type User struct {
 	Caps []uintptr // the only capabilities it has; root has all
 }
 
-// ParseUser reads a user's name: root, capabilities, with-sys-admin, with-sysctl, unprivileged, or the capabilities themselves, as in "cap_bpf,cap_perfmon".
+// ParseUser reads a user's name: root, capabilities, with-sys-admin, with-sysctl, unprivileged, or the capabilities
+// themselves, as in "cap_bpf,cap_perfmon".
 func ParseUser(name string) (User, error) {
 	switch name {
 	case Root:

@@ -1,7 +1,8 @@
 //go:build linux
 
-// Command probecost measures what a uprobe costs the probed program, at an instruction that the kernel emulates and at one that it executes out of line in
-// single steps. It probes itself, counts the hits in the kernel, and checks that each call was hit once and gave the right result.
+// Command probecost measures what a uprobe costs the probed program, at an instruction that the kernel emulates and at
+// one that it executes out of line in single steps. It probes itself, counts the hits in the kernel, and checks that
+// each call was hit once and gave the right result.
 package main
 
 import (
@@ -78,8 +79,8 @@ func measureAll() error {
 	return nil
 }
 
-// steppedEntry finds an instruction that every call executes once and that no kernel emulates: on amd64 the MOVQ SP, BP behind the PUSH BP; on arm64 the store
-// behind the stack check, where the agent's own probes of the runtime are.
+// steppedEntry finds an instruction that every call executes once and that no kernel emulates: on amd64 the MOVQ SP, BP
+// behind the PUSH BP; on arm64 the store behind the stack check, where the agent's own probes of the runtime are.
 func steppedEntry(code []byte, emulated int) (int, error) {
 	if runtime.GOARCH == "amd64" {
 		return emulated + 1, nil
@@ -93,7 +94,8 @@ func steppedEntry(code []byte, emulated int) (int, error) {
 	return 0, errors.New("the probed function has no stack check")
 }
 
-// probed has a frame, so that it begins with a stack check, and nothing in it but a call, which kernels emulate on arm64.
+// probed has a frame, so that it begins with a stack check, and nothing in it but a call, which kernels emulate on
+// arm64.
 //
 //go:noinline
 func probed(n int) int { return same(n) + one }

@@ -18,7 +18,8 @@ func each(n int, f func(i int)) {
 	wg.Wait()
 }
 
-// spin computes until a time. It looks at the clock now and then, which on a system whose clock needs a system call is one.
+// spin computes until a time. It looks at the clock now and then, which on a system whose clock needs a system call is
+// one.
 func spin(until time.Time) {
 	x := uint64(1)
 	for time.Now().Before(until) {
@@ -34,8 +35,9 @@ func spin(until time.Time) {
 // sink takes results of work that must not be optimised away.
 var sink atomic.Uint64
 
-// A goroutine works for three fifths of the time. The pieces are long: where a P is taken or given up nothing announces it at the moment, and an emulated CPU that
-// itself waits for one may need milliseconds from there to the event that does.
+// A goroutine works for three fifths of the time. The pieces are long: where a P is taken or given up nothing announces
+// it at the moment, and an emulated CPU that itself waits for one may need milliseconds from there to the event that
+// does.
 const (
 	working = 300 * time.Millisecond
 	resting = 200 * time.Millisecond
@@ -81,8 +83,8 @@ func collections(d time.Duration) {
 	heap = nil
 }
 
-// callTime is what a call is to take: long enough for the looks at the clock around it not to matter, short enough for sysmon, which looks every 20 µs to 10 ms,
-// not to take the P away from it.
+// callTime is what a call is to take: long enough for the looks at the clock around it not to matter, short enough for
+// sysmon, which looks every 20 µs to 10 ms, not to take the P away from it.
 const callTime = 200 * time.Microsecond
 
 // reads makes calls and gives the time in them.

@@ -1,4 +1,5 @@
-// Command workload is the program that is observed: it does what lines on its standard input say, and accounts for itself.
+// Command workload is the program that is observed: it does what lines on its standard input say, and accounts for
+// itself.
 package main
 
 import (

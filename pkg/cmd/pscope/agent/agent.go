@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package agent is the subcommand "agent": it wires collector, timeline, store and server, and keeps going with what works.
+// Package agent is the subcommand "agent": it wires collector, timeline, store and server, and keeps going with what
+// works.
 package agent
 
 import (
@@ -47,8 +48,8 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 			})
 		}
 		if c.File != "" {
-			// From now on and for as long as the process lives: what comes while the agent starts is taken up when it has
-			// started, and what comes while it ends does not kill it.
+			// From now on and for as long as the process lives: what comes while the agent starts is taken up when it
+			// has started, and what comes while it ends does not kill it.
 			c.hangups = make(chan os.Signal, 1)
 			signal.Notify(c.hangups, syscall.SIGHUP)
 		}
@@ -177,8 +178,8 @@ func takeUp(next, c *Config, col collector.Collector, server *api.Server, own *w
 	}
 }
 
-// followFrequencies attaches to the changes of CPU frequency where the kernel keeps no times itself. nil: there is nothing to follow, or it
-// can't be followed; then the frequencies are only read, as /metrics needs them.
+// followFrequencies attaches to the changes of CPU frequency where the kernel keeps no times itself. nil: there is
+// nothing to follow, or it can't be followed; then the frequencies are only read, as /metrics needs them.
 func followFrequencies(mode collector.Mode, log *slog.Logger) *freqkern.Follower {
 	present, needed := cpufreq.NewReader("/sys").Present()
 	if mode == collector.ModeSnapshot || !needed {
@@ -342,8 +343,8 @@ func (w *withLacks) giveUp(c *Config, log *slog.Logger) {
 	if w.Collector.Agent().NeedsAdmin {
 		keep = append(keep, cap.SYS_ADMIN)
 	}
-	// In directories of another user root needs this: to remove the socket at the end, and for the process that keeps the
-	// history, which may have to be started again and has what its parent has at most.
+	// In directories of another user root needs this: to remove the socket at the end, and for the process that keeps
+	// the history, which may have to be started again and has what its parent has at most.
 	if c.Socket != "" && confine.Foreign(filepath.Dir(c.Socket)) || confine.Foreign(c.DataDir) {
 		keep = append(keep, cap.DAC_OVERRIDE)
 	}

@@ -22,7 +22,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 )
 
-// start runs a whole agent in snapshot mode, which needs no privileges, and gives what it logs and a function that ends it.
+// start runs a whole agent in snapshot mode, which needs no privileges, and gives what it logs and a function that ends
+// it.
 func start(t *testing.T, args ...string) (log *lines, stop func() error) {
 	t.Helper()
 	c, err := ParseConfig(append([]string{"--keep-privileges", "--mode", "snapshot", "--include", "^no such process$"},

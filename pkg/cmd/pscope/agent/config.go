@@ -17,7 +17,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector"
 )
 
-// Config is everything that can be set. Each setting is a flag; a configuration file holds the same names. A flag wins over the file.
+// Config is everything that can be set. Each setting is a flag; a configuration file holds the same names. A flag wins
+// over the file.
 type Config struct {
 	Socket     string      // unix socket; empty: none
 	SocketMode os.FileMode // permissions of the socket

@@ -13,7 +13,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/client"
 )
 
-// A program that makes more raw intervals than its budget: the agent says so to whoever asks, which is what `pscope doctor` prints.
+// A program that makes more raw intervals than its budget: the agent says so to whoever asks, which is what `pscope
+// doctor` prints.
 func TestSaysWhatItHasLost(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "pscope-loss-target")

@@ -27,7 +27,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/cmd/pscope/top"
 )
 
-// hostile is a file name as any local user may choose it: no UTF-8, sequences that drive a terminal, a row of its own, text from right to left.
+// hostile is a file name as any local user may choose it: no UTF-8, sequences that drive a terminal, a row of its own,
+// text from right to left.
 const hostile = "pscope-named\xff\x1b[2J\r\nforged pid 1 \u202etxt.exe"
 
 // shown is what it is shown as.
@@ -39,7 +40,8 @@ const (
 	shownGroup   = `pscope-test\xff\x1b[2J-long-long-long-long-long-long-long-long-long-long-long-long-long-long`
 )
 
-// startHostile runs a program with that name, with threads and arguments of that kind, in a cgroup of that name where one can be made.
+// startHostile runs a program with that name, with threads and arguments of that kind, in a cgroup of that name where
+// one can be made.
 func startHostile(t *testing.T, dir string) (pid int, cgroup bool) {
 	t.Helper()
 	bin := filepath.Join(dir, hostile)
@@ -89,7 +91,8 @@ func clean(t *testing.T, what, text string) {
 	}
 }
 
-// TestHostileNames: names that are no UTF-8 or drive a terminal once made ListTargets, Watch and Diagnose fail for the whole host.
+// TestHostileNames: names that are no UTF-8 or drive a terminal once made ListTargets, Watch and Diagnose fail for the
+// whole host.
 func TestHostileNames(t *testing.T) {
 	dir := t.TempDir()
 	pid, inGroup := startHostile(t, dir)

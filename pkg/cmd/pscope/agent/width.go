@@ -15,10 +15,11 @@ const (
 	widthFor = 2 * time.Second // after the last answer
 )
 
-// width is how many Ps the agent has: one, as long as nobody asks anything. Each time a timer makes something due, a runtime that has a second P
-// wakes a thread for it that looks for work and finds none (runtime/proc.go, wakep): a tenth to a seventh of what the agent needs. While requests are answered
-// there are two, so that neither they nor the snapshots wait for the other. A change stops the agent's own world, after a garbage collection that is
-// going on, so no request waits for it.
+// width is how many Ps the agent has: one, as long as nobody asks anything. Each time a timer makes something due, a
+// runtime that has a second P wakes a thread for it that looks for work and finds none (runtime/proc.go, wakep): a
+// tenth to a seventh of what the agent needs. While requests are answered there are two, so that neither they nor the
+// snapshots wait for the other. A change stops the agent's own world, after a garbage collection that is going on, so
+// no request waits for it.
 type width struct {
 	most  int
 	set   func(n int) int // runtime.GOMAXPROCS

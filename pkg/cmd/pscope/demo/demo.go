@@ -1,6 +1,7 @@
 //go:build linux
 
-// Package demo is a Go workload with a known, repeatable script of phases. What P-Scope shows of it can be checked against the script.
+// Package demo is a Go workload with a known, repeatable script of phases. What P-Scope shows of it can be checked
+// against the script.
 package demo
 
 import (

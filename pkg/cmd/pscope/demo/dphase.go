@@ -14,9 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// runD pins one P in uninterruptible sleep for hold: a goroutine touches a mapped page of the slow file, and its thread waits for the
-// page with the P in hand. The other Ps work lightly, so that the picture shows what is wrong with one and right with the rest.
-// In phase dcall it is a system call that touches the page: the runtime gives its P to others, and only the thread is stuck.
+// runD pins one P in uninterruptible sleep for hold: a goroutine touches a mapped page of the slow file, and its thread
+// waits for the page with the P in hand. The other Ps work lightly, so that the picture shows what is wrong with one
+// and right with the rest. In phase dcall it is a system call that touches the page: the runtime gives its P to others,
+// and only the thread is stuck.
 func (d *driver) runD(ctx context.Context, slow *slowFile, hold time.Duration, round int, phase string) error {
 	// A garbage collection would stop the world and wait for the pinned P, and with it the whole process.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
@@ -48,8 +49,8 @@ func (d *driver) runD(ctx context.Context, slow *slowFile, hold time.Duration, r
 	return err
 }
 
-// touch maps the file and reads one byte of it, itself or through a system call that is given the byte to write; it returns when the page has come.
-// before is called with the thread's id.
+// touch maps the file and reads one byte of it, itself or through a system call that is given the byte to write; it
+// returns when the page has come. before is called with the thread's id.
 func touch(path string, call bool, before func(tid int)) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -61,7 +62,8 @@ func touch(path string, call bool, before func(tid int)) (err error) {
 		return fmt.Errorf("can't map the slow file: %w", err)
 	}
 	defer func() { _ = unix.Munmap(page) }()
-	// A server that dies with the page outstanding makes the access fail with SIGBUS; that must be an error, not the end of the demo.
+	// A server that dies with the page outstanding makes the access fail with SIGBUS; that must be an error, not the
+	// end of the demo.
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {

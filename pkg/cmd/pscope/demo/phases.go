@@ -24,7 +24,8 @@ type phase struct {
 	run    func(ctx context.Context, procs int)
 }
 
-// allPhases lists the phases in the order of the script. Phases d and dcall are run by the driver: they need the slow file.
+// allPhases lists the phases in the order of the script. Phases d and dcall are run by the driver: they need the slow
+// file.
 func allPhases() []phase {
 	return []phase{
 		{"busy", "every P runs Go code all the time", runBusy},
@@ -143,8 +144,8 @@ func runGC(ctx context.Context, procs int) {
 	})
 }
 
-// runImbalance keeps one P busy with one goroutine that never waits. Preempted every 10 ms, it goes through the global queue, where its
-// own thread finds it again before another has woken up; so it seldom moves.
+// runImbalance keeps one P busy with one goroutine that never waits. Preempted every 10 ms, it goes through the global
+// queue, where its own thread finds it again before another has woken up; so it seldom moves.
 func runImbalance(ctx context.Context, _ int) {
 	stop := flagOf(ctx)
 	for !stop.Load() {
@@ -152,8 +153,8 @@ func runImbalance(ctx context.Context, _ int) {
 	}
 }
 
-// runQueue keeps all Ps but one busy with a goroutine each, so that none looks for work to steal, while the last one works through
-// batches of short goroutines which it spawns itself and which therefore wait in its own queue.
+// runQueue keeps all Ps but one busy with a goroutine each, so that none looks for work to steal, while the last one
+// works through batches of short goroutines which it spawns itself and which therefore wait in its own queue.
 func runQueue(ctx context.Context, procs int) {
 	stop := flagOf(ctx)
 	var wg sync.WaitGroup

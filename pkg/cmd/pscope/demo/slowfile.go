@@ -18,18 +18,20 @@ import (
 	"time"
 )
 
-// maxHold bounds how long a read of the slow file can take, whatever is asked for: a thread in D can be freed by nothing but the answer.
+// maxHold bounds how long a read of the slow file can take, whatever is asked for: a thread in D can be freed by
+// nothing but the answer.
 const maxHold = 30 * time.Minute
 
 const (
-	serverArg    = "serve-slow-file"   // first argument of the child process
-	fsName       = "pscope-demo"       // file system type is "fuse." + fsName; its source is fsName + ":" + pid of the server
+	serverArg = "serve-slow-file" // first argument of the child process
+	// file system type is "fuse." + fsName; its source is fsName + ":" + pid of the server
+	fsName       = "pscope-demo"
 	fileName     = "slow"              // the one file
 	mountPattern = "pscope-demo-mount" // prefix of the mount points' names
 )
 
-// slowFile is a file whose pages come late, served by a child process through FUSE. The child unmounts when its standard input ends,
-// which it does however this process dies.
+// slowFile is a file whose pages come late, served by a child process through FUSE. The child unmounts when its
+// standard input ends, which it does however this process dies.
 type slowFile struct {
 	path  string
 	dir   string
@@ -74,7 +76,8 @@ func (s *slowFile) start() error {
 	}
 	started := make(chan error)
 	go func() {
-		// The death signal comes when the starting thread ends, not the process: so this thread is kept for as long as the child lives.
+		// The death signal comes when the starting thread ends, not the process: so this thread is kept for as long as
+		// the child lives.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := s.cmd.Start(); err != nil {
@@ -101,8 +104,8 @@ func (s *slowFile) start() error {
 	return nil
 }
 
-// arm makes the next read of the file take hold, or until release. Once it has returned, that is so: a read that came before the child knew of it
-// would be answered at once.
+// arm makes the next read of the file take hold, or until release. Once it has returned, that is so: a read that came
+// before the child knew of it would be answered at once.
 func (s *slowFile) arm(hold time.Duration) error {
 	if err := s.send("hold " + strconv.FormatInt(int64(hold), 10)); err != nil {
 		return err
@@ -161,8 +164,8 @@ func removeStaleMounts() {
 	}
 }
 
-// serves says whether pid is a running server of a slow file. One that is dead but not yet reaped has no command line, and a process
-// that was given the same number since has another.
+// serves says whether pid is a running server of a slow file. One that is dead but not yet reaped has no command line,
+// and a process that was given the same number since has another.
 func serves(pid int) bool {
 	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 	return err == nil && strings.Contains(string(line), serverArg)

@@ -53,7 +53,8 @@ func (n *slowNode) Open(context.Context, uint32) (fs.FileHandle, uint32, syscall
 	return nil, 0, 0
 }
 
-// Read answers when the gate opens. It does not watch its context: a kernel that interrupts the read gets its answer at the same time.
+// Read answers when the gate opens. It does not watch its context: a kernel that interrupts the read gets its answer at
+// the same time.
 func (n *slowNode) Read(_ context.Context, _ fs.FileHandle, dest []byte, _ int64) (fuse.ReadResult, syscall.Errno) {
 	n.server.mu.Lock()
 	gate := n.server.gate

@@ -32,7 +32,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// These tests run the real program: as root, as other users with some capabilities, in namespaces, and with calls forbidden.
+// These tests run the real program: as root, as other users with some capabilities, in namespaces, and with calls
+// forbidden.
 
 // program is pscope, where every user may run it.
 var program = sync.OnceValues(func() (string, error) {
@@ -160,7 +161,8 @@ func (l *lockedBuffer) String() string {
 	return l.b.String()
 }
 
-// Doctor says what an agent then does: the same mode, the same lacks, and of each process the same source and reason, in the same words.
+// Doctor says what an agent then does: the same mode, the same lacks, and of each process the same source and reason,
+// in the same words.
 func TestDoctorAndAgentAgree(t *testing.T) {
 	bin := pscope(t)
 	for _, user := range users {
@@ -407,7 +409,8 @@ func forbidding(call int, command ...string) *exec.Cmd {
 	return cmd
 }
 
-// withoutCall answers a system call with EPERM from now on, as the filters of container runtimes do (seccomp(2)), and runs a program.
+// withoutCall answers a system call with EPERM from now on, as the filters of container runtimes do (seccomp(2)), and
+// runs a program.
 func withoutCall(forbidden string, command []string) error {
 	call, err := strconv.ParseUint(forbidden, 10, 32)
 	if err != nil {

@@ -20,8 +20,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The child is a small Go program on which doctor tries what an agent would do. It does as it is told on its standard input, a line at a time, and answers each
-// with a line of JSON. It ends when its input does, so that it never outlives a doctor, however that ends.
+// The child is a small Go program on which doctor tries what an agent would do. It does as it is told on its standard
+// input, a line at a time, and answers each with a line of JSON. It ends when its input does, so that it never outlives
+// a doctor, however that ends.
 
 // ChildCommand is the hidden subcommand that runs it.
 const ChildCommand = "doctor-child"
@@ -153,7 +154,8 @@ func spinOn(cpu int, d time.Duration) (a Account) {
 	return a
 }
 
-// spin uses this much CPU time of its thread, or gives up after a second: on a starved machine it may not get that much.
+// spin uses this much CPU time of its thread, or gives up after a second: on a starved machine it may not get that
+// much.
 func spin(d time.Duration) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -220,12 +222,13 @@ func startChild(ctx context.Context) (*child, error) {
 	return c, nil
 }
 
-// startUnprivileged starts a program that gets no capabilities from its file: one that has them can't be read by a process that has fewer, so
-// that it would be no example of the processes of this user.
+// startUnprivileged starts a program that gets no capabilities from its file: one that has them can't be read by a
+// process that has fewer, so that it would be no example of the processes of this user.
 func startUnprivileged(cmd *exec.Cmd) error {
 	started := make(chan error, 1)
 	go func() {
-		// What is set here is the thread's, and its children inherit it. The thread ends with this goroutine, as it is never unlocked.
+		// What is set here is the thread's, and its children inherit it. The thread ends with this goroutine, as it is
+		// never unlocked.
 		runtime.LockOSThread()
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 			started <- err

@@ -2,8 +2,8 @@
 
 // Package doctor says what this kernel, these privileges and each running Go process allow, with the fix for each lack.
 //
-// It does what an agent would do, by the agent's own code, with a child process that it starts itself: what it calls ok it has seen to work. It needs no
-// privileges and no agent, and leaves nothing behind.
+// It does what an agent would do, by the agent's own code, with a child process that it starts itself: what it calls ok
+// it has seen to work. It needs no privileges and no agent, and leaves nothing behind.
 package doctor
 
 import (
@@ -70,7 +70,8 @@ type Report struct {
 	Trial     *Trial           `json:"trial,omitempty"`
 	Lacks     []collector.Lack `json:"lacks"`
 	Processes []Process        `json:"processes"`
-	// Hidden counts processes whose executable these privileges don't let us read, so that it is not known whether they are Go.
+	// Hidden counts processes whose executable these privileges don't let us read, so that it is not known whether they
+	// are Go.
 	Hidden int              `json:"hidden_processes"`
 	Agent  *Agent           `json:"agent,omitempty"`
 	hidden []collector.Lack // what that means
@@ -195,7 +196,8 @@ func examine(ctx context.Context, agent *client.Options, patience time.Duration,
 	return r
 }
 
-// decide sets the mode in which an agent would work here. onlyChildren is whether memory can be read of one's own children alone, which an agent has none of.
+// decide sets the mode in which an agent would work here. onlyChildren is whether memory can be read of one's own
+// children alone, which an agent has none of.
 func (r *Report) decide(onlyChildren bool) {
 	r.Mode = r.Trial.Mode
 	if r.Mode == "" {

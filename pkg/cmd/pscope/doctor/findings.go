@@ -129,7 +129,8 @@ func (t *Trial) samples() Check {
 	return c
 }
 
-// What may lie between the CPU time that the kernel counts and what is observed of Ps: threads without one (sysmon, and each between giving its P up and falling asleep).
+// What may lie between the CPU time that the kernel counts and what is observed of Ps: threads without one (sysmon, and
+// each between giving its P up and falling asleep).
 const (
 	cpuShareOff = 0.2
 	cpuTimeOff  = 40 * time.Millisecond

@@ -12,7 +12,8 @@ import (
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
-// Process is one running Go process and what an agent would make of it. Its program is read and its memory looked at; no probe is put into it.
+// Process is one running Go process and what an agent would make of it. Its program is read and its memory looked at;
+// no probe is put into it.
 type Process struct {
 	PID       int           `json:"pid"`
 	Process   string        `json:"process"` // base name of the executable
@@ -23,13 +24,14 @@ type Process struct {
 	// Observable is how an agent started the same way would observe it: ebpf, snapshot, or empty when it can't.
 	Observable string `json:"observable,omitempty"`
 	Reason     string `json:"reason,omitempty"` // as pscope_target_info has it
-	// Migrations says why goroutine migrations could not be counted in it, if an agent were asked to; empty: they could.
+	// Migrations says why goroutine migrations could not be counted in it, if an agent were asked to; empty: they
+	// could.
 	Migrations string `json:"no_migrations,omitempty"`
 	Fix        string `json:"fix,omitempty"`
 }
 
-// goProcesses looks at every process but this one, by the agent's own code. hidden counts those whose executable can't be read.
-// room is what an agent with the default --max-ps and --max-threads has.
+// goProcesses looks at every process but this one, by the agent's own code. hidden counts those whose executable can't
+// be read. room is what an agent with the default --max-ps and --max-threads has.
 func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lacks []collector.Lack, hidden int,
 	room collector.Room) {
 	x, err := examineAside(ctx, as)

@@ -112,14 +112,16 @@ func tryOut(ctx context.Context, patience time.Duration, progress io.Writer) *Tr
 	return t
 }
 
-// readInfo takes what the agent says of itself. That it can't count migrations without eBPF is no lack of an agent that is not asked to.
+// readInfo takes what the agent says of itself. That it can't count migrations without eBPF is no lack of an agent that
+// is not asked to.
 func (t *Trial) readInfo(col collector.Collector) {
 	t.info = col.Agent()
 	t.info.Lacks = slices.DeleteFunc(t.info.Lacks, func(l collector.Lack) bool { return l.What == lack.Migrations })
 	t.Mode, t.Lacks = t.info.Mode, t.info.Lacks
 }
 
-// newCollector makes the agent's collector for one process. It is given up on when the context ends: the kernel may take its time.
+// newCollector makes the agent's collector for one process. It is given up on when the context ends: the kernel may
+// take its time.
 func newCollector(ctx context.Context, patience time.Duration, pid int32) (collector.Collector, error) {
 	type made struct {
 		c   collector.Collector
@@ -328,7 +330,8 @@ func poll(ctx context.Context, most time.Duration, ok func() bool) bool {
 	return true
 }
 
-// slowly gives what shows each step on w once the whole has taken longer than anybody likes to wait without a word, and what ends that.
+// slowly gives what shows each step on w once the whole has taken longer than anybody likes to wait without a word, and
+// what ends that.
 func slowly(w io.Writer) (say func(string), quiet func()) {
 	steps, done := make(chan string), make(chan struct{})
 	go func() {

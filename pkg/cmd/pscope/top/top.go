@@ -115,7 +115,8 @@ type news struct {
 	refused int
 }
 
-// run sends news until ctx ends. After an error it tries again, at first soon, then every 5 s; the first message after it is marked as a new start.
+// run sends news until ctx ends. After an error it tries again, at first soon, then every 5 s; the first message after
+// it is marked as a new start.
 func (w *watcher) run(ctx context.Context, out chan<- news) {
 	wait := 250 * time.Millisecond
 	send := func(n news) bool {

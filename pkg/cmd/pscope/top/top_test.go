@@ -123,7 +123,8 @@ func TestBarIsAlwaysFull(t *testing.T) {
 	for _, s := range []shares{
 		{known: true, state: [pstate.NumStates]float64{pstate.Running: 1. / 3, pstate.GC: 1. / 3, pstate.Idle: 1. / 3}},
 		{known: true, state: [pstate.NumStates]float64{pstate.Running: 0.999, pstate.Idle: 0.001}},
-		{known: true, state: [pstate.NumStates]float64{pstate.Running: 0.7, pstate.Syscall: 0.7}}, // torn between two readings
+		// torn between two readings
+		{known: true, state: [pstate.NumStates]float64{pstate.Running: 0.7, pstate.Syscall: 0.7}},
 		{},
 	} {
 		if n := len([]rune(bar(s, unpainted))); n != barWidth {

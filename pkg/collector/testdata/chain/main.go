@@ -1,6 +1,7 @@
-// Command chain executes other programs under its own process id, one after the other: chain N MICROSECONDS PROGRAM... does a little work, waits up to
-// that long, and becomes the first PROGRAM, with N-1 and the first moved to the end, until N is 0. Built in several ways these programs have different code at the
-// same places, so that a probe meant for one breaks the other. It is a module of its own, so that old toolchains build it.
+// Command chain executes other programs under its own process id, one after the other: chain N MICROSECONDS PROGRAM...
+// does a little work, waits up to that long, and becomes the first PROGRAM, with N-1 and the first moved to the end,
+// until N is 0. Built in several ways these programs have different code at the same places, so that a probe meant for
+// one breaks the other. It is a module of its own, so that old toolchains build it.
 package main
 
 import (

@@ -1,6 +1,7 @@
-// Command checker is a program that would notice if being observed changed what it computes. It checks its own results round after round, with garbage collections,
-// growing stacks, channels, system calls and children in between, and ends with code 3 at the first that is wrong. A line on standard input asks how many rounds
-// there have been; the end of standard input ends it.
+// Command checker is a program that would notice if being observed changed what it computes. It checks its own results
+// round after round, with garbage collections, growing stacks, channels, system calls and children in between, and ends
+// with code 3 at the first that is wrong. A line on standard input asks how many rounds there have been; the end of
+// standard input ends it.
 package main
 
 import (
@@ -90,7 +91,8 @@ func (t *node) sum(h interface{ Write([]byte) (int, error) }) {
 	}
 }
 
-// hashes compares a tree before and after the garbage collector has looked at it, moved nothing and thrown nothing away.
+// hashes compares a tree before and after the garbage collector has looked at it, moved nothing and thrown nothing
+// away.
 func hashes(n uint64) error {
 	t := grow(9, byte(n))
 	a, b := sha256.New(), sha256.New()

@@ -53,7 +53,9 @@ func main() {
 					}
 				}()
 			}
-		case "calls": // short system calls, one after another; the trace that is made of them sees to it that the P is often taken away in one
+		// short system calls, one after another; the trace that is made of them sees to it that the P is often taken
+		// away in one
+		case "calls":
 			null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 			if err != nil {
 				panic(err)
@@ -75,7 +77,8 @@ func main() {
 					_ = syscall.Nanosleep(&ts, nil)
 				}()
 			}
-		case "unmap": // a page of a file that is written back, under the lock of the address space, as it is unmapped; then map
+		// a page of a file that is written back, under the lock of the address space, as it is unmapped; then map
+		case "unmap":
 			file, err := os.OpenFile(arg, os.O_RDWR, 0)
 			if err != nil {
 				panic(err)
@@ -85,7 +88,8 @@ func main() {
 				panic(err)
 			}
 			page[0]++
-			// When this has been answered. Whoever waits to change the address space keeps those from it who want to read it.
+			// When this has been answered. Whoever waits to change the address space keeps those from it who want to
+			// read it.
 			time.AfterFunc(100*time.Millisecond, func() { _ = syscall.Munmap(page) })
 			time.AfterFunc(300*time.Millisecond, func() {
 				_, _ = syscall.Mmap(-1, 0, 4096, syscall.PROT_READ, syscall.MAP_PRIVATE|syscall.MAP_ANON)
@@ -123,7 +127,8 @@ func main() {
 			runtime.ReadMemStats(&m)
 			fmt.Println("pauses", m.NumGC, m.PauseTotalNs)
 			continue
-		case "stops": // n stops of the world, and what the runtime itself says they lasted together, at least and at most
+		// n stops of the world, and what the runtime itself says they lasted together, at least and at most
+		case "stops":
 			const other = "/sched/pauses/total/other:seconds"
 			before := pauses.Read(other)
 			for range n {

@@ -105,9 +105,9 @@ func queue() {
 	for range [100]int{} {
 		go func() { ran++ }()
 	}
-	// On a slow machine this goroutine was preempted meanwhile, and some of the others have run: say how many wait. This
-	// is not written through the scheduler, which might take the opportunity to run others. From here on nothing does,
-	// with one P and GODEBUG=asyncpreemptoff=1.
+	// On a slow machine this goroutine was preempted meanwhile, and some of the others have run: say how many wait.
+	// This is not written through the scheduler, which might take the opportunity to run others. From here on nothing
+	// does, with one P and GODEBUG=asyncpreemptoff=1.
 	waiting := 100 - ran
 	answer := []byte{'0' + byte(waiting/100), '0' + byte(waiting/10%10), '0' + byte(waiting%10), '\n'}
 	syscall.RawSyscall(syscall.SYS_WRITE, 1, uintptr(unsafe.Pointer(&answer[0])), uintptr(len(answer)))

@@ -54,7 +54,8 @@ func (s *source) CheckHealth(context.Context, *backend.CheckHealthRequest) (*bac
 	return result, nil
 }
 
-// CallResource streams the request line and then numbers every 20 ms until the caller goes away; "left" tells whether one did.
+// CallResource streams the request line and then numbers every 20 ms until the caller goes away; "left" tells whether
+// one did.
 var left = make(chan struct{}, 1)
 
 func (s *source) CallResource(ctx context.Context, req *backend.CallResourceRequest, sender backend.CallResourceResponseSender) error {
