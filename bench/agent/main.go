@@ -33,7 +33,8 @@ type scenario struct {
 var scenarios = []scenario{
 	{Name: "10 × 8 Ps, idle", Processes: 10, Procs: 8, Load: "idle", CPUBar: 0.01, RSSBar: 100 << 20},
 	{Name: "10 × 8 Ps, busy", Processes: 10, Procs: 8, Load: "sleepers", CPUBar: 0.01, RSSBar: 100 << 20},
-	{Name: "10 × 8 Ps, busy, all of it observed", Processes: 10, Procs: 8, Load: "sleepers", Budget: "0", CPUBar: 0.01, RSSBar: 100 << 20},
+	{Name: "10 × 8 Ps, busy, all of it observed", Processes: 10, Procs: 8, Load: "sleepers", Budget: "0", CPUBar: 0.01,
+		RSSBar: 100 << 20},
 	{Name: "100 × 8 Ps, idle", Processes: 100, Procs: 8, Load: "idle", RSSBar: 250 << 20},
 	{Name: "1 × 256 Ps, busy", Processes: 1, Procs: 256, Load: "sleepers"},
 	{Name: "churn", Processes: 2, Procs: 8, Load: "idle", Churn: 10},
@@ -163,7 +164,8 @@ func watch(dir string, s scenario, run time.Duration, log string) (*curve, error
 			return nil, err
 		}
 		p := point{
-			At: at.Sub(begun).Seconds(), CPU: float64(now.cpu-last.cpu) / float64(at.Sub(lastAt)), RSS: now.rss, PSS: now.pss, Anon: now.anon,
+			At: at.Sub(begun).Seconds(), CPU: float64(now.cpu-last.cpu) / float64(at.Sub(lastAt)), RSS: now.rss,
+			PSS: now.pss, Anon: now.anon,
 		}
 		shares = append(shares, p.CPU)
 		c.Points = append(c.Points, p)
@@ -188,19 +190,24 @@ func (c *curve) row() string {
 	if c.RSSBar > 0 {
 		bars += "≤ " + mb(c.RSSBar)
 	}
-	return fmt.Sprintf("| %s | %.2f %% | %.2f (%.2f–%.2f) %% | %s | %s | %s | %s | %s |", c.Name, c.Mean*100, c.CPU.Median*100, c.CPU.Low*100, c.CPU.High*100,
+	return fmt.Sprintf("| %s | %.2f %% | %.2f (%.2f–%.2f) %% | %s | %s | %s | %s | %s |", c.Name, c.Mean*100,
+		c.CPU.Median*100, c.CPU.Low*100, c.CPU.High*100,
 		mb(c.Points[0].RSS), mb(most), mb(last.PSS), mb(last.Anon), bars)
 }
 
 func (r *results) markdown() string {
 	var t strings.Builder
-	fmt.Fprintf(&t, "# What the agent itself needs\n\n%s. Each watched for %s, once all processes are observed.\n", r.Machine, r.Run)
+	fmt.Fprintf(&t, "# What the agent itself needs\n\n%s. Each watched for %s, once all processes are observed.\n",
+		r.Machine, r.Run)
 	fmt.Fprintf(&t, "Made by `go run ./bench/agent -out bench/results`, as root.\n\n")
 	fmt.Fprintf(&t, "CPU time as a share of one core: over the whole run, and median (quartiles) by second, agent and "+
-		"the process that keeps its history together. Busy: 64 sleepers in each process; observing that many switches\n")
-	fmt.Fprintf(&t, "of threads would pass the governor's budget, so that it leaves out much, unless it has none (all of it observed). Churn: ten further processes\n")
+		"the process that keeps its history together. Busy: 64 sleepers in each process; observing that many "+
+		"switches\n")
+	fmt.Fprintf(&t, "of threads would pass the governor's budget, so that it leaves out much, unless it has none (all "+
+		"of it observed). Churn: ten further processes\n")
 	fmt.Fprintf(&t, "a second that live 0.5 s. The curves are in `agent.json`.\n\n")
-	fmt.Fprintf(&t, "| processes | CPU, mean | by second | RSS at first | RSS, most | PSS at the end | anonymous | bar |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
+	fmt.Fprintf(&t, "| processes | CPU, mean | by second | RSS at first | RSS, most | PSS at the end | anonymous | "+
+		"bar |\n| --- | --- | --- | --- | --- | --- | --- | --- |\n")
 	for _, c := range r.Curves {
 		fmt.Fprintln(&t, c.row())
 	}

@@ -54,7 +54,8 @@ func startAgent(dir, log, budget string) (*agent, error) {
 		defer f.Close()
 		a.cmd.Stderr = f
 	}
-	a.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	a.http = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+		error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}}}
 	return a, a.cmd.Start()
@@ -67,7 +68,8 @@ func (a *agent) stop() {
 
 // observed asks the agent how many targets it observes by eBPF.
 func (a *agent) observed() (int, error) {
-	resp, err := a.http.Get("http://agent/api/v1/query?query=" + url.QueryEscape(`count(pscope_target_info{source="ebpf"})`))
+	resp, err := a.http.Get("http://agent/api/v1/query?query=" +
+		url.QueryEscape(`count(pscope_target_info{source="ebpf"})`))
 	if err != nil {
 		return 0, err
 	}

@@ -184,7 +184,8 @@ func (r *longestRow) line() string {
 			s += fmt.Sprintf(" %.0f | %d | %.1f |\n", l.Mean, l.P999, float64(l.Longest)/1000)
 			break
 		}
-		s += fmt.Sprintf(" %d | %.0f | %.1f | %.1f | %.1f |", l.Count, l.Mean, float64(l.P99)/1000, float64(l.P999)/1000, float64(l.Longest)/1000)
+		s += fmt.Sprintf(" %d | %.0f | %.1f | %.1f | %.1f |", l.Count, l.Mean, float64(l.P99)/1000,
+			float64(l.P999)/1000, float64(l.Longest)/1000)
 	}
 	return s
 }

@@ -32,7 +32,8 @@ import (
 )
 
 func main() {
-	loads := flag.String("workloads", strings.Join(allLoads, ","), "comma-separated; "+bystander+" is a process that is no target")
+	loads := flag.String("workloads", strings.Join(allLoads, ","), "comma-separated; "+bystander+" is a process that "+
+		"is no target")
 	procs := flag.Int("procs", 2, "GOMAXPROCS of the workloads")
 	rounds := flag.Int("rounds", 7, "how often each variant runs")
 	window := flag.Duration("window", time.Second, "length of each run")
@@ -40,7 +41,8 @@ func main() {
 	out := flag.String("out", "", "directory for the results; empty: print only")
 	merge := flag.Bool("merge", false, "keep what the results' files have of other workloads")
 	name := flag.String("name", "cost", "name of the results' files, without .md and .json")
-	longest := flag.Bool("longest", false, "measure how long single runs of the scheduler's programs take, and nothing else")
+	longest := flag.Bool("longest", false, "measure how long single runs of the scheduler's programs take, and "+
+		"nothing else")
 	manyProcs := flag.String("longest-procs", "2,4,16,64", "comma-separated: GOMAXPROCS of the workloads with -longest")
 	flag.Parse()
 	if *longest {
@@ -201,7 +203,8 @@ func (b *bench) merge(path string) error {
 		then.Under = now.Under // results from before this was written down
 	}
 	if then != now || before.Procs != b.Procs || before.Rounds != b.Rounds || before.Window != b.Window {
-		return fmt.Errorf("%s is of another machine or of runs of another length: leave out -merge, or measure with -procs %d -rounds %d -window %s there",
+		return fmt.Errorf("%s is of another machine or of runs of another length: leave out -merge, or measure with "+
+			"-procs %d -rounds %d -window %s there",
 			path, before.Procs, before.Rounds, before.Window)
 	}
 	for _, o := range before.Workloads {
@@ -274,7 +277,8 @@ func (b *bench) measure(bin, load string, all []*variant) (*outcome, error) {
 			}
 		}
 	}
-	o := &outcome{Workload: load, OpsPerS: spreads(ops), Cost: spreads(cost), Absent: absent, BPF: s.result(), Installed: installed.result(), LeftOut: level, Switches: report.SpreadOf(switches).Median}
+	o := &outcome{Workload: load, OpsPerS: spreads(ops), Cost: spreads(cost), Absent: absent, BPF: s.result(),
+		Installed: installed.result(), LeftOut: level, Switches: report.SpreadOf(switches).Median}
 	return o, nil
 }
 

@@ -24,7 +24,8 @@ type program struct {
 
 // scopePrograms are the programs of bpf/, by the names the kernel knows them by.
 var scopePrograms = map[string]bool{
-	"sched_switch": true, "sched_waking": true, "sample": true, "stop_world": true, "start_world": true, "world_started": true, "exec": true,
+	"sched_switch": true, "sched_waking": true, "sample": true, "stop_world": true, "start_world": true,
+	"world_started": true, "exec": true,
 	"process_exit": true, "execute": true, floorName: true,
 }
 
@@ -33,7 +34,8 @@ const floorName = "floor"
 
 func attachFloor() (detach func(), err error) {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: floorName, Type: ebpf.RawTracepoint, License: "GPL", Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		Name: floorName, Type: ebpf.RawTracepoint, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
 	})
 	if err != nil {
 		return nil, err
@@ -152,7 +154,8 @@ func (s *sums) take(w *workload, v *variant, d time.Duration) error {
 
 func (s *sums) result() bpfShare {
 	out := bpfShare{
-		Share: report.SpreadOf(s.share), Net: report.SpreadOf(s.net), Own: report.SpreadOf(s.own), Switch: report.SpreadOf(s.perSwitch), Floor: report.SpreadOf(s.floor),
+		Share: report.SpreadOf(s.share), Net: report.SpreadOf(s.net), Own: report.SpreadOf(s.own),
+		Switch: report.SpreadOf(s.perSwitch), Floor: report.SpreadOf(s.floor),
 		NsPerRun: spreads(s.perRun), RunsPerS: map[string]float64{},
 	}
 	for name, n := range s.runs {

@@ -72,7 +72,10 @@ func variants(only string) []*variant {
 	}
 	if only != "" {
 		wanted := strings.Split(only, ",")
-		all = slices.DeleteFunc(all, func(v *variant) bool { return v.name != nothing && v.name != again && !slices.Contains(wanted, v.name) })
+		all = slices.DeleteFunc(all, func(v *variant) bool {
+			return v.name != nothing && v.name != again &&
+				!slices.Contains(wanted, v.name)
+		})
 	}
 	for _, v := range all {
 		switch v.name {
@@ -227,5 +230,6 @@ func attachRunqlat(*workload) (func(), error) {
 		said = lines.Text()
 	}
 	detach()
-	return nil, fmt.Errorf("bpftrace did not start: %s. It needs tracefs: mount -t debugfs debugfs /sys/kernel/debug", said)
+	return nil, fmt.Errorf("bpftrace did not start: %s. It needs tracefs: mount -t debugfs debugfs /sys/kernel/debug",
+		said)
 }

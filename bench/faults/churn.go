@@ -105,8 +105,10 @@ func comeAndGo(dir string, long time.Duration) (*outcome, error) {
 		"anonymous %s; descriptors %s; "+
 		"threads %s; mappings %s; BPF maps %s; programs %s; links %s", long.Minutes(),
 		per(func(l level) float64 { return l.Memory }), per(func(l level) float64 { return float64(l.Descriptors) }),
-		per(func(l level) float64 { return float64(l.Threads) }), per(func(l level) float64 { return float64(l.Mappings) }),
-		per(func(l level) float64 { return float64(l.Maps) }), per(func(l level) float64 { return float64(l.Programs) }),
+		per(func(l level) float64 { return float64(l.Threads) }),
+		per(func(l level) float64 { return float64(l.Mappings) }),
+		per(func(l level) float64 { return float64(l.Maps) }),
+		per(func(l level) float64 { return float64(l.Programs) }),
 		per(func(l level) float64 { return float64(l.Links) }))
 	return o, nil
 }

@@ -75,7 +75,8 @@ func agentEnds(dir string, on storage, sig syscall.Signal, meanwhile func(data s
 }
 
 func historyKilled(dir string) (*outcome, error) {
-	return during(dir, storage{}, func(r *rig) (string, error) { return "", syscall.Kill(r.history(), syscall.SIGKILL) })
+	return during(dir, storage{},
+		func(r *rig) (string, error) { return "", syscall.Kill(r.history(), syscall.SIGKILL) })
 }
 
 // neighbourKilled kills programs that are observed, one after another, as a supervisor does whose program does not come

@@ -32,7 +32,8 @@ func (r *rig) startPlugin() (*plugin.Client, pluginv2.DataClient, error) {
 	cmd := exec.Command(filepath.Join(r.dir, "gpx_pscope"))
 	cmd.Env = []string{"GF_VERSION=12.4.0", "GF_PLUGIN_ALLOWED_SOCKETS=" + r.socket()}
 	c := plugin.NewClient(&plugin.ClientConfig{
-		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true, Logger: hclog.NewNullLogger(),
+		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true,
+		Logger: hclog.NewNullLogger(),
 		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: 2, MagicCookieKey: "grafana_plugin_type",
 			MagicCookieValue: "datasource"},
 		VersionedPlugins: map[int]plugin.PluginSet{2: {"data": queries{}}},
@@ -64,7 +65,8 @@ func (r *rig) ask(d pluginv2.DataClient) error {
 			DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{Uid: "pscope", Name: "P-Scope",
 				JsonData: settings}},
 		Queries: []*pluginv2.DataQuery{{RefId: "A", MaxDataPoints: 100, IntervalMS: 1000, Json: []byte(`{}`),
-			TimeRange: &pluginv2.TimeRange{FromEpochMS: now.Add(-10 * time.Second).UnixMilli(), ToEpochMS: now.UnixMilli()}}},
+			TimeRange: &pluginv2.TimeRange{FromEpochMS: now.Add(-10 * time.Second).UnixMilli(),
+				ToEpochMS: now.UnixMilli()}}},
 	})
 	if err != nil {
 		return err

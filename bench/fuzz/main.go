@@ -214,7 +214,8 @@ wait:
 			}
 		}
 	}
-	r := &result{Package: pkg, Target: name, At: begun.UTC().Format(time.DateOnly), Minutes: time.Since(begun).Minutes()}
+	r := &result{Package: pkg, Target: name, At: begun.UTC().Format(time.DateOnly),
+		Minutes: time.Since(begun).Minutes()}
 	r.CPUMinutes = (c.ProcessState.UserTime() + c.ProcessState.SystemTime()).Minutes()
 	r.read(said.String())
 	if err != nil && r.Finding == "" && !killed {

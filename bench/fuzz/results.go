@@ -64,7 +64,8 @@ func lastLines(s string, n int) string {
 }
 
 func (r *result) String() string {
-	s := fmt.Sprintf("%s %s: %.1f min of CPU in %.1f min, %d executions, %d inputs learnt, %d kept", r.Package, r.Target,
+	s := fmt.Sprintf("%s %s: %.1f min of CPU in %.1f min, %d executions, %d inputs learnt, %d kept", r.Package,
+		r.Target,
 		r.CPUMinutes,
 		r.Minutes, r.Executions, r.Learnt, r.Kept)
 	if r.Finding != "" {
@@ -135,7 +136,8 @@ func (all *results) markdown() string {
 		if r.Finding != "" {
 			finding = "`" + strings.ReplaceAll(r.Finding, "|", "/") + "`"
 		}
-		fmt.Fprintf(&t, "| %s | %s | %.1f | %d | %d | %d | %s | %s |\n", r.Package, r.Target, r.CPUMinutes, r.Executions,
+		fmt.Fprintf(&t, "| %s | %s | %.1f | %d | %d | %d | %s | %s |\n", r.Package, r.Target, r.CPUMinutes,
+			r.Executions,
 			r.Learnt, r.Kept, r.At,
 			finding)
 	}

@@ -61,7 +61,8 @@ func build(dir, toolchain, arch string, v variant) (string, error) {
 	if v.cgo {
 		cgo = "CGO_ENABLED=1"
 	}
-	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=go"+toolchain, "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", cgo)
+	cmd.Env = append(os.Environ(), "GOTOOLCHAIN=go"+toolchain, "GOOS=linux", "GOARCH="+arch, "GOFLAGS=", "GOWORK=off",
+		"GOEXPERIMENT=", cgo)
 	if v.cgo && arch == "arm64" {
 		cmd.Env = append(cmd.Env, "CC="+crossCC)
 	}
@@ -143,7 +144,8 @@ func checkFile(path, twin string) (b *goruntime.Binary, complaints []string, err
 	if bare.TLSG != full.TLSG || bare.TLSGKnown != full.TLSGKnown || bare.GRegister != full.GRegister {
 		say("without symbols G is at %d from the thread pointer, with them at %d", bare.TLSG, full.TLSG)
 	}
-	if x, y := bare.Vars, full.Vars; x.AllP != y.AllP || x.AllM != y.AllM || x.Sched != y.Sched || x.GOMAXPROCS != y.GOMAXPROCS {
+	if x, y := bare.Vars, full.Vars; x.AllP != y.AllP || x.AllM != y.AllM || x.Sched != y.Sched ||
+		x.GOMAXPROCS != y.GOMAXPROCS {
 		say("without symbols the runtime's variables are elsewhere: %+v, with them %+v", x, y)
 	}
 	complaints = append(complaints, checkSearch(program, full)...)

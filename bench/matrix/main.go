@@ -34,10 +34,12 @@ type row struct {
 }
 
 func main() {
-	toolchains := flag.String("toolchains", "1.21.13,1.22.12,1.23.12,1.24.13,1.25.14,1.26.11,1.27.4", "Go releases, comma-separated")
+	toolchains := flag.String("toolchains", "1.21.13,1.22.12,1.23.12,1.24.13,1.25.14,1.26.11,1.27.4", "Go releases, "+
+		"comma-separated")
 	only := flag.String("variants", "", "ways to build, comma-separated; all if empty")
 	run := flag.Duration("run", 2*time.Second, "how long each program is observed")
-	out := flag.String("out", filepath.Join("bench", "results"), "folder for matrix.md and matrix.json; empty: write nothing")
+	out := flag.String("out", filepath.Join("bench", "results"), "folder for matrix.md and matrix.json; empty: write "+
+		"nothing")
 	keep := flag.String("keep", "", "folder in which the programs stay, to be used again; empty: a temporary one")
 	flag.Parse()
 	ok, err := matrix(strings.Split(*toolchains, ","), *only, *run, *out, *keep)
@@ -130,7 +132,8 @@ func (r *row) file(dir, toolchain, arch string, v variant) (path string, err err
 	return path, nil
 }
 
-var header = []string{"Go", "arch", "built", "layout", "on a CPU: Ps / threads that had one / all threads", "Σ states off wall", "collections: runtime / stops", "result"}
+var header = []string{"Go", "arch", "built", "layout", "on a CPU: Ps / threads that had one / all threads",
+	"Σ states off wall", "collections: runtime / stops", "result"}
 
 func (r *row) cells() []string {
 	c := []string{r.Go, r.Arch, r.Variant, r.Layout, "not run here", "", "", "holds"}
@@ -162,7 +165,8 @@ func write(dir string, rows []row) error {
 		return err
 	}
 	var b strings.Builder
-	b.WriteString("# Every Go line, every way to link\n\nMade by `go run ./bench/matrix` (see there for what each check is).\n\n")
+	b.WriteString("# Every Go line, every way to link\n\nMade by `go run ./bench/matrix` (see there for what each " +
+		"check is).\n\n")
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(header, " | "), strings.Repeat(" --- |", len(header)))
 	for i := range rows {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(rows[i].cells(), " | "))

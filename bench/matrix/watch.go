@@ -128,7 +128,8 @@ func passed(before, after map[string]time.Duration, v *pstate.TargetView) (all, 
 // is wrong with it.
 func watch(paths map[*row]string, run time.Duration) error {
 	seen := &stops{byKey: map[pstate.Key][]pstate.Stop{}}
-	c, err := collector.New(collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("/matrix-"), Sink: seen})
+	c, err := collector.New(collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("/matrix-"),
+		Sink: seen})
 	if err != nil {
 		return err
 	}
@@ -184,7 +185,8 @@ func watchOne(c collector.Collector, seen *stops, path string, run time.Duration
 		return nil, fmt.Errorf("no longer observed: %s", reason(c, pid))
 	}
 	all, carriers := passed(cpu0, cpu1, b)
-	l := &live{Source: string(b.Source), ThreadsMs: all.Seconds() * 1e3, CarriersMs: carriers.Seconds() * 1e3, ApartMs: apart.Seconds() * 1e3, Lost: b.Lost, Reconciled: b.Reconciled}
+	l := &live{Source: string(b.Source), ThreadsMs: all.Seconds() * 1e3, CarriersMs: carriers.Seconds() * 1e3,
+		ApartMs: apart.Seconds() * 1e3, Lost: b.Lost, Reconciled: b.Reconciled}
 	wall := b.At - a.At
 	for i := range min(len(a.Ps), len(b.Ps)) {
 		x, y := &a.Ps[i], &b.Ps[i]

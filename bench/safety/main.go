@@ -28,7 +28,8 @@ var checked = regexp.MustCompile("^safety-")
 
 func main() {
 	n := flag.Int("n", 1000, "how often")
-	what := flag.String("do", "attach,kill,exec", "attach: attach and detach; kill: the agent dies by SIGKILL; exec: programs execute one another")
+	what := flag.String("do", "attach,kill,exec", "attach: attach and detach; kill: the agent dies by SIGKILL; exec: "+
+		"programs execute one another")
 	out := flag.String("out", filepath.Join("bench", "results", "safety.md"), "file for the results; empty: none")
 	agent := flag.Bool("agent", false, "be the agent that is killed")
 	flag.Parse()
@@ -71,7 +72,8 @@ func run(n int, what []string, out string) error {
 	if out == "" {
 		return nil
 	}
-	text := "# What being observed does to a program\n\nMade by `go run ./bench/safety` (see there for what the programs check of themselves).\n\n" + strings.Join(lines, "\n") + "\n"
+	text := "# What being observed does to a program\n\nMade by `go run ./bench/safety` (see there for what the " +
+		"programs check of themselves).\n\n" + strings.Join(lines, "\n") + "\n"
 	return os.WriteFile(out, []byte(text), 0o644)
 }
 
@@ -244,14 +246,16 @@ func withCheckers(dir string, n, programs int, done string, do func(i int) error
 		who = "they"
 		by = fmt.Sprintf(" (%d agents, %d programs each)", turns, programs)
 	}
-	return fmt.Sprintf("%s %d times%s: %s made %d rounds of checks meanwhile, all right", done, turns*programs, by, who, rounds), nil
+	return fmt.Sprintf("%s %d times%s: %s made %d rounds of checks meanwhile, all right", done, turns*programs, by, who,
+		rounds), nil
 }
 
 // execs lets programs with different code at the same places execute one another n times in each of four processes,
 // while an agent attaches to whatever it meets.
 func execs(dir string, n int) (string, error) {
 	var programs []string
-	for name, how := range map[string][]string{"plain": {"CGO_ENABLED=0"}, "pie": {"CGO_ENABLED=0"}, "cgo": {"CGO_ENABLED=1"}, "older": {"CGO_ENABLED=0", "GOTOOLCHAIN=go1.25.14"}} {
+	for name, how := range map[string][]string{"plain": {"CGO_ENABLED=0"}, "pie": {"CGO_ENABLED=0"},
+		"cgo": {"CGO_ENABLED=1"}, "older": {"CGO_ENABLED=0", "GOTOOLCHAIN=go1.25.14"}} {
 		path := filepath.Join(dir, "safety-"+name)
 		var flags []string
 		if name == "pie" {
@@ -294,5 +298,6 @@ func execs(dir string, n int) (string, error) {
 	if err := errors.Join(failed...); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%d executions of another program under the same process id, in %d processes at once: all ended well; %d of the programs were observed", n*chains, chains, len(seen)), nil
+	return fmt.Sprintf("%d executions of another program under the same process id, in %d processes at once: all "+
+		"ended well; %d of the programs were observed", n*chains, chains, len(seen)), nil
 }

@@ -114,7 +114,8 @@ func (s *setup) observe(load, procs string, traced bool) (*observation, error) {
 	if os.Getenv("TRUTH_LOG") != "" {
 		log = slog.Default()
 	}
-	options := collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("^" + filepath.Base(s.bin) + "$"), Sink: o.sink, Log: log, CostBudget: -1, Windows: s.windows}
+	options := collector.Options{Mode: collector.ModeEBPF, Include: regexp.MustCompile("^" + filepath.Base(s.bin) +
+		"$"), Sink: o.sink, Log: log, CostBudget: -1, Windows: s.windows}
 	if s.edges {
 		options.IntervalBudget = 50_000
 	}

@@ -89,7 +89,8 @@ func (s *raw) printEdges(w io.Writer, t *traced, offset int64) {
 	for kind, d := range kinds {
 		slices.Sort(d)
 		at := func(q float64) time.Duration { return time.Duration(d[int(q*float64(len(d)-1))]) }
-		fmt.Fprintf(w, "    %-32s %6d edges; off by %v (5 %%) %v (25 %%) %v (median) %v (75 %%) %v (95 %%)\n", kind, len(d), at(.05), at(.25), at(.5), at(.75), at(.95))
+		fmt.Fprintf(w, "    %-32s %6d edges; off by %v (5 %%) %v (25 %%) %v (median) %v (75 %%) %v (95 %%)\n", kind,
+			len(d), at(.05), at(.25), at(.5), at(.75), at(.95))
 	}
 }
 
@@ -150,7 +151,8 @@ func disagree(seen, witness stretch) disagreement {
 	case seen.to >= witness.to:
 		d.how, i = map[bool]string{true: "give seen early", false: "take seen early"}[witness.held], seen.first
 	default:
-		d.how, i = map[bool]string{true: "at rest by P-Scope only", false: "held by P-Scope only"}[witness.held], seen.first
+		d.how, i = map[bool]string{true: "at rest by P-Scope only", false: "held by P-Scope only"}[witness.held],
+			seen.first
 	}
 	d.state, d.thread = i.State, i.Thread
 	return d
@@ -171,7 +173,8 @@ func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 				k--
 			}
 			for ; k < len(witness) && witness[k].from < seen.to; k++ {
-				if common := min(seen.to, witness[k].to) - max(seen.from, witness[k].from); common > 0 && seen.held != witness[k].held {
+				if common := min(seen.to, witness[k].to) - max(seen.from, witness[k].from); common > 0 &&
+					seen.held != witness[k].held {
 					d := disagree(seen, witness[k])
 					if i+1 < len(all) {
 						d.then = all[i+1].first.State
@@ -186,7 +189,8 @@ func (s *raw) printDisagreement(w io.Writer, t *traced, offset int64) {
 	kinds := slices.SortedFunc(maps.Keys(sums), func(a, b disagreement) int { return cmp.Compare(sums[b], sums[a]) })
 	n := time.Duration(max(1, len(s.ps))) * time.Duration(t.to-t.from)
 	for _, k := range kinds[:min(len(kinds), 24)] {
-		fmt.Fprintf(w, "    %-24s %v/%v, then %v, in a stretch of 1e%d ns: %.3f points, %d times, %v each\n", k.how, k.state, k.thread, k.then, k.exponent, 100*float64(sums[k])/float64(n),
+		fmt.Fprintf(w, "    %-24s %v/%v, then %v, in a stretch of 1e%d ns: %.3f points, %d times, %v each\n", k.how,
+			k.state, k.thread, k.then, k.exponent, 100*float64(sums[k])/float64(n),
 			counts[k], sums[k]/time.Duration(counts[k]))
 	}
 }

@@ -24,15 +24,22 @@ func main() {
 	procs := flag.String("procs", "1,2,4,16,64", "GOMAXPROCS values, comma-separated")
 	run := flag.Duration("run", 3*time.Second, "length of each trace")
 	warm := flag.Duration("warm", 3*time.Second, "observe this long before the trace begins")
-	out := flag.String("out", "", "write FILE.md and FILE.json as well; -: FILE.json to the standard output, on a line of its own")
-	merge := flag.Bool("merge", false, "keep what FILE.json has of other machines and kernels, and of this one of other workloads")
-	add := flag.String("add", "", "measure nothing; put the sets of this JSON `file` from another machine into those of -out")
+	out := flag.String("out", "", "write FILE.md and FILE.json as well; -: FILE.json to the standard output, on a "+
+		"line of its own")
+	merge := flag.Bool("merge", false, "keep what FILE.json has of other machines and kernels, and of this one of "+
+		"other workloads")
+	add := flag.String("add", "", "measure nothing; put the sets of this JSON `file` from another machine into those "+
+		"of -out")
 	verbose := flag.Bool("v", false, "print every P")
-	edges := flag.Bool("edges", false, "print how far the takes and gives of Ps lie from the witnesses', and how the time came about that they disagree about")
-	own := flag.Bool("runtime", true, "compare with a log that the runtime itself keeps as well, traced and untraced; needs the sources of Go 1.26")
-	windows := flag.Int("windows", 0, "observe one second in as many and estimate the rest, as the governor has it where observing costs too much; 0: all the time")
+	edges := flag.Bool("edges", false, "print how far the takes and gives of Ps lie from the witnesses', and how the "+
+		"time came about that they disagree about")
+	own := flag.Bool("runtime", true, "compare with a log that the runtime itself keeps as well, traced and untraced; "+
+		"needs the sources of Go 1.26")
+	windows := flag.Int("windows", 0, "observe one second in as many and estimate the rest, as the governor has it "+
+		"where observing costs too much; 0: all the time")
 	prebuilt := flag.String("bin", "", "the workload, built before by -build, for a machine without Go")
-	tool := flag.String("tracetool", "", "go tool trace as a program of its own (go build cmd/trace), for a machine without Go")
+	tool := flag.String("tracetool", "", "go tool trace as a program of its own (go build cmd/trace), for a machine "+
+		"without Go")
 	build := flag.String("build", "", "measure nothing; build the workload, without C, into this `file`")
 	flag.Parse()
 	s := &setup{run: *run, warm: *warm, edges: *edges, runtime: *own, windows: *windows, bin: *prebuilt, tool: *tool}
@@ -150,8 +157,11 @@ func buildWorkload(bin string, runtimeEdges, c bool) error {
 }
 
 func header(w io.Writer) {
-	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | trace, by the log | P-Scope, by the log | untraced | any state | sum | edges seen | stops | missed | off | wrong reason | median | GC stops | counted | GC pause | on CPU | a burst | unexplained | waiting | both |")
-	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: |")
+	fmt.Fprintln(w, "| workload | Ps | busy by trace | by P-Scope | mean error | worst P | trace, by the log | "+
+		"P-Scope, by the log | untraced | any state | sum | edges seen | stops | missed | off | wrong reason | median "+
+		"| GC stops | counted | GC pause | on CPU | a burst | unexplained | waiting | both |")
+	fmt.Fprintln(w, "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: | --: "+
+		"| --: | --: | --: | --: | --: | --: | --: | --: | --: |")
 }
 
 func (r *result) print(w io.Writer, verbose bool) {
@@ -163,9 +173,11 @@ func (r *result) print(w io.Writer, verbose bool) {
 	if r.GCStopsCounted[1] != r.GCStopsCounted[0] {
 		counted += fmt.Sprintf(" to %d", r.GCStopsCounted[1])
 	}
-	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %s | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | %v | %d | %s | %s | %.2f %% | %v | %.2f %% | %.2f %% | %.2f %% |\n",
+	fmt.Fprintf(w, "| %s | %s | %.2f %% | %.2f %% | %.2f | %.2f | %s | %.2f | %.3f %% | %.0f %% | %d | %d | %d | %d | "+
+		"%v | %d | %s | %s | %.2f %% | %v | %.2f %% | %.2f %% | %.2f %% |\n",
 		r.Workload, r.Ps, r.Busy, r.BusySeen, r.Mean, r.Worst, r.byLog(), r.WorstClass, r.SumError, 100*r.Moves,
-		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), r.GCStops, counted, pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError, r.TogetherError)
+		r.Stops, r.StopsMissed, r.StopsWrong, r.ReasonsWrong, r.StopMedian.Round(time.Microsecond), r.GCStops, counted,
+		pause, r.OnCPUError, r.PerBurst.Round(100*time.Nanosecond), r.Unexplained, r.WaitError, r.TogetherError)
 	if !verbose {
 		return
 	}
@@ -186,7 +198,8 @@ func (r *result) byLog() string {
 		return "– | – | –"
 	}
 	u := r.RuntimeUntraced
-	return fmt.Sprintf("%+.2f | %+.2f (%.2f) | %+.2f (%.2f)", r.Runtime.TraceOff, r.Runtime.BusySeen-r.Runtime.Busy, r.Runtime.Mean, u.BusySeen-u.Busy, u.Mean)
+	return fmt.Sprintf("%+.2f | %+.2f (%.2f) | %+.2f (%.2f)", r.Runtime.TraceOff, r.Runtime.BusySeen-r.Runtime.Busy,
+		r.Runtime.Mean, u.BusySeen-u.Busy, u.Mean)
 }
 
 // summary says how many runs met which bar.
@@ -215,11 +228,14 @@ func summary(w io.Writer, all []*result) {
 			agree++
 		}
 	}
-	fmt.Fprintf(w, "\n%d runs. Busy share: mean error %.2f points, worst P %.2f, every P within 1 point in %d runs; any state of any P: worst %.2f.\n",
+	fmt.Fprintf(w, "\n%d runs. Busy share: mean error %.2f points, worst P %.2f, every P within 1 point in %d runs; "+
+		"any state of any P: worst %.2f.\n",
 		len(all), mean, worst, within, class)
 	logSummary(w, all)
-	fmt.Fprintf(w, "Threads' time on a CPU: within 1 %% of schedstat, beyond what interrupts and the hypervisor took, in %d runs; on or waiting for one in %d.\n", threads, together)
-	fmt.Fprintf(w, "%d stops: %d missed, %d off by more than 5 %% and 20 µs, %d with another reason. Of the GC's %d, in %d runs as many as the runtime counted.\n", stops, missed, off, wrong, gc, agree)
+	fmt.Fprintf(w, "Threads' time on a CPU: within 1 %% of schedstat, beyond what interrupts and the hypervisor took, "+
+		"in %d runs; on or waiting for one in %d.\n", threads, together)
+	fmt.Fprintf(w, "%d stops: %d missed, %d off by more than 5 %% and 20 µs, %d with another reason. Of the GC's %d, "+
+		"in %d runs as many as the runtime counted.\n", stops, missed, off, wrong, gc, agree)
 }
 
 // logSummary says by how much the trace and P-Scope are off by the runtime's own log.
@@ -236,6 +252,7 @@ func logSummary(w io.Writer, all []*result) {
 		worst = max(worst, r.Runtime.Worst, r.RuntimeUntraced.Worst)
 	}
 	if n > 0 {
-		fmt.Fprintf(w, "By the runtime's own log: mean error of the trace %.2f points, of P-Scope %.2f traced and %.2f untraced, its worst P %.2f.\n", trace/n, traced/n, untraced/n, worst)
+		fmt.Fprintf(w, "By the runtime's own log: mean error of the trace %.2f points, of P-Scope %.2f traced and "+
+			"%.2f untraced, its worst P %.2f.\n", trace/n, traced/n, untraced/n, worst)
 	}
 }

@@ -30,7 +30,8 @@ type set struct {
 // same says whether two sets are of the same machine and kernel, so that the newer one's results replace the older
 // one's.
 func (s *set) same(o *set) bool {
-	return s.Machine.CPU == o.Machine.CPU && s.Machine.CPUs == o.Machine.CPUs && s.Machine.Under == o.Machine.Under && s.Machine.Kernel == o.Machine.Kernel &&
+	return s.Machine.CPU == o.Machine.CPU && s.Machine.CPUs == o.Machine.CPUs && s.Machine.Under == o.Machine.Under &&
+		s.Machine.Kernel == o.Machine.Kernel &&
 		s.Machine.Arch == o.Machine.Arch && s.Windows == o.Windows
 }
 
@@ -82,7 +83,8 @@ func place(load string) int {
 // write puts the sets into BASE.md and BASE.json.
 func (r *results) write(base string) error {
 	var text strings.Builder
-	fmt.Fprint(&text, "# P-Scope against runtime/trace, the runtime's own log, /proc and the runtime's counters\n\nErrors of shares are percentage points; bench/README.md explains the columns.\n")
+	fmt.Fprint(&text, "# P-Scope against runtime/trace, the runtime's own log, /proc and the runtime's "+
+		"counters\n\nErrors of shares are percentage points; bench/README.md explains the columns.\n")
 	for _, s := range r.Sets {
 		s.print(&text)
 	}

@@ -143,7 +143,8 @@ func readRuntimeEdges(path string) (*traced, error) {
 	for len(b) > 0 {
 		id, held, n, kept := int32(next()), next() == 1, next(), next()
 		if kept < n || uint64(len(b)) < 8*kept {
-			return nil, fmt.Errorf("the runtime's log has %d of the %d times that P%d changed hands: take a shorter run", kept, n, id)
+			return nil, fmt.Errorf("the runtime's log has %d of the %d times that P%d changed hands: take a "+
+				"shorter run", kept, n, id)
 		}
 		f := &follower{ran: held}
 		for i := range kept {

@@ -37,15 +37,19 @@ func TestTruth(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				t.Logf("busy %.2f %%, by P-Scope %.2f %%, worst P %.2f points off; %d stops, %d missed, %d with another reason; GC stops %d, counted %v; sum off by %.3f %%; lost %v",
-					r.Busy, r.BusySeen, r.Worst, r.Stops, r.StopsMissed, r.ReasonsWrong, r.GCStops, r.GCStopsCounted, r.SumError, r.Lost)
+				t.Logf("busy %.2f %%, by P-Scope %.2f %%, worst P %.2f points off; %d stops, %d missed, %d with "+
+					"another reason; GC stops %d, counted %v; sum off by %.3f %%; lost %v",
+					r.Busy, r.BusySeen, r.Worst, r.Stops, r.StopsMissed, r.ReasonsWrong, r.GCStops, r.GCStopsCounted,
+					r.SumError, r.Lost)
 				worst := r.Worst
 				if r.Runtime != nil {
 					// Each of them disturbs the program in its own way: what one bears out is true.
 					worst = min(worst, r.Runtime.Worst)
-					t.Logf("by the runtime's own log: worst P %.2f points off, the trace %.2f", r.Runtime.Worst, r.Runtime.TraceMean)
+					t.Logf("by the runtime's own log: worst P %.2f points off, the trace %.2f", r.Runtime.Worst,
+						r.Runtime.TraceMean)
 				}
-				if worst <= c.worst && r.StopsMissed == 0 && r.ReasonsWrong == 0 && r.countsAgree() && r.SumError < 0.1 {
+				if worst <= c.worst && r.StopsMissed == 0 && r.ReasonsWrong == 0 && r.countsAgree() &&
+					r.SumError < 0.1 {
 					return
 				}
 				if try == 2 {

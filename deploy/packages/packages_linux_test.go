@@ -82,7 +82,8 @@ func makePackages(dir string) error {
 	}
 	if out, err := exec.Command("git", "-C", repository, "cat-file", "-e",
 		last.Commit+"^{commit}").CombinedOutput(); err != nil {
-		return missing{fmt.Sprintf("the last release can't be built: this clone lacks its commit %.10s, or there is no "+
+		return missing{fmt.Sprintf("the last release can't be built: this clone lacks its commit %.10s, or there "+
+			"is no "+
 			"git (%s); fetch the whole "+
 			"history", last.Commit, strings.TrimSpace(string(out)))}
 	}
@@ -103,8 +104,10 @@ func makePackages(dir string) error {
 			return err
 		}
 		err = errors.Join(
-			run(source, "go", "build", "-trimpath", "-ldflags", "-w -X main.version="+version, "-o", agent, "./pkg/cmd/pscope"),
-			run(repository, "node", "scripts/packages.mjs", "--version", version, "--arch", runtime.GOARCH, "--agent", agent,
+			run(source, "go", "build", "-trimpath", "-ldflags", "-w -X main.version="+version, "-o", agent,
+				"./pkg/cmd/pscope"),
+			run(repository, "node", "scripts/packages.mjs", "--version", version, "--arch", runtime.GOARCH, "--agent",
+				agent,
 				"--systemd", systemd, "--into", dir))
 		if err != nil {
 			return err
@@ -167,21 +170,25 @@ func TestDeb(t *testing.T) {
 			strings.Contains(calls, "start pscope-agent.service"))
 		m.grows("installed, "+version(), &samples)
 		if _, err := exec.LookPath("systemd-analyze"); err == nil {
-			out, err := m.command("/usr/bin/systemd-analyze", "verify", "--man=no", "pscope-agent.service").CombinedOutput()
-			m.wants("systemd takes the unit: "+string(out), err == nil && !strings.Contains(string(out), "pscope-agent.service"))
+			out, err := m.command("/usr/bin/systemd-analyze", "verify", "--man=no",
+				"pscope-agent.service").CombinedOutput()
+			m.wants("systemd takes the unit: "+string(out), err == nil &&
+				!strings.Contains(string(out), "pscope-agent.service"))
 		}
 
 		m.write("/etc/pscope/pscope.yaml", m.read("/etc/pscope/pscope.yaml")+"\nlog-level: warn\n", 0o644)
 		calls = install(young)
 		m.wants("an upgrade restarts the service: "+calls, strings.Contains(calls, "restart pscope-agent.service"))
 		m.wants("an upgrade brings the new version", strings.Contains(version(), now))
-		m.wants("an upgrade keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"), "log-level: warn"))
+		m.wants("an upgrade keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"),
+			"log-level: warn"))
 		m.grows("upgraded, "+version(), &samples)
 
 		calls = install(old)
 		m.wants("going back restarts the service: "+calls, strings.Contains(calls, "restart pscope-agent.service"))
 		m.wants("going back brings the old version", strings.Contains(version(), before))
-		m.wants("going back keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"), "log-level: warn"))
+		m.wants("going back keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"),
+			"log-level: warn"))
 		m.grows("went back, "+version(), &samples)
 
 		install(young)
@@ -252,7 +259,8 @@ func TestDisabledStaysDisabled(t *testing.T) {
 		m.wants("systemd was told of the new unit: "+calls, strings.Contains(calls, "daemon-reload"))
 		m.wants("a stopped service is neither started nor restarted: "+calls,
 			!strings.Contains(calls, " start ") && !strings.Contains(calls, "restart") &&
-				!strings.HasPrefix(calls, "start ") && !strings.Contains(calls, "\nstart ") && !m.exists(m.calls+".active"))
+				!strings.HasPrefix(calls, "start ") && !strings.Contains(calls, "\nstart ") &&
+				!m.exists(m.calls+".active"))
 	})
 }
 
@@ -266,7 +274,8 @@ func TestRPM(t *testing.T) {
 		m := newMachine(t)
 		old, young := m.bring(file(dir, before, "rpm")), m.bring(file(dir, now, "rpm"))
 		rpm := func(args ...string) string {
-			_, calls := m.do("/usr/bin/rpm", append([]string{"--dbpath", "/var/lib/rpm-of-the-test", "--nodeps"}, args...)...)
+			_, calls := m.do("/usr/bin/rpm", append([]string{"--dbpath", "/var/lib/rpm-of-the-test", "--nodeps"},
+				args...)...)
 			return calls
 		}
 		var samples float64
@@ -279,12 +288,14 @@ func TestRPM(t *testing.T) {
 		calls = rpm("--upgrade", young)
 		m.wants("an upgrade restarts the service, and neither stops nor disables it: "+calls,
 			strings.Contains(calls, "try-restart pscope-agent.service") && !strings.Contains(calls, "disable"))
-		m.wants("an upgrade keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"), "log-level: warn"))
+		m.wants("an upgrade keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"),
+			"log-level: warn"))
 		m.grows("upgraded", &samples)
 
 		calls = rpm("--upgrade", "--oldpackage", old)
 		m.wants("going back restarts the service: "+calls, strings.Contains(calls, "try-restart pscope-agent.service"))
-		m.wants("going back keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"), "log-level: warn"))
+		m.wants("going back keeps changed settings", strings.Contains(m.read("/etc/pscope/pscope.yaml"),
+			"log-level: warn"))
 		m.grows("went back", &samples)
 
 		if err := os.MkdirAll(m.path("/run/pscope"), 0o755); err != nil {

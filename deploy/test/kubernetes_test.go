@@ -42,7 +42,8 @@ func overlay(t *testing.T, components ...string) resmap.ResMap {
 		}
 		return path
 	}
-	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + relative("base") + "]\ncomponents:\n"
+	text := "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [" + relative("base") +
+		"]\ncomponents:\n"
 	for _, c := range components {
 		text += "  - " + relative(c) + "\n"
 	}
@@ -89,7 +90,8 @@ func TestTheAgentHasFourCapabilitiesAndNothingElse(t *testing.T) {
 		t.Errorf("resources %s: an agent needs no rights at the API server", got)
 	}
 	pod := as[appsv1.DaemonSet](t, m, "DaemonSet").Spec.Template.Spec
-	if !pod.HostPID || pod.HostNetwork || pod.HostIPC || pod.AutomountServiceAccountToken == nil || *pod.AutomountServiceAccountToken {
+	if !pod.HostPID || pod.HostNetwork || pod.HostIPC || pod.AutomountServiceAccountToken == nil ||
+		*pod.AutomountServiceAccountToken {
 		t.Errorf("the pod's rights: %+v", pod)
 	}
 	c := pod.Containers[0]
@@ -135,7 +137,8 @@ func TestServiceAndMonitorChooseTheAgents(t *testing.T) {
 	}](t, m, "PodMonitor")
 	labels := ds.Spec.Template.Labels
 	for name, selector := range map[string]map[string]string{
-		"daemon set": ds.Spec.Selector.MatchLabels, "service": service.Spec.Selector, "monitor": monitor.Spec.Selector.MatchLabels,
+		"daemon set": ds.Spec.Selector.MatchLabels, "service": service.Spec.Selector,
+		"monitor": monitor.Spec.Selector.MatchLabels,
 	} {
 		if len(selector) == 0 {
 			t.Errorf("the %s chooses everything", name)
@@ -147,10 +150,12 @@ func TestServiceAndMonitorChooseTheAgents(t *testing.T) {
 		}
 	}
 	ports := ds.Spec.Template.Spec.Containers[0].Ports
-	if service.Spec.ClusterIP != "None" || service.Spec.Ports[0].TargetPort.StrVal != ports[0].Name || monitor.Spec.PodMetricsEndpoints[0].Port != ports[0].Name {
+	if service.Spec.ClusterIP != "None" || service.Spec.Ports[0].TargetPort.StrVal != ports[0].Name ||
+		monitor.Spec.PodMetricsEndpoints[0].Port != ports[0].Name {
 		t.Errorf("ports %v, %v, %v", ports, service.Spec.Ports, monitor.Spec.PodMetricsEndpoints)
 	}
-	if by := monitor.Spec.PodMetricsEndpoints[0].Authorization.Credentials; by.Name != "pscope-agent" || by.Key != "token" {
+	if by := monitor.Spec.PodMetricsEndpoints[0].Authorization.Credentials; by.Name != "pscope-agent" ||
+		by.Key != "token" {
 		t.Errorf("the monitor sends the token %+v", by)
 	}
 	for k := range ds.Spec.Template.Annotations {
@@ -167,7 +172,8 @@ func TestToken(t *testing.T) {
 		t.Errorf("flags %v", c.Args)
 	}
 	last := pod.Volumes[len(pod.Volumes)-1]
-	if last.Secret == nil || *last.Secret.DefaultMode != 0o400 || c.VolumeMounts[len(c.VolumeMounts)-1].Name != last.Name {
+	if last.Secret == nil || *last.Secret.DefaultMode != 0o400 ||
+		c.VolumeMounts[len(c.VolumeMounts)-1].Name != last.Name {
 		t.Errorf("volume %+v", last)
 	}
 }
@@ -183,7 +189,8 @@ func TestSeccompProfiles(t *testing.T) {
 		{nil, corev1.SeccompProfileTypeRuntimeDefault, ""},
 		{[]string{"seccomp"}, corev1.SeccompProfileTypeLocalhost, "pscope.json"},
 	} {
-		p := as[appsv1.DaemonSet](t, overlay(t, c.components...), "DaemonSet").Spec.Template.Spec.SecurityContext.SeccompProfile
+		p := as[appsv1.DaemonSet](t, overlay(t, c.components...),
+			"DaemonSet").Spec.Template.Spec.SecurityContext.SeccompProfile
 		file := ""
 		if p != nil && p.LocalhostProfile != nil {
 			file = *p.LocalhostProfile

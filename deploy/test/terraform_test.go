@@ -128,8 +128,9 @@ var provider = map[string]block{
 		required: []string{"contact_point", "group_by"},
 		optional: []string{"group_wait", "group_interval", "repeat_interval", "org_id"},
 		blocks: map[string]block{"policy": {
-			optional: []string{"contact_point", "continue", "group_by", "group_wait", "group_interval", "repeat_interval", "mute_timings"},
-			blocks:   map[string]block{"matcher": {required: []string{"label", "match", "value"}}},
+			optional: []string{"contact_point", "continue", "group_by", "group_wait", "group_interval",
+				"repeat_interval", "mute_timings"},
+			blocks: map[string]block{"matcher": {required: []string{"label", "match", "value"}}},
 		}},
 	},
 }
@@ -218,7 +219,8 @@ func TestAWrongNameIsFound(t *testing.T) {
 	}
 	found := provider["grafana_rule_group"].faults("group", f.Body.(*hclsyntax.Body))
 	slices.Sort(found)
-	want := []string{"group.rule.data has no datasource", "group.rule.data lacks datasource_uid", "group.rule.data.relative_time_range lacks to"}
+	want := []string{"group.rule.data has no datasource", "group.rule.data lacks datasource_uid",
+		"group.rule.data.relative_time_range lacks to"}
 	if !slices.Equal(found, want) {
 		t.Errorf("found %q, want %q", found, want)
 	}

@@ -48,7 +48,8 @@ func TestBeyondLoopbackSomebodyMustAuthenticate(t *testing.T) {
 		"nothing on loopback":         {func(o *Options) { o.Listen = "127.0.0.1:0" }, true},
 		"nothing on loopback of IPv6": {func(o *Options) { o.Listen = "[::1]:0" }, true},
 	} {
-		o := Options{Collector: viewtest.New(1, 1, time.Now()), Timeline: timeline.New(timeline.Options{}), Host: "h", Listen: ":0", Sys: t.TempDir()}
+		o := Options{Collector: viewtest.New(1, 1, time.Now()), Timeline: timeline.New(timeline.Options{}), Host: "h",
+			Listen: ":0", Sys: t.TempDir()}
 		c.change(&o)
 		s, err := NewServer(o)
 		if err != nil && strings.Contains(err.Error(), "cannot assign") {
@@ -120,7 +121,8 @@ func TestWebPagesAreKeptOut(t *testing.T) {
 				want = 200 // says nothing but whether it works
 			}
 			if res.StatusCode != want {
-				t.Errorf("%s, %s %s %s: %d, want %d: %s", c.what, r.method, r.path, r.contentType, res.StatusCode, want, text)
+				t.Errorf("%s, %s %s %s: %d, want %d: %s", c.what, r.method, r.path, r.contentType, res.StatusCode, want,
+					text)
 			}
 			if allowed := res.Header.Get("Access-Control-Allow-Origin"); want == 403 && allowed != "" {
 				t.Errorf("%s: the browser is told that %s may read", c.what, allowed)
@@ -131,7 +133,8 @@ func TestWebPagesAreKeptOut(t *testing.T) {
 
 func TestTokenNeedsItsScheme(t *testing.T) {
 	f := serve(t, func(o *Options) { o.Token = func() string { return "secret" } })
-	for value, want := range map[string]int{"Bearer secret": 200, "bearer secret": 200, "secret": 401, "Basic secret": 401, "Bearer ": 401, "": 401, "Bearer secret2": 401} {
+	for value, want := range map[string]int{"Bearer secret": 200, "bearer secret": 200, "secret": 401,
+		"Basic secret": 401, "Bearer ": 401, "": 401, "Bearer secret2": 401} {
 		req, _ := http.NewRequest("GET", f.url+"/metrics", nil)
 		req.Header.Set("Authorization", value)
 		res, err := http.DefaultClient.Do(req)
@@ -182,9 +185,11 @@ func TestTokenFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for text, part := range map[string]string{"": "is empty", "\n": "is empty", "one\ntwo\n": "more than one line", "one\r\ntwo": "more than one line", "two words\n": "without blanks", "b\xffd": "printable"} {
+	for text, part := range map[string]string{"": "is empty", "\n": "is empty", "one\ntwo\n": "more than one line",
+		"one\r\ntwo": "more than one line", "two words\n": "without blanks", "b\xffd": "printable"} {
 		write(text, 0o600)
-		if _, err := LoadToken(path, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), part) {
+		if _, err := LoadToken(path, slog.New(slog.DiscardHandler)); err == nil ||
+			!strings.Contains(err.Error(), part) {
 			t.Errorf("%q: %v, want one that says %q", text, err, part)
 		}
 	}
@@ -225,8 +230,10 @@ func issue(t *testing.T, dir string, serial int64, from, until time.Time) (cert,
 		t.Fatal(err)
 	}
 	tmpl := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "pscope test"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: from, NotAfter: until, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "pscope test"},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   from, NotAfter: until, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &priv.PublicKey, priv)
 	if err != nil {
@@ -237,7 +244,8 @@ func issue(t *testing.T, dir string, serial int64, from, until time.Time) (cert,
 		t.Fatal(err)
 	}
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	for path, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
+	for path, b := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der},
+		key: {Type: "EC PRIVATE KEY", Bytes: keyDER}} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(b), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -19,10 +19,12 @@ import (
 const captureEvery = 250 * time.Millisecond
 
 // Capture implements pscope.v1.ScopeService. Its last message holds the intervals that were still open, cut at the end.
-func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRequest], to *connect.ServerStream[pb.CaptureResponse]) error {
+func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRequest],
+	to *connect.ServerStream[pb.CaptureResponse]) error {
 	d := time.Duration(req.Msg.GetDurationNanos())
 	if d < 0 || d > maxCapture {
-		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("duration_nanos is %v: it must be at most %v, or 0 to go on until you close the stream", d, maxCapture))
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("duration_nanos is %v: it must be at most %v, "+
+			"or 0 to go on until you close the stream", d, maxCapture))
 	}
 	if d == 0 {
 		d = maxCapture
@@ -69,7 +71,8 @@ func (s *service) Capture(ctx context.Context, req *connect.Request[pb.CaptureRe
 				ivs = append(ivs, now.open(key)...)
 			}
 			if out := byP(ivs, begin, ends[key], c.Matcher); len(out) > 0 {
-				msg.Intervals = append(msg.Intervals, &pb.TargetIntervals{Target: pbTarget(s.host, targets[key], now.gomaxprocs(key), n.Ended), Ps: out})
+				msg.Intervals = append(msg.Intervals,
+					&pb.TargetIntervals{Target: pbTarget(s.host, targets[key], now.gomaxprocs(key), n.Ended), Ps: out})
 			}
 			if now.byKey[key] == nil {
 				delete(cursors, key)

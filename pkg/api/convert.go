@@ -32,7 +32,8 @@ func pbTarget(host string, t *pstate.Target, gomaxprocs int32, ended int64) *pb.
 }
 
 func pbStop(host string, key pstate.Key, process string, s *pstate.Stop) *pb.Stop {
-	out := &pb.Stop{Key: pbKey(key), Process: process, Host: host, StartUnixNano: s.Start, EndUnixNano: s.End, Reason: s.Reason}
+	out := &pb.Stop{Key: pbKey(key), Process: process, Host: host, StartUnixNano: s.Start, EndUnixNano: s.End,
+		Reason: s.Reason}
 	for _, a := range s.Arrivals {
 		out.Arrivals = append(out.Arrivals, &pb.StopArrival{P: a.P, AfterNanos: nanos(a.At - s.Start)})
 	}
@@ -42,7 +43,8 @@ func pbStop(host string, key pstate.Key, process string, s *pstate.Stop) *pb.Sto
 // pbIntervals puts the intervals of one P into columns.
 func pbIntervals(p int32, ivs []pstate.Interval) *pb.PIntervals {
 	out := &pb.PIntervals{
-		P: p, GapNanos: make([]uint64, len(ivs)), DurationNanos: make([]uint64, len(ivs)), Code: make([]uint32, len(ivs)),
+		P: p, GapNanos: make([]uint64, len(ivs)), DurationNanos: make([]uint64, len(ivs)),
+		Code: make([]uint32, len(ivs)),
 	}
 	if len(ivs) == 0 {
 		return out
@@ -64,7 +66,8 @@ func pbIntervals(p int32, ivs []pstate.Interval) *pb.PIntervals {
 // pbBatch puts transitions of one P into columns.
 func pbBatch(p int32, ts []transition) *pb.TransitionBatch {
 	out := &pb.TransitionBatch{
-		P: p, BaseUnixNano: ts[0].to.Start, Code: make([]uint32, len(ts)), GapNanos: make([]uint64, len(ts)), DurationNanos: make([]uint64, len(ts)),
+		P: p, BaseUnixNano: ts[0].to.Start, Code: make([]uint32, len(ts)), GapNanos: make([]uint64, len(ts)),
+		DurationNanos: make([]uint64, len(ts)),
 	}
 	last := out.BaseUnixNano
 	for i, t := range ts {
@@ -81,7 +84,8 @@ func pbBatch(p int32, ts []transition) *pb.TransitionBatch {
 
 func pbNow(p *pstate.PView) *pb.PNow {
 	out := &pb.PNow{
-		P: p.P, State: pbState(p.State), ThreadState: pbThread(p.Thread), SinceUnixNano: p.Since, RunqDepth: p.RunqDepth,
+		P: p.P, State: pbState(p.State), ThreadState: pbThread(p.Thread), SinceUnixNano: p.Since,
+		RunqDepth:  p.RunqDepth,
 		StateNanos: make([]uint64, pstate.NumStates+1), ThreadNanos: make([]uint64, pstate.NumThreadStates+1),
 		UninterruptibleNanos: nanos(p.Uninterruptible), RunqLooks: p.RunqLooks(), RunqSum: p.RunqSum,
 	}

@@ -82,7 +82,8 @@ func (w *watchedFiles[T]) get() T {
 	}
 	next, err := w.load()
 	if err != nil {
-		w.log.Error("a changed file can't be used; what it held before stays in use", "files", strings.Join(w.paths, ", "), "err", err)
+		w.log.Error("a changed file can't be used; what it held before stays in use", "files",
+			strings.Join(w.paths, ", "), "err", err)
 		return w.now
 	}
 	w.now = next
@@ -96,10 +97,12 @@ func (w *watchedFiles[T]) checkMode(path string) {
 	if err != nil || info.Mode().Perm()&0o077 == 0 {
 		return
 	}
-	if b, err := os.ReadFile(path); err != nil || bytes.Contains(b, []byte("-----BEGIN")) && !bytes.Contains(b, []byte("PRIVATE KEY-----")) {
+	if b, err := os.ReadFile(path); err != nil || bytes.Contains(b, []byte("-----BEGIN")) &&
+		!bytes.Contains(b, []byte("PRIVATE KEY-----")) {
 		return
 	}
-	w.log.Warn("a secret may be read by others than its owner: chmod 0600 it, or mount it with mode 0400", "file", path, "mode", fmt.Sprintf("%#o", info.Mode().Perm()))
+	w.log.Warn("a secret may be read by others than its owner: chmod 0600 it, or mount it with mode 0400", "file", path,
+		"mode", fmt.Sprintf("%#o", info.Mode().Perm()))
 }
 
 // mostOfToken bounds a token; the header that carries it is bounded, too.
@@ -128,7 +131,8 @@ func readToken(path string) (string, error) {
 	case strings.ContainsAny(token, "\r\n"):
 		return "", fmt.Errorf("%s holds more than one line: which of them is the token can't be told; %s", path, advice)
 	case len(token) > mostOfToken || strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return "", fmt.Errorf("%s holds no token: at most %d printable ASCII characters without blanks; %s", path, mostOfToken, advice)
+		return "", fmt.Errorf("%s holds no token: at most %d printable ASCII characters without blanks; %s", path,
+			mostOfToken, advice)
 	}
 	return token, nil
 }
@@ -156,8 +160,10 @@ func LoadTLS(cert, key, clientCA string, log *slog.Logger) (*tls.Config, error) 
 	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
 		now := w.get()
 		if leaf := now.Certificates[0].Leaf; time.Now().After(leaf.NotAfter) {
-			if last := said.Load(); time.Since(time.Unix(last, 0)) > time.Hour && said.CompareAndSwap(last, time.Now().Unix()) {
-				log.Error("the certificate has expired, clients will refuse it: renew it; a new file is taken up by itself", "file", cert, "expired", leaf.NotAfter.UTC().Format(time.RFC3339))
+			if last := said.Load(); time.Since(time.Unix(last, 0)) > time.Hour &&
+				said.CompareAndSwap(last, time.Now().Unix()) {
+				log.Error("the certificate has expired, clients will refuse it: renew it; a new file is taken up by "+
+					"itself", "file", cert, "expired", leaf.NotAfter.UTC().Format(time.RFC3339))
 			}
 		}
 		return now, nil
@@ -168,12 +174,14 @@ func LoadTLS(cert, key, clientCA string, log *slog.Logger) (*tls.Config, error) 
 func readTLS(cert, key, clientCA string, log *slog.Logger) (*tls.Config, error) {
 	pair, err := tls.LoadX509KeyPair(cert, key)
 	if err != nil {
-		return nil, fmt.Errorf("the certificate %s and the key %s can't be used: %w; both must be PEM and belong together", cert, key, err)
+		return nil, fmt.Errorf("the certificate %s and the key %s can't be used: %w; both must be PEM and belong "+
+			"together", cert, key, err)
 	}
 	if err := checkDates(cert, pair.Leaf, time.Now(), log); err != nil {
 		return nil, err
 	}
-	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	c := &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"}}
 	if clientCA == "" {
 		return c, nil
 	}
@@ -214,11 +222,14 @@ func readTLS(cert, key, clientCA string, log *slog.Logger) (*tls.Config, error) 
 func checkDates(path string, c *x509.Certificate, now time.Time, log *slog.Logger) error {
 	switch {
 	case now.After(c.NotAfter):
-		return fmt.Errorf("the certificate of %q in %s has expired on %s: renew it", c.Subject, path, c.NotAfter.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the certificate of %q in %s has expired on %s: renew it", c.Subject, path,
+			c.NotAfter.UTC().Format(time.RFC3339))
 	case now.Before(c.NotBefore):
-		return fmt.Errorf("the certificate of %q in %s is not valid before %s: see whether this host's clock is right", c.Subject, path, c.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the certificate of %q in %s is not valid before %s: see whether this host's clock is right",
+			c.Subject, path, c.NotBefore.UTC().Format(time.RFC3339))
 	case c.NotAfter.Sub(now) < expiresSoon:
-		log.Warn("a certificate expires soon: renew it; a new file is taken up by itself", "file", path, "subject", c.Subject.String(), "expires", c.NotAfter.UTC().Format(time.RFC3339))
+		log.Warn("a certificate expires soon: renew it; a new file is taken up by itself", "file", path, "subject",
+			c.Subject.String(), "expires", c.NotAfter.UTC().Format(time.RFC3339))
 	}
 	return nil
 }

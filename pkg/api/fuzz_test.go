@@ -33,7 +33,8 @@ func FuzzAccess(f *testing.F) {
 			for _, a := range []access{{loopback: true}, {token: func() string { return "secret" }}} {
 				in := false
 				h := a.guard(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { in = true }))
-				r := &http.Request{Method: http.MethodGet, URL: httptest.NewRequest(http.MethodGet, "/metrics", nil).URL,
+				r := &http.Request{Method: http.MethodGet, URL: httptest.NewRequest(http.MethodGet, "/metrics",
+					nil).URL,
 					Host:   host,
 					Header: http.Header{"Origin": {origin}, "Sec-Fetch-Site": {site}, "Authorization": {authorization}}}
 				h.ServeHTTP(httptest.NewRecorder(), r)
@@ -41,15 +42,17 @@ func FuzzAccess(f *testing.F) {
 					continue
 				}
 				if a.token != nil {
-					if scheme, given, _ := strings.Cut(authorization, " "); !strings.EqualFold(scheme, "Bearer") || given != "secret" {
+					if scheme, given, _ := strings.Cut(authorization, " "); !strings.EqualFold(scheme, "Bearer") ||
+						given != "secret" {
 						t.Errorf("let in with %q", authorization)
 					}
 					continue
 				}
 				if !own(host) || origin != "" && !strings.HasSuffix(origin, "://"+host) && !strings.Contains(origin,
 					"://"+host+"/") &&
-					!strings.Contains(origin, "@"+host) && !strings.Contains(origin, "://"+host+"?") && !strings.Contains(origin,
-					"://"+host+"#") &&
+					!strings.Contains(origin, "@"+host) && !strings.Contains(origin, "://"+host+"?") &&
+					!strings.Contains(origin,
+						"://"+host+"#") &&
 					!strings.HasPrefix(origin, "//"+host) {
 					t.Errorf("a page of %q is let in, sent to %q", origin, host)
 				}

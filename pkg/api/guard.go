@@ -74,10 +74,12 @@ func (a access) wrongHost(r *http.Request) string {
 		name = h
 	}
 	name = strings.TrimSuffix(strings.ToLower(strings.Trim(name, "[]")), ".")
-	if ip := net.ParseIP(name); name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil && ip.IsLoopback() {
+	if ip := net.ParseIP(name); name == "localhost" || strings.HasSuffix(name, ".localhost") || ip != nil &&
+		ip.IsLoopback() {
 		return ""
 	}
-	return fmt.Sprintf("This agent asks for no token, so it answers only to the names of this host's loopback address, such as 127.0.0.1 or localhost, not to %q: "+
+	return fmt.Sprintf("This agent asks for no token, so it answers only to the names of this host's loopback "+
+		"address, such as 127.0.0.1 or localhost, not to %q: "+
 		"use one of them, or start the agent with --token-file.", r.Host)
 }
 
@@ -89,7 +91,8 @@ func wrongOrigin(r *http.Request, origins []string) string {
 		if err == nil && u.Host == r.Host && u.Host != "" || allowed(origins, origin) {
 			return ""
 		}
-		return fmt.Sprintf("This agent asks for no token, so it answers no web page of another origin (%q): %s", origin, next)
+		return fmt.Sprintf("This agent asks for no token, so it answers no web page of another origin (%q): %s", origin,
+			next)
 	}
 	// A page can make a browser fetch an address without an Origin, for example as a picture; the browser says then
 	// where it comes from (W3C, Fetch Metadata Request Headers). What a user types is of no site; programs other than
@@ -98,7 +101,8 @@ func wrongOrigin(r *http.Request, origins []string) string {
 	case "", "none", "same-origin":
 		return ""
 	}
-	return fmt.Sprintf("This agent asks for no token, so it answers nothing that another web page leads to: type the address, %s", next)
+	return fmt.Sprintf("This agent asks for no token, so it answers nothing that another web page leads to: type the "+
+		"address, %s", next)
 }
 
 // CheckAccess says why an agent may not serve on a TCP address: it can be reached from other hosts, and neither a token
@@ -110,8 +114,10 @@ func CheckAccess(listen string, token, clientCA, insecure bool) error {
 	if addr, err := net.ResolveTCPAddr("tcp", listen); err != nil || isLoopback(addr) {
 		return nil // an address that can't be resolved is refused when it is listened on
 	}
-	return fmt.Errorf("--listen %s can be reached from other hosts, and anyone there could read what the processes of this host do: ask for a token "+
-		"(openssl rand -hex 32 > FILE, --token-file FILE) or for certificates (--tls-cert, --tls-key, --tls-client-ca), listen on 127.0.0.1, "+
+	return fmt.Errorf("--listen %s can be reached from other hosts, and anyone there could read what the processes of "+
+		"this host do: ask for a token "+
+		"(openssl rand -hex 32 > FILE, --token-file FILE) or for certificates (--tls-cert, --tls-key, "+
+		"--tls-client-ca), listen on 127.0.0.1, "+
 		"or let anyone in with --insecure", listen)
 }
 

@@ -33,7 +33,8 @@ func (s *Server) standsStill(limit time.Duration) (what string, since time.Durat
 // healthy answers 200 while the agent's loops go round, else 503 with the reason.
 func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
 	if what, since := s.standsStill(unhealthyAfter); what != "" {
-		http.Error(w, fmt.Sprintf("P-Scope agent is not healthy: %s has stood still for %s. %s", what, since.Round(time.Second), restartAdvice), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("P-Scope agent is not healthy: %s has stood still for %s. %s", what,
+			since.Round(time.Second), restartAdvice), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "P-Scope agent is healthy.")
@@ -43,11 +44,13 @@ func (s *Server) healthy(w http.ResponseWriter, _ *http.Request) {
 // reason.
 func (s *Server) ready(w http.ResponseWriter, _ *http.Request) {
 	if s.observed.Load() == 0 {
-		http.Error(w, "P-Scope agent is starting: the first look for Go processes is not done.", http.StatusServiceUnavailable)
+		http.Error(w, "P-Scope agent is starting: the first look for Go processes is not done.",
+			http.StatusServiceUnavailable)
 		return
 	}
 	if what, since := s.standsStill(notReadyAfter); what != "" {
-		http.Error(w, fmt.Sprintf("P-Scope agent is not ready: %s has stood still for %s; what it would answer is that old.", what, since.Round(time.Second)), http.StatusServiceUnavailable)
+		http.Error(w, fmt.Sprintf("P-Scope agent is not ready: %s has stood still for %s; what it would answer is "+
+			"that old.", what, since.Round(time.Second)), http.StatusServiceUnavailable)
 		return
 	}
 	fmt.Fprintln(w, "P-Scope agent is ready.")

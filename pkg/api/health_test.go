@@ -34,10 +34,12 @@ func TestHealthFailsWhenALoopStandsStill(t *testing.T) {
 		{0, http.StatusOK, http.StatusOK},
 	} {
 		f.source.StoodStill.Store(int64(c.still))
-		if code, body := get("/-/healthy"); code != c.healthy || code != http.StatusOK && !strings.Contains(body, collectorStands) {
+		if code, body := get("/-/healthy"); code != c.healthy || code != http.StatusOK &&
+			!strings.Contains(body, collectorStands) {
 			t.Errorf("the collector stands still for %v: healthy answers %d %q", c.still, code, body)
 		}
-		if code, body := get("/-/ready"); code != c.ready || code != http.StatusOK && !strings.Contains(body, collectorStands) {
+		if code, body := get("/-/ready"); code != c.ready || code != http.StatusOK &&
+			!strings.Contains(body, collectorStands) {
 			t.Errorf("the collector stands still for %v: ready answers %d %q", c.still, code, body)
 		}
 	}

@@ -34,7 +34,9 @@ func newLimits() *limits { return &limits{calls: make(chan struct{}, maxCalls)} 
 func stream(count *atomic.Int64, most int64, what string) (left func(), err error) {
 	if count.Add(1) > most {
 		count.Add(-1)
-		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("%d streams of %s are open, as many as this agent serves: close one, or share one between viewers", most, what))
+		return nil, connect.NewError(connect.CodeResourceExhausted,
+			fmt.Errorf("%d streams of %s are open, as many as this agent serves: close one, or share one between "+
+				"viewers", most, what))
 	}
 	return func() { count.Add(-1) }, nil
 }
@@ -43,7 +45,8 @@ func stream(count *atomic.Int64, most int64, what string) (left func(), err erro
 func (l *limits) call(ctx context.Context) (done func(), err error) {
 	if l.waiting.Add(1) > maxCallsWait {
 		l.waiting.Add(-1)
-		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("%d calls wait already: ask again later", maxCallsWait))
+		return nil, connect.NewError(connect.CodeResourceExhausted, fmt.Errorf("%d calls wait already: ask again later",
+			maxCallsWait))
 	}
 	defer l.waiting.Add(-1)
 	select {

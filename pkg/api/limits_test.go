@@ -87,7 +87,8 @@ func TestCallsWaitTheirTurn(t *testing.T) {
 	for end := time.Now().Add(10 * time.Second); l.waiting.Load() < maxCallsWait && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := l.call(t.Context()); connect.CodeOf(err) != connect.CodeResourceExhausted || !strings.Contains(err.Error(), "later") {
+	if _, err := l.call(t.Context()); connect.CodeOf(err) != connect.CodeResourceExhausted ||
+		!strings.Contains(err.Error(), "later") {
 		t.Errorf("beyond the line: %v", err)
 	}
 	cancel()
@@ -100,7 +101,8 @@ func TestCallsWaitTheirTurn(t *testing.T) {
 
 func TestRowsOfAnAnswerAreBounded(t *testing.T) {
 	for _, c := range []struct{ asked, ps, want int }{
-		{0, 1, 2000}, {0, 8, 2000}, {1 << 30, 8, maxRows / 8}, {5, 8, 5}, {0, 1000, maxRows / 1000}, {1 << 30, 1 << 20, minPerP}, {1 << 30, 0, maxRows},
+		{0, 1, 2000}, {0, 8, 2000}, {1 << 30, 8, maxRows / 8}, {5, 8, 5}, {0, 1000, maxRows / 1000},
+		{1 << 30, 1 << 20, minPerP}, {1 << 30, 0, maxRows},
 	} {
 		if got := perP(c.asked, c.ps); got != c.want {
 			t.Errorf("asked for %d of %d Ps: %d, want %d", c.asked, c.ps, got, c.want)

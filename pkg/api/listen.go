@@ -21,9 +21,11 @@ func listenTCP(addr string) (net.Listener, error) {
 	l, err := net.Listen("tcp", addr)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		return nil, fmt.Errorf("%s is taken by another program (perhaps another agent): choose another address with --listen, or none with --listen ''", addr)
+		return nil, fmt.Errorf("%s is taken by another program (perhaps another agent): choose another address with "+
+			"--listen, or none with --listen ''", addr)
 	case errors.Is(err, syscall.EACCES):
-		return nil, fmt.Errorf("may not listen on %s: ports below 1024 need CAP_NET_BIND_SERVICE; choose another with --listen", addr)
+		return nil, fmt.Errorf("may not listen on %s: ports below 1024 need CAP_NET_BIND_SERVICE; choose another with "+
+			"--listen", addr)
 	case err != nil:
 		return nil, fmt.Errorf("can't listen on %s: %w; --listen takes HOST:PORT", addr, err)
 	}
@@ -57,20 +59,23 @@ func listenUnix(path string, mode os.FileMode, group string) (net.Listener, erro
 		mode = 0o660
 	}
 	if n := len(path); n > MostOfSocketPath {
-		return nil, fmt.Errorf("the socket's path has %d characters, the kernel takes %d: choose a shorter one with --socket",
+		return nil, fmt.Errorf("the socket's path has %d characters, the kernel takes %d: choose a shorter one with "+
+			"--socket",
 			n, MostOfSocketPath)
 	}
 	gid := -1
 	if group != "" {
 		g, err := user.LookupGroup(group)
 		if err != nil {
-			return nil, fmt.Errorf("no group %q to give the socket to: %w; make it (groupadd %s) or choose another", group, err, group)
+			return nil, fmt.Errorf("no group %q to give the socket to: %w; make it (groupadd %s) or choose another",
+				group, err, group)
 		}
 		gid, _ = strconv.Atoi(g.Gid)
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("can't make %s for the socket: %w; make it yourself (sudo install -d -o %d %s) or choose another place with --socket", dir, err, os.Getuid(), dir)
+		return nil, fmt.Errorf("can't make %s for the socket: %w; make it yourself (sudo install -d -o %d %s) or "+
+			"choose another place with --socket", dir, err, os.Getuid(), dir)
 	}
 	if err := clearStale(path); err != nil {
 		return nil, err
@@ -82,7 +87,8 @@ func listenUnix(path string, mode os.FileMode, group string) (net.Listener, erro
 	l, err := lc.Listen(context.Background(), "unix", path)
 	if err != nil {
 		if errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EROFS) {
-			return nil, fmt.Errorf("may not make the socket %s: give its directory to the agent's user (sudo chown %d %s) or choose another place with --socket", path, os.Getuid(), dir)
+			return nil, fmt.Errorf("may not make the socket %s: give its directory to the agent's user (sudo chown %d "+
+				"%s) or choose another place with --socket", path, os.Getuid(), dir)
 		}
 		return nil, fmt.Errorf("can't make the socket %s: %w; choose another place with --socket", path, err)
 	}
@@ -92,7 +98,8 @@ func listenUnix(path string, mode os.FileMode, group string) (net.Listener, erro
 	// The umask may have taken permissions away.
 	if err = errors.Join(err, os.Chmod(path, mode.Perm())); err != nil {
 		_ = l.Close()
-		return nil, fmt.Errorf("can't set the permissions of the socket %s: %w; run the agent as a member of the group, or choose another", path, err)
+		return nil, fmt.Errorf("can't set the permissions of the socket %s: %w; run the agent as a member of the "+
+			"group, or choose another", path, err)
 	}
 	return shortQueue{l}, nil
 }
@@ -112,13 +119,16 @@ func clearStale(path string) error {
 	c, err := net.DialTimeout("unix", path, time.Second)
 	if err == nil {
 		defer c.Close()
-		return fmt.Errorf("another agent%s already listens on %s: stop that one, use it, or choose another place with --socket", peer(c), path)
+		return fmt.Errorf("another agent%s already listens on %s: stop that one, use it, or choose another place with "+
+			"--socket", peer(c), path)
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("can't tell whether another agent listens on %s: %w; choose another place with --socket", path, err)
+		return fmt.Errorf("can't tell whether another agent listens on %s: %w; choose another place with --socket",
+			path, err)
 	}
 	if err := os.Remove(path); err != nil {
-		return fmt.Errorf("can't remove the socket %s that another agent left behind: %w; remove it yourself or choose another place with --socket", path, err)
+		return fmt.Errorf("can't remove the socket %s that another agent left behind: %w; remove it yourself or "+
+			"choose another place with --socket", path, err)
 	}
 	return nil
 }

@@ -59,7 +59,8 @@ func (r *registry) refresh(now time.Time) []known {
 		all = append(all, t)
 	}
 	slices.SortFunc(all, func(a, b known) int {
-		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.StartTime, b.StartTime), cmp.Compare(a.Runtime, b.Runtime))
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.StartTime, b.StartTime),
+			cmp.Compare(a.Runtime, b.Runtime))
 	})
 	return all
 }

@@ -41,11 +41,13 @@ func NewMatcher(sel *pb.Selector) (*Matcher, error) {
 		// As it was written first: "a)|(b" makes sense only inside the brackets that anchor it.
 		_, err := regexp.Compile(f.expr)
 		if err != nil {
-			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("selector.%s %q is not a regular expression (RE2): %w", f.name, f.expr, err))
+			return nil, connect.NewError(connect.CodeInvalidArgument,
+				fmt.Errorf("selector.%s %q is not a regular expression (RE2): %w", f.name, f.expr, err))
 		}
 		re, err := regexp.Compile(`^(?:` + f.expr + `)$`)
 		if err != nil {
-			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("selector.%s %q can't be anchored: %w", f.name, f.expr, err))
+			return nil, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("selector.%s %q can't be anchored: %w",
+				f.name, f.expr, err))
 		}
 		*f.to = re
 	}
@@ -54,7 +56,8 @@ func NewMatcher(sel *pb.Selector) (*Matcher, error) {
 
 // Target says whether the selector chooses the target on the given host.
 func (m *Matcher) Target(host string, t *pstate.Target) bool {
-	return matches(m.host, host) && matches(m.process, t.Process) && matches(m.container, t.Container) && matches(m.pod, t.Pod) &&
+	return matches(m.host, host) && matches(m.process, t.Process) && matches(m.container, t.Container) &&
+		matches(m.pod, t.Pod) &&
 		(len(m.pids) == 0 || slices.Contains(m.pids, t.PID)) &&
 		(len(m.keys) == 0 || slices.Contains(m.keys, t.Key))
 }

@@ -132,7 +132,8 @@ func NewServer(o Options) (*Server, error) {
 	s.SetAllowOrigins(o.AllowOrigins)
 	s.service = &service{
 		host: o.Host, version: o.Version, started: time.Now(), collector: o.Collector, timeline: o.Timeline,
-		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline), history: diagnose.NewHistory(0),
+		sampler: &sampler{from: o.Collector}, registry: newRegistry(o.Collector, o.Timeline),
+		history:   diagnose.NewHistory(0),
 		frequency: &frequency{from: frequencies}, resumes: &resumes{}, limits: newLimits(),
 		batchSize: o.BatchSize, batchDelay: o.BatchDelay, closing: make(chan struct{}), log: o.Log,
 	}
@@ -148,9 +149,11 @@ func NewServer(o Options) (*Server, error) {
 			return nil, err
 		}
 		if o.Token == nil && !certified && !isLoopback(l.Addr()) {
-			s.log.Warn("anyone who reaches the address can read what the processes of this host do, as --insecure says", "listen", l.Addr().String())
+			s.log.Warn("anyone who reaches the address can read what the processes of this host do, as --insecure says",
+				"listen", l.Addr().String())
 		}
-		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: s.allowedOrigins}.guard(s.handler), o.TLS)
+		s.add(l, access{token: o.Token, loopback: isLoopback(l.Addr()), origins: s.allowedOrigins}.guard(s.handler),
+			o.TLS)
 	}
 	if o.Socket != "" {
 		l, err := listenUnix(o.Socket, o.SocketMode, o.SocketGroup)
@@ -166,7 +169,8 @@ func NewServer(o Options) (*Server, error) {
 func (s *Server) add(l net.Listener, h http.Handler, secure *tls.Config) {
 	srv := &http.Server{
 		Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
-		Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), TLSConfig: secure,
+		Protocols: new(http.Protocols), ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+		TLSConfig: secure,
 	}
 	srv.Protocols.SetHTTP1(true)
 	if secure != nil {
@@ -265,7 +269,8 @@ func (s *Server) observe(ctx context.Context) {
 func (s *Server) gather(now time.Time) metrics.Snapshot {
 	c := s.opts.Collector
 	info := c.Agent()
-	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64), Self: metrics.Self()}
+	snap := metrics.Snapshot{Views: c.Views(now), Targets: c.Targets(), Mode: info.Mode, Lost: make(map[string]uint64),
+		Self: metrics.Self()}
 	for reason, n := range info.GlobalLost {
 		snap.Lost[reason] += n
 	}
@@ -301,9 +306,11 @@ func (s *Server) attended(h http.Handler) http.Handler {
 // routes puts everything on one mux.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	path, scope := pscopev1connect.NewScopeServiceHandler(s.service, connect.WithReadMaxBytes(1<<20), connect.WithCompressMinBytes(1<<10))
+	path, scope := pscopev1connect.NewScopeServiceHandler(s.service, connect.WithReadMaxBytes(1<<20),
+		connect.WithCompressMinBytes(1<<10))
 	mux.Handle(path, s.attended(grpcwebtext.Handler(scope)))
-	mux.Handle("GET /metrics", metrics.NewExposition(s.opts.Host, s.opts.Version, func() metrics.Snapshot { return s.gather(time.Now()) }))
+	mux.Handle("GET /metrics", metrics.NewExposition(s.opts.Host, s.opts.Version,
+		func() metrics.Snapshot { return s.gather(time.Now()) }))
 	if s.opts.Store != nil {
 		mux.Handle("/api/v1/", s.attended(http.MaxBytesHandler(s.opts.Store.Handler(), 1<<20)))
 	} else {

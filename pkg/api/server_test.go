@@ -151,8 +151,10 @@ func h2c() *http.Client {
 
 func TestListTargetsOverEveryProtocol(t *testing.T) {
 	f := serve(t, nil)
-	f.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old", GoVersion: "go1.19", Source: pstate.SourceRefused, Reason: "Go 1.19 is older than 1.21"}}
-	overSocket := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	f.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old", GoVersion: "go1.19",
+		Source: pstate.SourceRefused, Reason: "Go 1.19 is older than 1.21"}}
+	overSocket := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn,
+		error) {
 		return new(net.Dialer).DialContext(ctx, "unix", f.opts.Socket)
 	}}}
 	for name, c := range map[string]pscopev1connect.ScopeServiceClient{
@@ -177,7 +179,8 @@ func TestListTargetsOverEveryProtocol(t *testing.T) {
 		if got := res.Msg.Targets[1]; got.Gomaxprocs != 4 || got.Host != "test-host" || got.Process != "server-0" {
 			t.Errorf("%s: got %v", name, got)
 		}
-		if a := res.Msg.Agent; a.Mode != "ebpf" || a.Version != "1.2.3" || len(a.Lacks) != 1 || a.Lacks[0].What != "CPU frequencies" || a.Lacks[0].Fix == "" {
+		if a := res.Msg.Agent; a.Mode != "ebpf" || a.Version != "1.2.3" || len(a.Lacks) != 1 ||
+			a.Lacks[0].What != "CPU frequencies" || a.Lacks[0].Fix == "" {
 			t.Errorf("%s: agent %v", name, a)
 		}
 	}
@@ -192,10 +195,12 @@ func TestRealGRPCWebText(t *testing.T) {
 		}
 		return append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(b))), b...)
 	}
-	body := base64.StdEncoding.EncodeToString(frame(&pb.WatchRequest{RateHz: 20, Selector: &pb.Selector{Process: "server-1"}}))
+	body := base64.StdEncoding.EncodeToString(
+		frame(&pb.WatchRequest{RateHz: 20, Selector: &pb.Selector{Process: "server-1"}}))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, f.url+pscopev1connect.ScopeServiceWatchProcedure, strings.NewReader(body))
+	req, _ := http.NewRequestWithContext(ctx, http.MethodPost, f.url+pscopev1connect.ScopeServiceWatchProcedure,
+		strings.NewReader(body))
 	req.Header.Set("Content-Type", "application/grpc-web-text")
 	req.Header.Set("X-Grpc-Web", "1")
 	res, err := http.DefaultClient.Do(req)
@@ -264,7 +269,9 @@ func TestMetricsAndHistoryOnOnePort(t *testing.T) {
 			*promapi.API
 		}{db, answers}
 	})
-	if code, body := get(t, f.url+"/metrics"); code != 200 || !strings.Contains(body, `pscope_p_seconds_total{host="test-host",cgroup="/system.slice/server-0.service",process="server-0",process_pid="1000",p="3",state="idle"}`) {
+	if code, body := get(t, f.url+"/metrics"); code != 200 ||
+		!strings.Contains(body,
+			`pscope_p_seconds_total{host="test-host",cgroup="/system.slice/server-0.service",process="server-0",process_pid="1000",p="3",state="idle"}`) {
 		t.Errorf("/metrics: %d\n%.600s", code, body)
 	}
 	deadline := time.Now().Add(10 * time.Second)
@@ -384,7 +391,8 @@ func TestStaleSocketIsReplacedAndOtherFilesStay(t *testing.T) {
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close() // as after kill -9
-	s, err := NewServer(Options{Collector: viewtest.New(0, 0, time.Now()), Timeline: timeline.New(timeline.Options{}), Socket: path})
+	s, err := NewServer(Options{Collector: viewtest.New(0, 0, time.Now()), Timeline: timeline.New(timeline.Options{}),
+		Socket: path})
 	if err != nil {
 		t.Fatalf("a stale socket must be replaced: %v", err)
 	}
@@ -392,7 +400,8 @@ func TestStaleSocketIsReplacedAndOtherFilesStay(t *testing.T) {
 	if err := os.WriteFile(path, []byte("mine"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err = NewServer(Options{Collector: viewtest.New(0, 0, time.Now()), Timeline: timeline.New(timeline.Options{}), Socket: path}); err == nil {
+	if _, err = NewServer(Options{Collector: viewtest.New(0, 0, time.Now()), Timeline: timeline.New(timeline.Options{}),
+		Socket: path}); err == nil {
 		t.Error("a file that is no socket was replaced")
 	}
 	if b, _ := os.ReadFile(path); string(b) != "mine" {

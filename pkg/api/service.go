@@ -77,7 +77,8 @@ func (s *service) choose(sel *pb.Selector) (*chosen, error) {
 			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("no Go process with pid %d is known here; ListTargets gives those that are (a process is found within a second of its start)", pid))
 		}
 		if all[i].Source == pstate.SourceRefused {
-			return nil, connect.NewError(connect.CodeFailedPrecondition, fmt.Errorf("process %s (pid %d) can't be observed: %s", all[i].Process, pid, all[i].Reason))
+			return nil, connect.NewError(connect.CodeFailedPrecondition,
+				fmt.Errorf("process %s (pid %d) can't be observed: %s", all[i].Process, pid, all[i].Reason))
 		}
 	}
 	for _, key := range m.keys {
@@ -127,24 +128,28 @@ func span(start, end int64) (int64, int64, error) {
 		start = end - int64(defaultRange)
 	}
 	if start < 0 || end < 0 {
-		return 0, 0, connect.NewError(connect.CodeInvalidArgument, errors.New("start_unix_nano and end_unix_nano count nanoseconds since 1970 and can't be negative"))
+		return 0, 0, connect.NewError(connect.CodeInvalidArgument,
+			errors.New("start_unix_nano and end_unix_nano count nanoseconds since 1970 and can't be negative"))
 	}
 	if start >= end {
-		return 0, 0, connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("the range ends (%s) before it begins (%s): swap start_unix_nano and end_unix_nano",
-			time.Unix(0, end).UTC().Format(time.RFC3339Nano), time.Unix(0, start).UTC().Format(time.RFC3339Nano)))
+		return 0, 0, connect.NewError(connect.CodeInvalidArgument,
+			fmt.Errorf("the range ends (%s) before it begins (%s): swap start_unix_nano and end_unix_nano",
+				time.Unix(0, end).UTC().Format(time.RFC3339Nano), time.Unix(0, start).UTC().Format(time.RFC3339Nano)))
 	}
 	return start, end, nil
 }
 
 func notNegative(name string, v int32) error {
 	if v < 0 {
-		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s is %d: it must be 0 for the default, or a positive number", name, v))
+		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("%s is %d: it must be 0 for the default, or a "+
+			"positive number", name, v))
 	}
 	return nil
 }
 
 // ListTargets implements pscope.v1.ScopeService.
-func (s *service) ListTargets(_ context.Context, req *connect.Request[pb.ListTargetsRequest]) (*connect.Response[pb.ListTargetsResponse], error) {
+func (s *service) ListTargets(_ context.Context, req *connect.Request[pb.ListTargetsRequest]) (
+	*connect.Response[pb.ListTargetsResponse], error) {
 	m, err := NewMatcher(req.Msg.GetSelector())
 	if err != nil {
 		return nil, err
@@ -168,7 +173,8 @@ func (n *sample) gomaxprocs(key pstate.Key) int32 {
 
 func (s *service) agent() *pb.Agent {
 	info := s.collector.Agent()
-	out := &pb.Agent{Version: s.version, Host: s.host, Kernel: info.Kernel, Arch: info.Arch, Mode: info.Mode, StartedUnixNano: s.started.UnixNano()}
+	out := &pb.Agent{Version: s.version, Host: s.host, Kernel: info.Kernel, Arch: info.Arch, Mode: info.Mode,
+		StartedUnixNano: s.started.UnixNano()}
 	for i := range info.Lacks {
 		out.Lacks = append(out.Lacks, pbLack(&info.Lacks[i]))
 	}
@@ -183,7 +189,8 @@ func (s *service) agent() *pb.Agent {
 }
 
 // Intervals implements pscope.v1.ScopeService.
-func (s *service) Intervals(ctx context.Context, req *connect.Request[pb.IntervalsRequest]) (*connect.Response[pb.IntervalsResponse], error) {
+func (s *service) Intervals(ctx context.Context,
+	req *connect.Request[pb.IntervalsRequest]) (*connect.Response[pb.IntervalsResponse], error) {
 	start, end, err := span(req.Msg.GetStartUnixNano(), req.Msg.GetEndUnixNano())
 	if err != nil {
 		return nil, err
@@ -206,7 +213,8 @@ func (s *service) Intervals(ctx context.Context, req *connect.Request[pb.Interva
 	}
 	now := s.sampler.get(fresh)
 	found := s.timeline.Intervals(timeline.Query{
-		Keys: c.keys(), Ps: c.ps, Start: start, End: end, MaxPerP: perP(int(req.Msg.GetMaxPerP()), c.countPs(now)), Open: now.open,
+		Keys: c.keys(), Ps: c.ps, Start: start, End: end, MaxPerP: perP(int(req.Msg.GetMaxPerP()), c.countPs(now)),
+		Open: now.open,
 	})
 	for _, t := range found.Targets {
 		k := c.target(t.Key)
@@ -241,7 +249,8 @@ func (n *sample) open(key pstate.Key) (ivs []pstate.Interval) {
 }
 
 // Stops implements pscope.v1.ScopeService.
-func (s *service) Stops(ctx context.Context, req *connect.Request[pb.StopsRequest]) (*connect.Response[pb.StopsResponse], error) {
+func (s *service) Stops(ctx context.Context,
+	req *connect.Request[pb.StopsRequest]) (*connect.Response[pb.StopsResponse], error) {
 	start, end, err := span(req.Msg.GetStartUnixNano(), req.Msg.GetEndUnixNano())
 	if err != nil {
 		return nil, err
@@ -276,7 +285,8 @@ func (s *service) Stops(ctx context.Context, req *connect.Request[pb.StopsReques
 }
 
 // Diagnose implements pscope.v1.ScopeService.
-func (s *service) Diagnose(ctx context.Context, req *connect.Request[pb.DiagnoseRequest]) (*connect.Response[pb.DiagnoseResponse], error) {
+func (s *service) Diagnose(ctx context.Context,
+	req *connect.Request[pb.DiagnoseRequest]) (*connect.Response[pb.DiagnoseResponse], error) {
 	start, end, err := span(req.Msg.GetStartUnixNano(), req.Msg.GetEndUnixNano())
 	if err != nil {
 		return nil, err
@@ -312,7 +322,8 @@ func (s *service) Diagnose(ctx context.Context, req *connect.Request[pb.Diagnose
 		windows = append(windows, w)
 		for _, f := range diagnose.Find(&w) {
 			res.Findings = append(res.Findings, &pb.Finding{
-				Key: pbKey(v.Key), Process: v.Process, Host: s.host, Ps: f.Ps, Kind: string(f.Kind), Severity: string(f.Severity),
+				Key: pbKey(v.Key), Process: v.Process, Host: s.host, Ps: f.Ps, Kind: string(f.Kind),
+				Severity: string(f.Severity),
 				Evidence: f.Evidence, Advice: f.Advice, Value: f.Value,
 			})
 		}
@@ -323,7 +334,8 @@ func (s *service) Diagnose(ctx context.Context, req *connect.Request[pb.Diagnose
 	}
 	for _, b := range diagnose.TopBlocked(windows, top) {
 		out := &pb.BlockedThread{
-			Target: pbTarget(s.host, &b.Target, now.gomaxprocs(b.Target.Key), 0), Tid: b.TID, Comm: b.Comm, LastP: b.P, State: pbThread(b.State),
+			Target: pbTarget(s.host, &b.Target, now.gomaxprocs(b.Target.Key), 0), Tid: b.TID, Comm: b.Comm, LastP: b.P,
+			State:         pbThread(b.State),
 			SinceUnixNano: b.Since, ThreadNanos: make([]uint64, pstate.NumThreadStates+1),
 		}
 		for ts, d := range b.In {

@@ -18,7 +18,8 @@ func spans(p *pb.PIntervals) (out []pstate.Interval) {
 	at := p.BaseUnixNano
 	for i, code := range p.Code {
 		at += int64(p.GapNanos[i])
-		iv := pstate.Interval{P: p.P, State: pstate.State(code&15 - 1), Thread: pstate.ThreadState(code>>4&15 - 1), Merged: code&mergedInterval != 0, Start: at}
+		iv := pstate.Interval{P: p.P, State: pstate.State(code&15 - 1), Thread: pstate.ThreadState(code>>4&15 - 1),
+			Merged: code&mergedInterval != 0, Start: at}
 		at += int64(p.DurationNanos[i])
 		iv.End = at
 		out = append(out, iv)
@@ -39,7 +40,8 @@ func TestIntervalsInColumns(t *testing.T) {
 	f.timeline.Append(f.source.Key(0), want)
 	f.timeline.Lost(f.source.Key(0), "ring_full", 3)
 	res, err := f.client.Intervals(t.Context(), connect.NewRequest(&pb.IntervalsRequest{
-		Selector: &pb.Selector{Process: "server-.*", Pids: []int32{1000}, Ps: []int32{2}}, StartUnixNano: base - 1000, EndUnixNano: now.Add(time.Minute).UnixNano(),
+		Selector: &pb.Selector{Process: "server-.*", Pids: []int32{1000}, Ps: []int32{2}}, StartUnixNano: base - 1000,
+		EndUnixNano: now.Add(time.Minute).UnixNano(),
 	}))
 	if err != nil {
 		t.Fatal(err)
@@ -69,7 +71,8 @@ func TestIntervalsNeverMoreThanAsked(t *testing.T) {
 	base := time.Now().Add(-30 * time.Second).UnixNano()
 	var ivs []pstate.Interval
 	for i := range int64(5000) {
-		ivs = append(ivs, pstate.Interval{P: 0, State: pstate.State(i % 3), Thread: pstate.OnCPU, Start: base + i*1000, End: base + i*1000 + 1000})
+		ivs = append(ivs, pstate.Interval{P: 0, State: pstate.State(i % 3), Thread: pstate.OnCPU, Start: base + i*1000,
+			End: base + i*1000 + 1000})
 	}
 	f.timeline.Append(f.source.Key(1), ivs)
 	for _, limit := range []int32{0, 1, 7, 300} {
@@ -93,7 +96,8 @@ func TestStops(t *testing.T) {
 	f := serve(t, nil)
 	base := time.Now().Add(-10 * time.Second).UnixNano()
 	for i := range int64(20) {
-		f.timeline.AppendStop(f.source.Key(0), pstate.Stop{Start: base + i*1e6, End: base + i*1e6 + 1000 + i, Reason: "GC sweep termination", Arrivals: []pstate.Arrival{{P: 1, At: base + i*1e6 + 40}}})
+		f.timeline.AppendStop(f.source.Key(0), pstate.Stop{Start: base + i*1e6, End: base + i*1e6 + 1000 + i,
+			Reason: "GC sweep termination", Arrivals: []pstate.Arrival{{P: 1, At: base + i*1e6 + 40}}})
 	}
 	res, err := f.client.Stops(t.Context(), connect.NewRequest(&pb.StopsRequest{Selector: &pb.Selector{Process: "server-0"}, Limit: 5}))
 	if err != nil {
@@ -103,14 +107,16 @@ func TestStops(t *testing.T) {
 		t.Fatalf("%d stops, %d omitted", len(res.Msg.Stops), res.Msg.Omitted)
 	}
 	s := res.Msg.Stops[4]
-	if s.EndUnixNano-s.StartUnixNano != 1019 || s.Arrivals[0].AfterNanos != 40 || s.Process != "server-0" || s.Host != "test-host" {
+	if s.EndUnixNano-s.StartUnixNano != 1019 || s.Arrivals[0].AfterNanos != 40 || s.Process != "server-0" ||
+		s.Host != "test-host" {
 		t.Errorf("got %v", s)
 	}
 }
 
 func TestBadInput(t *testing.T) {
 	f := serve(t, nil)
-	f.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old", Source: pstate.SourceRefused, Reason: "Go 1.19 is older than 1.21"}}
+	f.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old",
+		Source: pstate.SourceRefused, Reason: "Go 1.19 is older than 1.21"}}
 	ctx := t.Context()
 	now := time.Now().UnixNano()
 	intervals := func(r *pb.IntervalsRequest) error {
@@ -131,17 +137,27 @@ func TestBadInput(t *testing.T) {
 		code connect.Code
 		says string
 	}{
-		"range the wrong way round": {intervals(&pb.IntervalsRequest{StartUnixNano: now, EndUnixNano: now - 1e9}), connect.CodeInvalidArgument, "swap"},
-		"empty range":               {intervals(&pb.IntervalsRequest{StartUnixNano: now, EndUnixNano: now}), connect.CodeInvalidArgument, "swap"},
-		"negative time":             {intervals(&pb.IntervalsRequest{StartUnixNano: -5, EndUnixNano: now}), connect.CodeInvalidArgument, "1970"},
-		"negative limit":            {intervals(&pb.IntervalsRequest{MaxPerP: -1}), connect.CodeInvalidArgument, "max_per_p"},
-		"bad expression":            {intervals(&pb.IntervalsRequest{Selector: &pb.Selector{Process: "a(b"}}), connect.CodeInvalidArgument, "selector.process"},
-		"expression that escapes":   {intervals(&pb.IntervalsRequest{Selector: &pb.Selector{Process: "a)|(b"}}), connect.CodeInvalidArgument, "selector.process"},
-		"unknown pid":               {intervals(&pb.IntervalsRequest{Selector: &pb.Selector{Pids: []int32{424242}}}), connect.CodeNotFound, "ListTargets"},
-		"unknown target":            {intervals(&pb.IntervalsRequest{Selector: &pb.Selector{Targets: []*pb.TargetKey{{Pid: 1000, StartTime: 1}}}}), connect.CodeNotFound, "ended"},
-		"refused pid":               {watch(&pb.WatchRequest{Selector: &pb.Selector{Pids: []int32{5}}}), connect.CodeFailedPrecondition, "1.19"},
-		"rate too high":             {watch(&pb.WatchRequest{RateHz: 1000}), connect.CodeInvalidArgument, "60"},
-		"rate below zero":           {watch(&pb.WatchRequest{RateHz: -1}), connect.CodeInvalidArgument, "60"},
+		"range the wrong way round": {intervals(&pb.IntervalsRequest{StartUnixNano: now, EndUnixNano: now - 1e9}),
+			connect.CodeInvalidArgument, "swap"},
+		"empty range": {intervals(&pb.IntervalsRequest{StartUnixNano: now, EndUnixNano: now}),
+			connect.CodeInvalidArgument, "swap"},
+		"negative time": {intervals(&pb.IntervalsRequest{StartUnixNano: -5, EndUnixNano: now}),
+			connect.CodeInvalidArgument, "1970"},
+		"negative limit": {intervals(&pb.IntervalsRequest{MaxPerP: -1}), connect.CodeInvalidArgument,
+			"max_per_p"},
+		"bad expression": {intervals(&pb.IntervalsRequest{Selector: &pb.Selector{Process: "a(b"}}),
+			connect.CodeInvalidArgument, "selector.process"},
+		"expression that escapes": {intervals(&pb.IntervalsRequest{Selector: &pb.Selector{Process: "a)|(b"}}),
+			connect.CodeInvalidArgument, "selector.process"},
+		"unknown pid": {intervals(&pb.IntervalsRequest{Selector: &pb.Selector{Pids: []int32{424242}}}),
+			connect.CodeNotFound, "ListTargets"},
+		"unknown target": {intervals(
+			&pb.IntervalsRequest{Selector: &pb.Selector{Targets: []*pb.TargetKey{{Pid: 1000, StartTime: 1}}}}),
+			connect.CodeNotFound, "ended"},
+		"refused pid": {watch(&pb.WatchRequest{Selector: &pb.Selector{Pids: []int32{5}}}),
+			connect.CodeFailedPrecondition, "1.19"},
+		"rate too high":   {watch(&pb.WatchRequest{RateHz: 1000}), connect.CodeInvalidArgument, "60"},
+		"rate below zero": {watch(&pb.WatchRequest{RateHz: -1}), connect.CodeInvalidArgument, "60"},
 	} {
 		if connect.CodeOf(c.err) != c.code || !strings.Contains(c.err.Error(), c.says) {
 			t.Errorf("%s: %v; want code %v and the word %q", name, c.err, c.code, c.says)
@@ -150,7 +166,8 @@ func TestBadInput(t *testing.T) {
 }
 
 func TestSelectorIsAnchored(t *testing.T) {
-	for expr, want := range map[string]bool{"": true, "api": false, "api.*": true, "api-server|x": true, "x|api-server": true, ".*server": true} {
+	for expr, want := range map[string]bool{"": true, "api": false, "api.*": true, "api-server|x": true,
+		"x|api-server": true, ".*server": true} {
 		m, err := NewMatcher(&pb.Selector{Process: expr})
 		if err != nil {
 			t.Fatal(err)
@@ -164,7 +181,8 @@ func TestSelectorIsAnchored(t *testing.T) {
 func TestEndedTargetStaysListedWhileItsIntervalsAreHeld(t *testing.T) {
 	f := serve(t, nil)
 	now := time.Now().UnixNano()
-	f.timeline.Append(f.source.Key(0), []pstate.Interval{{P: 0, State: pstate.Running, Thread: pstate.OnCPU, Start: now - 2e9, End: now - 1e9}})
+	f.timeline.Append(f.source.Key(0),
+		[]pstate.Interval{{P: 0, State: pstate.Running, Thread: pstate.OnCPU, Start: now - 2e9, End: now - 1e9}})
 	list := func() map[string]*pb.Target {
 		res, err := f.client.ListTargets(context.Background(), connect.NewRequest(&pb.ListTargetsRequest{}))
 		if err != nil {
@@ -214,7 +232,8 @@ func TestDiagnose(t *testing.T) {
 	if !kinds["server-0/imbalance"] {
 		t.Errorf("P0 is busy all the time and P3 a quarter of it: got %v", kinds)
 	}
-	if b := res.Msg.Blocked; len(b) != 1 || b[0].Tid != 7 || b[0].LastP != 1 || b[0].ThreadNanos[pb.ThreadState_THREAD_STATE_UNINTERRUPTIBLE] != 20e9 {
+	if b := res.Msg.Blocked; len(b) != 1 || b[0].Tid != 7 || b[0].LastP != 1 ||
+		b[0].ThreadNanos[pb.ThreadState_THREAD_STATE_UNINTERRUPTIBLE] != 20e9 {
 		t.Errorf("blocked: %v", b)
 	}
 }

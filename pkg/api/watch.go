@@ -21,20 +21,23 @@ import (
 // missed.
 const maxNews = 16 << 10
 
-var errClosing = connect.NewError(connect.CodeUnavailable, errors.New("the agent is shutting down; connect again in a moment"))
+var errClosing = connect.NewError(connect.CodeUnavailable, errors.New("the agent is shutting down; connect again in a "+
+	"moment"))
 
 // Watch implements pscope.v1.ScopeService.
 //
 // Nothing is ever queued for a reader: each message is made when the one before has been taken, from the present state
 // and from the ring. So a reader that is too slow sees fewer messages, each of the newest state, with what it missed
 // counted.
-func (s *service) Watch(ctx context.Context, req *connect.Request[pb.WatchRequest], to *connect.ServerStream[pb.WatchResponse]) error {
+func (s *service) Watch(ctx context.Context, req *connect.Request[pb.WatchRequest],
+	to *connect.ServerStream[pb.WatchResponse]) error {
 	hz := req.Msg.GetRateHz()
 	switch {
 	case hz == 0:
 		hz = defaultRate
 	case math.IsNaN(hz) || hz < 0 || hz > rate.Max:
-		return connect.NewError(connect.CodeInvalidArgument, fmt.Errorf("rate_hz is %v: it must be above 0 and at most %d, or 0 for %d", hz, rate.Max, defaultRate))
+		return connect.NewError(connect.CodeInvalidArgument,
+			fmt.Errorf("rate_hz is %v: it must be above 0 and at most %d, or 0 for %d", hz, rate.Max, defaultRate))
 	}
 	left, err := stream(&s.limits.watches, maxWatches, "Watch")
 	if err != nil {

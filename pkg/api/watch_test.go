@@ -80,7 +80,8 @@ func TestWatchTransitions(t *testing.T) {
 		if i%2 == 1 {
 			state, thread = pstate.Idle, pstate.NoThread
 		}
-		f.timeline.Append(f.source.Key(0), []pstate.Interval{{P: 1, State: state, Thread: thread, Start: base + i*100, End: base + i*100 + 100}})
+		f.timeline.Append(f.source.Key(0),
+			[]pstate.Interval{{P: 1, State: state, Thread: thread, Start: base + i*100, End: base + i*100 + 100}})
 	}
 	f.timeline.AppendStop(f.source.Key(0), pstate.Stop{Start: base, End: base + 50, Reason: "GC mark termination"})
 	got, stops, batches := 0, 0, 0
@@ -93,7 +94,8 @@ func TestWatchTransitions(t *testing.T) {
 		stops += len(u.Stops)
 		for _, b := range u.Transitions {
 			batches++
-			if len(b.Code) > 16 || b.P != 1 || len(b.Count) != 0 || len(b.GapNanos) != len(b.Code) || len(b.DurationNanos) != len(b.Code) {
+			if len(b.Code) > 16 || b.P != 1 || len(b.Count) != 0 || len(b.GapNanos) != len(b.Code) ||
+				len(b.DurationNanos) != len(b.Code) {
 				t.Fatalf("batch %v", b)
 			}
 			start := b.BaseUnixNano
@@ -101,7 +103,8 @@ func TestWatchTransitions(t *testing.T) {
 				start += int64(b.GapNanos[i])
 				from, to := pb.PState(code&15), pb.PState(code>>4&15)
 				if start != at || from != last || from == to {
-					t.Fatalf("transition %d: from %v to %v at %d, want from %v at %d", got, from, to, start-base, last, at-base)
+					t.Fatalf("transition %d: from %v to %v at %d, want from %v at %d", got, from, to, start-base, last,
+						at-base)
 				}
 				start += int64(b.DurationNanos[i])
 				at, last = start, to
@@ -122,7 +125,8 @@ func TestWatchEnds(t *testing.T) {
 	s, _ := watch(t, f, &pb.WatchRequest{RateHz: 50, Transitions: true})
 	next(t, s)
 	now := time.Now().UnixNano()
-	f.timeline.Append(f.source.Key(0), []pstate.Interval{{P: 1, State: pstate.Running, Thread: pstate.OnCPU, Start: now, End: now + 100}})
+	f.timeline.Append(f.source.Key(0),
+		[]pstate.Interval{{P: 1, State: pstate.Running, Thread: pstate.OnCPU, Start: now, End: now + 100}})
 	f.source.End(0)
 	ended, transitions := 0, 0
 	for range 10 {
@@ -150,7 +154,9 @@ func TestWatchResumes(t *testing.T) {
 	s, cancel := watch(t, f, req)
 	base := time.Now().UnixNano()
 	add := func(i int64) {
-		f.timeline.Append(f.source.Key(0), []pstate.Interval{{P: 0, State: pstate.State(i % 2), Thread: pstate.OnCPU, Start: base + i*100, End: base + i*100 + 100}})
+		f.timeline.Append(f.source.Key(0),
+			[]pstate.Interval{{P: 0, State: pstate.State(i % 2), Thread: pstate.OnCPU, Start: base + i*100, End: base +
+				i*100 + 100}})
 	}
 	starts := make(map[int64]int)
 	take := func(m *pb.WatchResponse) {
@@ -210,7 +216,8 @@ func TestSlowReaderIsTold(t *testing.T) {
 	base := time.Now().UnixNano()
 	ivs := make([]pstate.Interval, 4*maxNews)
 	for i := range ivs {
-		ivs[i] = pstate.Interval{P: 0, State: pstate.State(i % 2), Start: base + int64(i)*10, End: base + int64(i)*10 + 10}
+		ivs[i] = pstate.Interval{P: 0, State: pstate.State(i % 2), Start: base + int64(i)*10, End: base + int64(i)*10 +
+			10}
 	}
 	f.timeline.Append(f.source.Key(0), ivs)
 	var lost, got uint64
@@ -311,7 +318,9 @@ func TestCapture(t *testing.T) {
 	}
 	base := time.Now().UnixNano()
 	for i := range int64(100) {
-		f.timeline.Append(f.source.Key(0), []pstate.Interval{{P: 2, State: pstate.State(i % 2), Thread: pstate.OnCPU, Start: base + i*1000, End: base + i*1000 + 1000}})
+		f.timeline.Append(f.source.Key(0),
+			[]pstate.Interval{{P: 2, State: pstate.State(i % 2), Thread: pstate.OnCPU, Start: base + i*1000, End: base +
+				i*1000 + 1000}})
 	}
 	f.timeline.AppendStop(f.source.Key(0), pstate.Stop{Start: base, End: base + 10, Reason: "x"})
 	closed, stops := 0, 0

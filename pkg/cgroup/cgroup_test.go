@@ -55,23 +55,30 @@ func TestLook(t *testing.T) {
 	}{
 		"v2, an ancestor": {
 			files: map[string]string{
-				"mountinfo": noise + mountV2, "proc/7/cgroup": "0::/pod/inner\n", "v2/pod/cpu.max": "150000 100000\n", "v2/pod/cpu.stat": statV2, "v2/pod/inner/cpu.max": "max 100000\n",
-				"v2/pod/inner/cpu.pressure": pressure, "v2/pod/inner/io.pressure": pressure, "v2/pod/inner/memory.pressure": pressure,
+				"mountinfo": noise + mountV2, "proc/7/cgroup": "0::/pod/inner\n", "v2/pod/cpu.max": "150000 100000\n",
+				"v2/pod/cpu.stat": statV2, "v2/pod/inner/cpu.max": "max 100000\n",
+				"v2/pod/inner/cpu.pressure": pressure, "v2/pod/inner/io.pressure": pressure,
+				"v2/pod/inner/memory.pressure": pressure,
 			},
 			limits: []pstate.CPULimit{limit("/pod", 1.5)}, pressure: 3,
 		},
 		"v1": {
 			files: map[string]string{
 				"mountinfo": mountCPU + mountIce, "proc/7/cgroup": "5:freezer:/\n4:cpu,cpuacct:/a/b\n",
-				"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n", "cpu/a/cpu.cfs_quota_us": "400000\n", "cpu/a/cpu.cfs_period_us": "100000\n", "cpu/a/cpu.stat": statV1,
-				"cpu/a/b/cpu.cfs_quota_us": "50000\n", "cpu/a/b/cpu.cfs_period_us": "100000\n", "cpu/a/b/cpu.stat": statV1,
+				"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n",
+				"cpu/a/cpu.cfs_quota_us": "400000\n", "cpu/a/cpu.cfs_period_us": "100000\n", "cpu/a/cpu.stat": statV1,
+				"cpu/a/b/cpu.cfs_quota_us": "50000\n", "cpu/a/b/cpu.cfs_period_us": "100000\n",
+				"cpu/a/b/cpu.stat": statV1,
 			},
-			limits: []pstate.CPULimit{limit("/a/b", .5), limit("/a", 4)}, unreadable: map[string]string{"pressure": "mounted"},
+			limits:     []pstate.CPULimit{limit("/a/b", .5), limit("/a", 4)},
+			unreadable: map[string]string{"pressure": "mounted"},
 		},
 		"hybrid, the controller in v1, the process in the root of v2": {
 			files: map[string]string{
-				"mountinfo": mountCPU + mountV2, "proc/7/cgroup": "4:cpu,cpuacct:/a\n0::/\n", "v2/cpu.pressure": pressure,
-				"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n", "cpu/a/cpu.cfs_quota_us": "50000\n", "cpu/a/cpu.cfs_period_us": "100000\n", "cpu/a/cpu.stat": statV1,
+				"mountinfo": mountCPU + mountV2, "proc/7/cgroup": "4:cpu,cpuacct:/a\n0::/\n",
+				"v2/cpu.pressure":      pressure,
+				"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n",
+				"cpu/a/cpu.cfs_quota_us": "50000\n", "cpu/a/cpu.cfs_period_us": "100000\n", "cpu/a/cpu.stat": statV1,
 			},
 			limits: []pstate.CPULimit{limit("/a", .5)}, unreadable: map[string]string{"pressure": "root of cgroup v2"},
 		},
@@ -80,7 +87,8 @@ func TestLook(t *testing.T) {
 				"mountinfo": strings.Replace(mountV2, "0:26 /", `0:26 /my\040pod`,
 					1), "proc/7/cgroup": "0::/my pod/c\n", "v2/c/cpu.max": "50000 100000\n", "v2/c/cpu.stat": statV2,
 			},
-			limits: []pstate.CPULimit{limit("/my pod/c", .5)}, unreadable: map[string]string{"cpu": "above", "pressure": "PSI"},
+			limits: []pstate.CPULimit{limit("/my pod/c", .5)}, unreadable: map[string]string{"cpu": "above",
+				"pressure": "PSI"},
 		},
 		"outside of the agent's namespace": {
 			files:      map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/../../etc\n"},
@@ -125,7 +133,8 @@ func TestLook(t *testing.T) {
 			}
 		}
 		if c.pressure > 0 &&
-			(got.Pressure[0] != pstate.Pressure{Resource: "cpu", Some: 1500 * time.Millisecond, Full: 500 * time.Millisecond,
+			(got.Pressure[0] != pstate.Pressure{Resource: "cpu", Some: 1500 * time.Millisecond,
+				Full:    500 * time.Millisecond,
 				HasSome: true, HasFull: true}) {
 			t.Errorf("%s: %+v", name, got.Pressure[0])
 		}
@@ -139,7 +148,8 @@ func TestFreezer(t *testing.T) {
 		path  string
 	}{
 		"v2, by an ancestor": {map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a/b\n",
-			"v2/a/b/cgroup.events": "populated 1\nfrozen 1\n", "v2/a/b/cgroup.freeze": "0\n", "v2/a/cgroup.freeze": "1\n"}, Frozen, "/a"},
+			"v2/a/b/cgroup.events": "populated 1\nfrozen 1\n", "v2/a/b/cgroup.freeze": "0\n",
+			"v2/a/cgroup.freeze": "1\n"}, Frozen, "/a"},
 		"v2, not yet all": {map[string]string{"mountinfo": mountV2, "proc/7/cgroup": "0::/a\n",
 			"v2/a/cgroup.events": "populated 1\nfrozen 0\n", "v2/a/cgroup.freeze": "1\n"}, Freezing, "/a"},
 		"v1 beside v2": {map[string]string{"mountinfo": mountV2 + mountIce, "proc/7/cgroup": "3:freezer:/x\n0::/\n",

@@ -88,7 +88,8 @@ func unescape(s string) string {
 // The reasons for which a group can't be found.
 var (
 	errNotMounted = errors.New(
-		"no hierarchy of control groups that shows it is mounted where the agent runs: mount /sys/fs/cgroup of the host " +
+		"no hierarchy of control groups that shows it is mounted where the agent runs: mount /sys/fs/cgroup of the " +
+			"host " +
 			"there",
 	)
 	errRemoved = errors.New("the control group has been removed, though the process lives")

@@ -270,10 +270,12 @@ func (r *Reader) quota(
 
 var (
 	errNoV2 = errors.New(
-		"the process is in the root of cgroup v2, whose pressure is that of the whole host; v1 keeps none by control group",
+		"the process is in the root of cgroup v2, whose pressure is that of the whole host; v1 keeps none by control " +
+			"group",
 	)
 	errNoPressure = errors.New(
-		"this kernel keeps no pressure by control group: it needs CONFIG_PSI, not psi=0, and cgroup.pressure switched on",
+		"this kernel keeps no pressure by control group: it needs CONFIG_PSI, not psi=0, and cgroup.pressure " +
+			"switched on",
 	)
 )
 

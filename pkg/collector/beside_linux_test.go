@@ -87,7 +87,8 @@ func observe(t *testing.T, p *child) *observer {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = c.Run(ctx) })
-	o := &observer{"P-Scope", func() int { return int(sink.count.Load()) }, sync.OnceFunc(func() { cancel(); wg.Wait() })}
+	o := &observer{"P-Scope", func() int { return int(sink.count.Load()) },
+		sync.OnceFunc(func() { cancel(); wg.Wait() })}
 	t.Cleanup(o.end)
 	seen(t, c, p.cmd.Process.Pid)
 	o.settle(t, p)

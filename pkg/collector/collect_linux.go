@@ -124,7 +124,8 @@ func newCollect(o Options) *collect {
 	c.env = target.Environment{
 		Proc: o.proc(), Clock: c.clock, Heart: &c.heart, Groups: cgroup.NewReader(o.ProcRoot), Sink: o.Sink, Log: o.Log,
 		Limits: kernel.NewLimits(&c.hung), SnapshotEvery: o.SnapshotEvery, IntervalBudget: o.IntervalBudget,
-		CostBudget: o.CostBudget, CostFloor: o.CostFloor, Migrations: o.Migrations, NoStops: o.NoStops, Cycle: o.Windows,
+		CostBudget: o.CostBudget, CostFloor: o.CostFloor, Migrations: o.Migrations, NoStops: o.NoStops,
+		Cycle: o.Windows,
 	}
 	c.rosterChanged()
 	c.found = discover.New(o.finder(), c, o.Include, o.Exclude)
@@ -234,7 +235,8 @@ func wander(every time.Duration) time.Duration { return rand.N(every/2) - every/
 // measureTrap makes what is said of the cost of uprobes that of this machine.
 func (c *collect) measureTrap() {
 	if err := c.kernel.MeasureTrap(); err != nil {
-		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed", c.kernel.TrapCost(),
+		c.o.Log.Info("what a hit of a uprobe costs could not be measured on this machine", "assumed",
+			c.kernel.TrapCost(),
 			"err", err)
 	}
 }

@@ -29,7 +29,8 @@ func TestObservedInWindows(t *testing.T) {
 		}
 		return float64(psOnCPU(c, pid)-p0) / float64(threadsOnCPU(pid)-c0)
 	}
-	all, stop := running(t, Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$"), CostBudget: -1})
+	all, stop := running(t, Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$"),
+		CostBudget: -1})
 	seen(t, all, pid)
 	time.Sleep(time.Second)
 	want := measure(all)
@@ -94,7 +95,10 @@ func TestStopsAndRestBetweenWindows(t *testing.T) {
 	waitFor(t, "the next window has ended", func() bool { return !between() })
 	waitFor(t, "of a P is known that it has been idle since before the window", func() bool {
 		v := view(c, pid)
-		return slices.ContainsFunc(v.Ps, func(ps pstate.PView) bool { return ps.State == pstate.Idle && v.At-ps.Since > int64(4*time.Second) })
+		return slices.ContainsFunc(v.Ps, func(ps pstate.PView) bool {
+			return ps.State == pstate.Idle &&
+				v.At-ps.Since > int64(4*time.Second)
+		})
 	})
 	shares(t, c, pid, 2*time.Second)
 }

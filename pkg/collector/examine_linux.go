@@ -58,7 +58,8 @@ func Examine(ctx context.Context, o Options, as AgentInfo) (found []Prospect, la
 		f.Examine(ctx, pid)
 		// Each is let go at once: many at a time would take as many descriptors.
 		runtimes := slices.Clone(c.all())
-		slices.SortFunc(runtimes, func(a, b *target.Target) int { return cmp.Compare(a.LibraryStart(), b.LibraryStart()) })
+		slices.SortFunc(runtimes,
+			func(a, b *target.Target) int { return cmp.Compare(a.LibraryStart(), b.LibraryStart()) })
 		for i, seen := range runtimes {
 			p := prospect(seen, as)
 			if i > 0 && p.Source == pstate.SourceEBPF {

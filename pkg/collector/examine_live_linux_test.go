@@ -16,7 +16,8 @@ func TestExaminingSaysWhatIsThenDone(t *testing.T) {
 			if is.PID != found[0].PID {
 				continue
 			}
-			if would := found[0].Target; would.Source != is.Source || would.Reason != is.Reason || would.Layout != is.Layout || would.Key != is.Key {
+			if would := found[0].Target; would.Source != is.Source || would.Reason != is.Reason ||
+				would.Layout != is.Layout || would.Key != is.Key {
 				t.Errorf("examined: %+v\nobserved: %+v", would, is)
 			}
 		}
@@ -29,7 +30,11 @@ func TestOnlyOneProcessIsLookedAt(t *testing.T) {
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.Only = int32(pid) })
 	seen(t, c, pid)
 	one.say("busy 1")
-	waitFor(t, "the programs tell of it", func() bool { e, ok := EvidenceOf(c, int32(pid)); return ok && e.Changes > 0 && e.Sampled > 0 })
+	waitFor(t, "the programs tell of it", func() bool {
+		e, ok := EvidenceOf(c, int32(pid))
+		return ok &&
+			e.Changes > 0 && e.Sampled > 0
+	})
 	if e, _ := EvidenceOf(c, int32(pid)); len(e.StopProbes) == 0 {
 		t.Errorf("no probe: %+v", e)
 	}

@@ -116,9 +116,11 @@ func runFileServer(dir, contents string) {
 		AttrTimeout: &never, EntryTimeout: &never,
 		OnAdd: func(ctx context.Context) {
 			for i, name := range names {
-				file := s.NewPersistentInode(ctx, &fileNode{s: s}, fs.StableAttr{Mode: fuse.S_IFREG, Ino: uint64(100 + i)})
+				file := s.NewPersistentInode(ctx, &fileNode{s: s},
+					fs.StableAttr{Mode: fuse.S_IFREG, Ino: uint64(100 + i)})
 				if folder, base := filepath.Split(name); folder != "" {
-					in := s.NewPersistentInode(ctx, &fs.Inode{}, fs.StableAttr{Mode: fuse.S_IFDIR, Ino: uint64(1000 + i)})
+					in := s.NewPersistentInode(ctx, &fs.Inode{},
+						fs.StableAttr{Mode: fuse.S_IFDIR, Ino: uint64(1000 + i)})
 					s.AddChild(strings.TrimSuffix(folder, "/"), in, false)
 					in.AddChild(base, file, false)
 					continue
@@ -126,7 +128,8 @@ func runFileServer(dir, contents string) {
 				s.AddChild(name, file, false)
 			}
 		},
-		MountOptions: fuse.MountOptions{DirectMountStrict: true, AllowOther: true, FsName: "pscope-test", DisableXAttrs: true},
+		MountOptions: fuse.MountOptions{DirectMountStrict: true, AllowOther: true, FsName: "pscope-test",
+			DisableXAttrs: true},
 	})
 	if err != nil {
 		fail(err)

@@ -25,7 +25,8 @@ func TestHotplug(t *testing.T) {
 	cpu--
 	switchTo := func(on string) {
 		t.Helper()
-		if err := os.WriteFile(filepath.Join(procfs.SysCPUs, "cpu"+strconv.Itoa(cpu), "online"), []byte(on), 0); err != nil {
+		if err := os.WriteFile(filepath.Join(procfs.SysCPUs, "cpu"+strconv.Itoa(cpu), "online"), []byte(on),
+			0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -84,7 +84,8 @@ func TestTwoRuntimesInAGoProgram(t *testing.T) {
 		if guest.Labels()["runtime"] != "libguest.so" || own.Labels()["runtime"] != "" {
 			t.Errorf("labels: %v and %v", guest.Labels(), own.Labels())
 		}
-		waitFor(t, "the library's runtime to be seen running", func() bool { return busyPs(c, pid, "libguest.so") > 0.5 })
+		waitFor(t, "the library's runtime to be seen running",
+			func() bool { return busyPs(c, pid, "libguest.so") > 0.5 })
 		if busy := busyPs(c, pid, ""); busy > 0.2 {
 			t.Errorf("%.2f Ps of the idle program are seen running", busy)
 		}

@@ -72,7 +72,8 @@ func TestMain(m *testing.M) {
 func needs(t *testing.T, capability int, what string) {
 	t.Helper()
 	if lack.ReadHost("/").Held>>capability&1 == 0 {
-		t.Skipf("%s takes capability %d, which the collector does not need and this user does not have", what, capability)
+		t.Skipf("%s takes capability %d, which the collector does not need and this user does not have", what,
+			capability)
 	}
 }
 
@@ -302,7 +303,8 @@ func interruptsAndSteal(t *testing.T) time.Duration {
 		t.Fatal(err)
 	}
 	var user, nice, system, idle, iowait, irq, softirq, steal int64
-	if _, err := fmt.Sscanf(string(b), "cpu %d %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal); err != nil {
+	if _, err := fmt.Sscanf(string(b), "cpu %d %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &iowait, &irq,
+		&softirq, &steal); err != nil {
 		t.Fatal(err)
 	}
 	return time.Duration(irq+softirq+steal) * (time.Second / 100) // USER_HZ
@@ -448,7 +450,8 @@ func TestStopsAgainstTheRuntimesOwnCount(t *testing.T) {
 		}
 	}
 	if byReason["read mem stats"] != 2 {
-		t.Errorf("%d stops for reading memory statistics, two were made (all: %v)", byReason["read mem stats"], byReason)
+		t.Errorf("%d stops for reading memory statistics, two were made (all: %v)", byReason["read mem stats"],
+			byReason)
 	}
 	// Both take the time between the same two places, some ns apart, but for what preempts the thread there: on a busy
 	// machine that may be milliseconds, once. So it is tried again.
@@ -537,7 +540,8 @@ func TestExecIsANewTarget(t *testing.T) {
 	seen(t, c, pid)
 	key := view(c, pid).Key
 	p.say("exec") // the new program says that it is ready
-	waitFor(t, "the old program's end", func() bool { rec.mu.Lock(); defer rec.mu.Unlock(); return rec.ended[key] != 0 })
+	waitFor(t, "the old program's end",
+		func() bool { rec.mu.Lock(); defer rec.mu.Unlock(); return rec.ended[key] != 0 })
 	seen(t, c, pid)
 	p.say("busy 1")
 	time.Sleep(500 * time.Millisecond)
@@ -613,7 +617,8 @@ func TestOldAndFutureGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	stripped := filepath.Join(t.TempDir(), "stripped")
-	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", stripped, "./testdata/target").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", stripped,
+		"./testdata/target").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	for _, tc := range []struct {

@@ -45,7 +45,8 @@ func balance(t *testing.T, c *collect, o *target.Target) (made, received, full, 
 	full = atomic.LoadUint64(&o.Entry().Lost[kern.ScopeLostReasonLOST_RING_FULL])
 	made = sent + full + budget
 	if sent == 0 || received != sent {
-		t.Errorf("%d intervals and stops were put into the ring, %d were received; %d did not fit and %d were over the budget", sent, received, full, budget)
+		t.Errorf("%d intervals and stops were put into the ring, %d were received; %d did not fit and %d were over "+
+			"the budget", sent, received, full, budget)
 	}
 	if n := c.orphans.Load(); n != 0 {
 		t.Errorf("%d events found no target", n)
@@ -85,8 +86,10 @@ func covered(t *testing.T, rec *record, key pstate.Key, o *target.Target) (merge
 			for i, ns := range told {
 				// What is still open at either end is not in both; where intervals are missing their kinds are told in
 				// proportion.
-				if off := float64(ns) - float64(raw.Time[i]<<ledger.TickShift); off > span*0.02+float64(50*time.Millisecond) || -off > span*0.02+float64(1200*time.Millisecond) {
-					t.Errorf("P%d: %v in state %d of thread state %d by intervals, %v by the totals", int32(id), time.Duration(ns), i/pstate.NumThreadStates,
+				if off := float64(ns) - float64(raw.Time[i]<<ledger.TickShift); off > span*0.02+
+					float64(50*time.Millisecond) || -off > span*0.02+float64(1200*time.Millisecond) {
+					t.Errorf("P%d: %v in state %d of thread state %d by intervals, %v by the totals", int32(id),
+						time.Duration(ns), i/pstate.NumThreadStates,
 						i%pstate.NumThreadStates, time.Duration(raw.Time[i]<<ledger.TickShift))
 				}
 			}

@@ -109,7 +109,8 @@ var buildWorkload = sync.OnceValues(func() (string, error) {
 	}
 	workloadDir = dir
 	bin := filepath.Join(dir, "workload")
-	out, err := exec.Command("go", "build", "-o", bin, "github.com/p-scope/p-scope/bench/truth/workload").CombinedOutput()
+	out, err := exec.Command("go", "build", "-o", bin,
+		"github.com/p-scope/p-scope/bench/truth/workload").CombinedOutput()
 	if err != nil {
 		return "", errors.New(err.Error() + "\n" + string(out))
 	}
@@ -278,7 +279,8 @@ func compareWithTrace(t *testing.T, load string) (n int) {
 		return readings[i].sum
 	}
 	grown := at(to) - at(from)
-	t.Logf("%d windows, %.2f s: seen %.0f, by the trace %.0f (worst P and window off by %.1f %%); with those that began before, %.0f, estimated %.0f; over the whole trace %.0f, counter %.0f",
+	t.Logf("%d windows, %.2f s: seen %.0f, by the trace %.0f (worst P and window off by %.1f %%); with those that "+
+		"began before, %.0f, estimated %.0f; over the whole trace %.0f, counter %.0f",
 		n, watched, seen, inside, 100*worst, told, estimate, all, grown)
 	if math.Abs(seen-inside) > 0.02*inside+5 {
 		t.Errorf("%.0f migrations were seen in the windows, the trace has %.0f", seen, inside)
@@ -351,7 +353,8 @@ func TestCostOfAStart(t *testing.T) {
 	p.out.Scan()
 	o := observedAs(t, c, cmd.Process.Pid)
 	o.EndMigrations()
-	waitFor(t, "what a hit of a uprobe costs here has been measured", func() bool { return c.(*collect).kernel.TrapMeasured() })
+	waitFor(t, "what a hit of a uprobe costs here has been measured",
+		func() bool { return c.(*collect).kernel.TrapMeasured() })
 	type done struct {
 		Ops       float64
 		CPU, Wall time.Duration
@@ -385,7 +388,8 @@ func TestCostOfAStart(t *testing.T) {
 		slower := without.Ops / without.CPU.Seconds() / (with.Ops / with.CPU.Seconds())
 		real = append(real, float64(with.CPU)*(1-1/slower)/(2*with.Ops)) // an operation starts two goroutines
 		charged = append(charged, float64(w.Cost-migration.SetupCost)/float64(w.Hits))
-		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1], charged[len(charged)-1],
+		t.Logf("%.0f ns a hit, charged with %.0f, of which %.0f in the program; %.2f times slower", real[len(real)-1],
+			charged[len(charged)-1],
 			charged[len(charged)-1]-float64(c.(*collect).kernel.TrapCost()), slower)
 	}
 	slices.Sort(real)
@@ -471,7 +475,8 @@ func TestWindowsEndWithTargetAndAgent(t *testing.T) {
 		t.Run(who, func(t *testing.T) {
 			p := start(t, "GOMAXPROCS=2")
 			p.say("chatter 50")
-			o := Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$"), Migrations: true, CostBudget: 0.5}
+			o := Options{Mode: ModeEBPF, Include: regexp.MustCompile("^pscope-test-target$"), Migrations: true,
+				CostBudget: 0.5}
 			c, stop := running(t, o)
 			target := observedAs(t, c, p.cmd.Process.Pid)
 			// It starts by itself; wait until it is in mid-window.
@@ -524,7 +529,8 @@ func TestMigrationsAreAbsentWithAReason(t *testing.T) {
 	}
 	o.StartMigrationsAt(bin.StartedProbe())
 	v := view(c, p.cmd.Process.Pid)
-	if v.Migrations.Counted || !strings.Contains(v.Reason, "migrations are not counted: runtime.execute is not in the program") || v.Source != pstate.SourceEBPF {
+	if v.Migrations.Counted || !strings.Contains(v.Reason, "migrations are not counted: runtime.execute is not in the "+
+		"program") || v.Source != pstate.SourceEBPF {
 		t.Errorf("%+v, %q", v.Migrations, v.Reason)
 	}
 

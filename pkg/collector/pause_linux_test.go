@@ -52,7 +52,8 @@ type agentAnswer struct {
 
 func runAnsweringAgent(mode string) {
 	rec := &record{intervals: map[pstate.Key][]pstate.Interval{}, ended: map[pstate.Key]int64{}}
-	o := Options{Mode: Mode(mode), Include: regexp.MustCompile("^pscope-test-(target|killed)$"), Sink: rec, CostBudget: -1}
+	o := Options{Mode: Mode(mode), Include: regexp.MustCompile("^pscope-test-(target|killed)$"), Sink: rec,
+		CostBudget: -1}
 	if mode == "windows" {
 		o.Mode, o.Windows = ModeEBPF, 2
 	}
@@ -282,7 +283,8 @@ func stopAgent(t *testing.T, mode string) {
 	if after.Pauses != 1 {
 		t.Errorf("%d pauses are counted", after.Pauses)
 	}
-	if low, high := continued.Sub(silent), time.Since(stopped)-kernel.AliveFor+300*time.Millisecond; after.Paused < low || after.Paused > high {
+	if low, high := continued.Sub(silent), time.Since(stopped)-kernel.AliveFor+
+		300*time.Millisecond; after.Paused < low || after.Paused > high {
 		t.Errorf("the pause is said to have lasted %v, it was %v to %v", after.Paused, low, high)
 	}
 	if after.InHole != 0 {
@@ -297,7 +299,8 @@ func stopAgent(t *testing.T, mode string) {
 				busy += d - before.Time[i][s]
 			}
 		}
-		if off := time.Duration(after.At-after.FirstSeen[i]) - after.Paused - sum; off < -100*time.Microsecond || off > 100*time.Microsecond {
+		if off := time.Duration(after.At-after.FirstSeen[i]) - after.Paused - sum; off < -100*time.Microsecond ||
+			off > 100*time.Microsecond {
 			t.Errorf("P%d: the states sum to %v, which is %v off the time less the pause", i, sum, off)
 		}
 	}
@@ -318,7 +321,8 @@ func stopAgent(t *testing.T, mode string) {
 	two := agent.ask(pid, silent.UnixNano(), continued.UnixNano())
 	busy = 0
 	for i := range two.Time {
-		busy += two.Time[i][pstate.Running] + two.Time[i][pstate.GC] - one.Time[i][pstate.Running] - one.Time[i][pstate.GC]
+		busy += two.Time[i][pstate.Running] +
+			two.Time[i][pstate.GC] - one.Time[i][pstate.Running] - one.Time[i][pstate.GC]
 	}
 	if span := time.Duration(two.At - one.At); mode == "ebpf" && busy < span*12/10 {
 		t.Errorf("two goroutines spin and Ps are busy for %v of 2 times %v", busy, span)
@@ -399,7 +403,8 @@ func TestNothingIsLeftOfAKilledAgent(t *testing.T) {
 		}
 	})
 	waitFor(t, "the probe is there", func() bool { return codeAt(t, pid, site.Addr) != untouched })
-	maps, progs, links := kernelIDs(t, agent.cmd.Process.Pid, "map"), kernelIDs(t, agent.cmd.Process.Pid, "prog"), kernelIDs(t, agent.cmd.Process.Pid, "link")
+	maps, progs, links := kernelIDs(t, agent.cmd.Process.Pid, "map"), kernelIDs(t, agent.cmd.Process.Pid, "prog"),
+		kernelIDs(t, agent.cmd.Process.Pid, "link")
 	if len(maps) < 5 || len(progs) < 5 || len(links) < 4 {
 		t.Fatalf("the agent holds maps %v, programs %v, links %v: the test shows nothing", maps, progs, links)
 	}

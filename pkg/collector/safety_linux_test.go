@@ -148,7 +148,8 @@ func TestExecStorm(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 4 {
 		wg.Go(func() {
-			out, err := exec.Command(builds[i%len(builds)], append([]string{"150", strconv.Itoa(i * 10_000)}, builds...)...).CombinedOutput()
+			out, err := exec.Command(builds[i%len(builds)], append([]string{"150", strconv.Itoa(i * 10_000)},
+				builds...)...).CombinedOutput()
 			if err != nil || string(out) != "done\n" {
 				t.Errorf("chain %d: %v: %.2000s", i, err, out)
 			}
@@ -224,9 +225,11 @@ func TestOtherNamespaces(t *testing.T) {
 	needs(t, unix.CAP_SYS_ADMIN, "making namespaces")
 	c, rec := collectIn(t, ModeEBPF, nil)
 	dir := t.TempDir()
-	script := fmt.Sprintf("mount -t tmpfs none %[1]s && cp %[2]s %[1]s/pscope-test-target && mount -t proc none /proc && exec %[1]s/pscope-test-target", dir, bin)
+	script := fmt.Sprintf("mount -t tmpfs none %[1]s && cp %[2]s %[1]s/pscope-test-target && mount -t proc none /proc "+
+		"&& exec %[1]s/pscope-test-target", dir, bin)
 	cmd := exec.Command("/bin/sh", "-c", script)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Unshareflags: syscall.CLONE_NEWNS}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS,
+		Unshareflags: syscall.CLONE_NEWNS}
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=2")
 	p, in := piped(t, cmd)
 	t.Cleanup(func() { in.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })

@@ -32,14 +32,16 @@ func TestUnknownGoIsObserved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(bin, bytes.ReplaceAll(program, []byte(version), []byte("go1.99"+version[6:])), 0o755); err != nil {
+	if err := os.WriteFile(bin, bytes.ReplaceAll(program, []byte(version), []byte("go1.99"+version[6:])),
+		0o755); err != nil {
 		t.Fatal(err)
 	}
 	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.Include = regexp.MustCompile("^pscope-test-target$") })
 	pid := startTold(t, bin, "b") // goroutines that keep all Ps busy
 	seen(t, c, pid)
 	v := view(c, pid)
-	if v.Layout != pstate.LayoutSearch || v.Source != pstate.SourceEBPF || !strings.HasPrefix(v.GoVersion, "go1.99") || v.Reason != "" {
+	if v.Layout != pstate.LayoutSearch || v.Source != pstate.SourceEBPF || !strings.HasPrefix(v.GoVersion, "go1.99") ||
+		v.Reason != "" {
 		t.Errorf("Go %s, layout from %q, observed by %q (%s)", v.GoVersion, v.Layout, v.Source, v.Reason)
 	}
 	time.Sleep(200 * time.Millisecond)

@@ -82,7 +82,8 @@ func TestManyFilesOfOneUser(t *testing.T) {
 	all := time.Since(begun)
 	late := startAs(t, anotherUser)
 	alone := seen(t, c, late.cmd.Process.Pid)
-	t.Logf("one process is observed after %v, %d files have been read after %v; alone a process takes %v", first, processes*files, all, alone)
+	t.Logf("one process is observed after %v, %d files have been read after %v; alone a process takes %v", first,
+		processes*files, all, alone)
 	if first > all/2 {
 		t.Errorf("a process waited for %v of the %v that another user's files took", first, all)
 	}
@@ -153,7 +154,8 @@ func TestThreadsAreSharedByUser(t *testing.T) {
 	seen(t, c, other.cmd.Process.Pid)
 	greedy.say("threads 95")
 	waitFor(t, "the process with many threads is let go", func() bool {
-		return c.Agent().GlobalLost["room_given"] == 1 && refusedWith(c, []*child{greedy}, "the table of threads is ") == 1
+		return c.Agent().GlobalLost["room_given"] == 1 &&
+			refusedWith(c, []*child{greedy}, "the table of threads is ") == 1
 	})
 	waitFor(t, "it is not taken in again", func() bool {
 		return refusedWith(c, []*child{greedy}, "the table of threads is full") == 1

@@ -57,7 +57,8 @@ func TestWorkersAfterALongPause(t *testing.T) {
 	p.say("heap 3000000")
 	o := c.(*collect).all()[0]
 	p.say("gc 1") // from its end on the kernel side knows that there is none
-	waitFor(t, "the GC is over and forgotten", func() bool { return ledger.Now() > atomic.LoadUint64(&o.Entry().MarkingUntil) })
+	waitFor(t, "the GC is over and forgotten",
+		func() bool { return ledger.Now() > atomic.LoadUint64(&o.Entry().MarkingUntil) })
 	before, worked := gcTime(c, pid), p.worked()
 	p.say("gc 8")
 	time.Sleep(100 * time.Millisecond)

@@ -139,7 +139,8 @@ func byDebugger(t *testing.T, pid int) suspender {
 	say := func(command, when string) func() {
 		return func() {
 			t.Helper()
-			for said := debugger.say("%s\nshell echo %s", command, when); !strings.HasSuffix(said, when); said = debugger.out.Text() {
+			for said := debugger.say("%s\nshell echo %s", command, when); !strings.HasSuffix(said,
+				when); said = debugger.out.Text() {
 				if !debugger.out.Scan() {
 					t.Fatalf("gdb said %q and ended", said)
 				}
@@ -149,7 +150,8 @@ func byDebugger(t *testing.T, pid int) suspender {
 	return suspender{
 		say(fmt.Sprintf("attach %d", pid), "attached"), say("detach", "detached"), pstate.Stopped,
 		func(v *pstate.TargetView) string {
-			if s := v.StoppedBy; s.By != pstate.SuspendedByTracer || int(s.Tracer) != debugger.cmd.Process.Pid || s.TracerName != "gdb" {
+			if s := v.StoppedBy; s.By != pstate.SuspendedByTracer || int(s.Tracer) != debugger.cmd.Process.Pid ||
+				s.TracerName != "gdb" {
 				return fmt.Sprintf("%+v", s)
 			}
 			return ""
@@ -247,7 +249,8 @@ func TestSuspended(t *testing.T) {
 	for _, how := range []struct {
 		name string
 		of   func(t *testing.T, pid int) suspender
-	}{{"signal", bySignal}, {"tracer", byTracer}, {"gdb", byDebugger}, {"freezer of v1", byFreezerV1}, {"freezer of v2", byFreezerV2}} {
+	}{{"signal", bySignal}, {"tracer", byTracer}, {"gdb", byDebugger}, {"freezer of v1", byFreezerV1},
+		{"freezer of v2", byFreezerV2}} {
 		t.Run(how.name, func(t *testing.T) {
 			inBothModes(t, func(t *testing.T, mode Mode) {
 				p := start(t, "GOMAXPROCS=2")

@@ -29,7 +29,8 @@ func TestBlockedCallsInEveryRuntime(t *testing.T) {
 				build.Env = append(build.Env, "GOTOOLCHAIN=go"+release)
 			}
 			if out, err := build.CombinedOutput(); err != nil {
-				if strings.Contains(string(out), "toolchain not available") || strings.Contains(string(out), "download go") {
+				if strings.Contains(string(out), "toolchain not available") ||
+					strings.Contains(string(out), "download go") {
 					t.Skipf("%s", out)
 				}
 				t.Fatalf("%v\n%s", err, out)
@@ -44,13 +45,15 @@ func TestBlockedCallsInEveryRuntime(t *testing.T) {
 			wall := float64(b.At - a.At)
 			var asleep, onCPU float64
 			for i := range b.Ps {
-				asleep += float64(b.Ps[i].Time[pstate.Syscall][pstate.Sleeping]-a.Ps[i].Time[pstate.Syscall][pstate.Sleeping]) / wall
+				asleep += float64(
+					b.Ps[i].Time[pstate.Syscall][pstate.Sleeping]-a.Ps[i].Time[pstate.Syscall][pstate.Sleeping]) / wall
 				onCPU += float64(b.Ps[i].ThreadTime(pstate.OnCPU)-a.Ps[i].ThreadTime(pstate.OnCPU)) / wall
 			}
 			// On a busy machine the thread also waits for a CPU, and sysmon takes the P from it; but hardly ever is a P
 			// on one.
 			if asleep < 0.02 || asleep > 1.01 || onCPU > asleep/4 {
-				t.Errorf("a goroutine sleeps in system calls: for %.2f of the time its P is in a call with its thread asleep, and Ps are on a CPU for %.2f", asleep, onCPU)
+				t.Errorf("a goroutine sleeps in system calls: for %.2f of the time its P is in a call with its thread "+
+					"asleep, and Ps are on a CPU for %.2f", asleep, onCPU)
 			} else {
 				t.Logf("asleep %.3f, on a CPU %.3f", asleep, onCPU)
 			}

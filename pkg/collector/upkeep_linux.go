@@ -51,7 +51,8 @@ func (c *collect) resume(since int64) {
 		}
 	}
 	c.found.FellBehind() // no exec was reported
-	c.o.Log.Warn("the agent was not running for a while: it was stopped, or got no CPU. Nothing is known of this time, "+
+	c.o.Log.Warn("the agent was not running for a while: it was stopped, or got no CPU. Nothing is known of this "+
+		"time, "+
 		"and no total contains it",
 		"from", time.Unix(0, c.clock.Unix(from)), "for", time.Duration(now-since), "targets", len(all))
 }

@@ -15,7 +15,8 @@ func TestLooksFollowNoRhythm(t *testing.T) {
 		for at := time.Duration(0); at < seconds*time.Second; at += every + wander(every) {
 			looks++
 			for phase := range seen {
-				if begins := rhythm * time.Duration(phase) / time.Duration(len(seen)); (at-begins+rhythm)%rhythm < burst {
+				if begins := rhythm * time.Duration(phase) / time.Duration(len(seen)); (at-begins+
+					rhythm)%rhythm < burst {
 					seen[phase]++
 				}
 			}

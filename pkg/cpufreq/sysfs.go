@@ -49,10 +49,12 @@ type Changes interface {
 }
 
 // ErrNone says that this host shows no CPU frequencies.
-var ErrNone = errors.New("no CPU has a cpufreq folder in sysfs: the kernel has no frequency driver here, as is usual in virtual machines")
+var ErrNone = errors.New("no CPU has a cpufreq folder in sysfs: the kernel has no frequency driver here, as is usual " +
+	"in virtual machines")
 
 // FixNone is what to do about it.
-const FixNone = "on bare metal load the CPU's frequency driver (acpi-cpufreq, intel_pstate, amd-pstate, cppc_cpufreq); in a virtual machine there is none"
+const FixNone = "on bare metal load the CPU's frequency driver (acpi-cpufreq, intel_pstate, amd-pstate, " +
+	"cppc_cpufreq); in a virtual machine there is none"
 
 // Reader reads the kernel's frequency files. It is not safe for concurrent use.
 type Reader struct {
@@ -66,7 +68,8 @@ type Reader struct {
 
 // NewReader reads below root, "/sys" on a real host.
 func NewReader(root string) *Reader {
-	return &Reader{root: os.DirFS(root), last: make(map[string]time.Time), own: make(map[string]map[float64]time.Duration)}
+	return &Reader{root: os.DirFS(root), last: make(map[string]time.Time),
+		own: make(map[string]map[float64]time.Duration)}
 }
 
 // Follow makes announced changes count from now on. Call it before the first Read.

@@ -96,7 +96,9 @@ func rank(s Severity) int { return slices.Index([]Severity{Info, Warning, Critic
 const likeShare = 0.5
 
 func uninterruptible(w *Window, ps []PWindow) (Finding, bool) {
-	const look = "Look for page faults on slow storage, swap, NFS or FUSE (a memory-mapped file, memory pressure) and for blocking disk calls: " +
+	const look = "Look for page faults on slow storage, swap, NFS or FUSE (a memory-mapped file, memory " +
+		"pressure) and " +
+		"for blocking disk calls: " +
 		"the top blocked threads name the thread; cat /proc/<pid>/task/<tid>/stack as root names the kernel function."
 	without := threadsWithoutP(w)
 	held := where(ps, func(p PWindow) bool { return p.Stuck >= dNotable })
@@ -106,7 +108,8 @@ func uninterruptible(w *Window, ps []PWindow) (Finding, bool) {
 		}
 		// No P is held up: the share of the Ps' time is none.
 		f := Finding{Kind: Uninterruptible, Severity: Info, Advice: look, Evidence: fmt.Sprintf(
-			"%s in uninterruptible sleep without a P at the end of the range, the longest for %s. They hold up no P.", threads(len(without)), short(time.Duration(w.End-without[0].Since)))}
+			"%s in uninterruptible sleep without a P at the end of the range, the longest for %s. They hold up no P.",
+			threads(len(without)), short(time.Duration(w.End-without[0].Since)))}
 		if len(without) >= manyThreads {
 			f.Severity = Warning
 		}
@@ -115,7 +118,8 @@ func uninterruptible(w *Window, ps []PWindow) (Finding, bool) {
 	worst := most(held, func(p PWindow) float64 { return p.Stuck })
 	like := where(held, func(p PWindow) bool { return p.Stuck >= likeShare*worst.Stuck })
 	f := Finding{Kind: Uninterruptible, Severity: Info, Ps: indexes(held), Value: worst.Stuck, Advice: look,
-		Evidence: fmt.Sprintf("P%d was held by a thread in uninterruptible sleep for %s of %s%s.", worst.P, percent(worst.Stuck), span(w), others(len(like)))}
+		Evidence: fmt.Sprintf("P%d was held by a thread in uninterruptible sleep for %s of %s%s.", worst.P,
+			percent(worst.Stuck), span(w), others(len(like)))}
 	if len(without) > 0 {
 		f.Evidence += fmt.Sprintf(" %s in uninterruptible sleep without a P at its end.", threads(len(without)))
 	}
@@ -169,9 +173,11 @@ func overloaded(w *Window, ps []PWindow) (Finding, bool) {
 	}
 	if len(hot) == len(ps) {
 		f.Ps = nil
-		f.Advice = "Every P is saturated: the process needs more CPUs (and GOMAXPROCS with them) or less work; a CPU profile says where the work is."
+		f.Advice = "Every P is saturated: the process needs more CPUs (and GOMAXPROCS with them) or less work; a CPU " +
+			"profile says where the work is."
 	} else {
-		f.Advice = "Work piles up on some Ps while others keep up: look for goroutines that start many others at once, or that never yield; a CPU profile of the process shows them."
+		f.Advice = "Work piles up on some Ps while others keep up: look for goroutines that start many others at " +
+			"once, or that never yield; a CPU profile of the process shows them."
 	}
 	return f, true
 }
@@ -183,12 +189,14 @@ func idle(w *Window, ps []PWindow) (Finding, bool) {
 	}
 	worst := most(waiting, func(p PWindow) float64 { return p.QueueIdle })
 	f := Finding{Kind: Idle, Severity: Warning, Ps: indexes(waiting), Value: worst.QueueIdle,
-		Evidence: fmt.Sprintf("In %s of %d looks within %s goroutines were queued on P%d, %.1f on average, while another P was idle%s.",
+		Evidence: fmt.Sprintf("In %s of %d looks within %s goroutines were queued on P%d, %.1f on average, while "+
+			"another P was idle%s.",
 			percent(worst.QueueIdle), worst.Looks, span(w), worst.P, worst.QueueIdleDepth, others(len(waiting))),
 		Advice: "Idle Ps should have stolen that work: short bursts may have ended before a thief woke."}
 	switch {
 	case worst.Stuck >= dNotable:
-		f.Advice = "The goroutines' P was held by a thread in uninterruptible sleep for part of the time: see that finding first."
+		f.Advice = "The goroutines' P was held by a thread in uninterruptible sleep for part of the time: see that " +
+			"finding first."
 	case len(where(ps, func(p PWindow) bool { return p.Thread[pstate.Runnable]+p.WakeWait >= waitWarning })) > 0:
 		f.Advice = "Threads waited for a CPU in the same time (see cpu_wait): a thief that has none steals nothing."
 	}
@@ -205,10 +213,13 @@ func cpuWait(w *Window, ps []PWindow) (Finding, bool) {
 	}
 	worst := most(waiting, waits)
 	f := Finding{Kind: CPUWait, Severity: Warning, Ps: indexes(waiting), Value: waits(worst),
-		Evidence: fmt.Sprintf("P%d had a thread ready but no CPU for %s of %s (%s runnable with the P, %s from being handed over until it ran)%s.",
-			worst.P, percent(waits(worst)), span(w), percent(worst.Thread[pstate.Runnable]), percent(worst.WakeWait), others(len(waiting))),
+		Evidence: fmt.Sprintf("P%d had a thread ready but no CPU for %s of %s (%s runnable with the P, %s from being "+
+			"handed over until it ran)%s.",
+			worst.P, percent(waits(worst)), span(w), percent(worst.Thread[pstate.Runnable]), percent(worst.WakeWait),
+			others(len(waiting))),
 		Advice: fmt.Sprintf("More threads want to run than there are CPUs for them: GOMAXPROCS is %d; compare it with "+
-			"the CPUs%s, look for other busy processes on the host, and lower GOMAXPROCS or give it more CPUs.", w.GOMAXPROCS, besideQuota(w))}
+			"the CPUs%s, look for other busy processes on the host, and lower GOMAXPROCS or give it more CPUs.",
+			w.GOMAXPROCS, besideQuota(w))}
 	if f.Value >= waitCritical {
 		f.Severity = Critical
 	}
@@ -237,8 +248,9 @@ func stops(w *Window, ps []PWindow) (Finding, bool) {
 		slowest = fmt.Sprintf(", last to arrive was P%d", p)
 	}
 	f := Finding{Kind: Stops, Severity: Warning, Value: share,
-		Evidence: fmt.Sprintf("The world was stopped %d times for %s of %s; the longest took %s (%s%s).", len(w.Stops), percent(share), span(w), short(longest.Duration()), longest.Reason, slowest),
-		Advice:   stopAdvice(w)}
+		Evidence: fmt.Sprintf("The world was stopped %d times for %s of %s; the longest took %s (%s%s).", len(w.Stops),
+			percent(share), span(w), short(longest.Duration()), longest.Reason, slowest),
+		Advice: stopAdvice(w)}
 	if share >= stopCritical {
 		f.Severity = Critical
 	}
@@ -257,12 +269,15 @@ func stopAdvice(w *Window) string {
 			reason = r
 		}
 	}
-	const long = " A long one waits for a P that can't be preempted or has no CPU: look at its state at that moment in the timeline."
+	const long = " A long one waits for a P that can't be preempted or has no CPU: look at its state at that moment " +
+		"in the timeline."
 	if pstate.ForGC(reason) {
-		return "Most of it was for garbage collection. If the program calls runtime.GC or debug.FreeOSMemory itself, let it do so less often; " +
+		return "Most of it was for garbage collection. If the program calls runtime.GC or debug.FreeOSMemory itself, " +
+			"let it do so less often; " +
 			"else it allocates much in a small heap: raise GOGC or GOMEMLIMIT, or allocate less." + long
 	}
-	return fmt.Sprintf("Most of it was for %q: find in the program what asks for that, and do it less often.", reason) + long
+	return fmt.Sprintf("Most of it was for %q: find in the program what asks for that, and do it less often.", reason) +
+		long
 }
 
 func imbalance(w *Window, ps []PWindow) (Finding, bool) {
@@ -282,9 +297,11 @@ func imbalance(w *Window, ps []PWindow) (Finding, bool) {
 	}
 	queued := where(ps, func(p PWindow) bool { return p.QueueKnown && p.QueueIdle >= idleShare })
 	f := Finding{Kind: Imbalance, Severity: Info, Ps: []int32{busiest.P, idlest.P}, Value: spread,
-		Evidence: fmt.Sprintf("P%d was busy %s of %s, P%d %s; the coefficient of variation over %d Ps is %.2f.", busiest.P,
+		Evidence: fmt.Sprintf("P%d was busy %s of %s, P%d %s; the coefficient of variation over %d Ps is %.2f.",
+			busiest.P,
 			percent(busiest.Busy), span(w), idlest.P, percent(idlest.Busy), len(ps), variation(ps)),
-		Advice: "Hardly anything queues while Ps are idle, so there is simply less parallel work than Ps: a lower GOMAXPROCS would do as well, or split the work into more goroutines."}
+		Advice: "Hardly anything queues while Ps are idle, so there is simply less parallel work than Ps: a lower " +
+			"GOMAXPROCS would do as well, or split the work into more goroutines."}
 	if len(where(ps, func(p PWindow) bool { return !p.QueueKnown })) > 0 {
 		f.Advice = "How many goroutines queue is not known: if none do, there is less parallel work than Ps."
 	}

@@ -51,7 +51,8 @@ func dead(w *PWindow) {
 }
 
 func stop(at, d time.Duration) pstate.Stop {
-	return pstate.Stop{Start: int64(at), End: int64(at + d), Reason: "GC mark termination", Arrivals: []pstate.Arrival{{P: 0, At: int64(at)}, {P: 2, At: int64(at + d/2)}}}
+	return pstate.Stop{Start: int64(at), End: int64(at + d), Reason: "GC mark termination",
+		Arrivals: []pstate.Arrival{{P: 0, At: int64(at)}, {P: 2, At: int64(at + d/2)}}}
 }
 
 func TestFind(t *testing.T) {
@@ -67,18 +68,22 @@ func TestFind(t *testing.T) {
 		"all asleep": {ps: []PWindow{p(0, 0), p(1, 0)}},
 		"one P":      {ps: []PWindow{p(0, 1)}},
 		"single-threaded program": {
-			ps: []PWindow{p(0, 1), p(1, 0), p(2, 0)}, want: "imbalance/info", value: 1, says: []string{"P0 was busy 100 %", "variation over 3 Ps is 1.41"},
+			ps: []PWindow{p(0, 1), p(1, 0), p(2, 0)}, want: "imbalance/info", value: 1,
+			says: []string{"P0 was busy 100 %", "variation over 3 Ps is 1.41"},
 		},
 		"work piles up on one P": {
-			ps: []PWindow{p(0, .95, queue(6), whileIdle(.9, 6.5)), p(1, .1), p(2, .05)}, want: "overloaded/warning idle/warning imbalance/warning", value: 6,
+			ps: []PWindow{p(0, .95, queue(6), whileIdle(.9, 6.5)), p(1, .1), p(2, .05)}, want: "overloaded/warning " +
+				"idle/warning imbalance/warning", value: 6,
 			says: []string{"P0 was busy 95 %", "6.0 goroutines"},
 		},
 		"every P saturated": {
-			ps: []PWindow{p(0, 1, queue(20)), p(1, .99, queue(30))}, want: "overloaded/critical", value: 30, says: []string{"P1", "one more P"},
+			ps: []PWindow{p(0, 1, queue(20)), p(1, .99, queue(30))}, want: "overloaded/critical", value: 30,
+			says: []string{"P1", "one more P"},
 		},
 		"queue not known": {ps: []PWindow{p(0, 1, queue(20), unknownQueue), p(1, .99, unknownQueue)}},
 		"pinned in D": {
-			ps: []PWindow{p(0, 1, dShare(1)), p(1, .5)}, want: "uninterruptible/critical", value: 1, says: []string{"P0 was held", "100 % of 1m0s."},
+			ps: []PWindow{p(0, 1, dShare(1)), p(1, .5)}, want: "uninterruptible/critical", value: 1,
+			says: []string{"P0 was held", "100 % of 1m0s."},
 		},
 		// What only looks like it.
 		"two means that were not at the same time": {ps: []PWindow{p(0, .6, queue(10.6)), p(1, .18)}},
@@ -87,35 +92,45 @@ func TestFind(t *testing.T) {
 			ps: []PWindow{p(0, .6, queue(4), whileIdle(.3, 10.6)), p(1, .4)}, want: "idle/warning", value: .3,
 			says: []string{"In 30 % of 600 looks", "queued on P0, 10.6 on average, while another P was idle."},
 		},
-		"Ps that are free though their last threads sleep": {ps: []PWindow{p(0, .1, lastInD(.9)), p(1, .1, lastInD(.8))}},
+		"Ps that are free though their last threads sleep": {ps: []PWindow{p(0, .1, lastInD(.9)),
+			p(1, .1, lastInD(.8))}},
 		"threads in D without a P": {
 			ps: []PWindow{p(0, .1, lastInD(.9)), p(1, .1)}, ths: sleepers(205), want: "uninterruptible/warning",
 			says: []string{"205 threads are in uninterruptible sleep without a P", "the longest for 20s", "no P."},
 		},
-		"a thread in D without a P": {ps: []PWindow{p(0, .1), p(1, .1)}, ths: sleepers(1), want: "uninterruptible/info", says: []string{"One thread is"}},
+		"a thread in D without a P": {ps: []PWindow{p(0, .1), p(1, .1)}, ths: sleepers(1), want: "uninterruptible/info",
+			says: []string{"One thread is"}},
 		"six of eight Ps held": {
-			ps: []PWindow{p(0, 1, dShare(1)), p(1, 1, dShare(1)), p(2, 1, dShare(1)), p(3, 1, dShare(1)), p(4, 1, dShare(1)), p(5, 1, dShare(.9)),
+			ps: []PWindow{p(0, 1, dShare(1)), p(1, 1, dShare(1)), p(2, 1, dShare(1)), p(3, 1, dShare(1)),
+				p(4, 1, dShare(1)), p(5, 1, dShare(.9)),
 				p(6, .1, lastInD(1)), p(7, .1, dShare(.06))},
 			want: "uninterruptible/critical", value: 1, says: []string{"5 more Ps are like it"},
 		},
-		"some D":         {ps: []PWindow{p(0, .4, dShare(.3)), p(1, .4, dShare(.06))}, want: "uninterruptible/warning", value: .3},
+		"some D": {ps: []PWindow{p(0, .4, dShare(.3)), p(1, .4, dShare(.06))}, want: "uninterruptible/warning",
+			value: .3},
 		"a little D":     {ps: []PWindow{p(0, .4, dShare(.06)), p(1, .4)}, want: "uninterruptible/info", value: .06},
 		"D below notice": {ps: []PWindow{p(0, .4, dShare(.04)), p(1, .4)}},
 		"more Ps than CPUs": {
-			ps: []PWindow{p(0, .6, runnable(.36), wakeWait(.22)), p(1, .6, runnable(.1))}, want: "cpu_wait/critical", value: .58,
-			says: []string{"58 %", "36 % runnable", "22 % from being handed over"},
+			ps: []PWindow{p(0, .6, runnable(.36), wakeWait(.22)), p(1, .6, runnable(.1))}, want: "cpu_wait/critical",
+			value: .58,
+			says:  []string{"58 %", "36 % runnable", "22 % from being handed over"},
 		},
-		"short waits": {ps: []PWindow{p(0, .6, runnable(.05), wakeWait(.07)), p(1, .6)}, want: "cpu_wait/warning", value: .12},
+		"short waits": {ps: []PWindow{p(0, .6, runnable(.05), wakeWait(.07)), p(1, .6)}, want: "cpu_wait/warning",
+			value: .12},
 		"a long stop": {
-			ps: []PWindow{p(0, .5), p(1, .5)}, stops: []pstate.Stop{stop(time.Second, 20*time.Millisecond)}, want: "stops/warning",
+			ps: []PWindow{p(0, .5), p(1, .5)}, stops: []pstate.Stop{stop(time.Second, 20*time.Millisecond)},
+			want: "stops/warning",
 			says: []string{"stopped 1 times", "20ms", "GC mark termination", "last to arrive was P2"}, value: 1. / 3000,
 		},
 		"many stops": {
-			ps: []PWindow{p(0, .5), p(1, .5)}, stops: many(1000, 4*time.Millisecond), want: "stops/critical", value: 4. / 60, says: []string{"1000 times", "6.7 %"},
+			ps: []PWindow{p(0, .5), p(1, .5)}, stops: many(1000, 4*time.Millisecond), want: "stops/critical",
+			value: 4. / 60, says: []string{"1000 times", "6.7 %"},
 		},
 		"few short stops": {ps: []PWindow{p(0, .5), p(1, .5)}, stops: many(10, 50*time.Microsecond)},
 		"a stop that began before the window": {
-			ps: []PWindow{p(0, .5), p(1, .5)}, stops: []pstate.Stop{stop(-10*time.Second, 10*time.Second+6*time.Second)}, want: "stops/critical", value: .1,
+			ps:    []PWindow{p(0, .5), p(1, .5)},
+			stops: []pstate.Stop{stop(-10*time.Second, 10*time.Second+6*time.Second)}, want: "stops/critical",
+			value: .1,
 		},
 		"dead Ps are no part of it": {ps: []PWindow{p(0, .9), p(1, .8), p(2, 0, dead)}},
 	} {

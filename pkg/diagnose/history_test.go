@@ -92,7 +92,8 @@ func TestBlockedThreads(t *testing.T) {
 	h.Add(at, src.Views(at))
 	end := at.Add(20 * time.Second)
 	// Thread 1 was blocked long ago, and for two seconds since; 3 is new and was blocked for 15; 2 and 4 slept.
-	set(0, thread(1, pstate.Uninterruptible, 52*time.Second), thread(2, pstate.Sleeping, 21*time.Second), thread(4, pstate.Sleeping, 5*time.Second))
+	set(0, thread(1, pstate.Uninterruptible, 52*time.Second), thread(2, pstate.Sleeping, 21*time.Second),
+		thread(4, pstate.Sleeping, 5*time.Second))
 	set(1, thread(3, pstate.Runnable, 15*time.Second))
 	var ws []Window
 	for _, v := range src.Views(end) {
@@ -121,14 +122,17 @@ func TestBlockedThreads(t *testing.T) {
 func TestWindowTellsHeldPsFromFree(t *testing.T) {
 	at := start.Add(100 * time.Second)
 	v := pstate.TargetView{At: at.UnixNano(), Ps: []pstate.PView{
-		{P: 0, FirstSeen: start.UnixNano(), TID: 7, Uninterruptible: 90 * time.Second, RunqSum: 1060, RunqIdle: 50, RunqIdleSum: 100},
+		{P: 0, FirstSeen: start.UnixNano(), TID: 7, Uninterruptible: 90 * time.Second, RunqSum: 1060, RunqIdle: 50,
+			RunqIdleSum: 100},
 		{P: 1, FirstSeen: start.UnixNano(), Uninterruptible: 90 * time.Second},
 	}}
 	v.Ps[0].RunqHist[0], v.Ps[0].RunqHist[4] = 900, 100
-	v.Ps[0].Time[pstate.Running][pstate.Uninterruptible], v.Ps[0].Time[pstate.Running][pstate.OnCPU] = 90*time.Second, 10*time.Second
+	v.Ps[0].Time[pstate.Running][pstate.Uninterruptible], v.Ps[0].Time[pstate.Running][pstate.OnCPU] = 90*time.Second,
+		10*time.Second
 	v.Ps[1].Time[pstate.Idle][pstate.NoThread] = 100 * time.Second
 	for tid := range int32(3) {
-		th := pstate.ThreadView{TID: 6 + tid, State: pstate.Uninterruptible, Since: at.Add(-30 * time.Second).UnixNano()}
+		th := pstate.ThreadView{TID: 6 + tid, State: pstate.Uninterruptible,
+			Since: at.Add(-30 * time.Second).UnixNano()}
 		th.Time[pstate.Uninterruptible] = 30 * time.Second
 		v.Threads = append(v.Threads, th)
 	}
@@ -136,7 +140,8 @@ func TestWindowTellsHeldPsFromFree(t *testing.T) {
 	if !ok {
 		t.Fatal("no window")
 	}
-	if p := w.Ps[0]; math.Abs(p.Stuck-.9) > 1e-9 || math.Abs(p.Queue-1.06) > 1e-9 || math.Abs(p.QueueIdle-.05) > 1e-9 || p.QueueIdleDepth != 2 || p.Looks != 1000 {
+	if p := w.Ps[0]; math.Abs(p.Stuck-.9) > 1e-9 || math.Abs(p.Queue-1.06) > 1e-9 || math.Abs(p.QueueIdle-.05) > 1e-9 ||
+		p.QueueIdleDepth != 2 || p.Looks != 1000 {
 		t.Errorf("P0: %+v", p)
 	}
 	if p := w.Ps[1]; p.Stuck != 0 || math.Abs(p.Uninterruptible-.9) > 1e-9 {

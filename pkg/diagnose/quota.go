@@ -55,7 +55,8 @@ func quota(w *Window, ps []PWindow) (Finding, bool) {
 		Severity: Warning,
 		Value:    share,
 		Evidence: fmt.Sprintf(
-			"The CPU quota of the control group %s, %s cores, was used up in %s of %d periods, which kept threads from "+
+			"The CPU quota of the control group %s, %s cores, was used up in %s of %d periods, which kept threads "+
+				"from "+
 				"running for %s, summed over CPUs. "+
 				"P%d had a thread ready but no CPU for %s of %s; GOMAXPROCS is %d.",
 			q.Path,
@@ -95,7 +96,8 @@ func quotaAdvice(w *Window, q QuotaWindow) string {
 		) + raise
 	}
 	return fmt.Sprintf(
-		"GOMAXPROCS %d is more than the %d that fit the quota, so the Ps use it up early in each period and then stand "+
+		"GOMAXPROCS %d is more than the %d that fit the quota, so the Ps use it up early in each period and then "+
+			"stand "+
 			"still together. Go before 1.25 does not look at quotas: "+
 			"set GOMAXPROCS to %d, or build with a newer Go. ",
 		w.GOMAXPROCS,

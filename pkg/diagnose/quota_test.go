@@ -35,12 +35,14 @@ func TestFindQuotaAndSuspension(t *testing.T) {
 			w: Window{Ps: []PWindow{p(0, .9, runnable(.6)), p(1, .9, runnable(.5))}, GOMAXPROCS: 8,
 				Quotas: throttled(1.5, 500, 600, 60*time.Second), Target: pstate.Target{GoVersion: "go1.24.3"}},
 			want: "quota/critical",
-			says: []string{"/pod, 1.5 cores, was used up in 83.3 % of 600 periods", "1m0s, summed over CPUs", "P0 had a thread ready but no CPU for 60 %", "GOMAXPROCS is 8",
+			says: []string{"/pod, 1.5 cores, was used up in 83.3 % of 600 periods", "1m0s, summed over CPUs",
+				"P0 had a thread ready but no CPU for 60 %", "GOMAXPROCS is 8",
 				"Go before 1.25", "set GOMAXPROCS to 2"},
 			silent: []string{"other busy processes"},
 		},
 		"throttled, new Go": {
-			w: Window{Ps: []PWindow{p(0, .9, runnable(.2))}, GOMAXPROCS: 8, Quotas: throttled(4, 500, 600, 30*time.Second),
+			w: Window{Ps: []PWindow{p(0, .9, runnable(.2))}, GOMAXPROCS: 8,
+				Quotas: throttled(4, 500, 600, 30*time.Second),
 				Target: pstate.Target{GoVersion: "go1.26.8"}},
 			want: "quota/warning",
 			says: []string{"Go 1.25 and later take it", "set 4"},
@@ -65,7 +67,8 @@ func TestFindQuotaAndSuspension(t *testing.T) {
 			says: []string{"no CPU quota throttled it", "other busy processes"},
 		},
 		"a quota that is used up now and then beside a full host": {
-			w:    Window{Ps: []PWindow{p(0, .9, runnable(.5))}, GOMAXPROCS: 2, Quotas: throttled(2, 40, 600, time.Second)},
+			w: Window{Ps: []PWindow{p(0, .9, runnable(.5))}, GOMAXPROCS: 2,
+				Quotas: throttled(2, 40, 600, time.Second)},
 			want: "cpu_wait/critical",
 			says: []string{"/pod, 2 cores, was used up in 6.7 % of its periods, which does not explain it"},
 		},
@@ -76,13 +79,16 @@ func TestFindQuotaAndSuspension(t *testing.T) {
 			says: []string{"CPU quota, which is not known"},
 		},
 		"a full host, no quota": {
-			w: Window{Ps: []PWindow{p(0, .9, runnable(.5))}, QuotaKnown: true}, want: "cpu_wait/critical", silent: []string{"quota"},
+			w: Window{Ps: []PWindow{p(0, .9, runnable(.5))}, QuotaKnown: true}, want: "cpu_wait/critical",
+			silent: []string{"quota"},
 		},
 		"stopped by a signal": {
 			w: Window{Ps: []PWindow{p(0, 1, inThread(pstate.Stopped, .8)), p(1, .9, inThread(pstate.Stopped, .8))},
-				StoppedBy: pstate.Suspension{By: pstate.SuspendedBySignal}, Target: pstate.Target{Key: pstate.Key{PID: 7}}},
+				StoppedBy: pstate.Suspension{By: pstate.SuspendedBySignal},
+				Target:    pstate.Target{Key: pstate.Key{PID: 7}}},
 			want: "suspended/warning",
-			says: []string{"P0 had work in hand, and its thread was stopped for 80 % of 1m0s by a signal", "one more P", "kill -CONT 7"},
+			says: []string{"P0 had work in hand, and its thread was stopped for 80 % of 1m0s by a signal", "one more P",
+				"kill -CONT 7"},
 		},
 		"traced": {
 			w: Window{Ps: []PWindow{p(0, 1, inThread(pstate.Stopped, 1))},
@@ -166,7 +172,8 @@ func TestQuotasAreOfTheWindow(t *testing.T) {
 	v := view(30, 150, pstate.CPULimit{Path: "/a/new", Periods: 9})
 	for _, from := range []int{-300, 10} {
 		w, ok := h.Window(&v, at(from).UnixNano(), at(30).UnixNano())
-		if !ok || !w.QuotaKnown || len(w.Quotas) != 1 || w.Quotas[0].Periods != 200 || w.Quotas[0].ThrottledPeriods != 150 {
+		if !ok || !w.QuotaKnown || len(w.Quotas) != 1 || w.Quotas[0].Periods != 200 ||
+			w.Quotas[0].ThrottledPeriods != 150 {
 			t.Errorf("from %d s: %+v", from, w.Quotas)
 		}
 	}

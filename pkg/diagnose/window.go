@@ -150,7 +150,8 @@ func window(v *pstate.TargetView, from, to *point) Window {
 		}
 	}
 	slices.SortStableFunc(w.Threads, func(a, b ThreadWindow) int {
-		return cmp.Or(cmp.Compare(b.Blocked(), a.Blocked()), cmp.Compare(b.In[pstate.Sleeping], a.In[pstate.Sleeping]), cmp.Compare(a.TID, b.TID))
+		return cmp.Or(cmp.Compare(b.Blocked(), a.Blocked()), cmp.Compare(b.In[pstate.Sleeping], a.In[pstate.Sleeping]),
+			cmp.Compare(a.TID, b.TID))
 	})
 	return w
 }

@@ -60,7 +60,8 @@ func (b *Binary) StartedProbe() (probes.Site, error) {
 	case !ok:
 		return probes.Site{}, errors.New("runtime.execute is not in the program")
 	case !site.Emulated:
-		return probes.Site{}, fmt.Errorf("runtime.execute has no instruction at its beginning that the kernel emulates "+
+		return probes.Site{}, fmt.Errorf("runtime.execute has no instruction at its beginning that the kernel "+
+			"emulates "+
 			"(it has %s): a probe there would cost too much", site.Insn)
 	}
 	return site, nil

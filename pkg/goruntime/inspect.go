@@ -57,7 +57,8 @@ func inspect(r io.ReaderAt) (*Binary, error) {
 	version, ok := binary.ParseVersion(b.GoVersion)
 	switch {
 	case !ok && f.Scrambled():
-		return nil, refusal.New(refusal.Obfuscated, nil, "the program was obfuscated, as garble does it: its Go version is "+
+		return nil, refusal.New(refusal.Obfuscated, nil, "the program was obfuscated, as garble does it: its Go "+
+			"version is "+
 			"removed and its table of functions scrambled, by which the runtime's structures are found")
 	case !ok && info.GoVersion != "":
 		return nil, refusal.New(refusal.GoUnknown, nil, "the program names an unknown Go version, %.40q", b.GoVersion)
@@ -145,7 +146,8 @@ func (b *Binary) locate(f *binary.File, found *codewalk.Found) (map[string]binar
 	}
 	if found != nil {
 		if differs := found.Contradicts(&b.Vars, syms["runtime.sched"].Size); differs != "" {
-			return nil, refusal.New(refusal.GoUnknown, nil, "the program's code and its symbol table disagree on where "+
+			return nil, refusal.New(refusal.GoUnknown, nil, "the program's code and its symbol table disagree on "+
+				"where "+
 				"runtime.%s lies: it was built with a modified runtime", differs)
 		}
 		b.Vars.Sched = found.Vars.Sched // from which the layout's offsets count
@@ -165,7 +167,8 @@ func (b *Binary) locateStripped(f *binary.File, found *codewalk.Found, wanted ma
 	}
 	funcs, err := table.Lookup(wanted)
 	if err != nil {
-		return nil, refusal.New(refusal.NoVariables, err, "the program is stripped and its table of functions is broken")
+		return nil, refusal.New(refusal.NoVariables, err, "the program is stripped and its table of functions is "+
+			"broken")
 	}
 	if found != nil {
 		b.Vars = found.Vars

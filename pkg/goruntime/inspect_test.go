@@ -121,7 +121,8 @@ func TestInspectLinking(t *testing.T) {
 			check(t, fixtures.Build{Toolchain: toolchain, Flags: []string{"-buildmode=pie"}}, -8, true, false)
 		})
 		t.Run("pie-arm64", func(t *testing.T) {
-			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Flags: []string{"-buildmode=pie"}}, 0, true, false)
+			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Flags: []string{"-buildmode=pie"}}, 0, true,
+				false)
 		})
 		t.Run("cgo", func(t *testing.T) {
 			check(t, fixtures.Build{Toolchain: toolchain, Cgo: true, Source: "cgotarget"}, -32, false, true)
@@ -136,7 +137,8 @@ func TestInspectLinking(t *testing.T) {
 		})
 		t.Run("cgo-arm64", func(t *testing.T) {
 			fixtures.NeedCross(t)
-			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Cgo: true, Source: "cgotarget"}, 16, false, true)
+			check(t, fixtures.Build{Toolchain: toolchain, Arch: "arm64", Cgo: true, Source: "cgotarget"}, 16, false,
+				true)
 		})
 		t.Run("cgo-pie-arm64", func(t *testing.T) {
 			fixtures.NeedCross(t)
@@ -207,7 +209,8 @@ func checkProbes(t *testing.T, exe string, b *Binary) {
 		switch {
 		case s.Func == probes.WorldStarted:
 			// Not at an entry, but at the call of wakep that ends a stop.
-			if call := b.Arch == "amd64" && code[0] == 0xe8 || b.Arch == "arm64" && code[3]>>2 == 0x25; !call || !s.Emulated {
+			if call := b.Arch == "amd64" && code[0] == 0xe8 || b.Arch == "arm64" && code[3]>>2 == 0x25; !call ||
+				!s.Emulated {
 				t.Errorf("%s: % x (%q, emulated %v)", s.Func, code[:5], s.Insn, s.Emulated)
 			}
 			if s.Ended == 0 {

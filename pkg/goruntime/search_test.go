@@ -30,8 +30,9 @@ func TestSearchRefuses(t *testing.T) {
 		says     string
 	}{
 		// Functions that are called something else are not found; one may be missed, two not.
-		"one function gone":     {"runtime.runqgrab\x00", "runtime.rungqrab\x00", ""},
-		"both functions gone":   {"runtime.notesleep\x00runtime.notewakeup", "runtime.n0tesleep\x00runtime.notewakeup", ""},
+		"one function gone": {"runtime.runqgrab\x00", "runtime.rungqrab\x00", ""},
+		"both functions gone": {"runtime.notesleep\x00runtime.notewakeup", "runtime.n0tesleep\x00runtime.notewakeup",
+			""},
 		"a field without voice": {"runtime.wakep\x00", "runtime.w4kep\x00", ""},
 		"two functions gone":    {"runtime.mcommoninit\x00", "runtime.mc0mmoninit\x00", "allm"},
 		"no tid":                {"runtime.minit\x00", "runtime.m1nit\x00", "m.procid"},

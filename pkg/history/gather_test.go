@@ -31,8 +31,9 @@ func TestAStateIsOfItsTime(t *testing.T) {
 		"far apart":           {[]metrics.Snapshot{after(2*ms, 700*ms), after(701*ms, 702*ms)}, 702 * ms, 2},
 		"far apart, again and again": {[]metrics.Snapshot{
 			after(2*ms, 700*ms), after(701*ms, 1702*ms), after(1703*ms, 2500*ms)}, 2500 * ms, 3},
-		"the clock was set back":      {[]metrics.Snapshot{after(-time.Hour)}, 0, 1},
-		"the clock was set back amid": {[]metrics.Snapshot{after(1*ms, -time.Hour), after(-time.Hour, -time.Hour)}, 0, 2},
+		"the clock was set back": {[]metrics.Snapshot{after(-time.Hour)}, 0, 1},
+		"the clock was set back amid": {[]metrics.Snapshot{after(1*ms, -time.Hour), after(-time.Hour, -time.Hour)}, 0,
+			2},
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := 0

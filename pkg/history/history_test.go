@@ -28,11 +28,13 @@ func TestKeepsAndAnswers(t *testing.T) {
 	if n := k.value(at.Add(29*time.Second), states); n != 30 {
 		t.Errorf("%v of 30 states are there", n)
 	}
-	if code, body := k.get("/api/v1/label/process/values", nil); code != http.StatusOK || !strings.Contains(body, `["server-0","server-1"]`) {
+	if code, body := k.get("/api/v1/label/process/values", nil); code != http.StatusOK ||
+		!strings.Contains(body, `["server-0","server-1"]`) {
 		t.Errorf("label values: %d %s", code, body)
 	}
 	self := k.Self()
-	if self["pscope_history_up"] != 1 || self["pscope_history_resident_memory_bytes"] < 1<<20 || self["pscope_history_restarts_total"] != 0 {
+	if self["pscope_history_up"] != 1 || self["pscope_history_resident_memory_bytes"] < 1<<20 ||
+		self["pscope_history_restarts_total"] != 0 {
 		t.Errorf("self: %v", self)
 	}
 	if c := k.Conditions(); len(c) != 0 {
@@ -100,7 +102,8 @@ func TestStoppedChildHoldsNothingUp(t *testing.T) {
 	}
 	eventually(t, "the condition", func() bool {
 		c := k.Conditions()
-		return len(c) > 0 && strings.Contains(c[0].Why, "not written anything") && strings.Contains(c[0].Fix, "--data-dir")
+		return len(c) > 0 && strings.Contains(c[0].Why, "not written anything") &&
+			strings.Contains(c[0].Fix, "--data-dir")
 	})
 }
 
@@ -163,7 +166,8 @@ func TestDiskFullAndBack(t *testing.T) {
 	if lost == 0 {
 		t.Errorf("losses: %v", k.Losses())
 	}
-	if n := k.value(at.Add(-11*time.Second), `count_over_time(go_runtime_gomaxprocs{process="server-0"}[20s])`); n < 19 {
+	if n := k.value(at.Add(-11*time.Second),
+		`count_over_time(go_runtime_gomaxprocs{process="server-0"}[20s])`); n < 19 {
 		t.Errorf("queries find %v of the 20 states before", n)
 	}
 	// A child that starts on a full disk waits for room and says so.
@@ -172,7 +176,8 @@ func TestDiskFullAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "the condition of a new child", func() bool { p := k.pid(); return p != 0 && p != old && full() })
-	if code, body := k.get("/api/v1/query", url.Values{"query": {"1"}}); code != http.StatusServiceUnavailable || !strings.Contains(body, "reserve") {
+	if code, body := k.get("/api/v1/query", url.Values{"query": {"1"}}); code != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "reserve") {
 		t.Errorf("while the database can't be opened: %d %s", code, body)
 	}
 	if err := os.Remove(filler); err != nil {
@@ -183,7 +188,8 @@ func TestDiskFullAndBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	next(1)
-	if n := k.value(at.Add(-2*time.Second), `count_over_time(go_runtime_gomaxprocs{process="server-0"}[20s])`); n != 20 {
+	if n := k.value(at.Add(-2*time.Second),
+		`count_over_time(go_runtime_gomaxprocs{process="server-0"}[20s])`); n != 20 {
 		t.Errorf("%v of the 20 states after the disk had room survived a restart", n)
 	}
 	if got := k.Losses()["history_disk_full"]; got < lost {
@@ -215,7 +221,8 @@ func TestClockThatWasAhead(t *testing.T) {
 	if n := k.value(now.Add(-10*time.Minute+59*time.Second), states); n < 59 {
 		t.Errorf("%v of the 60 states before are there", n)
 	}
-	if n := k.value(now.Add(time.Hour+time.Minute), `count_over_time(go_runtime_gomaxprocs{process="server-0"}[59m])`); n != 0 {
+	if n := k.value(now.Add(time.Hour+time.Minute),
+		`count_over_time(go_runtime_gomaxprocs{process="server-0"}[59m])`); n != 0 {
 		t.Errorf("%v states lie in the future", n)
 	}
 	if c := k.Conditions(); len(c) == 0 || !strings.Contains(c[0].Why, "set back") {

@@ -71,7 +71,8 @@ func TestMemoryStaysWithinItsLimit(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 2 * len(panels) {
 		wg.Go(func() {
-			form := url.Values{"query": {panels[i%len(panels)]}, "start": {strconv.FormatInt(end-3600, 10)}, "end": {strconv.FormatInt(end, 10)}, "step": {"4"}}
+			form := url.Values{"query": {panels[i%len(panels)]}, "start": {strconv.FormatInt(end-3600, 10)},
+				"end": {strconv.FormatInt(end, 10)}, "step": {"4"}}
 			begun := time.Now()
 			r, err := http.Get(k.srv.URL + "/api/v1/query_range?" + form.Encode())
 			if err != nil {
@@ -88,7 +89,8 @@ func TestMemoryStaysWithinItsLimit(t *testing.T) {
 			case err != nil:
 				t.Errorf("%s: %v", form.Get("query"), err)
 			case r.StatusCode == http.StatusOK:
-			case r.StatusCode == http.StatusServiceUnavailable && r.Header.Get("Retry-After") != "" && !strings.Contains(text, "ended while"):
+			case r.StatusCode == http.StatusServiceUnavailable && r.Header.Get("Retry-After") != "" &&
+				!strings.Contains(text, "ended while"):
 			case r.StatusCode == http.StatusUnprocessableEntity && strings.Contains(text, "step"):
 			default:
 				t.Errorf("%s: %d %s", form.Get("query"), r.StatusCode, text)
@@ -98,7 +100,8 @@ func TestMemoryStaysWithinItsLimit(t *testing.T) {
 	wg.Wait()
 	close(stop)
 	watch.Wait()
-	t.Logf("anonymous memory: %d MiB before, %d MiB at most, limit %d MiB; answers by status: %v", idle>>20, most.Load()>>20, limit>>20, codes)
+	t.Logf("anonymous memory: %d MiB before, %d MiB at most, limit %d MiB; answers by status: %v", idle>>20,
+		most.Load()>>20, limit>>20, codes)
 	if most.Load() > limit+limit/10 {
 		t.Errorf("%d MiB of anonymous memory, the limit is %d MiB", most.Load()>>20, limit>>20)
 	}
@@ -117,7 +120,8 @@ func measuredWithoutRace(t *testing.T) bool {
 	if !underRace {
 		return false
 	}
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "^"+t.Name()+"$", ".").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "go", "test", "-count=1", "-v", "-run", "^"+t.Name()+"$",
+		".").CombinedOutput()
 	t.Logf("without the race detector:\n%s", out)
 	if err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 		t.Errorf("without the race detector: %v", err)
@@ -134,7 +138,8 @@ func TestTheKernelBoundsTheChild(t *testing.T) {
 	k.put(time.Now().Add(-time.Minute))
 	k.settle()
 	text := readLimits(t, k.childPID())
-	if !strings.Contains(text, "Max data size") || strings.Contains(strings.Split(strings.SplitAfter(text, "Max data size")[1], "\n")[0], "unlimited") {
+	if !strings.Contains(text, "Max data size") ||
+		strings.Contains(strings.Split(strings.SplitAfter(text, "Max data size")[1], "\n")[0], "unlimited") {
 		t.Errorf("limits of the child:\n%s", text)
 	}
 }

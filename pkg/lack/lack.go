@@ -83,7 +83,8 @@ const HostPIDs = "run the agent with the host's PID namespace (docker: --pid hos
 
 // What is lost by a lack of a whole source, for people.
 const (
-	WithoutEBPF = "without eBPF an agent takes snapshots only (10 a second): shares are estimates, short states are missed, and there are no stops and no wake waits"
+	WithoutEBPF = "without eBPF an agent takes snapshots only (10 a second): shares are estimates, short states are " +
+		"missed, and there are no stops and no wake waits"
 	// WithoutStops is what probes of tier 1 show.
 	WithoutStops = "stops of the world are not seen: neither their length nor their reason"
 	// WithoutSamples is what the cpu-clock samples show.
@@ -148,7 +149,9 @@ func HiddenFromAll(which string) Lack {
 	return Lack{
 		kind: pb.LackKind_LACK_KIND_PROTECTED_PROCESSES,
 		What: "a look at " + which,
-		Why:  "the kernel does not let the program be read although the agent has CAP_SYS_PTRACE: a security module or a user namespace protects it",
-		Fix:  "there is nothing to do unless it is a Go program that you want to observe: then allow the agent to trace it in the security module's rules",
+		Why: "the kernel does not let the program be read although the agent has CAP_SYS_PTRACE: a security module " +
+			"or a user namespace protects it",
+		Fix: "there is nothing to do unless it is a Go program that you want to observe: then allow the agent to " +
+			"trace it in the security module's rules",
 	}
 }

@@ -45,7 +45,8 @@ func TestCapabilitiesThatContainOthers(t *testing.T) {
 }
 
 func TestASentence(t *testing.T) {
-	if s := ModeIsSnapshot().String(); s != "missing eBPF, because --mode is snapshot. Start the agent with --mode auto" {
+	if s := ModeIsSnapshot().String(); s != "missing eBPF, because --mode is snapshot. Start the agent with "+
+		"--mode auto" {
 		t.Error(s)
 	}
 	if s := (Lack{What: "x", Why: "y"}).String(); s != "missing x, because y" {
@@ -76,9 +77,10 @@ func TestKindsThatAgentsName(t *testing.T) {
 		said *pb.Lack
 		want bool
 	}{
-		"by its kind":                       {&pb.Lack{Kind: wanted, What: "other words"}, true},
-		"an agent of the version before":    {&pb.Lack{What: "CPU frequencies"}, true},
-		"another kind":                      {&pb.Lack{Kind: pb.LackKind_LACK_KIND_STOPS, What: "CPU frequencies"}, false},
+		"by its kind":                    {&pb.Lack{Kind: wanted, What: "other words"}, true},
+		"an agent of the version before": {&pb.Lack{What: "CPU frequencies"}, true},
+		"another kind": {&pb.Lack{Kind: pb.LackKind_LACK_KIND_STOPS, What: "CPU frequencies"},
+			false},
 		"other words of the version before": {&pb.Lack{What: "stops"}, false},
 	} {
 		if got := IsKind(c.said, wanted); got != c.want {

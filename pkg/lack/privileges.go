@@ -87,5 +87,6 @@ func GivePrivileges() string {
 	for _, c := range Capabilities() {
 		add = append(add, "--cap-add "+strings.TrimPrefix(c.Name, "CAP_"))
 	}
-	return "run the agent as root, or give it the capabilities once: " + SetCap(Pscope) + "; in a container: " + strings.Join(add, " ") + " --pid host"
+	return "run the agent as root, or give it the capabilities once: " + SetCap(Pscope) + "; in a container: " +
+		strings.Join(add, " ") + " --pid host"
 }

@@ -62,7 +62,8 @@ const (
 func Reasons() []string {
 	return []string{
 		RingFull, IntervalBudget, ThreadsFull, ReadFault, Contended, NoSlot, BadMemory, LastPForgotten, SamplesMissed,
-		ProgramsNotRun, NoRoom, TornSnapshot, UnreadableP, LateInterval, PendingFull, BadEvent, EndedTarget, AgentPaused,
+		ProgramsNotRun, NoRoom, TornSnapshot, UnreadableP, LateInterval, PendingFull, BadEvent, EndedTarget,
+		AgentPaused,
 		EndedBeforeObserved, EndedBeforeRead, FileNoAnswer, RoomGiven, TimelineOutOfOrder, SlowReader, SlowReaderStops,
 		HistoryDiskFull, HistoryRefused, HistoryBehind, HistoryDamagedPages, HistoryDamagedBlocks, HistoryClockBack,
 		TargetLeftOut,

@@ -44,7 +44,8 @@ func TestDroppedIntervals(t *testing.T) {
 		r    *pb.IntervalsResponse
 		want bool
 	}{
-		"nothing is dropped":             {&pb.IntervalsResponse{Lost: []*pb.Loss{{Reason: RingFull, Count: 1}}}, false},
+		"nothing is dropped": {&pb.IntervalsResponse{Lost: []*pb.Loss{{Reason: RingFull, Count: 1}}},
+			false},
 		"an agent of the version before": {&pb.IntervalsResponse{Lost: []*pb.Loss{words}}, true},
 		"an agent of this version":       {&pb.IntervalsResponse{HeldFromUnixNano: at, Lost: []*pb.Loss{words}}, true},
 		"an agent without the words":     {&pb.IntervalsResponse{HeldFromUnixNano: at}, true},

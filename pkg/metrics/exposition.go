@@ -204,7 +204,8 @@ type protoWriter struct {
 
 func (p *protoWriter) family(f *Family) {
 	p.flush()
-	kind := map[Kind]dto.MetricType{Counter: dto.MetricType_COUNTER, Gauge: dto.MetricType_GAUGE, Histogram: dto.MetricType_HISTOGRAM}[f.Kind]
+	kind := map[Kind]dto.MetricType{Counter: dto.MetricType_COUNTER, Gauge: dto.MetricType_GAUGE,
+		Histogram: dto.MetricType_HISTOGRAM}[f.Kind]
 	p.fam = &dto.MetricFamily{Name: &f.Name, Help: &f.Help, Type: &kind}
 	if f.Unit != "" {
 		p.fam.Unit = &f.Unit
@@ -229,10 +230,12 @@ func (p *protoWriter) float(s *slot, v float64) {
 }
 
 func (p *protoWriter) hist(s *slot, h hist) {
-	d := &dto.Histogram{SampleCount: &h.count, SampleSum: &h.sum, Schema: &h.schema, ZeroThreshold: proto.Float64(0x1p-128), ZeroCount: &h.zero}
+	d := &dto.Histogram{SampleCount: &h.count, SampleSum: &h.sum, Schema: &h.schema,
+		ZeroThreshold: proto.Float64(0x1p-128), ZeroCount: &h.zero}
 	ss, deltas := spans(h)
 	for _, sp := range ss {
-		d.PositiveSpan = append(d.PositiveSpan, &dto.BucketSpan{Offset: proto.Int32(sp.Offset), Length: proto.Uint32(sp.Length)})
+		d.PositiveSpan = append(d.PositiveSpan, &dto.BucketSpan{Offset: proto.Int32(sp.Offset),
+			Length: proto.Uint32(sp.Length)})
 	}
 	d.PositiveDelta = deltas
 	if len(ss) == 0 {
@@ -245,7 +248,8 @@ func (p *protoWriter) hist(s *slot, h hist) {
 func (s *slot) protoLabels() []*dto.LabelPair {
 	if s.text.pairs == nil {
 		for _, p := range s.labels {
-			s.text.pairs = append(s.text.pairs, &dto.LabelPair{Name: proto.String(p.name), Value: proto.String(strings.ToValidUTF8(p.value, "�"))})
+			s.text.pairs = append(s.text.pairs,
+				&dto.LabelPair{Name: proto.String(p.name), Value: proto.String(strings.ToValidUTF8(p.value, "�"))})
 		}
 	}
 	return s.text.pairs

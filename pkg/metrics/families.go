@@ -63,21 +63,24 @@ type family struct {
 
 // families is the public contract, in the order of exposition.
 var families = []family{
-	{Family: Family{"pscope_p_seconds_total", "Seconds each P spent in each P state. Over all states they sum to wall " +
+	{Family: Family{"pscope_p_seconds_total", "Seconds each P spent in each P state. Over all states they sum to " +
+		"wall " +
 		"time.", "seconds", Counter, by("p", "state")},
 		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			for state := range pstate.State(pstate.NumStates) {
 				w.seconds(&s.state[state], s, p.StateTime(state), "state", state)
 			}
 		}},
-	{Family: Family{"pscope_p_thread_seconds_total", "Seconds each P's thread spent in each kernel thread state; none: " +
+	{Family: Family{"pscope_p_thread_seconds_total", "Seconds each P's thread spent in each kernel thread state; " +
+		"none: " +
 		"no thread carried the P.", "seconds", Counter, by("p", "thread_state")},
 		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			for ts := range pstate.ThreadState(pstate.NumThreadStates) {
 				w.seconds(&s.thread[ts], s, p.ThreadTime(ts), "thread_state", ts)
 			}
 		}},
-	{Family: Family{"pscope_p_uninterruptible_seconds_total", "Seconds in which a thread that carries or last carried " +
+	{Family: Family{"pscope_p_uninterruptible_seconds_total", "Seconds in which a thread that carries or last " +
+		"carried " +
 		"the P was in uninterruptible sleep. Its rate is the D share.", "seconds", Counter, by("p")},
 		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			w.seconds(&s.uninterruptible, s, p.Uninterruptible, "", nil)
@@ -101,11 +104,13 @@ var families = []family{
 		"since the last sample.", "", Gauge, nil},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.GlobalRunq >= 0 {
-				mean := t.globalRunqSeen.mean(v.At, w.set.atLeast, v.GlobalRunqLooks, v.GlobalRunqSum, float64(v.GlobalRunq))
+				mean := t.globalRunqSeen.mean(v.At, w.set.atLeast, v.GlobalRunqLooks, v.GlobalRunqSum,
+					float64(v.GlobalRunq))
 				w.float(&t.globalRunq, t, mean, "", nil)
 			}
 		}},
-	{Family: Family{"pscope_p_sched_ticks_total", "Rounds of the scheduler on the P (p.schedtick).", "", Counter, by("p")},
+	{Family: Family{"pscope_p_sched_ticks_total", "Rounds of the scheduler on the P (p.schedtick).", "", Counter,
+		by("p")},
 		p: func(w *walk, _ *pstate.TargetView, p *pstate.PView, s *pSlots) {
 			w.float(&s.schedTicks, s, float64(p.SchedTick), "", nil)
 		}},
@@ -155,38 +160,47 @@ var families = []family{
 				w.float(&s.migrations, s, float64(p.Migrations), "", nil)
 			}
 		}},
-	{Family: Family{"pscope_migration_windows_seconds_total", "Seconds in which goroutine migrations were watched; the " +
+	{Family: Family{"pscope_migration_windows_seconds_total", "Seconds in which goroutine migrations were " +
+		"watched; the " +
 		"rest is extrapolated.", "seconds", Counter, nil},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.Migrations.Watched > 0 {
 				w.seconds(&t.watched, t, v.Migrations.Watched, "", nil)
 			}
 		}},
-	{Family: Family{"pscope_migration_known_ratio", "Share of the goroutines that started in the last window of which " +
+	{Family: Family{"pscope_migration_known_ratio", "Share of the goroutines that started in the last window of " +
+		"which " +
 		"it was known where they had run last.", "", Gauge, nil},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.Migrations.Counted {
 				w.float(&t.knownStarts, t, v.Migrations.Known, "", nil)
 			}
 		}},
-	{Family: Family{"pscope_cgroup_cpu_limit_cores", "The tightest CPU quota of the process's control group and those " +
+	{Family: Family{"pscope_cgroup_cpu_limit_cores", "The tightest CPU quota of the process's control group and " +
+		"those " +
 		"above it, in cores; set_by: the group that sets it. Absent where there is none.", "", Gauge, by("set_by")},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if l, ok := v.Cgroup.Tightest(); ok {
 				w.float(keyed(&t.limit, l.Path), t, l.Cores, "set_by", word(l.Path))
 			}
 		}},
-	throttling(Family{"pscope_cgroup_throttled_seconds_total", "Seconds in which a CPU quota of the process's control " +
+	throttling(Family{"pscope_cgroup_throttled_seconds_total", "Seconds in which a CPU quota of the process's " +
+		"control " +
 		"group, or of one above it, kept threads from running, summed over CPUs.", "seconds", Counter, by("set_by")},
-		func(t *targetSlots) *map[string]*slot { return &t.throttled }, func(l *pstate.CPULimit) float64 { return seconds(l.Throttled) }),
+		func(t *targetSlots) *map[string]*slot { return &t.throttled },
+		func(l *pstate.CPULimit) float64 { return seconds(l.Throttled) }),
 	throttling(Family{"pscope_cgroup_throttled_periods_total", "Periods of a CPU quota in which it was used up.", "",
 		Counter, by("set_by")},
-		func(t *targetSlots) *map[string]*slot { return &t.throttledPeriods }, func(l *pstate.CPULimit) float64 { return float64(l.ThrottledPeriods) }),
-	throttling(Family{"pscope_cgroup_periods_total", "Periods of a CPU quota in which its control group had something " +
+		func(t *targetSlots) *map[string]*slot { return &t.throttledPeriods },
+		func(l *pstate.CPULimit) float64 { return float64(l.ThrottledPeriods) }),
+	throttling(Family{"pscope_cgroup_periods_total", "Periods of a CPU quota in which its control group had " +
+		"something " +
 		"to run.", "", Counter, by("set_by")},
-		func(t *targetSlots) *map[string]*slot { return &t.periods }, func(l *pstate.CPULimit) float64 { return float64(l.Periods) }),
+		func(t *targetSlots) *map[string]*slot { return &t.periods },
+		func(l *pstate.CPULimit) float64 { return float64(l.Periods) }),
 	{Family: Family{"pscope_cgroup_pressure_seconds_total", "Seconds in which threads of the process's control group " +
-		"waited for a resource; kind: some, at least one did; full, all that had something to do did.", "seconds", Counter, by("resource", "kind")},
+		"waited for a resource; kind: some, at least one did; full, all that had something to do did.", "seconds",
+		Counter, by("resource", "kind")},
 		target: func(w *walk, v *pstate.TargetView, t *targetSlots) {
 			if v.Cgroup == nil {
 				return
@@ -194,10 +208,12 @@ var families = []family{
 			for i := range v.Cgroup.Pressure {
 				p := &v.Cgroup.Pressure[i]
 				if p.HasSome {
-					w.pair(keyed(&t.pressure, p.Resource+" some"), t, seconds(p.Some), "resource", p.Resource, "kind", "some")
+					w.pair(keyed(&t.pressure, p.Resource+" some"), t, seconds(p.Some), "resource", p.Resource, "kind",
+						"some")
 				}
 				if p.HasFull {
-					w.pair(keyed(&t.pressure, p.Resource+" full"), t, seconds(p.Full), "resource", p.Resource, "kind", "full")
+					w.pair(keyed(&t.pressure, p.Resource+" full"), t, seconds(p.Full), "resource", p.Resource, "kind",
+						"full")
 				}
 			}
 		}},
@@ -304,7 +320,8 @@ var families = []family{
 	{Family: Family{"pscope_build_info", "The agent's version; always 1.",
 		"", Gauge, by("version", "goversion", "goarch", "mode")},
 		agent: func(w *walk, snap *Snapshot) {
-			w.agentFloat(1, "version", w.set.version, "goversion", w.set.goVersion, "goarch", w.set.goArch, "mode", snap.Mode)
+			w.agentFloat(1, "version", w.set.version, "goversion", w.set.goVersion, "goarch", w.set.goArch, "mode",
+				snap.Mode)
 		}},
 	{Family: Family{"pscope_target_info", "How each Go process is observed, or why it is not; always 1.",
 		"", Gauge, by("go_version", "source", "layout", "reason")},
@@ -403,7 +420,8 @@ var durationClassic = func() (at []int) {
 }()
 
 func durationHistogram(h *pstate.Histogram) hist {
-	out := hist{schema: pstate.HistSchema, first: pstate.HistMin, counts: h.Buckets[:], sum: h.Sum.Seconds(), classic: durationClassic}
+	out := hist{schema: pstate.HistSchema, first: pstate.HistMin, counts: h.Buckets[:], sum: h.Sum.Seconds(),
+		classic: durationClassic}
 	// The count is that of the buckets, whatever a reader in between saw of the field.
 	for _, n := range h.Buckets {
 		out.count += n

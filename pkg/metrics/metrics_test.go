@@ -116,7 +116,8 @@ func TestLabelsOfFamilies(t *testing.T) {
 
 func rich() *viewtest.Source {
 	src := viewtest.New(2, 3, start)
-	src.Refused = []pstate.Target{{Key: pstate.Key{PID: 9, StartTime: 1}, Process: "old", GoVersion: "go1.19", Source: pstate.SourceRefused, Reason: `Go 1.19 is older than "1.21"`}}
+	src.Refused = []pstate.Target{{Key: pstate.Key{PID: 9, StartTime: 1}, Process: "old", GoVersion: "go1.19",
+		Source: pstate.SourceRefused, Reason: `Go 1.19 is older than "1.21"`}}
 	src.Change(0, func(v *pstate.TargetView) {
 		var h pstate.Histogram
 		h.Observe(3 * time.Millisecond)
@@ -148,36 +149,56 @@ func TestOpenMetricsIsReadByPrometheus(t *testing.T) {
 	base := `cgroup="/system.slice/server-0.service", host="h1"`
 	other := `cgroup="/system.slice/server-1.service", host="h1"`
 	for series, want := range map[string]float64{
-		`{__name__="pscope_p_seconds_total", ` + base + `, p="1", process="server-0", process_pid="1000", state="idle"}`:                                                                    50,
-		`{__name__="pscope_p_thread_seconds_total", ` + base + `, p="0", process="server-0", process_pid="1000", thread_state="runnable"}`:                                                  5,
-		`{__name__="pscope_p_uninterruptible_seconds_total", ` + base + `, p="0", process="server-0", process_pid="1000"}`:                                                                  0,
-		`{__name__="pscope_stop_seconds_count", ` + base + `, process="server-0", process_pid="1000", reason="GC mark termination"}`:                                                        2,
-		`{__name__="pscope_stop_seconds_sum", ` + base + `, process="server-0", process_pid="1000", reason="GC mark termination"}`:                                                          0.00304,
-		`{__name__="pscope_stop_seconds_bucket", ` + base + `, le="0.000244140625", process="server-0", process_pid="1000", reason="GC mark termination"}`:                                  1,
-		`{__name__="pscope_lost_events_total", ` + base + `, process="server-0", process_pid="1000", reason="ring_full"}`:                                                                   7,
-		`{__name__="pscope_lost_events_total", host="h1", reason="map_full"}`:                                                                                                               5,
-		`{__name__="pscope_reconciliations_total", ` + base + `, process="server-0", process_pid="1000", reason="status"}`:                                                                  2,
-		`{__name__="pscope_probe_seconds_total", ` + base + `, process="server-0", process_pid="1000", tier="0"}`:                                                                           0.1,
+		`{__name__="pscope_p_seconds_total", ` + base +
+			`, p="1", process="server-0", process_pid="1000", state="idle"}`: 50,
+		`{__name__="pscope_p_thread_seconds_total", ` + base +
+			`, p="0", process="server-0", process_pid="1000", thread_state="runnable"}`: 5,
+		`{__name__="pscope_p_uninterruptible_seconds_total", ` + base +
+			`, p="0", process="server-0", process_pid="1000"}`: 0,
+		`{__name__="pscope_stop_seconds_count", ` + base +
+			`, process="server-0", process_pid="1000", reason="GC mark termination"}`: 2,
+		`{__name__="pscope_stop_seconds_sum", ` + base +
+			`, process="server-0", process_pid="1000", reason="GC mark termination"}`: 0.00304,
+		`{__name__="pscope_stop_seconds_bucket", ` + base +
+			`, le="0.000244140625", process="server-0", process_pid="1000", reason="GC mark termination"}`: 1,
+		`{__name__="pscope_lost_events_total", ` + base +
+			`, process="server-0", process_pid="1000", reason="ring_full"}`: 7,
+		`{__name__="pscope_lost_events_total", host="h1", reason="map_full"}`: 5,
+		`{__name__="pscope_reconciliations_total", ` + base +
+			`, process="server-0", process_pid="1000", reason="status"}`: 2,
+		`{__name__="pscope_probe_seconds_total", ` + base +
+			`, process="server-0", process_pid="1000", tier="0"}`: 0.1,
 		`{__name__="pscope_target_info", go_version="go1.19", host="h1", process="old", process_pid="9", reason="Go 1.19 is older than \"1.21\"", source="refused"}`:                        1,
 		`{__name__="pscope_target_info", cgroup="/system.slice/server-0.service", go_version="go1.26.8", host="h1", layout="dwarf", process="server-0", process_pid="1000", source="ebpf"}`: 1,
-		`{__name__="go_runtime_gomaxprocs", ` + base + `, process="server-0", process_pid="1000"}`:                                                                                          3,
-		`{__name__="go_runtime_p_status", ` + base + `, pid="2", process="server-0", process_pid="1000", status="1"}`:                                                                       1,
-		`{__name__="go_runtime_p_status", ` + base + `, pid="2", process="server-0", process_pid="1000", status="0"}`:                                                                       0,
-		`{__name__="pscope_p_transitions_total", cgroup="/system.slice/server-0.service", from="running", host="h1", p="0", process="server-0", process_pid="1000", to="idle"}`:             100_000,
-		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base + `, le="0.0", p="0", process="server-0", process_pid="1000"}`:                                                       500,
-		`{__name__="pscope_p_runq_depth_distribution_sum", ` + base + `, p="0", process="server-0", process_pid="1000"}`:                                                                    666,
-		`{__name__="pscope_goroutine_migrations_total", ` + other + `, p="0", process="server-1", process_pid="1001"}`:                                                                      1200,
-		`{__name__="pscope_goroutine_migrations_total", ` + other + `, p="2", process="server-1", process_pid="1001"}`:                                                                      0,
-		`{__name__="pscope_migration_windows_seconds_total", ` + other + `, process="server-1", process_pid="1001"}`:                                                                        1.5,
-		`{__name__="pscope_migration_known_ratio", ` + other + `, process="server-1", process_pid="1001"}`:                                                                                  0.75,
-		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base + `, le="2.0", p="0", process="server-0", process_pid="1000"}`:                                                       833,
+		`{__name__="go_runtime_gomaxprocs", ` + base +
+			`, process="server-0", process_pid="1000"}`: 3,
+		`{__name__="go_runtime_p_status", ` + base +
+			`, pid="2", process="server-0", process_pid="1000", status="1"}`: 1,
+		`{__name__="go_runtime_p_status", ` + base +
+			`, pid="2", process="server-0", process_pid="1000", status="0"}`: 0,
+		`{__name__="pscope_p_transitions_total", cgroup="/system.slice/server-0.service", from="running", host="h1", p="0", process="server-0", process_pid="1000", to="idle"}`: 100_000,
+		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base +
+			`, le="0.0", p="0", process="server-0", process_pid="1000"}`: 500,
+		`{__name__="pscope_p_runq_depth_distribution_sum", ` + base +
+			`, p="0", process="server-0", process_pid="1000"}`: 666,
+		`{__name__="pscope_goroutine_migrations_total", ` + other +
+			`, p="0", process="server-1", process_pid="1001"}`: 1200,
+		`{__name__="pscope_goroutine_migrations_total", ` + other +
+			`, p="2", process="server-1", process_pid="1001"}`: 0,
+		`{__name__="pscope_migration_windows_seconds_total", ` + other +
+			`, process="server-1", process_pid="1001"}`: 1.5,
+		`{__name__="pscope_migration_known_ratio", ` + other +
+			`, process="server-1", process_pid="1001"}`: 0.75,
+		`{__name__="pscope_p_runq_depth_distribution_bucket", ` + base +
+			`, le="2.0", p="0", process="server-0", process_pid="1000"}`: 833,
 	} {
 		if v, ok := got[series]; !ok || math.Abs(v-want) > 1e-9 {
 			t.Errorf("%s = %v (there: %v), want %v", series, v, ok, want)
 		}
 	}
 	for series := range got {
-		if strings.Contains(series, "migration") && !strings.Contains(series, "server-1") || strings.Contains(series, "cpu_frequency") {
+		if strings.Contains(series, "migration") && !strings.Contains(series, "server-1") ||
+			strings.Contains(series, "cpu_frequency") {
 			t.Errorf("%s was never measured and must be absent", series)
 		}
 	}
@@ -283,7 +304,8 @@ func TestSnapshotModeLeavesOutWhatItCannotSee(t *testing.T) {
 	}
 	e := NewExposition("h", "1", func() Snapshot { return snap })
 	_, body := scrape(t, e, "text/plain")
-	for _, name := range []string{"pscope_p_wake_wait_seconds", "pscope_p_transitions_total", "pscope_p_stop_seconds_total", "pscope_p_runq_depth{", "pscope_runq_depth{"} {
+	for _, name := range []string{"pscope_p_wake_wait_seconds", "pscope_p_transitions_total",
+		"pscope_p_stop_seconds_total", "pscope_p_runq_depth{", "pscope_runq_depth{"} {
 		if bytes.Contains(body, []byte(name)) {
 			t.Errorf("%s can't be known from snapshots", name)
 		}
@@ -299,7 +321,8 @@ func TestEndedTargetVanishes(t *testing.T) {
 	_, before := scrape(t, e, "text/plain")
 	src.End(0)
 	_, after := scrape(t, e, "text/plain")
-	if !bytes.Contains(before, []byte(`"server-0"`)) || bytes.Contains(after, []byte(`"server-0"`)) || !bytes.Contains(after, []byte(`"server-1"`)) {
+	if !bytes.Contains(before, []byte(`"server-0"`)) || bytes.Contains(after, []byte(`"server-0"`)) ||
+		!bytes.Contains(after, []byte(`"server-1"`)) {
 		t.Error("want server-0 before its end only, server-1 always")
 	}
 	if n := len(e.set.targets); n != 1 {
@@ -321,7 +344,8 @@ func TestTheAgentTellsOfItself(t *testing.T) {
 	})
 	contentType, body := scrape(t, e, "text/plain")
 	got := parsed(t, contentType, body)
-	memory, started := got[`{__name__="process_resident_memory_bytes", host="h"}`], got[`{__name__="process_start_time_seconds", host="h"}`]
+	memory, started := got[`{__name__="process_resident_memory_bytes", host="h"}`],
+		got[`{__name__="process_start_time_seconds", host="h"}`]
 	if runtime.GOOS == "linux" && (memory < 1<<20 || started < 1e9) {
 		t.Errorf("resident %v, started %v", memory, started)
 	}
@@ -394,7 +418,8 @@ func TestEveryFamilyOfTheContract(t *testing.T) {
 }
 
 func TestCPUFrequencies(t *testing.T) {
-	cpus := []cpufreq.CPU{{CPU: "0", Hertz: 2.4e9, Bands: []cpufreq.Band{{Hertz: 8e8, Time: 10 * time.Second}, {Hertz: 2.4e9}}}, {CPU: "1"}}
+	cpus := []cpufreq.CPU{{CPU: "0", Hertz: 2.4e9, Bands: []cpufreq.Band{{Hertz: 8e8, Time: 10 * time.Second},
+		{Hertz: 2.4e9}}}, {CPU: "1"}}
 	e := NewExposition("h", "1", func() Snapshot { return Snapshot{CPUs: cpus} })
 	ct, body := scrape(t, e, openMetrics)
 	got := parsed(t, ct, body)

@@ -119,7 +119,8 @@ func (r *Recorder) append(s *slot, v float64, h *histogram.Histogram) {
 
 // native converts to the database's form: spans of buckets that hold something, with differences between neighbours.
 func native(h hist) *histogram.Histogram {
-	out := &histogram.Histogram{Schema: h.schema, ZeroThreshold: 0x1p-128, ZeroCount: h.zero, Count: h.count, Sum: h.sum}
+	out := &histogram.Histogram{Schema: h.schema, ZeroThreshold: 0x1p-128, ZeroCount: h.zero, Count: h.count,
+		Sum: h.sum}
 	out.PositiveSpans, out.PositiveBuckets = spans(h)
 	return out
 }

@@ -34,7 +34,8 @@ func TestSelfAgreesWithTheClientLibrary(t *testing.T) {
 			want[f.GetName()] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
-	for name, within := range map[string]float64{"process_cpu_seconds_total": 0.2, "process_resident_memory_bytes": 8 << 20, "process_open_fds": 2, "process_start_time_seconds": 1} {
+	for name, within := range map[string]float64{"process_cpu_seconds_total": 0.2,
+		"process_resident_memory_bytes": 8 << 20, "process_open_fds": 2, "process_start_time_seconds": 1} {
 		if d := math.Abs(got[name] - want[name]); got[name] <= 0 || d > within {
 			t.Errorf("%s is %v here and %v there", name, got[name], want[name])
 		}

@@ -291,7 +291,8 @@ func (w *walk) status(s *pSlots, present pstate.State) {
 	for st := range s.status {
 		sl := s.status[st]
 		if sl == nil || !sl.built {
-			sl = &slot{built: true, labels: with(s.target.labels, pair{"pid", strconv.Itoa(int(s.p))}, pair{"status", strconv.Itoa(st)})}
+			sl = &slot{built: true, labels: with(s.target.labels, pair{"pid", strconv.Itoa(int(s.p))},
+				pair{"status", strconv.Itoa(st)})}
 			s.status[st] = sl
 			w.set.all = append(w.set.all, sl)
 		}
@@ -307,7 +308,8 @@ func (w *walk) status(s *pSlots, present pstate.State) {
 func (w *walk) info(s *targetSlots, t *pstate.Target) {
 	sl := s.targetInfo
 	if sl == nil || !sl.built {
-		sl = &slot{built: true, labels: with(s.labels, pair{"go_version", t.GoVersion}, pair{"source", string(t.Source)})}
+		sl = &slot{built: true, labels: with(s.labels, pair{"go_version", t.GoVersion},
+			pair{"source", string(t.Source)})}
 		if t.Layout != "" {
 			sl.labels = append(sl.labels, pair{"layout", string(t.Layout)})
 		}

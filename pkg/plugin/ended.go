@@ -34,7 +34,10 @@ func (d *Datasource) withoutEnded(ctx context.Context, q *query.Query, curves []
 			p.add(labelsOf(s.Metric))
 		}
 	}
-	return slices.DeleteFunc(curves, func(c frames.Curve) bool { return aboutProcess(q, c.Labels) && p.ended(c.Labels) })
+	return slices.DeleteFunc(curves, func(c frames.Curve) bool {
+		return aboutProcess(q, c.Labels) &&
+			p.ended(c.Labels)
+	})
 }
 
 // identifying are the labels that tell processes apart.

@@ -37,7 +37,8 @@ func processes(t *testing.T, d *Datasource, query string, headers map[string]str
 
 func TestAlertsForgetEndedProcesses(t *testing.T) {
 	a := endedInD(t)
-	for name, settings := range map[string]string{"agent": agentsJSON(a.url), "engine": `{"mode":"engine","engineUrl":"` + a.url + `"}`} {
+	for name, settings := range map[string]string{"agent": agentsJSON(a.url),
+		"engine": `{"mode":"engine","engineUrl":"` + a.url + `"}`} {
 		d := newDatasource(t, settings)
 		for _, query := range []string{
 			`{}`,
@@ -52,7 +53,8 @@ func TestAlertsForgetEndedProcesses(t *testing.T) {
 			}
 		}
 		// A panel shows what was.
-		if got := processes(t, d, `{"kind":"series","metric":"d_share"}`, nil); !slices.Equal(got, []string{"server-0", "server-1"}) {
+		if got := processes(t, d, `{"kind":"series","metric":"d_share"}`, nil); !slices.Equal(got,
+			[]string{"server-0", "server-1"}) {
 			t.Errorf("%s: a panel gets %v, want both processes", name, got)
 		}
 		// What is about a host goes on; so does PromQL whose labels need not be P-Scope's.
@@ -60,7 +62,8 @@ func TestAlertsForgetEndedProcesses(t *testing.T) {
 			`{"kind":"series","metric":"d_share","by":["host"],"aggregation":"max","target":{"process":"server-0"}}`,
 			`{"kind":"series","editorMode":"code","expr":"max by (process) (rate(pscope_p_uninterruptible_seconds_total{process=\"server-0\"}[3s]))"}`,
 		} {
-			if r := must(t, ask(t, d, query, time.Minute, fromAlert)); len(r.Frames) != 1 || len(r.Frames[0].Fields) != 2 {
+			if r := must(t, ask(t, d, query, time.Minute, fromAlert)); len(r.Frames) != 1 ||
+				len(r.Frames[0].Fields) != 2 {
 				t.Errorf("%s: %s: want one series, got\n%s", name, query, describe(r))
 			}
 		}
@@ -85,10 +88,12 @@ func TestSilentAgentsEndNothing(t *testing.T) {
 		{"another pid of its name", []data.Labels{{"host": "web-1"}, server}, true, with("process_pid", "8"), true},
 		{"the name alone", []data.Labels{{"host": "web-1"}, server}, true, data.Labels{"process": "server"}, false},
 		{"the name alone, of none", []data.Labels{{"host": "web-1"}, server}, true, data.Labels{"process": "db"}, true},
-		{"the name alone, and not all were asked", []data.Labels{{"host": "web-1"}, server}, false, data.Labels{"process": "db"}, false},
+		{"the name alone, and not all were asked", []data.Labels{{"host": "web-1"}, server}, false,
+			data.Labels{"process": "db"}, false},
 		{"a host whose agent is silent", []data.Labels{{"host": "web-2"}}, true, server, false},
 		{"no agent at all", nil, true, data.Labels{"process": "server"}, false},
-		{"another host's process", []data.Labels{{"host": "web-1"}, {"host": "web-2"}, with("host", "web-2")}, true, server, true},
+		{"another host's process", []data.Labels{{"host": "web-1"}, {"host": "web-2"}, with("host", "web-2")}, true,
+			server, true},
 	} {
 		p := presence{hosts: map[string]bool{}, complete: c.complete}
 		for _, l := range c.there {

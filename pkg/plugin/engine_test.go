@@ -26,7 +26,8 @@ var engines = map[string]func(dir, scrape string, port int) *exec.Cmd{
 			"--web.listen-address", fmt.Sprintf("127.0.0.1:%d", port), "--enable-feature=native-histograms")
 	},
 	"victoria-metrics": func(dir, scrape string, port int) *exec.Cmd {
-		return exec.Command("victoria-metrics", "-promscrape.config", scrape, "-storageDataPath", filepath.Join(dir, "data"),
+		return exec.Command("victoria-metrics", "-promscrape.config", scrape, "-storageDataPath",
+			filepath.Join(dir, "data"),
 			"-httpListenAddr", fmt.Sprintf("127.0.0.1:%d", port), "-search.latencyOffset", "0s", "-search.disableCache")
 	},
 }
@@ -39,7 +40,8 @@ func startEngine(t *testing.T, name, agentURL string) (url string) {
 	}
 	dir := t.TempDir()
 	scrape := filepath.Join(dir, "scrape.yml")
-	text := "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: pscope, honor_labels: true, static_configs: [{targets: ['" + strings.TrimPrefix(agentURL, "http://") + "']}]}]\n"
+	text := "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: pscope, honor_labels: true, static_configs: " +
+		"[{targets: ['" + strings.TrimPrefix(agentURL, "http://") + "']}]}]\n"
 	if err := os.WriteFile(scrape, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +90,8 @@ func TestRealEngines(t *testing.T) {
 			a := startAgent(t, "web-1", 2, 4)
 			url := startEngine(t, name, a.url)
 			defer http.DefaultClient.CloseIdleConnections()
-			d := newDatasource(t, `{"mode":"engine","engineUrl":"`+url+`","agents":["`+a.url+`"],"scrapeInterval":"1s"}`)
+			d := newDatasource(t, `{"mode":"engine","engineUrl":"`+url+`","agents":["`+a.url+
+				`"],"scrapeInterval":"1s"}`)
 			eventually(t, time.Minute, func() string {
 				r, h := checkHealth(t, d)
 				if r.Status != backend.HealthStatusOk || h.Engine == nil || h.Engine.Agents != 1 {

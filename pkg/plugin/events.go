@@ -49,7 +49,8 @@ func (d *Datasource) events(ctx context.Context, a *answer, q query.Query) ([]*p
 	for _, table := range tables {
 		for _, s := range table {
 			if pid, err := strconv.ParseInt(string(s.Metric["process_pid"]), 10, 32); err == nil && len(s.Values) > 0 {
-				lives = append(lives, &life{string(s.Metric["host"]), string(s.Metric["process"]), int32(pid), s.Values})
+				lives = append(lives, &life{string(s.Metric["host"]), string(s.Metric["process"]), int32(pid),
+					s.Values})
 			}
 		}
 	}
@@ -94,7 +95,8 @@ func perProcess(lives []*life) []*life {
 			continue
 		}
 		known.points = append(known.points, l.points...)
-		slices.SortStableFunc(known.points, func(x, y model.SamplePair) int { return cmp.Compare(x.Timestamp, y.Timestamp) })
+		slices.SortStableFunc(known.points,
+			func(x, y model.SamplePair) int { return cmp.Compare(x.Timestamp, y.Timestamp) })
 	}
 	return out
 }
@@ -113,7 +115,8 @@ func restarts(lives []*life, from, to time.Time, step time.Duration) (out []*psc
 		}
 		var before *life
 		for _, o := range lives {
-			if o != l && !replaced[o] && o.host == l.host && o.process == l.process && ends(o) && o.first() < l.first() &&
+			if o != l && !replaced[o] && o.host == l.host && o.process == l.process && ends(o) &&
+				o.first() < l.first() &&
 				o.last().Time().Sub(l.first().Time()) <= step && (before == nil || o.last() > before.last()) {
 				before = o
 			}
@@ -123,7 +126,8 @@ func restarts(lives []*life, from, to time.Time, step time.Duration) (out []*psc
 			continue
 		}
 		replaced[before] = true
-		out = append(out, l.event(min(before.last(), l.first()), max(before.last(), l.first()), fmt.Sprintf("%s restarted (pid %d → %d)", l.process, before.pid, l.pid)))
+		out = append(out, l.event(min(before.last(), l.first()), max(before.last(), l.first()),
+			fmt.Sprintf("%s restarted (pid %d → %d)", l.process, before.pid, l.pid)))
 	}
 	for _, l := range lives {
 		if ends(l) && !replaced[l] {

@@ -12,7 +12,8 @@ import (
 func lived(pid int32, start int64, values ...float64) *life {
 	l := &life{host: "web-1", process: "api", pid: pid}
 	for i, v := range values {
-		l.points = append(l.points, model.SamplePair{Timestamp: model.TimeFromUnix(start + int64(i)), Value: model.SampleValue(v)})
+		l.points = append(l.points, model.SamplePair{Timestamp: model.TimeFromUnix(start + int64(i)),
+			Value: model.SampleValue(v)})
 	}
 	return l
 }
@@ -20,7 +21,8 @@ func lived(pid int32, start int64, values ...float64) *life {
 func TestChangesOfGOMAXPROCS(t *testing.T) {
 	var got []string
 	for _, e := range resizes(lived(7, 100, 4, 4, 8, 8, 2)) {
-		got = append(got, fmt.Sprintf("%s %d–%d pid %d", e.GetReason(), e.GetStartUnixNano()/1e9, e.GetEndUnixNano()/1e9, e.GetKey().GetPid()))
+		got = append(got, fmt.Sprintf("%s %d–%d pid %d", e.GetReason(), e.GetStartUnixNano()/1e9,
+			e.GetEndUnixNano()/1e9, e.GetKey().GetPid()))
 	}
 	if want := "[GOMAXPROCS 4 → 8 101–102 pid 7 GOMAXPROCS 8 → 2 103–104 pid 7]"; fmt.Sprint(got) != want {
 		t.Errorf("got  %v\nwant %s", got, want)

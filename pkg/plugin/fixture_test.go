@@ -37,17 +37,20 @@ func startAgent(t testing.TB, host string, targets, ps int) *liveAgent {
 
 // startAgentAfter is startAgent for targets to which things have happened: before each second of the minute is stored,
 // happen is told how long ago it was.
-func startAgentAfter(t testing.TB, host string, targets, ps int, happen func(s *viewtest.Source, ago time.Duration)) *liveAgent {
+func startAgentAfter(t testing.TB, host string, targets, ps int,
+	happen func(s *viewtest.Source, ago time.Duration)) *liveAgent {
 	t.Helper()
 	began := time.Now().Add(-time.Minute)
-	a := &liveAgent{source: viewtest.New(targets, ps, began), ring: timeline.New(timeline.Options{}), socket: filepath.Join(t.TempDir(), "pscope.sock")}
+	a := &liveAgent{source: viewtest.New(targets, ps, began), ring: timeline.New(timeline.Options{}),
+		socket: filepath.Join(t.TempDir(), "pscope.sock")}
 	db, err := store.Open(store.Options{Dir: t.TempDir(), Host: host, Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for at := began.Add(time.Second).Truncate(time.Second); at.Before(time.Now()); at = at.Add(time.Second) {
 		happen(a.source, time.Since(at))
-		if err := db.Append(at, &metrics.Snapshot{Views: a.source.Views(at), Targets: a.source.Targets(), Mode: "ebpf"}); err != nil {
+		if err := db.Append(at, &metrics.Snapshot{Views: a.source.Views(at), Targets: a.source.Targets(),
+			Mode: "ebpf"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -101,11 +104,13 @@ func (a *liveAgent) fill(target int, ps int, from, to time.Time) {
 	for p := range ps {
 		var ivs []pstate.Interval
 		for at := from; at.Before(to); at = at.Add(100 * time.Millisecond) {
-			iv := pstate.Interval{P: int32(p), State: pstate.Running, Thread: pstate.OnCPU, Start: at.UnixNano(), End: at.Add(60 * time.Millisecond).UnixNano()}
+			iv := pstate.Interval{P: int32(p), State: pstate.Running, Thread: pstate.OnCPU, Start: at.UnixNano(),
+				End: at.Add(60 * time.Millisecond).UnixNano()}
 			if p == 1 && at.Equal(from) {
 				iv.Thread = pstate.Uninterruptible
 			}
-			ivs = append(ivs, iv, pstate.Interval{P: int32(p), State: pstate.Idle, Start: iv.End, End: at.Add(100 * time.Millisecond).UnixNano()})
+			ivs = append(ivs, iv, pstate.Interval{P: int32(p), State: pstate.Idle, Start: iv.End,
+				End: at.Add(100 * time.Millisecond).UnixNano()})
 		}
 		a.ring.Append(key, ivs)
 	}
@@ -129,7 +134,8 @@ func agentsJSON(urls ...string) string {
 }
 
 // ask sends one query over the last while.
-func ask(t testing.TB, d backend.QueryDataHandler, query string, while time.Duration, headers map[string]string) backend.DataResponse {
+func ask(t testing.TB, d backend.QueryDataHandler, query string, while time.Duration,
+	headers map[string]string) backend.DataResponse {
 	t.Helper()
 	now := time.Now()
 	resp, err := d.QueryData(t.Context(), &backend.QueryDataRequest{

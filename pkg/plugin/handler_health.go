@@ -60,7 +60,8 @@ type EngineHealth struct {
 }
 
 // CheckHealth says which agents and engine answer, what they observe, and what is missing and how to get it.
-func (d *Datasource) CheckHealth(ctx context.Context, _ *backend.CheckHealthRequest) (*backend.CheckHealthResult, error) {
+func (d *Datasource) CheckHealth(ctx context.Context, _ *backend.CheckHealthRequest) (*backend.CheckHealthResult,
+	error) {
 	h := d.health(ctx)
 	details, err := json.Marshal(h)
 	if err != nil {
@@ -102,7 +103,8 @@ func (d *Datasource) health(ctx context.Context) Health {
 func lookAround(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
 	for {
 		r, err := ag.Targets(ctx, nil)
-		if err != nil || len(r.GetTargets()) > 0 || time.Since(time.Unix(0, r.GetAgent().GetStartedUnixNano())) > 3*time.Second {
+		if err != nil || len(r.GetTargets()) > 0 ||
+			time.Since(time.Unix(0, r.GetAgent().GetStartedUnixNano())) > 3*time.Second {
 			return r, err
 		}
 		select {
@@ -120,7 +122,8 @@ func agentHealth(a agent.Answer[*agent.Agent, *pscopev1.ListTargetsResponse]) Ag
 		return h
 	}
 	info := a.Value.GetAgent()
-	h.OK, h.Version, h.Host, h.Kernel, h.Arch, h.Mode = true, info.GetVersion(), info.GetHost(), info.GetKernel(), info.GetArch(), info.GetMode()
+	h.OK, h.Version, h.Host, h.Kernel, h.Arch, h.Mode = true, info.GetVersion(), info.GetHost(), info.GetKernel(),
+		info.GetArch(), info.GetMode()
 	for _, t := range a.Value.GetTargets() {
 		switch {
 		case t.GetEndedUnixNano() != 0:
@@ -169,7 +172,8 @@ func (h *Health) summarize() {
 			parts = append(parts, "The engine does not answer: "+e.Error)
 		case e.Agents == 0:
 			h.OK = false
-			parts = append(parts, "The engine at "+e.URL+" answers but holds no metrics of P-Scope. Let it scrape the agents (port 9477, path /metrics), or let them send to it")
+			parts = append(parts, "The engine at "+e.URL+" answers but holds no metrics of P-Scope. Let it scrape the "+
+				"agents (port 9477, path /metrics), or let them send to it")
 		default:
 			parts = append(parts, fmt.Sprintf("The engine holds metrics of %s", plural(e.Agents, "agent")))
 		}
@@ -181,7 +185,8 @@ func (h *Health) summarize() {
 		if a.Bundled {
 			who = "Bundled agent"
 		}
-		parts = append(parts, fmt.Sprintf("%s %s on %s (%s, kernel %s) observes %s by %s", who, a.Version, a.Host, a.Arch, a.Kernel, plural(a.Observed, "Go process"), modeWords(a.Mode)))
+		parts = append(parts, fmt.Sprintf("%s %s on %s (%s, kernel %s) observes %s by %s", who, a.Version, a.Host,
+			a.Arch, a.Kernel, plural(a.Observed, "Go process"), modeWords(a.Mode)))
 		if a.Refused > 0 {
 			parts = append(parts, fmt.Sprintf("%d can't be observed, the query kind targets says why", a.Refused))
 		}
@@ -190,7 +195,8 @@ func (h *Health) summarize() {
 		for _, a := range good {
 			observed, refused = observed+a.Observed, refused+a.Refused
 		}
-		parts = append(parts, fmt.Sprintf("%s answer and observe %s", plural(len(good), "agent"), plural(observed, "Go process")))
+		parts = append(parts, fmt.Sprintf("%s answer and observe %s", plural(len(good), "agent"),
+			plural(observed, "Go process")))
 		if refused > 0 {
 			parts = append(parts, fmt.Sprintf("%d can't be observed, the query kind targets says why", refused))
 		}

@@ -15,7 +15,8 @@ import (
 // QueryData answers the queries of a panel or an alert rule, all at once. One that fails doesn't keep the others from
 // being answered.
 func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataRequest) (*backend.QueryDataResponse, error) {
-	fromAlert := req.GetHTTPHeader(backend.FromAlertHeaderName) == "true" || req.Headers[backend.FromAlertHeaderName] == "true"
+	fromAlert := req.GetHTTPHeader(backend.FromAlertHeaderName) == "true" ||
+		req.Headers[backend.FromAlertHeaderName] == "true"
 	resp := backend.NewQueryDataResponse()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -32,11 +33,13 @@ func (d *Datasource) QueryData(ctx context.Context, req *backend.QueryDataReques
 }
 
 // respond answers one query. A panic in it is that query's error, not the plugin's end: other panels share the process.
-func (d *Datasource) respond(ctx context.Context, org int64, dq backend.DataQuery, fromAlert bool) (resp backend.DataResponse) {
+func (d *Datasource) respond(ctx context.Context, org int64, dq backend.DataQuery,
+	fromAlert bool) (resp backend.DataResponse) {
 	defer func() {
 		if r := recover(); r != nil {
 			logs.Log.Error("answering a query failed", "refId", dq.RefID, "panic", r)
-			resp = failure(fmt.Errorf("answering the query failed: %v. This is a fault of P-Scope; please report it with the query", r))
+			resp = failure(fmt.Errorf("answering the query failed: %v. This is a fault of P-Scope; please report it "+
+				"with the query", r))
 		}
 	}()
 	if d.broken != nil {

@@ -23,7 +23,8 @@ import (
 )
 
 // CallResource serves what editors, variables and the browser's own streams ask for; newResources lists the paths.
-func (d *Datasource) CallResource(ctx context.Context, req *backend.CallResourceRequest, sender backend.CallResourceResponseSender) error {
+func (d *Datasource) CallResource(ctx context.Context, req *backend.CallResourceRequest,
+	sender backend.CallResourceResponseSender) error {
 	return d.resources.CallResource(ctx, req, sender)
 }
 
@@ -37,9 +38,10 @@ func (d *Datasource) newResources() backend.CallResourceHandler {
 	methods := pscopev1.File_pscope_v1_scope_proto.Services().ByName("ScopeService").Methods()
 	for i := range methods.Len() {
 		procedure := "/" + pscopev1connect.ScopeServiceName + "/" + string(methods.Get(i).Name())
-		mux.Handle("POST "+procedure, grpcwebtext.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			d.serveScope(w, r, procedure)
-		})))
+		mux.Handle("POST "+procedure,
+			grpcwebtext.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				d.serveScope(w, r, procedure)
+			})))
 	}
 	return httpadapter.New(mux)
 }
@@ -91,8 +93,10 @@ func (d *Datasource) serveTargets(w http.ResponseWriter, r *http.Request) {
 			continue
 		}
 		list = append(list, targetInfo{
-			Host: t.GetHost(), Process: t.GetProcess(), PID: t.GetKey().GetPid(), GoVersion: t.GetGoVersion(), GOMAXPROCS: t.GetGomaxprocs(),
-			Source: t.GetSource(), Reason: t.GetReason(), Container: t.GetContainer(), Pod: t.GetPod(), Namespace: t.GetNamespace(), Module: t.GetModule(),
+			Host: t.GetHost(), Process: t.GetProcess(), PID: t.GetKey().GetPid(), GoVersion: t.GetGoVersion(),
+			GOMAXPROCS: t.GetGomaxprocs(),
+			Source:     t.GetSource(), Reason: t.GetReason(), Container: t.GetContainer(), Pod: t.GetPod(),
+			Namespace: t.GetNamespace(), Module: t.GetModule(),
 		})
 	}
 	writeJSON(w, list)
@@ -107,9 +111,11 @@ func (d *Datasource) engineTargets(ctx context.Context, q *query.Query) ([]targe
 	for _, s := range v {
 		pid, _ := strconv.ParseInt(string(s.Metric["process_pid"]), 10, 32)
 		list = append(list, targetInfo{
-			Host: string(s.Metric["host"]), Process: string(s.Metric["process"]), PID: int32(pid), GoVersion: string(s.Metric["go_version"]),
-			Source: string(s.Metric["source"]), Reason: string(s.Metric["reason"]), Container: string(s.Metric["container"]),
-			Pod: string(s.Metric["pod"]), Namespace: string(s.Metric["namespace"]),
+			Host: string(s.Metric["host"]), Process: string(s.Metric["process"]), PID: int32(pid),
+			GoVersion: string(s.Metric["go_version"]),
+			Source:    string(s.Metric["source"]), Reason: string(s.Metric["reason"]),
+			Container: string(s.Metric["container"]),
+			Pod:       string(s.Metric["pod"]), Namespace: string(s.Metric["namespace"]),
 		})
 	}
 	slices.SortFunc(list, func(a, b targetInfo) int {
@@ -179,7 +185,8 @@ func (d *Datasource) serveLabelValues(w http.ResponseWriter, r *http.Request) {
 func selection(r *http.Request) (query.Query, error) {
 	v := r.URL.Query()
 	raw, err := json.Marshal(query.Model{Kind: query.KindTargets, Ps: v.Get("ps"), Target: query.Target{
-		Host: v.Get("host"), Process: v.Get("process"), Container: v.Get("container"), Pod: v.Get("pod"), PID: v.Get("pid"),
+		Host: v.Get("host"), Process: v.Get("process"), Container: v.Get("container"), Pod: v.Get("pod"),
+		PID: v.Get("pid"),
 	}})
 	if err != nil {
 		return query.Query{}, err
@@ -211,9 +218,11 @@ func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request, procedur
 	which := cmp.Or(r.URL.Query().Get("agent"), r.Header.Get("agent"))
 	target := d.chooseAgent(r.Context(), which)
 	if target == nil {
-		err := &query.Error{Field: "agent", What: "the data source has no agent " + strconv.Quote(which), Next: "Choose one from the resource health"}
+		err := &query.Error{Field: "agent", What: "the data source has no agent " + strconv.Quote(which),
+			Next: "Choose one from the resource health"}
 		if which == "" {
-			err = &query.Error{What: "the data source has no agent", Why: "in engine mode agents are optional", Next: "Add agents' addresses to the data source's settings for live data at high rates"}
+			err = &query.Error{What: "the data source has no agent", Why: "in engine mode agents are optional",
+				Next: "Add agents' addresses to the data source's settings for live data at high rates"}
 		}
 		writeScopeError(w, r, err)
 		return
@@ -223,12 +232,16 @@ func (d *Datasource) serveScope(w http.ResponseWriter, r *http.Request, procedur
 		// At once: a message must not wait in a buffer.
 		FlushInterval: -1,
 		Rewrite: func(p *httputil.ProxyRequest) {
-			p.Out.URL = &url.URL{Scheme: target.URL.Scheme, Host: target.URL.Host, Path: strings.TrimSuffix(target.URL.Path, "/") + procedure}
+			p.Out.URL = &url.URL{Scheme: target.URL.Scheme, Host: target.URL.Host,
+				Path: strings.TrimSuffix(target.URL.Path, "/") + procedure}
 			p.Out.Host = ""
 			p.Out.Header = protocolHeaders(p.In.Header)
 		},
 		ModifyResponse: func(resp *http.Response) error { return refusal(r, target, resp) },
-		ErrorHandler:   func(w http.ResponseWriter, _ *http.Request, err error) { writeScopeError(w, r, target.Explain(err)) },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request,
+			err error) {
+			writeScopeError(w, r, target.Explain(err))
+		},
 	}
 	proxy.ServeHTTP(w, r)
 }

@@ -17,7 +17,8 @@ import (
 
 // SubscribeStream lets a viewer join a channel: the path must hold a query that can be answered, and be of the viewer's
 // organisation.
-func (d *Datasource) SubscribeStream(_ context.Context, req *backend.SubscribeStreamRequest) (*backend.SubscribeStreamResponse, error) {
+func (d *Datasource) SubscribeStream(_ context.Context,
+	req *backend.SubscribeStreamRequest) (*backend.SubscribeStreamResponse, error) {
 	ch, err := query.ParseChannel(req.Path)
 	if err != nil || d.broken != nil {
 		logs.Log.Warn("a live channel was refused", "path", req.Path, "error", err, "settings", d.broken)
@@ -37,7 +38,8 @@ func (d *Datasource) SubscribeStream(_ context.Context, req *backend.SubscribeSt
 }
 
 // PublishStream is refused: what Ps do is measured, not told.
-func (d *Datasource) PublishStream(context.Context, *backend.PublishStreamRequest) (*backend.PublishStreamResponse, error) {
+func (d *Datasource) PublishStream(context.Context, *backend.PublishStreamRequest) (*backend.PublishStreamResponse,
+	error) {
 	return &backend.PublishStreamResponse{Status: backend.PublishStreamStatusPermissionDenied}, nil
 }
 
@@ -51,7 +53,8 @@ func (d *Datasource) RunStream(ctx context.Context, req *backend.RunStreamReques
 		return sourced(err)
 	}
 	if ch.Org != orgOf(req.PluginContext) {
-		return sourced(&query.Error{What: "the live channel belongs to another organisation", Next: "Reload the dashboard"})
+		return sourced(&query.Error{What: "the live channel belongs to another organisation",
+			Next: "Reload the dashboard"})
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -236,7 +239,8 @@ func (s *sink) trouble(snapshots []*live.Snapshot) {
 	s.notices = nil
 	for _, snap := range snapshots {
 		if snap != nil && snap.Err != nil {
-			s.notices = append(s.notices, data.Notice{Severity: data.NoticeSeverityWarning, Text: "Live data pause, connecting again: " + snap.Err.Error()})
+			s.notices = append(s.notices, data.Notice{Severity: data.NoticeSeverityWarning, Text: "Live data pause, " +
+				"connecting again: " + snap.Err.Error()})
 		}
 	}
 }

@@ -25,14 +25,16 @@ func checkHealth(t *testing.T, d *Datasource) (*backend.CheckHealthResult, Healt
 
 func TestHealth(t *testing.T) {
 	a := startAgent(t, "web-1", 2, 4)
-	a.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old", Source: pstate.SourceRefused, Reason: "too old"}}
+	a.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old",
+		Source: pstate.SourceRefused, Reason: "too old"}}
 	r, h := checkHealth(t, newDatasource(t, agentsJSON(a.url)))
 	for _, want := range []string{"1.2.3", "web-1", "6.18.0", "2 Go processes", "eBPF", "1 can't be observed"} {
 		if !strings.Contains(r.Message, want) {
 			t.Errorf("%q lacks %q", r.Message, want)
 		}
 	}
-	if r.Status != backend.HealthStatusOk || len(h.Agents) != 1 || h.Agents[0].Observed != 2 || h.Agents[0].Refused != 1 {
+	if r.Status != backend.HealthStatusOk || len(h.Agents) != 1 || h.Agents[0].Observed != 2 ||
+		h.Agents[0].Refused != 1 {
 		t.Errorf("%v %+v", r.Status, h)
 	}
 	// This agent has no CPU frequencies: what is missing is said with its remedy.
@@ -43,7 +45,8 @@ func TestHealth(t *testing.T) {
 	b := startAgent(t, "web-2", 1, 1)
 	d := newDatasource(t, agentsJSON(a.url, b.url))
 	b.stop()
-	if r, h = checkHealth(t, d); r.Status != backend.HealthStatusOk || h.Agents[1].OK || !strings.Contains(r.Message, "nothing listens") {
+	if r, h = checkHealth(t, d); r.Status != backend.HealthStatusOk || h.Agents[1].OK ||
+		!strings.Contains(r.Message, "nothing listens") {
 		t.Errorf("one of two away: %v %q", r.Status, r.Message)
 	}
 	a.stop()
@@ -68,10 +71,12 @@ func TestEngineHealth(t *testing.T) {
 	if res := must(t, ask(t, d, `{"kind":"series","metric":"wake_wait"}`, 30e9, nil)); len(res.Frames[0].Fields) == 0 {
 		t.Error("no wake wait from native histograms")
 	}
-	if res := must(t, ask(t, d, `{"kind":"timeline"}`, 30e9, nil)); len(res.Frames) != 2 || !strings.Contains(describe(res), "sampled from the store") {
+	if res := must(t, ask(t, d, `{"kind":"timeline"}`, 30e9, nil)); len(res.Frames) != 2 ||
+		!strings.Contains(describe(res), "sampled from the store") {
 		t.Errorf("timeline:\n%s", describe(res))
 	}
-	if res := ask(t, d, `{"kind":"stops"}`, 30e9, nil); res.Error == nil || !strings.Contains(res.Error.Error(), "Add the agents' addresses") {
+	if res := ask(t, d, `{"kind":"stops"}`, 30e9, nil); res.Error == nil ||
+		!strings.Contains(res.Error.Error(), "Add the agents' addresses") {
 		t.Errorf("stops: %v", res.Error)
 	}
 	a.stop()
@@ -83,11 +88,13 @@ func TestEngineHealth(t *testing.T) {
 func TestLocalWithoutAgent(t *testing.T) {
 	d := newDatasource(t, `{"socketPath":"`+t.TempDir()+`/none.sock"}`)
 	r, h := checkHealth(t, d)
-	if r.Status != backend.HealthStatusError || len(h.Commands) == 0 || !strings.Contains(r.Message, "agent --socket") || !strings.Contains(r.Message, "sudo") {
+	if r.Status != backend.HealthStatusError || len(h.Commands) == 0 ||
+		!strings.Contains(r.Message, "agent --socket") || !strings.Contains(r.Message, "sudo") {
 		t.Errorf("%v %q %+v", r.Status, r.Message, h.Commands)
 	}
 	res := ask(t, d, `{}`, 30e9, nil)
-	if res.Error == nil || !strings.Contains(res.Error.Error(), "sudo") || res.ErrorSource != backend.ErrorSourceDownstream {
+	if res.Error == nil || !strings.Contains(res.Error.Error(), "sudo") ||
+		res.ErrorSource != backend.ErrorSourceDownstream {
 		t.Errorf("query: %v", res.Error)
 	}
 }

@@ -23,7 +23,8 @@ const maxCurves = 2000
 
 // curves asks every source of history for a series query and merges the answers. sent is the PromQL, for the query
 // inspector.
-func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curves []frames.Curve, sent string, err error) {
+func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curves []frames.Curve, sent string,
+	err error) {
 	sources := d.set.Histories()
 	first, last := q.Range()
 	type part struct {
@@ -45,7 +46,8 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		}
 		dialect := h.Dialect(len(sources) > 1)
 		p, err := ask(dialect)
-		if err == nil && !dialect.Native && len(p.tables[0]) == 0 && !slices.Equal(p.plan.Exprs, q.Plan(native(dialect)).Exprs) {
+		if err == nil && !dialect.Native && len(p.tables[0]) == 0 &&
+			!slices.Equal(p.plan.Exprs, q.Plan(native(dialect)).Exprs) {
 			// An engine may have scraped native histograms. One that knows none may not even parse the expression: then
 			// there is no data.
 			if again, err := ask(native(dialect)); err == nil {
@@ -67,7 +69,8 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		}
 	}
 	if m.histograms > 0 {
-		a.note(data.NoticeSeverityWarning, "%d histograms can't be drawn as lines: wrap the expression in histogram_quantile(), histogram_sum() or histogram_count(), or use kind heatmap", m.histograms)
+		a.note(data.NoticeSeverityWarning, "%d histograms can't be drawn as lines: wrap the expression in "+
+			"histogram_quantile(), histogram_sum() or histogram_count(), or use kind heatmap", m.histograms)
 	}
 	curves = m.curves()
 	if q.FromAlert {
@@ -81,7 +84,8 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 		d.noteNoFrequency(ctx, a)
 	}
 	if len(curves) > maxCurves && !q.FromAlert {
-		a.note(data.NoticeSeverityWarning, "%d series are not shown: a panel gets at most %d. Choose fewer targets, or group by less", len(curves)-maxCurves, maxCurves)
+		a.note(data.NoticeSeverityWarning, "%d series are not shown: a panel gets at most %d. Choose fewer targets, "+
+			"or group by less", len(curves)-maxCurves, maxCurves)
 		curves = curves[:maxCurves]
 	}
 	return curves, sent, nil
@@ -89,7 +93,8 @@ func (d *Datasource) curves(ctx context.Context, a *answer, q query.Query) (curv
 
 // noteNoFrequency tells why there are no CPU frequencies, in the words of the agents.
 func (d *Datasource) noteNoFrequency(ctx context.Context, a *answer) {
-	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
+	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse,
+		error) {
 		return ag.Targets(ctx, nil)
 	})
 	responses, _, _ := agent.Split(answers)
@@ -98,7 +103,8 @@ func (d *Datasource) noteNoFrequency(ctx context.Context, a *answer) {
 		for _, l := range r.GetAgent().GetLacks() {
 			if lack.IsKind(l, pscopev1.LackKind_LACK_KIND_FREQUENCIES) && !said[l.GetWhy()] {
 				said[l.GetWhy()] = true
-				a.note(data.NoticeSeverityInfo, "No CPU frequency on %s: %s. %s", r.GetAgent().GetHost(), l.GetWhy(), capital(l.GetFix()))
+				a.note(data.NoticeSeverityInfo, "No CPU frequency on %s: %s. %s", r.GetAgent().GetHost(), l.GetWhy(),
+					capital(l.GetFix()))
 			}
 		}
 	}
@@ -244,7 +250,8 @@ func (d *Datasource) narrow(ctx context.Context, a *answer, q query.Query) query
 		Host: regexp.QuoteMeta(string(best.Metric["host"])), Process: regexp.QuoteMeta(string(best.Metric["process"])),
 		PID: string(best.Metric["process_pid"]),
 	}
-	a.note(data.NoticeSeverityInfo, "Shown is the busiest process, %s (pid %s). Choose a process in the query to see another; .* shows all",
+	a.note(data.NoticeSeverityInfo, "Shown is the busiest process, %s (pid %s). Choose a process in the query to see "+
+		"another; .* shows all",
 		best.Metric["process"], best.Metric["process_pid"])
 	return q
 }
@@ -254,6 +261,7 @@ func (d *Datasource) needAgents(q query.Query) error {
 	if len(d.set.Agents) > 0 {
 		return nil
 	}
-	return &query.Error{Field: "kind", What: fmt.Sprintf("%s can't be answered by an engine", q.Kind), Why: "only agents have what it shows",
+	return &query.Error{Field: "kind", What: fmt.Sprintf("%s can't be answered by an engine", q.Kind),
+		Why:  "only agents have what it shows",
 		Next: "Add the agents' addresses to the data source's settings, or use kind series"}
 }

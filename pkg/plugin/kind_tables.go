@@ -43,7 +43,8 @@ func selectorFor(ctx context.Context, ag *agent.Agent, q *query.Query) (*pscopev
 }
 
 // askAgents asks every agent, leaving out those where the target has no process.
-func askAgents[T any](ctx context.Context, d *Datasource, a *answer, q *query.Query, ask func(context.Context, *agent.Agent, *pscopev1.Selector) (T, error)) ([]T, error) {
+func askAgents[T any](ctx context.Context, d *Datasource, a *answer, q *query.Query,
+	ask func(context.Context, *agent.Agent, *pscopev1.Selector) (T, error)) ([]T, error) {
 	if err := d.needAgents(*q); err != nil {
 		return nil, err
 	}
@@ -74,7 +75,8 @@ func (d *Datasource) stops(ctx context.Context, q query.Query) (answer, error) {
 	var omitted uint64
 	if slices.Contains(q.Events, query.EventStops) {
 		responses, err := askAgents(ctx, d, &a, &q, func(ctx context.Context, ag *agent.Agent, s *pscopev1.Selector) (*pscopev1.StopsResponse, error) {
-			return ag.Stops(ctx, &pscopev1.StopsRequest{Selector: s, StartUnixNano: q.From.UnixNano(), EndUnixNano: q.To.UnixNano(), Limit: int32(q.Limit)})
+			return ag.Stops(ctx, &pscopev1.StopsRequest{Selector: s, StartUnixNano: q.From.UnixNano(),
+				EndUnixNano: q.To.UnixNano(), Limit: int32(q.Limit)})
 		})
 		if err != nil {
 			return a, err
@@ -118,8 +120,10 @@ func (d *Datasource) blocked(ctx context.Context, q query.Query) (answer, error)
 	}
 	slices.SortStableFunc(threads, func(x, y *pscopev1.BlockedThread) int {
 		return -cmp.Or(
-			cmp.Compare(spent(x, pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE), spent(y, pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE)),
-			cmp.Compare(spent(x, pscopev1.ThreadState_THREAD_STATE_RUNNABLE), spent(y, pscopev1.ThreadState_THREAD_STATE_RUNNABLE)))
+			cmp.Compare(spent(x, pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE),
+				spent(y, pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE)),
+			cmp.Compare(spent(x, pscopev1.ThreadState_THREAD_STATE_RUNNABLE),
+				spent(y, pscopev1.ThreadState_THREAD_STATE_RUNNABLE)))
 	})
 	a.frames = data.Frames{frames.Blocked(threads[:min(len(threads), q.Limit)])}
 	return a, nil
@@ -145,7 +149,8 @@ func (d *Datasource) diagnosis(ctx context.Context, q query.Query) (answer, erro
 	}
 	grave := map[string]int{"critical": 0, "warning": 1, "info": 2}
 	slices.SortStableFunc(findings, func(x, y *pscopev1.Finding) int {
-		return cmp.Or(cmp.Compare(grave[x.GetSeverity()], grave[y.GetSeverity()]), -cmp.Compare(x.GetValue(), y.GetValue()))
+		return cmp.Or(cmp.Compare(grave[x.GetSeverity()], grave[y.GetSeverity()]),
+			-cmp.Compare(x.GetValue(), y.GetValue()))
 	})
 	if len(findings) == 0 && len(a.notices) == 0 {
 		// An empty table could as well be one that is still loading, or about nothing.
@@ -155,7 +160,8 @@ func (d *Datasource) diagnosis(ctx context.Context, q query.Query) (answer, erro
 		}
 		observed := func(t *pscopev1.Target) bool { return t.GetSource() != string(pstate.SourceRefused) }
 		if slices.ContainsFunc(targets, observed) {
-			findings = []*pscopev1.Finding{{Severity: "none", Kind: "none", Evidence: "Nothing stands out in this range", Advice: "There is nothing to do"}}
+			findings = []*pscopev1.Finding{{Severity: "none", Kind: "none", Evidence: "Nothing stands out in this " +
+				"range", Advice: "There is nothing to do"}}
 		}
 	}
 	a.frames = data.Frames{frames.Diagnosis(findings)}
@@ -163,11 +169,12 @@ func (d *Datasource) diagnosis(ctx context.Context, q query.Query) (answer, erro
 }
 
 func (d *Datasource) diagnoses(ctx context.Context, a *answer, q *query.Query) ([]*pscopev1.DiagnoseResponse, error) {
-	return askAgents(ctx, d, a, q, func(ctx context.Context, ag *agent.Agent, s *pscopev1.Selector) (*pscopev1.DiagnoseResponse, error) {
-		return ag.Diagnose(ctx, &pscopev1.DiagnoseRequest{
-			Selector: s, StartUnixNano: q.From.UnixNano(), EndUnixNano: q.To.UnixNano(), TopThreads: int32(q.Limit),
+	return askAgents(ctx, d, a, q,
+		func(ctx context.Context, ag *agent.Agent, s *pscopev1.Selector) (*pscopev1.DiagnoseResponse, error) {
+			return ag.Diagnose(ctx, &pscopev1.DiagnoseRequest{
+				Selector: s, StartUnixNano: q.From.UnixNano(), EndUnixNano: q.To.UnixNano(), TopThreads: int32(q.Limit),
+			})
 		})
-	})
 }
 
 // targets answers with every Go process, refused ones with the reason.
@@ -191,7 +198,8 @@ func (d *Datasource) listTargets(ctx context.Context, a *answer, q *query.Query)
 		return nil, err
 	}
 	s, plain := q.Selector()
-	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse, error) {
+	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.ListTargetsResponse,
+		error) {
 		return ag.Targets(ctx, s)
 	})
 	responses, failures, err := agent.Split(answers)
@@ -208,7 +216,8 @@ func (d *Datasource) listTargets(ctx context.Context, a *answer, q *query.Query)
 		}
 	}
 	slices.SortFunc(list, func(x, y *pscopev1.Target) int {
-		return cmp.Or(cmp.Compare(x.GetHost(), y.GetHost()), cmp.Compare(x.GetProcess(), y.GetProcess()), cmp.Compare(x.GetKey().GetPid(), y.GetKey().GetPid()))
+		return cmp.Or(cmp.Compare(x.GetHost(), y.GetHost()), cmp.Compare(x.GetProcess(), y.GetProcess()),
+			cmp.Compare(x.GetKey().GetPid(), y.GetKey().GetPid()))
 	})
 	return list, nil
 }

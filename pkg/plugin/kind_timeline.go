@@ -101,12 +101,14 @@ func (l *laneSet) list() []frames.Lane {
 }
 
 // rawLanes asks the agents for intervals.
-func (d *Datasource) rawLanes(ctx context.Context, a *answer, q *query.Query, palette frames.Palette) (*laneSet, error) {
+func (d *Datasource) rawLanes(ctx context.Context, a *answer, q *query.Query, palette frames.Palette) (*laneSet,
+	error) {
 	lanes := &laneSet{by: map[string]*laneState{}}
 	if len(d.set.Agents) == 0 {
 		return lanes, nil
 	}
-	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.IntervalsResponse, error) {
+	answers := agent.Ask(ctx, d.set.Agents, func(ctx context.Context, ag *agent.Agent) (*pscopev1.IntervalsResponse,
+		error) {
 		s, err := selectorFor(ctx, ag, q)
 		if err != nil || s == nil {
 			return nil, err
@@ -137,7 +139,8 @@ func (d *Datasource) rawLanes(ctx context.Context, a *answer, q *query.Query, pa
 					}
 					start, end := max(iv.Start, from), min(iv.End, to)
 					if start < end && shows(q, iv.State, iv.Thread) {
-						s.Spans = append(s.Spans, frames.Span{Start: start, End: end, Shade: palette.Shade(iv.State, iv.Thread)})
+						s.Spans = append(s.Spans,
+							frames.Span{Start: start, End: end, Shade: palette.Shade(iv.State, iv.Thread)})
 					}
 				}
 			}
@@ -160,7 +163,8 @@ func shows(q *query.Query, s pstate.State, ts pstate.ThreadState) bool {
 }
 
 // sampledLanes puts the prevailing state of each step, taken from the store, before the raw intervals.
-func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query, palette frames.Palette, lanes *laneSet) error {
+func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query, palette frames.Palette,
+	lanes *laneSet) error {
 	sources := d.set.Histories()
 	first, last := q.Range()
 	answers := agent.Ask(ctx, sources, func(ctx context.Context, h *agent.History) ([]model.Matrix, error) {
@@ -219,7 +223,8 @@ func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query
 		palette.Uncover(h)
 		if shade := palette.Prevailing(*h); shade != nil {
 			// A rate at an instant speaks of the step before it.
-			spans[c.id] = append(spans[c.id], frames.Span{Start: max(c.at-q.Step.Nanoseconds(), q.From.UnixNano()), End: c.at, Shade: *shade})
+			spans[c.id] = append(spans[c.id], frames.Span{Start: max(c.at-q.Step.Nanoseconds(), q.From.UnixNano()),
+				End: c.at, Shade: *shade})
 		}
 	}
 	for id, list := range spans {
@@ -244,7 +249,8 @@ func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query
 		})
 	}
 	if until > 0 {
-		a.note(data.NoticeSeverityInfo, "Before %s no agent holds raw intervals any more: the states there are sampled from the store, the prevailing one for every %s",
+		a.note(data.NoticeSeverityInfo, "Before %s no agent holds raw intervals any more: the states there are "+
+			"sampled from the store, the prevailing one for every %s",
 			time.Unix(0, until).UTC().Format("15:04:05 UTC"), q.Step)
 	}
 	return nil
@@ -270,7 +276,8 @@ func sampledShade(q *query.Query, palette frames.Palette, m model.Metric, part i
 // laneLabels are the labels of a P's lane; the store's series have the same.
 func laneLabels(t *pscopev1.Target, p int32) data.Labels {
 	l := data.Labels{
-		"host": t.GetHost(), "process": t.GetProcess(), "process_pid": strconv.Itoa(int(t.GetKey().GetPid())), "p": strconv.Itoa(int(p)),
+		"host": t.GetHost(), "process": t.GetProcess(), "process_pid": strconv.Itoa(int(t.GetKey().GetPid())),
+		"p": strconv.Itoa(int(p)),
 	}
 	if name := t.GetKey().GetRuntime(); name != "" {
 		l["runtime"] = name

@@ -36,7 +36,8 @@ type grpcServices struct{ plugin.NetRPCUnsupportedPlugin }
 func (grpcServices) GRPCServer(*plugin.GRPCBroker, *grpc.Server) error { return nil }
 
 func (grpcServices) GRPCClient(_ context.Context, _ *plugin.GRPCBroker, c *grpc.ClientConn) (any, error) {
-	return &services{pluginv2.NewDataClient(c), pluginv2.NewDiagnosticsClient(c), pluginv2.NewStreamClient(c), pluginv2.NewResourceClient(c)}, nil
+	return &services{pluginv2.NewDataClient(c), pluginv2.NewDiagnosticsClient(c), pluginv2.NewStreamClient(c),
+		pluginv2.NewResourceClient(c)}, nil
 }
 
 // startPlugin runs the plugin as a process of its own, the way Grafana does. Beside it lies the agent it brings along.
@@ -64,7 +65,8 @@ func startPlugin(t *testing.T) (*services, *plugin.Client) {
 	cmd.Env = []string{"GF_VERSION=12.4.0", "GF_PLUGIN_ALLOWED_SOCKETS=" + os.Getenv("GF_PLUGIN_ALLOWED_SOCKETS")}
 	client := plugin.NewClient(&plugin.ClientConfig{
 		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true,
-		HandshakeConfig:  plugin.HandshakeConfig{ProtocolVersion: 2, MagicCookieKey: "grafana_plugin_type", MagicCookieValue: "datasource"},
+		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: 2, MagicCookieKey: "grafana_plugin_type",
+			MagicCookieValue: "datasource"},
 		VersionedPlugins: map[int]plugin.PluginSet{2: {"data": grpcServices{}}},
 	})
 	t.Cleanup(client.Kill)
@@ -80,9 +82,10 @@ func startPlugin(t *testing.T) (*services, *plugin.Client) {
 }
 
 func pluginContext(json string) *pluginv2.PluginContext {
-	return &pluginv2.PluginContext{OrgId: 1, PluginId: ID, DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{
-		Uid: "pscope", Name: "P-Scope", JsonData: []byte(json), LastUpdatedMS: time.Now().UnixMilli(),
-	}}
+	return &pluginv2.PluginContext{OrgId: 1, PluginId: ID,
+		DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{
+			Uid: "pscope", Name: "P-Scope", JsonData: []byte(json), LastUpdatedMS: time.Now().UnixMilli(),
+		}}
 }
 
 func TestPluginProcess(t *testing.T) {

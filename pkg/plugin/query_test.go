@@ -38,7 +38,8 @@ func TestSeries(t *testing.T) {
 	d := newDatasource(t, agentsJSON(a.url))
 
 	// P number p is busy 1/(p+1) of the time: over four Ps 52 %.
-	r := must(t, ask(t, d, `{"kind":"series","metric":"state","states":["running","gc","syscall"],"by":["process"]}`, 30*time.Second, nil))
+	r := must(t, ask(t, d, `{"kind":"series","metric":"state","states":["running","gc","syscall"],"by":["process"]}`,
+		30*time.Second, nil))
 	if len(r.Frames) != 2 {
 		t.Fatalf("want one frame per process, got\n%s", describe(r))
 	}
@@ -61,19 +62,31 @@ func TestSeries(t *testing.T) {
 		name   string
 		check  func(v float64) bool
 	}{
-		{`{"metric":"state","target":{"process":"server-0"},"by":["state"]}`, 6, "running", func(v float64) bool { return near(v, want*.95, .02) }},
-		{`{"metric":"thread","target":{"process":"server-0"},"by":["p","thread_state"],"threadStates":["runnable"]}`, 4, "P0 runnable", func(v float64) bool { return near(v, .05, .01) }},
+		{`{"metric":"state","target":{"process":"server-0"},"by":["state"]}`, 6, "running",
+			func(v float64) bool { return near(v, want*.95, .02) }},
+		{`{"metric":"thread","target":{"process":"server-0"},"by":["p","thread_state"],"threadStates":["runnable"]}`, 4,
+			"P0 runnable", func(v float64) bool { return near(v, .05, .01) }},
 		{`{"metric":"d_share","target":{"pid":"1000"}}`, 4, "P0", func(v float64) bool { return v == 0 }},
-		{`{"metric":"runq","target":{"process":"server-(0|1)"},"by":["process"]}`, 2, "server-0", func(v float64) bool { return v >= 0 }},
-		{`{"metric":"sched_ticks","target":{"process":"server-0"},"ps":"0-1"}`, 2, "P0", func(v float64) bool { return near(v, 1000, 20) }},
-		{`{"metric":"syscalls","target":{"process":"server-0"},"by":[]}`, 1, "syscalls", func(v float64) bool { return near(v, 400, 10) }},
-		{`{"metric":"transitions","target":{"process":"server-0"},"ps":"3"}`, 1, "P3", func(v float64) bool { return near(v, 2000, 40) }},
-		{`{"metric":"wake_wait","target":{"process":"server-0"},"by":["p"]}`, 4, "P0", func(v float64) bool { return v > 0 && v < 1 }},
-		{`{"metric":"wake_wait","target":{"process":"server-0"},"aggregation":"avg"}`, 1, "server-0", func(v float64) bool { return v > 0 && v < 1 }},
-		{`{"metric":"runq_distribution","target":{"process":"server-0"}}`, 1, "server-0", func(v float64) bool { return v >= 0 && v <= 2 }},
-		{`{"metric":"gomaxprocs","target":{"process":"server-0"}}`, 1, "server-0", func(v float64) bool { return v == 4 }},
-		{`{"metric":"imbalance","target":{"process":"server-0"}}`, 1, "server-0", func(v float64) bool { return near(v, 1-want, .02) }},
-		{`{"editorMode":"code","expr":"sum by (process) (rate(pscope_p_seconds_total[$__rate_interval]))"}`, 2, "server-0", func(v float64) bool { return near(v, 4, .05) }},
+		{`{"metric":"runq","target":{"process":"server-(0|1)"},"by":["process"]}`, 2, "server-0",
+			func(v float64) bool { return v >= 0 }},
+		{`{"metric":"sched_ticks","target":{"process":"server-0"},"ps":"0-1"}`, 2, "P0",
+			func(v float64) bool { return near(v, 1000, 20) }},
+		{`{"metric":"syscalls","target":{"process":"server-0"},"by":[]}`, 1, "syscalls",
+			func(v float64) bool { return near(v, 400, 10) }},
+		{`{"metric":"transitions","target":{"process":"server-0"},"ps":"3"}`, 1, "P3",
+			func(v float64) bool { return near(v, 2000, 40) }},
+		{`{"metric":"wake_wait","target":{"process":"server-0"},"by":["p"]}`, 4, "P0",
+			func(v float64) bool { return v > 0 && v < 1 }},
+		{`{"metric":"wake_wait","target":{"process":"server-0"},"aggregation":"avg"}`, 1, "server-0",
+			func(v float64) bool { return v > 0 && v < 1 }},
+		{`{"metric":"runq_distribution","target":{"process":"server-0"}}`, 1, "server-0",
+			func(v float64) bool { return v >= 0 && v <= 2 }},
+		{`{"metric":"gomaxprocs","target":{"process":"server-0"}}`, 1, "server-0",
+			func(v float64) bool { return v == 4 }},
+		{`{"metric":"imbalance","target":{"process":"server-0"}}`, 1, "server-0",
+			func(v float64) bool { return near(v, 1-want, .02) }},
+		{`{"editorMode":"code","expr":"sum by (process) (rate(pscope_p_seconds_total[$__rate_interval]))"}`, 2,
+			"server-0", func(v float64) bool { return near(v, 4, .05) }},
 		{`{"metric":"state","states":["running","gc"],"target":{"process":"server-0"},"by":["p"],"legend":"lane {{p}} of {{process}}"}`, 4, "lane 0 of", func(v float64) bool { return near(v, 1, .02) }},
 	} {
 		q := `{"kind":"series",` + c.query[1:]
@@ -140,7 +153,8 @@ func TestDistributions(t *testing.T) {
 	}
 	// Five looks a second found nothing queued, on each of two Ps; the steps are a second long.
 	if f.Fields[1].Labels["le"] != "0" || f.Fields[1].Name != "" || !near(lastValue(t, f.Fields[1]), 10, 2) {
-		t.Errorf("depth 0: labels %v, name %q, count %v", f.Fields[1].Labels, f.Fields[1].Name, lastValue(t, f.Fields[1]))
+		t.Errorf("depth 0: labels %v, name %q, count %v", f.Fields[1].Labels, f.Fields[1].Name,
+			lastValue(t, f.Fields[1]))
 	}
 	r = must(t, ask(t, d, `{"kind":"heatmap","metric":"wake_wait"}`, 30*time.Second, nil))
 	f = r.Frames[0]
@@ -148,7 +162,8 @@ func TestDistributions(t *testing.T) {
 	for _, field := range f.Fields {
 		names = append(names, field.Name)
 	}
-	if f.Meta.Type != "heatmap-cells" || !slices.Equal(names, []string{"xMax", "yMin", "yMax", "count"}) || f.Rows() == 0 || f.Fields[1].Config.Unit != "s" {
+	if f.Meta.Type != "heatmap-cells" || !slices.Equal(names, []string{"xMax", "yMin", "yMax", "count"}) ||
+		f.Rows() == 0 || f.Fields[1].Config.Unit != "s" {
 		t.Fatalf("got\n%s", describe(r))
 	}
 }
@@ -170,9 +185,11 @@ func TestTimeline(t *testing.T) {
 	enum := f.Fields[2].Config.TypeConfig.Enum
 	shades := map[string]time.Duration{}
 	for i := range f.Rows() {
-		shades[enum.Text[f.Fields[2].At(i).(data.EnumItemIndex)]] += f.Fields[1].At(i).(time.Time).Sub(f.Fields[0].At(i).(time.Time))
+		shades[enum.Text[f.Fields[2].At(i).(data.EnumItemIndex)]] += f.Fields[1].At(i).(time.Time).Sub(
+			f.Fields[0].At(i).(time.Time))
 	}
-	if f.Rows() > 100 || shades["running"] < 2*time.Second || shades["idle"] < time.Second || shades["uninterruptible"] == 0 {
+	if f.Rows() > 100 || shades["running"] < 2*time.Second || shades["idle"] < time.Second ||
+		shades["uninterruptible"] == 0 {
 		t.Errorf("%d rows, %v", f.Rows(), shades)
 	}
 
@@ -217,14 +234,18 @@ func TestTimelineOfATargetWhoseIntervalsAreGone(t *testing.T) {
 
 func TestStopsAndTables(t *testing.T) {
 	a := startAgent(t, "web-1", 1, 2)
-	a.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old", GoVersion: "go1.19", Source: pstate.SourceRefused, Reason: "too old"}}
+	a.source.Refused = []pstate.Target{{Key: pstate.Key{PID: 5, StartTime: 5}, Process: "old", GoVersion: "go1.19",
+		Source: pstate.SourceRefused, Reason: "too old"}}
 	now := time.Now()
-	a.ring.AppendStop(a.source.Key(0), pstate.Stop{Start: now.Add(-2 * time.Second).UnixNano(), End: now.Add(-2*time.Second + 3*time.Millisecond).UnixNano(),
-		Reason: "GC mark termination", Arrivals: []pstate.Arrival{{P: 0, At: now.Add(-2 * time.Second).UnixNano()}, {P: 1, At: now.Add(-2*time.Second + time.Millisecond).UnixNano()}}})
+	a.ring.AppendStop(a.source.Key(0), pstate.Stop{Start: now.Add(-2 * time.Second).UnixNano(),
+		End:    now.Add(-2*time.Second + 3*time.Millisecond).UnixNano(),
+		Reason: "GC mark termination", Arrivals: []pstate.Arrival{{P: 0, At: now.Add(-2 * time.Second).UnixNano()},
+			{P: 1, At: now.Add(-2*time.Second + time.Millisecond).UnixNano()}}})
 	d := newDatasource(t, agentsJSON(a.url))
 	r := must(t, ask(t, d, `{"kind":"stops"}`, 10*time.Second, nil))
 	f := r.Frames[0]
-	if f.Rows() != 1 || f.Fields[2].At(0).(string) != "GC mark termination" || !near(*f.Fields[3].At(0).(*float64), .003, 1e-6) || *f.Fields[4].At(0).(*string) != "P1" {
+	if f.Rows() != 1 || f.Fields[2].At(0).(string) != "GC mark termination" ||
+		!near(*f.Fields[3].At(0).(*float64), .003, 1e-6) || *f.Fields[4].At(0).(*string) != "P1" {
 		t.Errorf("got\n%s", describe(r))
 	}
 	r = must(t, ask(t, d, `{"kind":"targets"}`, 10*time.Second, nil))
@@ -237,7 +258,8 @@ func TestStopsAndTables(t *testing.T) {
 	if f := r.Frames[0]; f.Rows() != 1 || !strings.Contains(describe(r), "Nothing stands out") {
 		t.Errorf("got\n%s", describe(r))
 	}
-	if r = must(t, ask(t, d, `{"kind":"diagnosis","target":{"process":"nobody"}}`, 10*time.Second, nil)); r.Frames[0].Rows() != 0 {
+	if r = must(t, ask(t, d, `{"kind":"diagnosis","target":{"process":"nobody"}}`, 10*time.Second,
+		nil)); r.Frames[0].Rows() != 0 {
 		t.Errorf("a diagnosis of nobody: got\n%s", describe(r))
 	}
 }
@@ -278,14 +300,17 @@ func TestAlertRules(t *testing.T) {
 			t.Errorf("%s: the reader finds %d series, %v", query, len(refs.Refs), err)
 		}
 	}
-	for query, hint := range map[string]string{`{"kind":"diagnosis"}`: "kind series", `{"kind":"targets"}`: "kind series"} {
+	for query, hint := range map[string]string{`{"kind":"diagnosis"}`: "kind series",
+		`{"kind":"targets"}`: "kind series"} {
 		r := ask(t, d, query, 30*time.Second, fromAlert)
-		if r.Error == nil || !strings.Contains(r.Error.Error(), hint) || r.ErrorSource != backend.ErrorSourceDownstream {
+		if r.Error == nil || !strings.Contains(r.Error.Error(), hint) ||
+			r.ErrorSource != backend.ErrorSourceDownstream {
 			t.Errorf("%s: %v (%s)", query, r.Error, r.ErrorSource)
 		}
 	}
 	// None is no data, not an error: one frame without fields.
-	r := must(t, ask(t, d, `{"kind":"series","metric":"d_share","target":{"process":"nobody"}}`, 30*time.Second, fromAlert))
+	r := must(t, ask(t, d, `{"kind":"series","metric":"d_share","target":{"process":"nobody"}}`, 30*time.Second,
+		fromAlert))
 	if len(r.Frames) != 1 || len(r.Frames[0].Fields) != 0 {
 		t.Errorf("got\n%s", describe(r))
 	}
@@ -294,12 +319,14 @@ func TestAlertRules(t *testing.T) {
 func TestSeveralAgents(t *testing.T) {
 	a, b := startAgent(t, "web-1", 1, 2), startAgent(t, "web-2", 1, 2)
 	d := newDatasource(t, agentsJSON(a.url, b.url))
-	r := must(t, ask(t, d, `{"kind":"series","metric":"state","states":["running","gc"],"by":["host","p"]}`, 20*time.Second, nil))
+	r := must(t, ask(t, d, `{"kind":"series","metric":"state","states":["running","gc"],"by":["host","p"]}`,
+		20*time.Second, nil))
 	if len(r.Frames) != 4 {
 		t.Fatalf("got\n%s", describe(r))
 	}
 	// The average over all Ps of both hosts, though each host averaged only its own.
-	r = must(t, ask(t, d, `{"kind":"series","metric":"state","states":["running","gc"],"by":["process"]}`, 20*time.Second, nil))
+	r = must(t, ask(t, d, `{"kind":"series","metric":"state","states":["running","gc"],"by":["process"]}`,
+		20*time.Second, nil))
 	if len(r.Frames) != 1 || !near(lastValue(t, r.Frames[0].Fields[1]), .75, .02) {
 		t.Fatalf("got\n%s", describe(r))
 	}
@@ -309,7 +336,8 @@ func TestSeveralAgents(t *testing.T) {
 	}
 	// One agent goes away: the other's answer stays, with a notice.
 	b.stop()
-	for _, query := range []string{`{"kind":"series","metric":"d_share"}`, `{"kind":"targets"}`, `{"kind":"timeline"}`, `{"kind":"heatmap"}`} {
+	for _, query := range []string{`{"kind":"series","metric":"d_share"}`, `{"kind":"targets"}`, `{"kind":"timeline"}`,
+		`{"kind":"heatmap"}`} {
 		r = must(t, ask(t, d, query, 20*time.Second, nil))
 		if text := describe(r); !strings.Contains(text, "Not shown: "+strings.TrimPrefix(b.url, "http://")) {
 			t.Errorf("%s: no notice about the agent that is away:\n%s", query, text)
@@ -346,7 +374,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		`[1]`:                                                 "can't be read",
 	} {
 		r := ask(t, d, query, time.Minute, nil)
-		if r.Error == nil || !strings.Contains(r.Error.Error(), want) || r.ErrorSource != backend.ErrorSourceDownstream || r.Status != backend.StatusBadRequest {
+		if r.Error == nil || !strings.Contains(r.Error.Error(), want) ||
+			r.ErrorSource != backend.ErrorSourceDownstream || r.Status != backend.StatusBadRequest {
 			t.Errorf("%s: %v (%v, %v), want %q", query, r.Error, r.Status, r.ErrorSource, want)
 		}
 	}
@@ -354,7 +383,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		t.Errorf("a range the wrong way round: %v", r.Error)
 	}
 	broken := newDatasource(t, `{"mode":"agents"}`)
-	if r := ask(t, broken, `{}`, time.Minute, nil); r.Error == nil || !strings.Contains(r.Error.Error(), "no agent is named") {
+	if r := ask(t, broken, `{}`, time.Minute, nil); r.Error == nil ||
+		!strings.Contains(r.Error.Error(), "no agent is named") {
 		t.Errorf("unusable settings: %v", r.Error)
 	}
 }

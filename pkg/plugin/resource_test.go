@@ -46,11 +46,13 @@ func (r *reader) body() []byte {
 	return slices.Concat(r.chunks...)
 }
 
-func call(ctx context.Context, t *testing.T, d *Datasource, method, path string, header http.Header, body []byte) *reader {
+func call(ctx context.Context, t *testing.T, d *Datasource, method, path string, header http.Header,
+	body []byte) *reader {
 	t.Helper()
 	r := &reader{}
 	route, _, _ := strings.Cut(path, "?")
-	if err := d.CallResource(ctx, &backend.CallResourceRequest{Method: method, Path: route, URL: path, Headers: header, Body: body}, r); err != nil {
+	if err := d.CallResource(ctx, &backend.CallResourceRequest{Method: method, Path: route, URL: path, Headers: header,
+		Body: body}, r); err != nil {
 		t.Fatal(err)
 	}
 	return r
@@ -58,14 +60,16 @@ func call(ctx context.Context, t *testing.T, d *Datasource, method, path string,
 
 func TestLists(t *testing.T) {
 	a, b := startAgent(t, "web-1", 2, 12), startAgent(t, "web-2", 1, 1)
-	for name, settings := range map[string]string{"agents": agentsJSON(a.url, b.url), "engine": `{"mode":"engine","engineUrl":"` + a.url + `"}`} {
+	for name, settings := range map[string]string{"agents": agentsJSON(a.url, b.url),
+		"engine": `{"mode":"engine","engineUrl":"` + a.url + `"}`} {
 		d := newDatasource(t, settings)
 		hosts := map[string][]string{"agents": {"web-1", "web-2"}, "engine": {"web-1"}}[name]
 		for path, want := range map[string][]string{
-			"label-values?label=host":                                   hosts,
-			"label-values?label=process&host=web-1":                     {"server-0", "server-1"},
-			"label-values?label=pid&process=server-1":                   {"1001"},
-			"label-values?label=p&host=web-1&process=server-0":          {"0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11"},
+			"label-values?label=host":                 hosts,
+			"label-values?label=process&host=web-1":   {"server-0", "server-1"},
+			"label-values?label=pid&process=server-1": {"1001"},
+			"label-values?label=p&host=web-1&process=server-0": {"0", "1", "2", "3", "4", "5", "6", "7", "8",
+				"9", "10", "11"},
 			"label-values?label=container":                              {},
 			"label-values?label=process&process=nobody":                 {},
 			"label-values?label=process&host=web-1&process=.*-1%7Cx%22": {"server-1"},
@@ -77,17 +81,21 @@ func TestLists(t *testing.T) {
 		}
 		r := call(t.Context(), t, d, "GET", "targets?process=server-1", nil, nil)
 		var list []targetInfo
-		if err := json.Unmarshal(r.body(), &list); err != nil || len(list) != 1 || list[0].PID != 1001 || list[0].Host != "web-1" || list[0].GoVersion != "go1.26.8" {
+		if err := json.Unmarshal(r.body(), &list); err != nil || len(list) != 1 || list[0].PID != 1001 ||
+			list[0].Host != "web-1" || list[0].GoVersion != "go1.26.8" {
 			t.Errorf("%s: targets %s", name, r.body())
 		}
 	}
 	d := newDatasource(t, agentsJSON(a.url))
-	for path, want := range map[string]string{"label-values?label=colour": "there is no label", "targets?process=(": "not a regular expression"} {
-		if r := call(t.Context(), t, d, "GET", path, nil, nil); r.status != 400 || !strings.Contains(string(r.body()), want) {
+	for path, want := range map[string]string{"label-values?label=colour": "there is no label",
+		"targets?process=(": "not a regular expression"} {
+		if r := call(t.Context(), t, d, "GET", path, nil, nil); r.status != 400 ||
+			!strings.Contains(string(r.body()), want) {
 			t.Errorf("%s: %d %s", path, r.status, r.body())
 		}
 	}
-	if r := call(t.Context(), t, d, "GET", "health", nil, nil); r.status != 200 || !strings.Contains(string(r.body()), `"ok":true`) {
+	if r := call(t.Context(), t, d, "GET", "health", nil, nil); r.status != 200 ||
+		!strings.Contains(string(r.body()), `"ok":true`) {
 		t.Errorf("health: %d %s", r.status, r.body())
 	}
 }
@@ -108,7 +116,8 @@ func TestScopeServiceStreams(t *testing.T) {
 	for _, c := range []struct {
 		contentType, which string
 		ps                 int
-	}{{"application/grpc-web-text", "", 2}, {"application/grpc-web+proto", "1", 3}, {"application/grpc-web-text+proto", "web-2", 3}} {
+	}{{"application/grpc-web-text", "", 2}, {"application/grpc-web+proto", "1", 3},
+		{"application/grpc-web-text+proto", "web-2", 3}} {
 		ctx, cancel := context.WithCancel(t.Context())
 		body := message(t, &pscopev1.WatchRequest{RateHz: 20})
 		isText := strings.HasPrefix(c.contentType, "application/grpc-web-text")
@@ -118,8 +127,11 @@ func TestScopeServiceStreams(t *testing.T) {
 		r := &reader{}
 		done := make(chan error, 1)
 		go func() {
-			done <- d.CallResource(ctx, &backend.CallResourceRequest{Method: "POST", Path: "pscope.v1.ScopeService/Watch", URL: "pscope.v1.ScopeService/Watch?agent=" + c.which,
-				Headers: http.Header{"Content-Type": {c.contentType}, "X-Grpc-Web": {"1"}, "Cookie": {"grafana_session=secret"}}, Body: body}, r)
+			done <- d.CallResource(ctx,
+				&backend.CallResourceRequest{Method: "POST", Path: "pscope.v1.ScopeService/Watch",
+					URL: "pscope.v1.ScopeService/Watch?agent=" + c.which,
+					Headers: http.Header{"Content-Type": {c.contentType}, "X-Grpc-Web": {"1"},
+						"Cookie": {"grafana_session=secret"}}, Body: body}, r)
 		}()
 		// Messages come while the stream is open, not at its end.
 		deadline := time.Now().Add(5 * time.Second)
@@ -167,7 +179,8 @@ func TestScopeServiceSaysWhatIsWrong(t *testing.T) {
 			if contentType == "application/grpc-web-text" {
 				body = []byte(base64.StdEncoding.EncodeToString(body))
 			}
-			r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/Watch?agent="+c.which, http.Header{"Content-Type": {contentType}}, body)
+			r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/Watch?agent="+c.which,
+				http.Header{"Content-Type": {contentType}}, body)
 			answer := r.body()
 			if contentType == "application/grpc-web-text" {
 				var err error
@@ -175,17 +188,20 @@ func TestScopeServiceSaysWhatIsWrong(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if r.status != 200 || !strings.HasPrefix(r.header["Content-Type"][0], contentType) || len(answer) < 5 || answer[0] != 0x80 {
+			if r.status != 200 || !strings.HasPrefix(r.header["Content-Type"][0], contentType) || len(answer) < 5 ||
+				answer[0] != 0x80 {
 				t.Errorf("agent %s, %s: %d %v %q", c.which, contentType, r.status, r.header, answer)
 				continue
 			}
 			text, err := url.PathUnescape(string(answer[5:]))
-			if err != nil || !strings.Contains(text, "grpc-status: "+c.status+"\r\n") || !strings.Contains(text, c.message) {
+			if err != nil || !strings.Contains(text, "grpc-status: "+c.status+"\r\n") ||
+				!strings.Contains(text, c.message) {
 				t.Errorf("agent %s, %s: %v %q", c.which, contentType, err, text)
 			}
 		}
 	}
-	r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/ListTargets?agent=1", http.Header{"Content-Type": {"application/json"}}, []byte("{}"))
+	r := call(t.Context(), t, d, "POST", "pscope.v1.ScopeService/ListTargets?agent=1",
+		http.Header{"Content-Type": {"application/json"}}, []byte("{}"))
 	if r.status != 502 || !strings.Contains(string(r.body()), `"code":"unavailable"`) {
 		t.Errorf("a Connect client: %d %s", r.status, r.body())
 	}

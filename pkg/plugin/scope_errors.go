@@ -36,7 +36,8 @@ func refusal(r *http.Request, from *agent.Agent, resp *http.Response) error {
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<10)) // what can't be read can't be told
 	_ = resp.Body.Close()
 	e := &agent.Error{Source: from.Name, Why: fmt.Sprintf("it answered %q", resp.Status)}
-	if line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n"); line != "" && strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
+	if line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n"); line != "" &&
+		strings.HasPrefix(resp.Header.Get("Content-Type"), "text/plain") {
 		e.Why += ": " + line
 	}
 	code := connect.CodeUnavailable
@@ -44,9 +45,11 @@ func refusal(r *http.Request, from *agent.Agent, resp *http.Response) error {
 	case http.StatusUnauthorized:
 		code, e.Next = connect.CodeUnauthenticated, "Enter the agent's token in the data source's settings"
 	case http.StatusForbidden:
-		code, e.Next = connect.CodePermissionDenied, "Enter a token that the agent accepts in the data source's settings"
+		code, e.Next = connect.CodePermissionDenied, "Enter a token that the agent accepts in the data source's "+
+			"settings"
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusOK:
-		code, e.Next = connect.CodeUnimplemented, "No P-Scope agent answers there. Correct the address: an agent listens on port 9477 unless told otherwise"
+		code, e.Next = connect.CodeUnimplemented, "No P-Scope agent answers there. Correct the address: an agent "+
+			"listens on port 9477 unless told otherwise"
 	}
 	return &scopeError{code: code, err: e}
 }

@@ -38,10 +38,12 @@ func newIdentity(t *testing.T, name string) identity {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
-		KeyUsage:    x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		NotBefore:   time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+		ExtKeyUsage:           []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
@@ -68,12 +70,14 @@ func startSecureAgent(t *testing.T, server, client identity, token string) (url 
 		}
 		return path
 	}
-	config, err := api.LoadTLS(file("cert.pem", server.cert), file("key.pem", server.key), file("ca.pem", client.cert), slog.New(slog.DiscardHandler))
+	config, err := api.LoadTLS(file("cert.pem", server.cert), file("key.pem", server.key), file("ca.pem", client.cert),
+		slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
 	s, err := api.NewServer(api.Options{
-		Collector: viewtest.New(1, 2, time.Now().Add(-time.Minute)), Timeline: timeline.New(timeline.Options{}), Host: "web-1", Version: "1.2.3",
+		Collector: viewtest.New(1, 2, time.Now().Add(-time.Minute)), Timeline: timeline.New(timeline.Options{}),
+		Host: "web-1", Version: "1.2.3",
 		Listen: "127.0.0.1:0", TLS: config, Token: func() string { return token }, Sys: t.TempDir(),
 	})
 	if err != nil {
@@ -94,7 +98,8 @@ func startSecureAgent(t *testing.T, server, client identity, token string) (url 
 func TestAgentWithCertificatesAndToken(t *testing.T) {
 	server, client, stranger := newIdentity(t, "server"), newIdentity(t, "client"), newIdentity(t, "stranger")
 	url := startSecureAgent(t, server, client, "open sesame")
-	good := map[string]string{"token": "open sesame", "tlsCACert": server.cert, "tlsClientCert": client.cert, "tlsClientKey": client.key}
+	good := map[string]string{"token": "open sesame", "tlsCACert": server.cert, "tlsClientCert": client.cert,
+		"tlsClientKey": client.key}
 	for _, c := range []struct {
 		name    string
 		change  map[string]string // "": left out
@@ -103,9 +108,11 @@ func TestAgentWithCertificatesAndToken(t *testing.T) {
 		{"everything right", nil, ""},
 		{"another token", map[string]string{"token": "guess"}, "token"},
 		{"no token", map[string]string{"token": ""}, "token"},
-		{"another authority", map[string]string{"tlsCACert": stranger.cert}, "not trusted here. Paste that authority's certificate"},
+		{"another authority", map[string]string{"tlsCACert": stranger.cert}, "not trusted here. Paste that " +
+			"authority's certificate"},
 		{"no authority", map[string]string{"tlsCACert": ""}, "not trusted here"},
-		{"a stranger's certificate", map[string]string{"tlsClientCert": stranger.cert, "tlsClientKey": stranger.key}, "did not accept this one's"},
+		{"a stranger's certificate", map[string]string{"tlsClientCert": stranger.cert, "tlsClientKey": stranger.key},
+			"did not accept this one's"},
 		{"no certificate", map[string]string{"tlsClientCert": "", "tlsClientKey": ""}, "--tls-client-ca"},
 		{"a key of another certificate", map[string]string{"tlsClientKey": stranger.key}, "tlsClientCert"},
 		{"a certificate that is none", map[string]string{"tlsCACert": "hello"}, "tlsCACert"},
@@ -153,7 +160,8 @@ func TestTheWrongScheme(t *testing.T) {
 		strings.Replace(startSecureAgent(t, id, id, ""), "https", "http", 1):  "Write https://",
 		strings.Replace(startAgent(t, "web-1", 1, 1).url, "http", "https", 1): "Write http://",
 	} {
-		if r, _ := checkHealth(t, newDatasource(t, agentsJSON(url))); r.Status != backend.HealthStatusError || !strings.Contains(r.Message, want) {
+		if r, _ := checkHealth(t, newDatasource(t, agentsJSON(url))); r.Status != backend.HealthStatusError ||
+			!strings.Contains(r.Message, want) {
 			t.Errorf("%s: %v %q lacks %q", url, r.Status, r.Message, want)
 		}
 	}
@@ -163,7 +171,8 @@ func TestTheWrongScheme(t *testing.T) {
 func TestSecretsAreReadFromSecureDataAlone(t *testing.T) {
 	server, client := newIdentity(t, "server"), newIdentity(t, "client")
 	url := startSecureAgent(t, server, client, "open sesame")
-	plain, _ := json.Marshal(map[string]any{"mode": "agents", "agents": []string{url}, "token": "open sesame", "tlsCACert": server.cert,
+	plain, _ := json.Marshal(map[string]any{"mode": "agents", "agents": []string{url}, "token": "open sesame",
+		"tlsCACert":     server.cert,
 		"tlsClientCert": client.cert, "tlsClientKey": client.key})
 	if r, _ := checkHealth(t, newDatasource(t, string(plain))); r.Status != backend.HealthStatusError {
 		t.Errorf("%v %q", r.Status, r.Message)

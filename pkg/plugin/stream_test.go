@@ -80,7 +80,8 @@ func (d *Datasource) view(t *testing.T, path string) (*viewer, func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if err := d.RunStream(ctx, &backend.RunStreamRequest{PluginContext: inOrg(1), Path: path}, backend.NewStreamSender(v)); err != nil {
+		if err := d.RunStream(ctx, &backend.RunStreamRequest{PluginContext: inOrg(1), Path: path},
+			backend.NewStreamSender(v)); err != nil {
 			t.Errorf("RunStream: %v", err)
 		}
 	}()
@@ -167,7 +168,8 @@ func TestStreamsShareAWatch(t *testing.T) {
 	a := startAgent(t, "web-1", 1, 4)
 	d := newDatasource(t, agentsJSON(a.url))
 	for _, query := range []string{
-		`{"kind":"heatmap","target":{"process":"server-0"},"live":true}`, `{"kind":"timeline","target":{"process":"server-0"},"live":true}`,
+		`{"kind":"heatmap","target":{"process":"server-0"},"live":true}`,
+		`{"kind":"timeline","target":{"process":"server-0"},"live":true}`,
 		`{"kind":"heatmap","target":{"process":"server-0"},"ps":"0-1","live":true}`,
 	} {
 		path, _ := channelOf(t, d, query)
@@ -238,7 +240,8 @@ func TestEndedLanesStayInTheStream(t *testing.T) {
 		v, _ := d.view(t, path)
 		v.await(t, "a row of "+query, func() bool { return v.count() > 1 })
 		if row := v.row(t); len(row) != 4 || row[0] != nil || row[1] != nil || row[2] == nil || row[3] == nil {
-			t.Errorf("%s: the row is %v, want nothing for the two lanes that ended and values for the others", query, row)
+			t.Errorf("%s: the row is %v, want nothing for the two lanes that ended and values for the others", query,
+				row)
 		}
 		// Then the other ends, too, while somebody watches.
 		a.source.End(1)
@@ -248,7 +251,8 @@ func TestEndedLanesStayInTheStream(t *testing.T) {
 		n := v.count()
 		v.await(t, "time going on in "+query, func() bool { return v.count() > n })
 		if s := v.schemas(); len(s) != 1 {
-			t.Errorf("%s: the schema changed when processes ended: sent %d times, the last %s", query, len(s), s[len(s)-1])
+			t.Errorf("%s: the schema changed when processes ended: sent %d times, the last %s", query, len(s),
+				s[len(s)-1])
 		}
 	}
 }
@@ -273,7 +277,8 @@ func TestSubscribe(t *testing.T) {
 	if r := subscribe(1, "1/xyz"); r.Status != backend.SubscribeStreamStatusNotFound {
 		t.Errorf("a forged path: %+v", r)
 	}
-	if err := d.RunStream(t.Context(), &backend.RunStreamRequest{PluginContext: inOrg(2), Path: path}, nil); err == nil {
+	if err := d.RunStream(t.Context(), &backend.RunStreamRequest{PluginContext: inOrg(2), Path: path},
+		nil); err == nil {
 		t.Error("RunStream for another organisation ran")
 	}
 	v, _ := d.view(t, path)
@@ -292,7 +297,8 @@ func TestSubscribe(t *testing.T) {
 	if !strings.Contains(string(joined.Schema), `"displayNameFromDS"`) {
 		t.Errorf("no field of the schema has a name to show: %s", joined.Schema)
 	}
-	if r, err := d.PublishStream(t.Context(), &backend.PublishStreamRequest{}); err != nil || r.Status != backend.PublishStreamStatusPermissionDenied {
+	if r, err := d.PublishStream(t.Context(), &backend.PublishStreamRequest{}); err != nil ||
+		r.Status != backend.PublishStreamStatusPermissionDenied {
 		t.Errorf("publishing: %+v, %v", r, err)
 	}
 }

@@ -22,7 +22,8 @@ func TestWorstFirst(t *testing.T) {
 	idle := startAgent(t, "web-1", 1, 1)
 	// With the usual 15 seconds between scrapes the moment looked at is a minute long, all that this agent has lived:
 	// whether half of one was spent in D would depend on the second of the hour.
-	for name, settings := range map[string]string{"agents": agentsJSON(idle.url, busy.url), "engine": `{"mode":"engine","engineUrl":"` + busy.url + `","scrapeInterval":"1s"}`} {
+	for name, settings := range map[string]string{"agents": agentsJSON(idle.url, busy.url),
+		"engine": `{"mode":"engine","engineUrl":"` + busy.url + `","scrapeInterval":"1s"}`} {
 		d := newDatasource(t, settings)
 		for path, want := range map[string][]string{
 			"label-values?label=process&host=web-2":                          {"server-0", "server-1", "server-2"},
@@ -36,16 +37,19 @@ func TestWorstFirst(t *testing.T) {
 			"label-values?label=container&host=web-2&ps=0-1&order=worst":     {},
 			"label-values?label=process&process=server-1&order=worst&ps=0-3": {"server-1"},
 		} {
-			if got := strings.TrimSpace(string(call(t.Context(), t, d, "GET", path, nil, nil).body())); got != jsonOf(want) {
+			if got := strings.TrimSpace(string(call(t.Context(), t, d, "GET", path, nil, nil).body())); got != jsonOf(
+				want) {
 				t.Errorf("%s, %s: %s, want %v", name, path, got, want)
 			}
 		}
 	}
 	d := newDatasource(t, agentsJSON(idle.url, busy.url))
-	if got := strings.TrimSpace(string(call(t.Context(), t, d, "GET", "label-values?label=host&order=worst", nil, nil).body())); got != `["web-2","web-1"]` {
+	if got := strings.TrimSpace(string(call(t.Context(), t, d, "GET", "label-values?label=host&order=worst", nil,
+		nil).body())); got != `["web-2","web-1"]` {
 		t.Errorf("hosts: %s", got)
 	}
-	if r := call(t.Context(), t, d, "GET", "label-values?label=host&order=colour", nil, nil); r.status != 400 || !strings.Contains(string(r.body()), "there is no order") {
+	if r := call(t.Context(), t, d, "GET", "label-values?label=host&order=colour", nil, nil); r.status != 400 ||
+		!strings.Contains(string(r.body()), "there is no order") {
 		t.Errorf("an order that is none: %d %s", r.status, r.body())
 	}
 }

@@ -23,7 +23,8 @@ func BenchmarkAppend(b *testing.B) {
 			at := start.Add(time.Minute)
 			snaps := make([]metrics.Snapshot, 64)
 			for i := range snaps {
-				snaps[i] = metrics.Snapshot{Views: src.Views(at.Add(time.Duration(i) * time.Second)), Targets: src.Targets(), Mode: "ebpf"}
+				snaps[i] = metrics.Snapshot{Views: src.Views(at.Add(time.Duration(i) * time.Second)),
+					Targets: src.Targets(), Mode: "ebpf"}
 			}
 			i := 0
 			next := func() {

@@ -65,8 +65,9 @@ func (s *Store) repairLog(name, dir string) error {
 		if err := s.rewriteSegment(name, file, records); err != nil {
 			return err
 		}
-		s.found(loss.HistoryDamagedPages, uint64(max(1, lost)), fmt.Sprintf("%d KiB of the log %s could not be read, what "+
-			"follows was kept", max(1, lost)*logPage>>10, file))
+		s.found(loss.HistoryDamagedPages, uint64(max(1, lost)),
+			fmt.Sprintf("%d KiB of the log %s could not be read, what "+
+				"follows was kept", max(1, lost)*logPage>>10, file))
 	}
 	return nil
 }

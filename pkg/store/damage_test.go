@@ -101,7 +101,8 @@ func withBlock(t *testing.T) (dir, block string, end time.Time) {
 	end = time.Now().Truncate(time.Second)
 	from := end.Add(-50 * time.Minute)
 	fill(t, s, viewtest.New(1, 1, from.Add(-time.Minute)), from, end)
-	for until := time.Now().Add(time.Minute); block == "" && time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(time.Minute); block == "" &&
+		time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
 		if all, _ := filepath.Glob(filepath.Join(dir, "raw", "*[0-9A-Z]", "meta.json")); len(all) > 0 {
 			block = filepath.Dir(all[0])
 		}

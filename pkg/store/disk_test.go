@@ -54,7 +54,8 @@ func TestStopsBeforeTheDiskIsFull(t *testing.T) {
 	release := fillUp(t, dir, s.disk.reserve-1)
 	snap := metrics.Snapshot{Views: src.Views(start.Add(time.Minute))}
 	err := s.Append(start.Add(time.Minute), &snap)
-	if !errors.Is(err, ErrNoRoom) || !strings.Contains(err.Error(), "stay in reserve") || !strings.Contains(err.Error(), "--retention-size") {
+	if !errors.Is(err, ErrNoRoom) || !strings.Contains(err.Error(), "stay in reserve") ||
+		!strings.Contains(err.Error(), "--retention-size") {
 		t.Fatalf("without room: %v", err)
 	}
 	if n := s.Losses()["history_disk_full"]; n != s.LastSamples() || n < 100 {
@@ -63,7 +64,8 @@ func TestStopsBeforeTheDiskIsFull(t *testing.T) {
 	if c := s.Conditions(); len(c) != 1 || !strings.Contains(c[0].Why, "in reserve") || c[0].Fix == "" {
 		t.Errorf("conditions: %+v", c)
 	}
-	if got := value(t, s, start.Add(59*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); got < 15.9 || got > 16.1 {
+	if got := value(t, s, start.Add(59*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); got < 15.9 ||
+		got > 16.1 {
 		t.Errorf("while nothing is written, a query gives %v, want 16", got)
 	}
 	release()
@@ -73,7 +75,8 @@ func TestStopsBeforeTheDiskIsFull(t *testing.T) {
 			t.Errorf("there is room again, and it says %+v", c)
 		}
 	}
-	if got := value(t, s, start.Add(179*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); got < 15.9 || got > 16.1 {
+	if got := value(t, s, start.Add(179*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); got < 15.9 ||
+		got > 16.1 {
 		t.Errorf("after it went on: %v, want 16", got)
 	}
 }
@@ -120,10 +123,12 @@ func TestWhatIsWrittenAfterAFullDiskSurvivesARestart(t *testing.T) {
 		if round == 0 {
 			fill(t, s, src, from, from.Add(more*time.Second))
 		}
-		if got := value(t, s, from.Add((more-1)*time.Second), `count_over_time(go_runtime_gomaxprocs{process="server-0"}[20s])`); got != more {
+		if got := value(t, s, from.Add((more-1)*time.Second),
+			`count_over_time(go_runtime_gomaxprocs{process="server-0"}[20s])`); got != more {
 			t.Errorf("opened %d times since the disk was full: %v of %d samples are there", round+1, got, more)
 		}
-		if got := value(t, s, start.Add(9*time.Second), `count_over_time(go_runtime_gomaxprocs{process="server-0"}[10s])`); got < 7 {
+		if got := value(t, s, start.Add(9*time.Second),
+			`count_over_time(go_runtime_gomaxprocs{process="server-0"}[10s])`); got < 7 {
 			t.Errorf("opened %d times: %v samples from before", round+1, got)
 		}
 		if err := s.Close(); err != nil {
@@ -157,7 +162,8 @@ func TestSmallDisksCompactAndForget(t *testing.T) {
 		t.Errorf("losses: %v", n)
 	}
 	free, size, _ := s.disk.free()
-	t.Logf("%d of %d MiB free, %v kept", free>>20, size>>20, at.Sub(time.UnixMilli(func() int64 { f, _ := s.raw.db.StartTime(); return f }())))
+	t.Logf("%d of %d MiB free, %v kept", free>>20, size>>20,
+		at.Sub(time.UnixMilli(func() int64 { f, _ := s.raw.db.StartTime(); return f }())))
 }
 
 func TestOpenSaysThatThereIsNoRoom(t *testing.T) {

@@ -86,13 +86,14 @@ func TestRatesAreExact(t *testing.T) {
 	fill(t, s, src, start, end)
 	at := end.Add(-time.Second)
 	for expr, want := range map[string]float64{
-		`sum(rate(pscope_p_seconds_total{process="server-0"}[10s]))`:                       4,
-		`rate(pscope_p_seconds_total{process="server-0",p="1",state="idle"}[10s])`:         0.5,
-		`sum(rate(pscope_p_seconds_total{process="server-1",state!="idle"}[1m]))`:          1 + 1/2. + 1/3. + 1/4.,
-		`count(pscope_p_runq_depth)`:                                                       8,
-		`count(go_runtime_p_status == 1)`:                                                  8,
-		`sum(histogram_count(rate(pscope_p_wake_wait_seconds{process="server-0"}[30s])))`:  4 * sumOf(10, 20, func(b int) float64 { return 1000 / float64(b) }),
-		`max(pscope_target_info)`:                                                          1,
+		`sum(rate(pscope_p_seconds_total{process="server-0"}[10s]))`:               4,
+		`rate(pscope_p_seconds_total{process="server-0",p="1",state="idle"}[10s])`: 0.5,
+		`sum(rate(pscope_p_seconds_total{process="server-1",state!="idle"}[1m]))`:  1 + 1/2. + 1/3. + 1/4.,
+		`count(pscope_p_runq_depth)`:                                               8,
+		`count(go_runtime_p_status == 1)`:                                          8,
+		`sum(histogram_count(rate(pscope_p_wake_wait_seconds{process="server-0"}[30s])))`: 4 * sumOf(10, 20,
+			func(b int) float64 { return 1000 / float64(b) }),
+		`max(pscope_target_info)`: 1,
 		`histogram_quantile(0.5, sum(increase(pscope_p_runq_depth_distribution[1m])))`:     0,
 		`sum(rate(pscope_p_thread_seconds_total{p="0",thread_state="runnable"}[20s]))`:     0.1,
 		`sum(increase(pscope_p_sched_ticks_total{p="0",process="server-0"}[30s]))`:         30_000,
@@ -169,7 +170,8 @@ func TestCoarseGivesTheSamePicture(t *testing.T) {
 	end := start.Add(30 * time.Minute)
 	fill(t, s, src, start, end)
 	run := func(db storage.Queryable, expr string) promql.Matrix {
-		q, err := engine.NewRangeQuery(context.Background(), db, nil, expr, start.Add(5*time.Minute), end.Add(-time.Second), time.Minute)
+		q, err := engine.NewRangeQuery(context.Background(), db, nil, expr, start.Add(5*time.Minute),
+			end.Add(-time.Second), time.Minute)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,7 +218,8 @@ func TestWhenCoarseWillDo(t *testing.T) {
 		{"", 0, 1, false},
 		{"series", 0, 0, false},
 	} {
-		if got := q.coarseWillDo(&storage.SelectHints{Func: c.fn, Range: c.rng * 1000, Step: c.step * 1000}); got != c.wantsCoarse {
+		if got := q.coarseWillDo(&storage.SelectHints{Func: c.fn, Range: c.rng * 1000,
+			Step: c.step * 1000}); got != c.wantsCoarse {
 			t.Errorf("%s over %d s every %d s: coarse %v, want %v", c.fn, c.rng, c.step, got, c.wantsCoarse)
 		}
 	}
@@ -237,7 +240,8 @@ func TestHistorySurvivesARestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, func(o *Options) { o.Dir = dir })
-	if got := value(t, s, start.Add(59*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.001 {
+	if got := value(t, s, start.Add(59*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(
+		got-2) > 0.001 {
 		t.Errorf("after a restart: %v, want 2", got)
 	}
 }
@@ -291,7 +295,8 @@ func TestShortLivedTargetsLeaveNoSeries(t *testing.T) {
 	s := open(t, func(o *Options) { o.MinAge = 5 * time.Second })
 	born := time.Now().Truncate(time.Second)
 	src := viewtest.New(1, 2, born)
-	refused := pstate.Target{Key: pstate.Key{PID: 9}, Process: "old", Source: pstate.SourceRefused, Reason: "because", Started: born.Add(-time.Hour)}
+	refused := pstate.Target{Key: pstate.Key{PID: 9}, Process: "old", Source: pstate.SourceRefused, Reason: "because",
+		Started: born.Add(-time.Hour)}
 	for at := born; at.Before(born.Add(8 * time.Second)); at = at.Add(time.Second) {
 		snap := metrics.Snapshot{Views: src.Views(at), Targets: append(src.Targets(), refused)}
 		snap.Views[0].Started = born
@@ -372,7 +377,8 @@ func TestRetentionByTimeAndSize(t *testing.T) {
 	if first <= start.UnixMilli() {
 		t.Errorf("the size limit dropped nothing: %d bytes of blocks", blockBytes(small))
 	}
-	if got := value(t, small, start.Add(149*time.Minute), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.01 {
+	if got := value(t, small, start.Add(149*time.Minute), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(
+		got-2) > 0.01 {
 		t.Errorf("the newest samples must stay: %v", got)
 	}
 }
@@ -388,7 +394,8 @@ func TestErrorsNameTheFix(t *testing.T) {
 	dir := t.TempDir()
 	first := open(t, func(o *Options) { o.Dir = dir })
 	_, err := Open(Options{Dir: dir})
-	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("another agent (pid %d)", os.Getpid())) || !strings.Contains(err.Error(), "--data-dir") {
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("another agent (pid %d)", os.Getpid())) ||
+		!strings.Contains(err.Error(), "--data-dir") {
 		t.Errorf("locked: %v", err)
 	}
 	_ = first
@@ -443,7 +450,8 @@ func TestBrokenWALIsRepaired(t *testing.T) {
 		t.Errorf("%d series before the broken place, want 12", n)
 	}
 	fill(t, s, viewtest.New(1, 2, start), start.Add(2*time.Minute), start.Add(3*time.Minute))
-	if got := value(t, s, start.Add(179*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(got-2) > 0.01 {
+	if got := value(t, s, start.Add(179*time.Second), `sum(rate(pscope_p_seconds_total[30s]))`); math.Abs(
+		got-2) > 0.01 {
 		t.Errorf("after the repair: %v, want 2", got)
 	}
 }

@@ -29,7 +29,8 @@ func toSpans(ivs []pstate.Interval) []spans.Span {
 func fromSpans(ivs []pstate.Interval, out []spans.Span) []pstate.Interval {
 	for i, s := range out {
 		state, thread := statesOf(s.Code)
-		ivs[i] = pstate.Interval{P: ivs[i].P, State: state, Thread: thread, Merged: s.Merged, Start: s.Start, End: s.End}
+		ivs[i] = pstate.Interval{P: ivs[i].P, State: state, Thread: thread, Merged: s.Merged, Start: s.Start,
+			End: s.End}
 	}
 	return ivs[:len(out)]
 }

@@ -20,7 +20,8 @@ func random(rng *rand.Rand, n int) []pstate.Interval {
 		case 1:
 			at += rng.Int64N(1e6)
 		}
-		iv := pstate.Interval{P: 1, State: pstate.State(rng.IntN(2)), Thread: pstate.ThreadState(rng.IntN(3)), Start: at, End: at + d}
+		iv := pstate.Interval{P: 1, State: pstate.State(rng.IntN(2)), Thread: pstate.ThreadState(rng.IntN(3)),
+			Start: at, End: at + d}
 		if rng.IntN(100) == 0 {
 			iv.State, iv.Thread = pstate.GCStop, pstate.NoThread
 		}
@@ -64,7 +65,8 @@ func checkMerge(t *testing.T, in, out []pstate.Interval, limit int) {
 		return
 	}
 	if out[0].Start < in[0].Start || out[len(out)-1].End > in[len(in)-1].End {
-		t.Fatalf("[%d, %d] leaves the range [%d, %d]", out[0].Start, out[len(out)-1].End, in[0].Start, in[len(in)-1].End)
+		t.Fatalf("[%d, %d] leaves the range [%d, %d]", out[0].Start, out[len(out)-1].End, in[0].Start,
+			in[len(in)-1].End)
 	}
 	want, got := totals(in), totals(out)
 	if len(want) <= limit {

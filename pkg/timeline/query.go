@@ -206,7 +206,8 @@ func (s *Store) keys(asked []pstate.Key) []pstate.Key {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, func(a, b pstate.Key) int {
-		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.StartTime, b.StartTime), cmp.Compare(a.Runtime, b.Runtime))
+		return cmp.Or(cmp.Compare(a.PID, b.PID), cmp.Compare(a.StartTime, b.StartTime),
+			cmp.Compare(a.Runtime, b.Runtime))
 	})
 	return keys
 }

@@ -23,7 +23,8 @@ func run(p int32, start int64, n int, d int64) []pstate.Interval {
 		if i%2 == 1 {
 			state, thread = pstate.Idle, pstate.NoThread
 		}
-		ivs[i] = pstate.Interval{P: p, State: state, Thread: thread, Start: start + int64(i)*d, End: start + int64(i+1)*d}
+		ivs[i] = pstate.Interval{P: p, State: state, Thread: thread, Start: start + int64(i)*d, End: start +
+			int64(i+1)*d}
 	}
 	return ivs
 }
@@ -32,7 +33,8 @@ func TestPackKeepsEveryField(t *testing.T) {
 	for _, iv := range []pstate.Interval{
 		{P: 0, State: pstate.Idle, Thread: pstate.NoThread, Start: 1, End: 2},
 		{P: maxP, State: pstate.GC, Thread: pstate.Stopped, Merged: true, Start: 1 << 60, End: 1<<60 + maxDuration},
-		{P: 1023, State: pstate.GCStop, Thread: pstate.Uninterruptible, Start: time.Now().UnixNano(), End: time.Now().UnixNano() + 1e9},
+		{P: 1023, State: pstate.GCStop, Thread: pstate.Uninterruptible, Start: time.Now().UnixNano(),
+			End: time.Now().UnixNano() + 1e9},
 	} {
 		if got := pack(iv.P, iv.State, iv.Thread, iv.Merged, iv.Start, iv.End).interval(); got != iv {
 			t.Errorf("packed %+v, unpacked %+v", iv, got)
@@ -43,7 +45,8 @@ func TestPackKeepsEveryField(t *testing.T) {
 func TestIntervalLongerThanARecordHolds(t *testing.T) {
 	s := New(Options{})
 	day := int64(24 * time.Hour)
-	s.Append(keyA, []pstate.Interval{{P: 3, State: pstate.Running, Thread: pstate.Uninterruptible, Start: 1000, End: 1000 + day}})
+	s.Append(keyA, []pstate.Interval{{P: 3, State: pstate.Running, Thread: pstate.Uninterruptible, Start: 1000,
+		End: 1000 + day}})
 	res := s.Intervals(Query{Start: 0, End: 2 * day})
 	if len(res.Targets) != 1 || len(res.Targets[0].Ps) != 1 || len(res.Targets[0].Ps[0].Intervals) != 1 {
 		t.Fatalf("want the one interval back, got %+v", res)
@@ -118,7 +121,8 @@ func TestFullRingTakesFromTheLargest(t *testing.T) {
 	}
 	a, b := res.Targets[0], res.Targets[1]
 	if b.HeldFrom != 0 || len(b.Ps[0].Intervals) != 100 {
-		t.Errorf("the busy target pushed the quiet one's history out: %d left, held from %d", len(b.Ps[0].Intervals), b.HeldFrom)
+		t.Errorf("the busy target pushed the quiet one's history out: %d left, held from %d", len(b.Ps[0].Intervals),
+			b.HeldFrom)
 	}
 	if a.HeldFrom == 0 || a.Ps[0].Intervals[0].Start != a.HeldFrom {
 		t.Errorf("held from %d, but the first interval starts at %d", a.HeldFrom, a.Ps[0].Intervals[0].Start)
@@ -187,7 +191,8 @@ func TestCursorReadsEachOnce(t *testing.T) {
 		next += int64(n) * 10
 		news := s.Since(keyA, cur, 0)
 		if news.Missed != 0 || len(news.Intervals) != n || len(news.Stops) != 1 {
-			t.Fatalf("round %d: %d intervals (want %d), %d stops, missed %d", i, len(news.Intervals), n, len(news.Stops), news.Missed)
+			t.Fatalf("round %d: %d intervals (want %d), %d stops, missed %d", i, len(news.Intervals), n,
+				len(news.Stops), news.Missed)
 		}
 		got = append(got, news.Intervals...)
 		cur = news.Next

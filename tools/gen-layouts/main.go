@@ -58,7 +58,8 @@ var archs = []string{"amd64", "arm64"}
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("gen-layouts: ")
-	check := flag.Bool("check", false, "fail when the committed table differs from what the toolchains say; write nothing")
+	check := flag.Bool("check", false, "fail when the committed table differs from what the toolchains say; write "+
+		"nothing")
 	experiments := flag.Bool("experiments", false, "do the table of GOEXPERIMENT settings instead")
 	flag.Parse()
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()

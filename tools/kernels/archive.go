@@ -26,7 +26,8 @@ type archive struct {
 const mirrorVariable = "PSCOPE_DEBIAN_MIRROR"
 
 // debianNames are the suites by which an archive is known as Debian's.
-var debianNames = []string{"bullseye", "bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing", "unstable"}
+var debianNames = []string{"bullseye", "bookworm", "trixie", "forky", "sid", "oldstable", "stable", "testing",
+	"unstable"}
 
 // openArchive asks apt where Debian's archive is.
 func openArchive(ctx context.Context, cache string) (*archive, error) {
@@ -36,7 +37,8 @@ func openArchive(ctx context.Context, cache string) (*archive, error) {
 	if site := os.Getenv(mirrorVariable); site != "" {
 		return &archive{site: strings.TrimSuffix(site, "/"), cache: cache}, nil
 	}
-	out, err := output(ctx, "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)", "Created-By: Packages")
+	out, err := output(ctx, "apt-get", "indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT)",
+		"Created-By: Packages")
 	if err != nil {
 		return nil, fmt.Errorf("ask apt for its sources: %w", err)
 	}
@@ -69,7 +71,8 @@ func (a *archive) fetch(ctx context.Context, p pin) (fetched, error) {
 	}
 	other, err2 := a.newest(ctx, p)
 	if err2 != nil {
-		return fetched{}, fmt.Errorf("fetch %s %s: %w; and for another of its kind: %w", p.Package, p.Version, err, err2)
+		return fetched{}, fmt.Errorf("fetch %s %s: %w; and for another of its kind: %w", p.Package, p.Version, err,
+			err2)
 	}
 	other.Instead = fmt.Sprintf("instead of the pinned %s %s: %v", p.Package, p.Version, err)
 	return other, nil

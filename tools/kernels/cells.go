@@ -315,7 +315,8 @@ func (c *cell) onHost(ctx context.Context, p programs, seconds float64) {
 		c.broken(err)
 		return
 	}
-	cmd := exec.CommandContext(ctx, p.check, "-user", c.User, "-seconds", fmt.Sprint(seconds), "-agent", agent, "-table", p.table, "-search", p.search)
+	cmd := exec.CommandContext(ctx, p.check, "-user", c.User, "-seconds", fmt.Sprint(seconds), "-agent", agent,
+		"-table", p.table, "-search", p.search)
 	out, err := cmd.CombinedOutput()
 	for line := range strings.Lines(string(out)) {
 		c.take(strings.TrimRight(line, "\n"))

@@ -114,7 +114,8 @@ func writeInitramfs(to, initProgram string, p plan.Plan, files []inGuest) (err e
 			return err
 		}
 	}
-	if err := w.WriteHeader(&cpio.Header{Name: plan.File[1:], Mode: cpio.TypeReg | 0o644, Size: int64(len(text)), Links: 1}); err != nil {
+	if err := w.WriteHeader(&cpio.Header{Name: plan.File[1:], Mode: cpio.TypeReg | 0o644, Size: int64(len(text)),
+		Links: 1}); err != nil {
 		return err
 	}
 	if _, err := w.Write(text); err != nil {

@@ -30,7 +30,8 @@ func TestExtractKernel(t *testing.T) {
 		{"./boot/", "", tar.TypeDir}, {"./boot/config-6.1", "no", tar.TypeReg}, {"./vmlinuz", "", tar.TypeSymlink},
 		{"./boot/vmlinuz-6.1", "the kernel", tar.TypeReg}, {"./boot/vmlinuz-6.2", "another", tar.TypeReg},
 	} {
-		if err := w.WriteHeader(&tar.Header{Name: f.name, Typeflag: f.kind, Size: int64(len(f.text)), Mode: 0o644}); err != nil {
+		if err := w.WriteHeader(&tar.Header{Name: f.name, Typeflag: f.kind, Size: int64(len(f.text)),
+			Mode: 0o644}); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := io.WriteString(w, f.text); err != nil {
@@ -80,11 +81,13 @@ func TestInitramfs(t *testing.T) {
 			t.Fatal(err)
 		}
 		names = append(names, h.Name)
-		if text, err := io.ReadAll(r); h.Name == "payload/deep/b" && (string(text) != "program" || h.Mode.Perm() != 0o755) {
+		if text, err := io.ReadAll(r); h.Name == "payload/deep/b" &&
+			(string(text) != "program" || h.Mode.Perm() != 0o755) {
 			t.Errorf("%q, %o, %v", text, h.Mode, err)
 		}
 	}
-	if got := strings.Join(names, " "); got != "dev payload payload/deep proc run sys tmp var var/lib init payload/deep/b plan.json" {
+	if got := strings.Join(names, " "); got != "dev payload payload/deep proc run sys tmp var var/lib init "+
+		"payload/deep/b plan.json" {
 		t.Error(got)
 	}
 }
@@ -93,8 +96,10 @@ func TestInitramfs(t *testing.T) {
 func TestReadConsole(t *testing.T) {
 	o := outcome{codes: map[string]int{}, failed: map[string]string{}}
 	var lines []string
-	console := "SeaBIOS\r\n\r\n@guest started 0\r\nhello\r\nhalf a line[    1.0] @guest ended 0 3\r\n@guest started 1\r\n@guest failed 1 no such file\r\nend"
-	o.read(strings.NewReader(console), time.Now().Add(-time.Second), func(job, text string) { lines = append(lines, job+":"+text) })
+	console := "SeaBIOS\r\n\r\n@guest started 0\r\nhello\r\nhalf a line[    1.0] @guest ended 0 3\r\n@guest started " +
+		"1\r\n@guest failed 1 no such file\r\nend"
+	o.read(strings.NewReader(console), time.Now().Add(-time.Second),
+		func(job, text string) { lines = append(lines, job+":"+text) })
 	if got := strings.Join(lines, "|"); got != ":SeaBIOS|:|0:hello|:end" {
 		t.Error(got)
 	}
@@ -142,7 +147,8 @@ func TestFetch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := pin{Line: "6.1", Arch: "amd64", Suite: "bookworm", Package: "k", Version: "1", File: "pool/k_1_amd64.deb", SHA256: strings.Repeat("0", 64)}
+	p := pin{Line: "6.1", Arch: "amd64", Suite: "bookworm", Package: "k", Version: "1", File: "pool/k_1_amd64.deb",
+		SHA256: strings.Repeat("0", 64)}
 	if got, err := a.fetch(ctx, p); err == nil {
 		t.Errorf("another content was accepted: %+v", got)
 	} else {
@@ -165,7 +171,8 @@ func TestFetch(t *testing.T) {
 }
 
 func TestParseIndex(t *testing.T) {
-	text := "Package: a\nVersion: 1\nDescription: x\n more: y\nFilename: pool/a.deb\nSHA256: 12\n\nPackage: b\nVersion: 2\n"
+	text := "Package: a\nVersion: 1\nDescription: x\n more: y\nFilename: pool/a.deb\nSHA256: 12\n\nPackage: " +
+		"b\nVersion: 2\n"
 	got, err := parseIndex(strings.NewReader(text))
 	if err != nil || len(got) != 2 || got[0] != (entry{"a", "1", "pool/a.deb", "12"}) || got[1].name != "b" {
 		t.Errorf("%+v, %v", got, err)

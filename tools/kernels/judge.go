@@ -44,7 +44,8 @@ func judge(r *account.Result) []verdict {
 	if !whole.good() {
 		return []verdict{whole}
 	}
-	return []verdict{whole, source(r, p), shares(r, p), stops(r, p), samples(r, p), wakeWaits(r, p), depths(r), search(r, p), losses(r), doctor(r)}
+	return []verdict{whole, source(r, p), shares(r, p), stops(r, p), samples(r, p), wakeWaits(r, p), depths(r),
+		search(r, p), losses(r), doctor(r)}
 }
 
 // source is how the programs are observed. With less than everything there must be a reason.
@@ -152,7 +153,8 @@ func samples(r *account.Result, p promise) verdict {
 	case !none && reason != "":
 		v.say("there are none: %s", reason)
 	case none && !strings.Contains(reason, "kernel.perf_event_paranoid is"):
-		v.say("there should be none with kernel.perf_event_paranoid = %d, and the reason should name it: %q", r.Paranoid, reason)
+		v.say("there should be none with kernel.perf_event_paranoid = %d, and the reason should name it: %q",
+			r.Paranoid, reason)
 	}
 	return v
 }

@@ -17,9 +17,11 @@ func everything() *account.Result {
 		return account.Target{
 			Source: "ebpf", Layout: layout, Seconds: 40, OnCPU: 15,
 			Shares: map[string]account.Share{
-				"idle": {Own: 0.6, Seen: 0.595}, "gc": {Own: 0.04, Seen: 0.05}, "syscall": {Own: 0.06, Seen: 0.055}, "running": {Own: 0.3, Seen: 0.3},
+				"idle": {Own: 0.6, Seen: 0.595}, "gc": {Own: 0.04, Seen: 0.05}, "syscall": {Own: 0.06, Seen: 0.055},
+				"running": {Own: 0.3, Seen: 0.3},
 			},
-			Stops:        &account.Stops{GC: 20, All: 30, ByReason: map[string]uint64{"GC mark termination": 20, "read mem stats": 10}},
+			Stops: &account.Stops{GC: 20, All: 30, ByReason: map[string]uint64{"GC mark termination": 20,
+				"read mem stats": 10}},
 			RuntimeStops: account.Range{Least: 30, Most: 30}, RuntimeGC: account.Range{Least: 20, Most: 20},
 			WakeWaits: &account.Waits{N: 100, Mean: 1e-4},
 			Queues:    [][]float64{{0, 3, 3}, {4, 1, 1}, {5, 0, 0}},
@@ -27,7 +29,8 @@ func everything() *account.Result {
 		}
 	}
 	return &account.Result{
-		User: plan.Root, Kernel: "6.1.0-50-cloud-amd64", Arch: "amd64", Mode: "ebpf", Table: target("table"), Search: target("search"), History: true,
+		User: plan.Root, Kernel: "6.1.0-50-cloud-amd64", Arch: "amd64", Mode: "ebpf", Table: target("table"),
+		Search: target("search"), History: true,
 		Doctor: account.Doctor{Verdict: "fine", Mode: "ebpf", Stops: "ok"},
 	}
 }
@@ -52,15 +55,18 @@ func TestJudge(t *testing.T) {
 	}{
 		{"everything", everything, func(*account.Result) {}, ""},
 		{"snapshots for one without privileges", snapshots, func(*account.Result) {}, ""},
-		{"snapshots for root", everything, func(r *account.Result) { r.Mode, r.Table.Source = "snapshot", "snapshot" }, "source, doctor agrees"},
+		{"snapshots for root", everything, func(r *account.Result) { r.Mode, r.Table.Source = "snapshot", "snapshot" },
+			"source, doctor agrees"},
 		{"an unknown program as if known", everything, func(r *account.Result) { r.Table.Layout = "search" }, "source"},
 		{"no history", everything, func(r *account.Result) { r.History = false }, "source"},
 		{"snapshots without a reason", snapshots, func(r *account.Result) { r.Table.Reason = "" }, "source, stops"},
-		{"a share 3 points off", everything, func(r *account.Result) { r.Table.Shares["gc"] = account.Share{Own: 0.04, Seen: 0.07} }, "shares"},
+		{"a share 3 points off", everything,
+			func(r *account.Result) { r.Table.Shares["gc"] = account.Share{Own: 0.04, Seen: 0.07} }, "shares"},
 		{"a sampled share two points and a standard error off", everything, func(r *account.Result) {
 			r.Table.Shares["gc"] = account.Share{Own: 0.04, Seen: 0.062}
 		}, ""},
-		{"idle two points and as much off", everything, func(r *account.Result) { r.Table.Shares["idle"] = account.Share{Own: 0.6, Seen: 0.622} }, "shares"},
+		{"idle two points and as much off", everything,
+			func(r *account.Result) { r.Table.Shares["idle"] = account.Share{Own: 0.6, Seen: 0.622} }, "shares"},
 		{"no shares", everything, func(r *account.Result) { r.Table.Shares = nil }, "shares"},
 		{"states that are not the whole", everything, func(r *account.Result) { r.Table.SumError = 0.02 }, "shares"},
 		{"a stop too few", everything, func(r *account.Result) { r.Table.Stops.All-- }, "stops"},
@@ -68,7 +74,8 @@ func TestJudge(t *testing.T) {
 		{"a stop for the GC that was another", everything, func(r *account.Result) { r.Table.Stops.GC++ }, "stops"},
 		{"no stops", everything, func(r *account.Result) { r.Table.Stops = nil }, "stops, doctor agrees"},
 		{"no wake waits", everything, func(r *account.Result) { r.Table.WakeWaits = &account.Waits{} }, "wake waits"},
-		{"wake waits by snapshots", snapshots, func(r *account.Result) { r.Table.WakeWaits = &account.Waits{N: 1} }, "wake waits"},
+		{"wake waits by snapshots", snapshots, func(r *account.Result) { r.Table.WakeWaits = &account.Waits{N: 1} },
+			"wake waits"},
 		{"no samples", everything, func(r *account.Result) {
 			r.Lacks = []account.Lack{{What: lack.Samples}, {What: lack.Samples, Why: "no"}}
 		}, "samples"},
@@ -85,20 +92,30 @@ func TestJudge(t *testing.T) {
 			r.User, r.Kernel, r.Paranoid = plan.WithSysctl, "6.12.1", 2
 			r.Lacks = []account.Lack{{What: lack.Samples, Why: "kernel.perf_event_paranoid is 3, with which"}}
 		}, "samples"},
-		{"empty queues", everything, func(r *account.Result) { r.Table.Queues = [][]float64{{0, 0}, {0, 0}, {3, 3}} }, "run queues"},
+		{"empty queues", everything, func(r *account.Result) { r.Table.Queues = [][]float64{{0, 0}, {0, 0}, {3, 3}} },
+			"run queues"},
 		{"no queues", everything, func(r *account.Result) { r.Table.Queues = nil }, "run queues"},
-		{"refused by the search", everything, func(r *account.Result) { r.Search.Source, r.Search.Layout = "refused", "" }, "layout search"},
-		{"a stop too few after the search", everything, func(r *account.Result) { r.Search.Stops.All-- }, "layout search"},
+		{"refused by the search", everything, func(r *account.Result) {
+			r.Search.Source, r.Search.Layout = "refused",
+				""
+		}, "layout search"},
+		{"a stop too few after the search", everything, func(r *account.Result) { r.Search.Stops.All-- },
+			"layout search"},
 		{"lost events", everything, func(r *account.Result) { r.Table.Lost["threads_full"] = 1 }, "losses"},
-		{"a read that the next snapshot repairs", everything, func(r *account.Result) { r.Table.Lost["read_fault"] = 1 }, ""},
+		{"a read that the next snapshot repairs", everything,
+			func(r *account.Result) { r.Table.Lost["read_fault"] = 1 }, ""},
 		{"many of them", everything, func(r *account.Result) { r.Table.Lost["read_fault"] = 40 }, "losses"},
 		{"a late raw interval", everything, func(r *account.Result) { r.Table.Lost["late_interval"] = 1 }, ""},
-		{"doctor thinks less of it", everything, func(r *account.Result) { r.Doctor.Mode = "snapshot" }, "doctor agrees"},
-		{"doctor sees stops where there are none", snapshots, func(r *account.Result) { r.Doctor.Stops = "ok" }, "doctor agrees"},
+		{"doctor thinks less of it", everything, func(r *account.Result) { r.Doctor.Mode = "snapshot" },
+			"doctor agrees"},
+		{"doctor sees stops where there are none", snapshots, func(r *account.Result) { r.Doctor.Stops = "ok" },
+			"doctor agrees"},
 		{"doctor says nothing of stops", everything, func(r *account.Result) { r.Doctor.Stops = "" }, "doctor agrees"},
 		{"doctor failed", everything, func(r *account.Result) { r.Doctor.Failed = "exit status 2" }, "doctor agrees"},
-		{"a check that was cut short", everything, func(r *account.Result) { r.Failed = "no target within 1m" }, "the check came to its end"},
-		{"a kernel without a promise", everything, func(r *account.Result) { r.Kernel = "5.10.0-1-amd64" }, "the check came to its end"},
+		{"a check that was cut short", everything, func(r *account.Result) { r.Failed = "no target within 1m" },
+			"the check came to its end"},
+		{"a kernel without a promise", everything, func(r *account.Result) { r.Kernel = "5.10.0-1-amd64" },
+			"the check came to its end"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := c.from()
@@ -134,7 +151,8 @@ func TestJudgeWithoutStops(t *testing.T) {
 }
 
 func TestPromised(t *testing.T) {
-	for release, from := range map[string]string{"6.1.0-50-cloud-amd64": "6.1", "6.5.13": "6.1", "6.6.0": "6.6", "6.9.12": "6.6", "6.12.117+deb13-cloud-amd64": "6.10",
+	for release, from := range map[string]string{"6.1.0-50-cloud-amd64": "6.1", "6.5.13": "6.1", "6.6.0": "6.6",
+		"6.9.12": "6.6", "6.12.117+deb13-cloud-amd64": "6.10",
 		"7.2.12": "6.10"} {
 		for _, user := range []string{plan.Root, plan.Documented, plan.WithAdmin, plan.Unprivileged} {
 			if p, err := promised(release, user); err != nil || p.From != from {

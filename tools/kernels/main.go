@@ -53,16 +53,18 @@ func parse(args []string) (*options, error) {
 	fs := flag.NewFlagSet("kernels", flag.ContinueOnError)
 	fs.StringVar(&o.line, "kernel", "6.1", "kernel `line`: 6.1, 6.12 or 7.2")
 	fs.StringVar(&o.arch, "arch", "amd64", "amd64 or arm64")
-	fs.StringVar(&o.user, "user", plan.Root, "root, capabilities (the documented ones), with-sys-admin (one more), with-sysctl, unprivileged, or a list such as cap_bpf,cap_perfmon")
+	fs.StringVar(&o.user, "user", plan.Root, "root, capabilities (the documented ones), with-sys-admin (one more), "+
+		"with-sysctl, unprivileged, or a list such as cap_bpf,cap_perfmon")
 	fs.StringVar(&o.program, "run", "", "static `program` to run in the guest; what follows are its arguments")
-	fs.Func("file", "another file for the guest, as `FROM` or FROM:TO; without TO it lies in /payload", func(v string) error {
-		from, to, ok := strings.Cut(v, ":")
-		if !ok {
-			to = "/payload/" + filepath.Base(from)
-		}
-		o.files = append(o.files, inGuest{from, to})
-		return nil
-	})
+	fs.Func("file", "another file for the guest, as `FROM` or FROM:TO; without TO it lies in /payload",
+		func(v string) error {
+			from, to, ok := strings.Cut(v, ":")
+			if !ok {
+				to = "/payload/" + filepath.Base(from)
+			}
+			o.files = append(o.files, inGuest{from, to})
+			return nil
+		})
 	fs.Func("env", "`NAME=VALUE` for the program", func(v string) error { o.env = append(o.env, v); return nil })
 	fs.StringVar(&o.cmdline, "append", "", "more for the kernel's command line")
 	fs.StringVar(&o.cache, "cache", filepath.Join(".cache", "kernels"), "`directory` for packages")
@@ -74,14 +76,19 @@ func parse(args []string) (*options, error) {
 		fs.Func(name, usage, func(v string) error { *to = strings.Split(v, ","); return nil })
 	}
 	o.only = everyKernel()
-	list(&o.only, "only", "without -run: `kernels` to try, with their architectures; host is the running one (default "+strings.Join(o.only, ",")+")")
+	list(&o.only, "only", "without -run: `kernels` to try, with their architectures; host is the running one (default "+
+		strings.Join(o.only, ",")+")")
 	list(&o.users, "users", "without -run: `users` to try them as (default: those that differ on the kernel)")
-	fs.StringVar(&o.results, "results", "", "without -run: `directory` for kernels.md and kernels.json; empty: none are written")
+	fs.StringVar(&o.results, "results", "", "without -run: `directory` for kernels.md and kernels.json; empty: none "+
+		"are written")
 	fs.Float64Var(&o.seconds, "seconds", 20, "without -run: how long a program is observed")
 	fs.BoolVar(&o.merge, "merge", false, "with -results: keep what they have of other kernels and users")
-	fs.IntVar(&o.tries, "tries", 1, "without -run: how often what is not as promised is tried; an emulated machine beside other work is starved now and then")
-	fs.Float64Var(&mostShareError, "share-error", mostShareError, "without -run: by how much a share of time may differ from the program's own account")
-	fs.BoolVar(&o.tap, "tap", false, "without -run: print a line for each check, in the Test Anything Protocol, instead of a table")
+	fs.IntVar(&o.tries, "tries", 1, "without -run: how often what is not as promised is tried; an emulated machine "+
+		"beside other work is starved now and then")
+	fs.Float64Var(&mostShareError, "share-error", mostShareError, "without -run: by how much a share of time may "+
+		"differ from the program's own account")
+	fs.BoolVar(&o.tap, "tap", false, "without -run: print a line for each check, in the Test Anything Protocol, "+
+		"instead of a table")
 	if err := fs.Parse(args); err != nil {
 		return nil, err
 	}
@@ -161,13 +168,15 @@ func one(ctx context.Context, o *options) (int, error) {
 	}
 	const job = "run"
 	at := "/payload/" + filepath.Base(o.program)
-	jobs := []plan.Job{{Name: job, Args: append([]string{at}, o.args...), Env: o.env, User: o.user, Seconds: o.limit.Seconds()}}
+	jobs := []plan.Job{{Name: job, Args: append([]string{at}, o.args...), Env: o.env, User: o.user,
+		Seconds: o.limit.Seconds()}}
 	initramfs := filepath.Join(dir, "initramfs")
 	files := append([]inGuest{{o.program, at}}, o.files...)
 	if err := writeInitramfs(initramfs, initProgram, plan.Plan{Jobs: jobs, Log: o.log}, files); err != nil {
 		return 1, err
 	}
-	g := guest{arch: o.arch, kernel: kernel, initramfs: initramfs, cpus: o.cpus, memory: o.memory, cmdline: o.cmdline, limit: o.limit}
+	g := guest{arch: o.arch, kernel: kernel, initramfs: initramfs, cpus: o.cpus, memory: o.memory, cmdline: o.cmdline,
+		limit: o.limit}
 	fmt.Fprintf(os.Stderr, "booting %s %s (%s)\n", pkg.Package, pkg.Version, o.arch)
 	if pkg.Instead != "" {
 		fmt.Fprintln(os.Stderr, pkg.Instead)

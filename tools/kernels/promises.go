@@ -40,7 +40,8 @@ var promises = []promise{
 
 // untried says of lines of kernels why none of them is pinned.
 var untried = map[string]string{
-	"6.6": "not tried: there is no Debian package of them; what the agent does there is tried on 6.18 by making it choose that way",
+	"6.6": "not tried: there is no Debian package of them; what the agent does there is tried on 6.18 by making it " +
+		"choose that way",
 }
 
 // promised gives what a user is promised on a kernel, named by its release, for example "6.1.0-50-cloud-amd64".
@@ -101,7 +102,8 @@ func lineOf(release string) (n [2]int) {
 // docsTable is the table of docs/install.md.
 func docsTable() string {
 	var b strings.Builder
-	b.WriteString("| Linux | root | the four capabilities | these and CAP_SYS_ADMIN | any other user | tried on |\n| --- | --- | --- | --- | --- | --- |\n")
+	b.WriteString("| Linux | root | the four capabilities | these and CAP_SYS_ADMIN | any other user | tried on |\n| " +
+		"--- | --- | --- | --- | --- | --- |\n")
 	for i := 0; i < len(promises); i++ {
 		from := promises[i].From
 		cells := map[string]string{}
@@ -120,7 +122,8 @@ func docsTable() string {
 			name = fmt.Sprintf("%s to %d.%d", from, n[0], n[1]-1)
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", name,
-			cells[plan.Root], cells[plan.Documented], cells[plan.WithAdmin], cells[plan.Unprivileged], strings.Join(triedOn(from, next), ", "))
+			cells[plan.Root], cells[plan.Documented], cells[plan.WithAdmin], cells[plan.Unprivileged],
+			strings.Join(triedOn(from, next), ", "))
 	}
 	return b.String()
 }

@@ -13,7 +13,8 @@ import (
 )
 
 var columns = []string{
-	"kernel", "arch", "user", "source", "layouts", "worst share", "stops: runtime / seen", "wake waits", "queued: in fact / seen", "lost", "doctor", "result",
+	"kernel", "arch", "user", "source", "layouts", "worst share", "stops: runtime / seen", "wake waits",
+	"queued: in fact / seen", "lost", "doctor", "result",
 }
 
 // row is a cell's line in the table.
@@ -24,7 +25,8 @@ func (c *cell) row() []string {
 	if r == nil {
 		out = append(out, "", "", "", "", "", "", "", "")
 	} else {
-		out = append(out, sourceCell(r), layoutCell(r), shareCell(r), stopCell(&r.Table), waitCell(&r.Table), depthCell(&r.Table),
+		out = append(out, sourceCell(r), layoutCell(r), shareCell(r), stopCell(&r.Table), waitCell(&r.Table),
+			depthCell(&r.Table),
 			lostCell(&r.Table), doctorCell(&r.Doctor))
 	}
 	return append(out, c.outcome())
@@ -145,14 +147,16 @@ func doctorCell(d *account.Doctor) string {
 // markdown is the whole report.
 func markdown(cells []cell, date string) string {
 	var b strings.Builder
-	b.WriteString("# Kernels\n\nMade by `npm run test:kernels -- --results` (" + date + "). What a user is promised on a kernel stands in " +
+	b.WriteString("# Kernels\n\nMade by `npm run test:kernels -- --results` (" + date + "). What a user is promised " +
+		"on a kernel stands in " +
 		"[installing](../../docs/install.md); a line is *as promised* if it shows that.\n\n")
 	fmt.Fprintf(&b, "| %s |\n|%s\n", strings.Join(columns, " | "), strings.Repeat(" --- |", len(columns)))
 	for i := range cells {
 		fmt.Fprintf(&b, "| %s |\n", strings.Join(cells[i].row(), " | "))
 	}
 	b.WriteString("\nThe program has 2 Ps on a machine of 2 CPUs, emulated by qemu without KVM but for *this host*. " +
-		"Its own account of shares is runtime/metrics' `/cpu/classes` between two collections, of calls its own clock; " +
+		"Its own account of shares is runtime/metrics' `/cpu/classes` between two collections, of calls its own " +
+		"clock; " +
 		"of stops `/sched/pauses`. Of the layouts the first is of a stripped program of a known Go version, " +
 		"the second of one whose version no table has: found by search, proven in its memory.\n")
 	reasons(&b, cells)
@@ -162,7 +166,9 @@ func markdown(cells []cell, date string) string {
 
 // reasons says what is behind each line that shows less than everything.
 func reasons(b *strings.Builder, cells []cell) {
-	b.WriteString("\n## Reasons\n\nWhat the agent itself says where it shows less than everything, and what is not as promised.\n\n")
+	b.WriteString("\n## Reasons\n\nWhat the agent itself says where it shows less than everything, and what is " +
+		"not as " +
+		"promised.\n\n")
 	for i := range cells {
 		c := &cells[i]
 		var lines []string

@@ -10,7 +10,8 @@ func TestMergedLinesSayWhatWasBefore(t *testing.T) {
 	line := func(user string, wrong ...string) cell {
 		r := everything()
 		r.User = user
-		return cell{Line: "6.1", Arch: "amd64", User: user, Result: r, Checks: []verdict{{Check: "shares", Wrong: wrong}}}
+		return cell{Line: "6.1", Arch: "amd64", User: user, Result: r,
+			Checks: []verdict{{Check: "shares", Wrong: wrong}}}
 	}
 	dir := t.TempDir()
 	first := []cell{line("root", "gc: 1 %, seen 9 %"), line("capabilities")}

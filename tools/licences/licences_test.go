@@ -58,7 +58,8 @@ func TestWhatMayBeThere(t *testing.T) {
 		t.Error("a licence without its text is let in")
 	}
 	dual := &part{name: "f", version: "v1"}
-	dual.take(map[string]string{"License": "/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */\n\nOne or the " +
+	dual.take(map[string]string{"License": "/* SPDX-License-Identifier: BSD-3-Clause OR GPL-2.0-only */\n\nOne " +
+		"or the " +
 		"other."})
 	if err := dual.check(); err != nil || strings.Join(dual.licences, " ") != "BSD-3-Clause" {
 		t.Errorf("%+v: %v", dual, err)

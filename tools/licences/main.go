@@ -65,7 +65,8 @@ func run(dist string, write bool) error {
 			continue
 		}
 		if old, err := os.ReadFile(name); err != nil || string(old) != text {
-			errs = append(errs, fmt.Errorf("%s is not current (%s); run \"npm run build && go run ./tools/licences -write\" "+
+			errs = append(errs, fmt.Errorf("%s is not current (%s); run \"npm run build && go run ./tools/licences "+
+				"-write\" "+
 				"and commit it", name,
 				firstDifference(string(old), text)))
 		}
@@ -115,7 +116,8 @@ func list(modules, packages []*part) string {
 	var t strings.Builder
 	t.WriteString("# What others wrote\n\nLinked into the binaries or bundled into the frontend. Made by `go run " +
 		"./tools/licences -write`, which fails where a licence is\n" +
-		"not compatible with Apache-2.0. The texts are in [" + noticesFile + "](" + noticesFile + "), which ships with " +
+		"not compatible with Apache-2.0. The texts are in [" + noticesFile + "](" + noticesFile +
+		"), which ships with " +
 		"the binaries. What is under MPL-2.0 is\n" +
 		"unchanged; its source is the module of that name and version.\n")
 	for _, section := range []struct {
@@ -182,7 +184,8 @@ func texts(dir string) (files map[string]string, err error) {
 		if e.IsDir() || strings.HasSuffix(name, ".GO") || strings.HasSuffix(name, ".JS") {
 			continue
 		}
-		for _, prefix := range []string{"LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "PATENTS", "UNLICENSE"} {
+		for _, prefix := range []string{"LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "PATENTS",
+			"UNLICENSE"} {
 			if strings.HasPrefix(name, prefix) {
 				text, err := os.ReadFile(filepath.Join(dir, e.Name()))
 				if err != nil {

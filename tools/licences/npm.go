@@ -19,7 +19,8 @@ func npmPackages(dist string) ([]*part, error) {
 		return nil, err
 	}
 	if len(files) == 0 {
-		return nil, fmt.Errorf("%s has no source map, so that what is bundled is not known: run \"npm run build\" first",
+		return nil, fmt.Errorf("%s has no source map, so that what is bundled is not known: run \"npm run build\" "+
+			"first",
 			dist)
 	}
 	dirs := map[string]bool{}

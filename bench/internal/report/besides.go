@@ -32,7 +32,8 @@ func virtualization() string {
 		return id
 	}
 	vendor, _ := os.ReadFile("/sys/class/dmi/id/sys_vendor") // containers and some boards have none
-	if v := strings.TrimSpace(string(vendor)); strings.Contains(v, "QEMU") || strings.Contains(v, "Amazon EC2") || strings.Contains(v, "Google") {
+	if v := strings.TrimSpace(string(vendor)); strings.Contains(v, "QEMU") || strings.Contains(v, "Amazon EC2") ||
+		strings.Contains(v, "Google") {
 		return v
 	}
 	return ""

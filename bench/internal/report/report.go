@@ -65,7 +65,8 @@ type Machine struct {
 
 // ThisMachine describes the machine the program runs on.
 func ThisMachine() Machine {
-	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Arch: runtime.GOARCH, Under: virtualization(), Date: time.Now().UTC().Format(time.DateOnly)}
+	m := Machine{CPUs: runtime.NumCPU(), Go: runtime.Version(), Arch: runtime.GOARCH, Under: virtualization(),
+		Date: time.Now().UTC().Format(time.DateOnly)}
 	var u unix.Utsname
 	if unix.Uname(&u) == nil {
 		m.Kernel = unix.ByteSliceToString(u.Release[:])

@@ -24,7 +24,8 @@ func count() counters {
 // between is what happened in a window whose begin and end each lie between two readings: on a busy host other threads
 // run between a reading and the next line.
 func between(before, begun, ending, ended counters) counters {
-	return counters{ending.AtLeast - begun.AtLeast, ended.AtMost - before.AtMost, ending.Least - begun.Least, ended.Most - before.Most}
+	return counters{ending.AtLeast - begun.AtLeast, ended.AtMost - before.AtMost, ending.Least - begun.Least,
+		ended.Most - before.Most}
 }
 
 func (c counters) print() { _ = json.NewEncoder(os.Stdout).Encode(c) }

@@ -40,7 +40,8 @@ var loads = map[string]func(context.Context){
 
 func main() {
 	traceTo := flag.String("trace", "", "write a runtime/trace of the run to `file`")
-	edgesTo := flag.String("edges", "", "write the runtime's own log of takes and gives of Ps to `file` (built by bench/truth only)")
+	edgesTo := flag.String("edges", "", "write the runtime's own log of takes and gives of Ps to `file` (built by "+
+		"bench/truth only)")
 	warm := flag.Duration("warm", time.Second, "run this long before the trace starts")
 	run := flag.Duration("run", 3*time.Second, "trace this long")
 	n := flag.Int("procs", 2, "GOMAXPROCS")

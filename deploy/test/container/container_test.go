@@ -46,7 +46,8 @@ func needsCrun(t *testing.T) {
 func binaries(t *testing.T) string {
 	t.Helper()
 	dir := open(t, t.TempDir())
-	for name, source := range map[string]string{"pscope": "./pkg/cmd/pscope", targetName: "./pkg/collector/testdata/target"} {
+	for name, source := range map[string]string{"pscope": "./pkg/cmd/pscope",
+		targetName: "./pkg/collector/testdata/target"} {
 		cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", filepath.Join(dir, name), source)
 		cmd.Dir = filepath.Join("..", "..", "..")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
@@ -82,9 +83,11 @@ func profile(t *testing.T, leftOut ...string) map[string]any {
 	for _, rule := range p["syscalls"].([]any) {
 		rule := rule.(map[string]any)
 		delete(rule, "comment")
-		rule["names"] = slices.DeleteFunc(rule["names"].([]any), func(n any) bool { return slices.Contains(leftOut, n.(string)) })
+		rule["names"] = slices.DeleteFunc(rule["names"].([]any),
+			func(n any) bool { return slices.Contains(leftOut, n.(string)) })
 	}
-	p["syscalls"] = slices.DeleteFunc(p["syscalls"].([]any), func(rule any) bool { return len(rule.(map[string]any)["names"].([]any)) == 0 })
+	p["syscalls"] = slices.DeleteFunc(p["syscalls"].([]any),
+		func(rule any) bool { return len(rule.(map[string]any)["names"].([]any)) == 0 })
 	return p
 }
 
@@ -100,7 +103,8 @@ type box struct {
 // mask is what Docker, containerd and Podman hide or protect of /proc and /sys in any container.
 var mask = map[string][]string{
 	"maskedPaths": {
-		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+		"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+		"/proc/timer_list", "/proc/timer_stats",
 		"/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
 	},
 	"readonlyPaths": {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"},
@@ -152,8 +156,10 @@ func (b *box) bundle(bin string, seccomp map[string]any, hostPID, rootless bool)
 	config := m{
 		"ociVersion": "1.0.2",
 		"process": m{
-			"user": m{"uid": 0, "gid": 0}, "cwd": "/", "noNewPrivileges": true, "capabilities": sets, "env": []string{"PATH=/bin"},
-			"args": []string{"/bin/pscope", "agent", "--listen", fmt.Sprintf("127.0.0.1:%d", b.port), "--socket", "", "--data-dir", "/tmp/history", "--include", "^" + targetName + "$"},
+			"user": m{"uid": 0, "gid": 0}, "cwd": "/", "noNewPrivileges": true, "capabilities": sets,
+			"env": []string{"PATH=/bin"},
+			"args": []string{"/bin/pscope", "agent", "--listen", fmt.Sprintf("127.0.0.1:%d", b.port), "--socket", "",
+				"--data-dir", "/tmp/history", "--include", "^" + targetName + "$"},
 		},
 		"root": m{"path": "rootfs", "readonly": true},
 		"mounts": []m{
@@ -174,7 +180,8 @@ func (b *box) bundle(bin string, seccomp map[string]any, hostPID, rootless bool)
 // startBox starts the agent in a container.
 func startBox(t *testing.T, bin string, seccomp map[string]any, hostPID, rootless bool) *box {
 	t.Helper()
-	b := &box{t: t, dir: open(t, t.TempDir()), name: fmt.Sprintf("pscope-test-%d-%d", os.Getpid(), time.Now().UnixNano()), port: freePort(t)}
+	b := &box{t: t, dir: open(t, t.TempDir()), name: fmt.Sprintf("pscope-test-%d-%d", os.Getpid(),
+		time.Now().UnixNano()), port: freePort(t)}
 	b.bundle(bin, seccomp, hostPID, rootless)
 	state := filepath.Join(b.dir, "state")
 	if err := os.Mkdir(state, 0o700); err != nil {
@@ -193,7 +200,8 @@ func startBox(t *testing.T, bin string, seccomp map[string]any, hostPID, rootles
 		words := []string{"-m", "sh", "-c", script, "sh"}
 		if rootless {
 			id := strconv.Itoa(nobody)
-			words = append(words, "setpriv", "--reuid="+id, "--regid="+id, "--clear-groups", "--inh-caps=-all", "--bounding-set=-all")
+			words = append(words, "setpriv", "--reuid="+id, "--regid="+id, "--clear-groups", "--inh-caps=-all",
+				"--bounding-set=-all")
 		}
 		words = append(words, "crun", "--cgroup-manager=disabled", "--root", state)
 		cmd := exec.Command("unshare", append(words, args...)...)
@@ -249,7 +257,8 @@ func series(text, name string, labels map[string]string) (line string, value flo
 		if !strings.HasPrefix(line, name+"{") {
 			continue
 		}
-		missing := slices.ContainsFunc(slices.Collect(maps.Keys(labels)), func(k string) bool { return !strings.Contains(line, k+`="`+labels[k]+`"`) })
+		missing := slices.ContainsFunc(slices.Collect(maps.Keys(labels)),
+			func(k string) bool { return !strings.Contains(line, k+`="`+labels[k]+`"`) })
 		if f := strings.Fields(line); !missing && len(f) > 1 {
 			v, err := strconv.ParseFloat(f[len(f)-1], 64)
 			return line, v, err == nil
@@ -298,13 +307,15 @@ func TestContainerSeesTheHost(t *testing.T) {
 	say := program(t, cmd)
 	pid := map[string]string{"process_pid": strconv.Itoa(cmd.Process.Pid)}
 	var line string
-	b.until("the process is observed", func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", pid); return ok })
+	b.until("the process is observed",
+		func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", pid); return ok })
 	if !strings.Contains(line, `source="ebpf"`) || strings.Contains(line, "reason=") {
 		t.Fatalf("it is observed as %s", line)
 	}
 	say("gc 5")
 	stops := map[string]string{"reason": "GC mark termination", "process_pid": pid["process_pid"]}
-	b.until("its stops are seen", func() bool { _, n, _ := series(b.metrics(), "pscope_stop_seconds_count", stops); return n >= 5 })
+	b.until("its stops are seen",
+		func() bool { _, n, _ := series(b.metrics(), "pscope_stop_seconds_count", stops); return n >= 5 })
 	if _, n, _ := series(b.metrics(), "pscope_stop_seconds_count", stops); n != 5 {
 		t.Errorf("%v of 5 stops were seen", n)
 	}
@@ -319,7 +330,8 @@ func TestContainerWithoutTheProfile(t *testing.T) {
 	program(t, cmd)
 	var line string
 	b.until("the process is observed", func() (ok bool) {
-		line, _, ok = series(b.metrics(), "pscope_target_info", map[string]string{"process_pid": strconv.Itoa(cmd.Process.Pid)})
+		line, _, ok = series(b.metrics(), "pscope_target_info",
+			map[string]string{"process_pid": strconv.Itoa(cmd.Process.Pid)})
 		return ok
 	})
 	for _, want := range []string{`source="snapshot"`, "a seccomp filter stands in the way"} {
@@ -339,7 +351,8 @@ func TestContainerWithoutTheHostsPIDNamespace(t *testing.T) {
 	b := startBox(t, binaries(t), profile(t), false, false)
 	program(t, b.command("exec", b.name, "/bin/"+targetName))
 	var line string
-	b.until("the process is observed", func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", nil); return ok })
+	b.until("the process is observed",
+		func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", nil); return ok })
 	for _, want := range []string{`source="snapshot"`, "PID namespace of its own"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("%q is not in %s", want, line)
@@ -359,7 +372,8 @@ func TestRootlessContainer(t *testing.T) {
 	program(t, b.command("exec", b.name, "/bin/"+targetName))
 	program(t, exec.Command(filepath.Join(bin, targetName))) // outside of it
 	var line string
-	b.until("the process is observed", func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", nil); return ok })
+	b.until("the process is observed",
+		func() (ok bool) { line, _, ok = series(b.metrics(), "pscope_target_info", nil); return ok })
 	for _, want := range []string{`source="snapshot"`, "user namespace (a rootless container)"} {
 		if !strings.Contains(line, want) {
 			t.Errorf("%q is not in %s", want, line)

@@ -47,7 +47,8 @@ type pluginHost struct {
 
 // newPluginHost prepares a host for the binary at path. Nothing runs before Run.
 func newPluginHost(path string, env []string, log *slog.Logger) *pluginHost {
-	return &pluginHost{path: path, env: env, log: log, reason: errors.New("it has not been started yet"), changed: make(chan struct{})}
+	return &pluginHost{path: path, env: env, log: log, reason: errors.New("it has not been started yet"),
+		changed: make(chan struct{})}
 }
 
 // Run keeps the plugin alive until ctx ends, then stops it and returns once its process is gone.

@@ -149,7 +149,8 @@ func (h *liveHub) subscribe(ctx context.Context, socket *liveSocket, req liveReq
 	if err != nil {
 		return err
 	}
-	answer, err := client.stream.SubscribeStream(ctx, &pluginv2.SubscribeStreamRequest{PluginContext: pctx, Path: req.Path, Data: req.Data})
+	answer, err := client.stream.SubscribeStream(ctx, &pluginv2.SubscribeStreamRequest{PluginContext: pctx,
+		Path: req.Path, Data: req.Data})
 	if err != nil {
 		return fmt.Errorf("the plugin failed to open the stream: %w", err)
 	}
@@ -210,7 +211,8 @@ func (h *liveHub) runOnce(ctx context.Context, run *liveRun, req liveRequest) er
 	if err != nil {
 		return err
 	}
-	stream, err := client.stream.RunStream(ctx, &pluginv2.RunStreamRequest{PluginContext: pctx, Path: req.Path, Data: req.Data})
+	stream, err := client.stream.RunStream(ctx, &pluginv2.RunStreamRequest{PluginContext: pctx, Path: req.Path,
+		Data: req.Data})
 	if err != nil {
 		return fmt.Errorf("the plugin failed to run the stream: %w", err)
 	}

@@ -66,7 +66,8 @@ func run(args []string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	// As allowed_sockets in [plugin.pscope-pscope-datasource] of a Grafana's configuration.
-	env := []string{"GF_VERSION=" + grafanaVersion, "GF_EDITION=Open Source", "GF_PLUGIN_ALLOWED_SOCKETS=" + filepath.Dir(*socket) + "/"}
+	env := []string{"GF_VERSION=" + grafanaVersion, "GF_EDITION=Open Source", "GF_PLUGIN_ALLOWED_SOCKETS=" +
+		filepath.Dir(*socket) + "/"}
 	host := newPluginHost(*binary, env, log)
 	hostDone := make(chan struct{})
 	go func() { defer close(hostDone); host.Run(ctx) }()

@@ -64,7 +64,8 @@ func (s *settings) Get(uid string) (dataSource, error) {
 		}
 		have = append(have, d.UID)
 	}
-	return dataSource{}, fmt.Errorf("no data source with uid %q is provisioned (there are: %s)", uid, strings.Join(have, ", "))
+	return dataSource{}, fmt.Errorf("no data source with uid %q is provisioned (there are: %s)", uid,
+		strings.Join(have, ", "))
 }
 
 // Update replaces what the config editor edits. Secure values that are not given stay as they are, as in Grafana.
@@ -128,7 +129,8 @@ func readDataSources(dir, socket string) (*settings, error) {
 				continue
 			}
 			if d.UID == "" {
-				return nil, fmt.Errorf("%s: the data source %q has no uid; boards refer to it by uid, so give it one", file, d.Name)
+				return nil, fmt.Errorf("%s: the data source %q has no uid; boards refer to it by uid, so give it one",
+					file, d.Name)
 			}
 			if d.JSONData == nil {
 				d.JSONData = map[string]any{}

@@ -156,7 +156,8 @@ func (s *server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if len(result.JSONDetails) > 0 {
 		var details map[string]any
 		if err := json.Unmarshal(result.JSONDetails, &details); err != nil {
-			writeError(w, http.StatusInternalServerError, fmt.Errorf("the plugin's health details are not a JSON object: %w", err))
+			writeError(w, http.StatusInternalServerError,
+				fmt.Errorf("the plugin's health details are not a JSON object: %w", err))
 			return
 		}
 		body["details"] = details

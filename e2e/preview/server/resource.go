@@ -11,7 +11,8 @@ import (
 
 // Headers that belong to one hop, or that Grafana keeps from plugins and from pages.
 var droppedHeaders = map[string]bool{
-	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Te": true, "Trailer": true,
+	"Connection": true, "Keep-Alive": true, "Proxy-Authenticate": true, "Proxy-Authorization": true, "Te": true,
+	"Trailer":           true,
 	"Transfer-Encoding": true, "Upgrade": true, "Cookie": true, "Set-Cookie": true, "Content-Length": true,
 }
 
@@ -59,7 +60,8 @@ func (s *server) serveResource(w http.ResponseWriter, r *http.Request) {
 		}
 		if err != nil {
 			if first {
-				writeError(w, http.StatusInternalServerError, fmt.Errorf("the plugin failed to answer %s: %w", path, err))
+				writeError(w, http.StatusInternalServerError, fmt.Errorf("the plugin failed to answer %s: %w", path,
+					err))
 				return
 			}
 			// The status line is out: only breaking the connection tells the page that the answer is not whole.

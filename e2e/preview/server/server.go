@@ -36,7 +36,8 @@ type server struct {
 	log          *slog.Logger
 }
 
-func newServer(ctx context.Context, host *pluginHost, set *settings, provisioning, dist, page string, log *slog.Logger) *server {
+func newServer(ctx context.Context, host *pluginHost, set *settings, provisioning, dist, page string,
+	log *slog.Logger) *server {
 	s := &server{host: host, settings: set, provisioning: provisioning, dist: dist, page: page, log: log}
 	s.live = &liveHub{
 		ctx: ctx, log: log, runs: map[string]*liveRun{},
@@ -60,9 +61,11 @@ func (s *server) handler() http.Handler {
 	mux.HandleFunc("GET /preview/status", s.serveStatus)
 	// x/net/websocket checks the origin only if told to; a page of another site must not read the streams.
 	mux.Handle("GET /preview/live", websocket.Server{Handler: s.live.serve, Handshake: sameOrigin})
-	mux.Handle("/public/plugins/"+pluginID+"/", noCache(http.StripPrefix("/public/plugins/"+pluginID+"/", http.FileServer(http.Dir(s.dist)))))
+	mux.Handle("/public/plugins/"+pluginID+"/",
+		noCache(http.StripPrefix("/public/plugins/"+pluginID+"/", http.FileServer(http.Dir(s.dist)))))
 	mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, http.StatusNotFound, fmt.Errorf("%s %s is not part of the preview: it has no more of Grafana's API than P-Scope uses", r.Method, r.URL.Path))
+		writeError(w, http.StatusNotFound, fmt.Errorf("%s %s is not part of the preview: it has no more of Grafana's "+
+			"API than P-Scope uses", r.Method, r.URL.Path))
 	})
 	mux.Handle("/", noCache(http.FileServer(http.Dir(s.page))))
 	return mux
@@ -142,7 +145,8 @@ func forPage(d dataSource) pageSource {
 func (s *server) serveBoot(w http.ResponseWriter, r *http.Request) {
 	meta, err := os.ReadFile(filepath.Join(s.dist, "plugin.json"))
 	if err != nil {
-		writeError(w, http.StatusInternalServerError, fmt.Errorf("the built plugin is missing (%w): run `npm run build`", err))
+		writeError(w, http.StatusInternalServerError, fmt.Errorf("the built plugin is missing (%w): run `npm run "+
+			"build`", err))
 		return
 	}
 	boards, err := readDashboards(s.provisioning)
@@ -154,13 +158,15 @@ func (s *server) serveBoot(w http.ResponseWriter, r *http.Request) {
 	for _, d := range s.settings.All() {
 		sources = append(sources, forPage(d))
 	}
-	writeJSON(w, http.StatusOK, map[string]any{"plugin": json.RawMessage(meta), "datasources": sources, "dashboards": boards, "grafanaVersion": grafanaVersion})
+	writeJSON(w, http.StatusOK, map[string]any{"plugin": json.RawMessage(meta), "datasources": sources,
+		"dashboards": boards, "grafanaVersion": grafanaVersion})
 }
 
 // serveStatus tells tests about the inside: the plugin's process, how often it was started, streams that run.
 func (s *server) serveStatus(w http.ResponseWriter, r *http.Request) {
 	pid, starts := s.host.Status()
-	writeJSON(w, http.StatusOK, map[string]any{"pluginPid": pid, "pluginStarts": starts, "liveStreams": s.live.Streams()})
+	writeJSON(w, http.StatusOK, map[string]any{"pluginPid": pid, "pluginStarts": starts,
+		"liveStreams": s.live.Streams()})
 }
 
 // serveUpdate is the config editor's save: in memory only.

@@ -33,7 +33,8 @@ func TestMain(m *testing.M) {
 		defer os.RemoveAll(dir)
 		bin = dir
 		for name, pkg := range map[string]string{"plugin": "./testdata/plugin", "preview": "."} {
-			if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name), pkg).CombinedOutput(); err != nil {
+			if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, name),
+				pkg).CombinedOutput(); err != nil {
 				fmt.Fprintf(os.Stderr, "building %s: %v\n%s", pkg, err, out)
 				return 1
 			}
@@ -137,9 +138,12 @@ func TestQuery(t *testing.T) {
 		status     int
 		want       []string
 	}{
-		{"frames", `{"from":"1000","to":"2000","queries":[{"refId":"Q",` + ds + `,"intervalMs":250}]}`, 200, []string{`"Q"`, `[1000,2000]`, `"/run/x.sock"`, `["true","250ms"]`}},
-		{"a failing query beside a good one", `{"from":"now-1h","to":"now","queries":[{"refId":"A",` + ds + `},{"refId":"B","queryType":"fail",` + ds + `}]}`, 400, []string{`as asked`, `"frames":[{"schema"`}},
-		{"unknown data source", `{"from":"now-1h","to":"now","queries":[{"refId":"A","datasource":{"uid":"x"}}]}`, 404, []string{`there are: pscope`}},
+		{"frames", `{"from":"1000","to":"2000","queries":[{"refId":"Q",` + ds + `,"intervalMs":250}]}`, 200,
+			[]string{`"Q"`, `[1000,2000]`, `"/run/x.sock"`, `["true","250ms"]`}},
+		{"a failing query beside a good one", `{"from":"now-1h","to":"now","queries":[{"refId":"A",` + ds +
+			`},{"refId":"B","queryType":"fail",` + ds + `}]}`, 400, []string{`as asked`, `"frames":[{"schema"`}},
+		{"unknown data source", `{"from":"now-1h","to":"now","queries":[{"refId":"A","datasource":{"uid":"x"}}]}`, 404,
+			[]string{`there are: pscope`}},
 		{"no query", `{"from":"now-1h","to":"now"}`, 400, []string{"no query"}},
 		{"bad range", `{"from":"yesterdayish","to":"now","queries":[{}]}`, 400, []string{"yesterdayish"}},
 		{"no JSON", `{`, 400, []string{"not valid JSON"}},
@@ -177,10 +181,12 @@ func TestSettings(t *testing.T) {
 	if d, err := s.settings.Get("pscope"); err != nil || d.SecureJSONData["token"] != "a$b" {
 		t.Errorf("$$ stands for a dollar: %v %v", d.SecureJSONData, err)
 	}
-	if status, body = get(t, base+"/api/datasources/uid/pscope/health"); status != 200 || !strings.Contains(body, "/run/x.sock") || !strings.Contains(body, `"path":""`) {
+	if status, body = get(t, base+"/api/datasources/uid/pscope/health"); status != 200 ||
+		!strings.Contains(body, "/run/x.sock") || !strings.Contains(body, `"path":""`) {
 		t.Errorf("health with the provisioned socket and no PATH: %d %s", status, body)
 	}
-	req, err := http.NewRequest("PUT", base+"/api/datasources/uid/pscope", strings.NewReader(`{"jsonData":{"socketPath":"gone"}}`))
+	req, err := http.NewRequest("PUT", base+"/api/datasources/uid/pscope",
+		strings.NewReader(`{"jsonData":{"socketPath":"gone"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +195,8 @@ func TestSettings(t *testing.T) {
 		t.Fatal(err)
 	}
 	res.Body.Close()
-	if status, body = get(t, base+"/api/datasources/uid/pscope/health"); status != 400 || !strings.Contains(body, "socket gone") {
+	if status, body = get(t, base+"/api/datasources/uid/pscope/health"); status != 400 ||
+		!strings.Contains(body, "socket gone") {
 		t.Errorf("health after the change: %d %s", status, body)
 	}
 	if status, _ = get(t, base+"/api/annotations"); status != 404 {
@@ -200,7 +207,8 @@ func TestSettings(t *testing.T) {
 func TestResourceStreams(t *testing.T) {
 	base, _ := start(t)
 	ctx, cancel := context.WithCancel(context.Background())
-	req, err := http.NewRequestWithContext(ctx, "POST", base+"/api/datasources/uid/pscope/resources/a/b?x=1", strings.NewReader("body"))
+	req, err := http.NewRequestWithContext(ctx, "POST", base+"/api/datasources/uid/pscope/resources/a/b?x=1",
+		strings.NewReader("body"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,8 +329,10 @@ func TestPluginNeverOutlivesThePreview(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGKILL} {
 		t.Run(sig.String(), func(t *testing.T) {
 			dir := provision(t)
-			cmd := exec.Command(filepath.Join(bin, "preview"), "--port", "0", "--provisioning", dir, "--dist", filepath.Join(dir, "dist"),
-				"--page", filepath.Join(dir, "page"), "--plugin", filepath.Join(bin, "plugin"), "--agent-socket", "/own.sock")
+			cmd := exec.Command(filepath.Join(bin, "preview"), "--port", "0", "--provisioning", dir, "--dist",
+				filepath.Join(dir, "dist"),
+				"--page", filepath.Join(dir, "page"), "--plugin", filepath.Join(bin, "plugin"), "--agent-socket",
+				"/own.sock")
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)
@@ -354,7 +364,8 @@ func TestPluginNeverOutlivesThePreview(t *testing.T) {
 			if sig != syscall.SIGKILL && err != nil {
 				t.Errorf("the preview ended with %v", err)
 			}
-			for deadline := time.Now().Add(5 * time.Second); alive(status.PluginPid.String()); time.Sleep(20 * time.Millisecond) {
+			for deadline := time.Now().Add(5 * time.Second); alive(status.PluginPid.String()); time.Sleep(
+				20 * time.Millisecond) {
 				if time.Now().After(deadline) {
 					t.Fatal("the plugin is still there")
 				}

@@ -27,7 +27,8 @@ func TestTranslatesBothWays(t *testing.T) {
 		_, _ = io.WriteString(w, "tail") // not flushed by the handler
 	}))
 	for _, ct := range []string{"application/grpc-web-text", "application/grpc-web-text+proto"} {
-		req := httptest.NewRequest(http.MethodPost, "/x", strings.NewReader(base64.StdEncoding.EncodeToString([]byte("hello"))))
+		req := httptest.NewRequest(http.MethodPost, "/x",
+			strings.NewReader(base64.StdEncoding.EncodeToString([]byte("hello"))))
 		req.Header.Set("Content-Type", ct)
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, req)

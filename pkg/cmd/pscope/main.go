@@ -51,7 +51,8 @@ func commands() []command {
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString("pscope: what every P of every Go process on this host is doing, seen from outside the process\n\nUsage:\n  pscope COMMAND [flags]\n\nCommands:\n")
+	b.WriteString("pscope: what every P of every Go process on this host is doing, seen from outside the " +
+		"process\n\nUsage:\n  pscope COMMAND [flags]\n\nCommands:\n")
 	for _, c := range commands() {
 		if c.short == "" {
 			continue

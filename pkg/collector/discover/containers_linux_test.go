@@ -23,47 +23,60 @@ func TestParseCgroup(t *testing.T) {
 		{"Docker, version 1", "12:cpu,cpuacct:/docker/" + outer + "\n1:name=systemd:/docker/" + outer + "\n0::/\n",
 			"/docker/" + outer, outer[:12], ""},
 		{
-			"Docker, hybrid: the line of version 2 is the daemon's", "12:cpu,cpuacct:/docker/" + outer + "\n0::/system.slice/containerd.service\n",
+			"Docker, hybrid: the line of version 2 is the daemon's", "12:cpu,cpuacct:/docker/" + outer +
+				"\n0::/system.slice/containerd.service\n",
 			"/docker/" + outer, outer[:12], "",
 		},
-		{"a controller without a group of its own", "11:memory:/\n12:cpu,cpuacct:/\n1:name=systemd:/user.slice\n0::/user.slice/a\n", "/user.slice", "", ""},
+		{"a controller without a group of its own",
+			"11:memory:/\n12:cpu,cpuacct:/\n1:name=systemd:/user.slice\n0::/user.slice/a\n", "/user.slice", "", ""},
 		{
-			"systemd in a container of Docker's", "0::/system.slice/docker-" + outer + ".scope/system.slice/containerd.service\n", "", outer[:12], "",
+			"systemd in a container of Docker's", "0::/system.slice/docker-" + outer +
+				".scope/system.slice/containerd.service\n", "", outer[:12], "",
 		},
 		{"Docker in Docker, cgroupfs", "0::/docker/" + outer + "/docker/" + inner + "\n", "", inner[:12], ""},
 		{"Docker in Docker, systemd outside", "0::/system.slice/docker-" + outer + ".scope/docker/" + inner + "\n", "",
 			inner[:12], ""},
 		{
-			"kind, cgroupfs", "0::/docker/" + outer + "/kubelet/kubepods/burstable/pod" + uid + "/" + inner + "\n", "", inner[:12], uid,
+			"kind, cgroupfs", "0::/docker/" + outer + "/kubelet/kubepods/burstable/pod" + uid + "/" + inner + "\n", "",
+			inner[:12], uid,
 		},
 		{
-			"kind, systemd", "0::/system.slice/docker-" + outer + ".scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/" +
-				"kubelet-kubepods-burstable-pod" + uidSlice + ".slice/cri-containerd-" + inner + ".scope\n", "", inner[:12], uid,
+			"kind, systemd", "0::/system.slice/docker-" + outer +
+				".scope/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/" +
+				"kubelet-kubepods-burstable-pod" + uidSlice + ".slice/cri-containerd-" + inner + ".scope\n", "",
+			inner[:12], uid,
 		},
 		{
-			"containerd, burstable", "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uidSlice + ".slice/cri-containerd-" + outer + ".scope\n",
+			"containerd, burstable", "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + uidSlice +
+				".slice/cri-containerd-" + outer + ".scope\n",
 			"", outer[:12], uid,
 		},
 		{"containerd, guaranteed", "0::/kubepods.slice/kubepods-pod" + uidSlice + ".slice/cri-containerd-" + outer +
 			".scope\n", "", outer[:12], uid},
-		{"containerd, best effort, cgroupfs", "0::/kubepods/besteffort/pod" + uid + "/" + outer + "\n", "", outer[:12], uid},
-		{"containerd, guaranteed, cgroupfs", "4:memory:/kubepods/pod" + uid + "/" + outer + "\n", "/kubepods/pod" + uid +
+		{"containerd, best effort, cgroupfs", "0::/kubepods/besteffort/pod" + uid + "/" + outer + "\n", "", outer[:12],
+			uid},
+		{"containerd, guaranteed, cgroupfs", "4:memory:/kubepods/pod" + uid + "/" + outer + "\n", "/kubepods/pod" +
+			uid +
 			"/" + outer, outer[:12], uid},
 		{
-			"containerd, two drivers", "0::/system.slice/containerd.service/kubepods-besteffort-pod" + uidSlice + ".slice:cri-containerd:" + outer + "\n",
+			"containerd, two drivers", "0::/system.slice/containerd.service/kubepods-besteffort-pod" + uidSlice +
+				".slice:cri-containerd:" + outer + "\n",
 			"", outer[:12], uid,
 		},
 		{"a static pod, cgroupfs", "0::/kubepods/burstable/pod" + static + "/" + outer + "\n", "", outer[:12], static},
 		{
-			"a static pod, systemd", "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + static + ".slice/cri-containerd-" + outer + ".scope\n",
+			"a static pod, systemd", "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + static +
+				".slice/cri-containerd-" + outer + ".scope\n",
 			"", outer[:12], static,
 		},
 		{"CRI-O", "0::/kubepods.slice/kubepods-pod" + uidSlice + ".slice/crio-" + outer + ".scope/container\n", "",
 			outer[:12], uid},
 		{"CRI-O, cgroupfs", "0::/kubepods/burstable/pod" + uid + "/crio-" + outer + "\n", "", outer[:12], uid},
-		{"CRI-O's monitor", "0::/kubepods.slice/kubepods-pod" + uidSlice + ".slice/crio-conmon-" + outer + ".scope\n", "",
+		{"CRI-O's monitor", "0::/kubepods.slice/kubepods-pod" + uidSlice + ".slice/crio-conmon-" + outer + ".scope\n",
+			"",
 			"", uid},
-		{"Docker in a pod", "0::/kubepods/burstable/pod" + uid + "/" + outer + "/docker/" + inner + "\n", "", inner[:12],
+		{"Docker in a pod", "0::/kubepods/burstable/pod" + uid + "/" + outer + "/docker/" + inner + "\n", "",
+			inner[:12],
 			uid},
 		{"podman", "0::/machine.slice/libpod-" + outer + ".scope/container\n", "", outer[:12], ""},
 		{"podman, cgroupfs", "0::/libpod_parent/libpod-" + outer + "\n", "", outer[:12], ""},
@@ -82,12 +95,14 @@ func TestParseCgroup(t *testing.T) {
 			"/machine.slice", "web", ""},
 		{"a virtual machine", `0::/machine.slice/machine-qemu\x2d1\x2dvm.scope/libvirt/emulator` + "\n", "", "", ""},
 		{"LXC", "0::/lxc.payload.web/system.slice/app.service\n", "", "web", ""},
-		{"LXC before 4.0", "9:cpu,cpuacct:/lxc/web/system.slice/app.service\n", "/lxc/web/system.slice/app.service", "web",
+		{"LXC before 4.0", "9:cpu,cpuacct:/lxc/web/system.slice/app.service\n", "/lxc/web/system.slice/app.service",
+			"web",
 			""},
 		{"LXC's monitor", "0::/lxc.monitor.web\n", "", "", ""},
 		{"Docker in LXC", "0::/lxc.payload.web/docker/" + inner + "\n", "", inner[:12], ""},
 		{
-			"seen from the agent's own namespace", "0::/../../pod" + uid + "/" + outer + "\n", "/pod" + uid + "/" + outer, outer[:12], uid,
+			"seen from the agent's own namespace", "0::/../../pod" + uid + "/" + outer + "\n", "/pod" + uid + "/" +
+				outer, outer[:12], uid,
 		},
 		{"the root, seen from there", "0::/../..\n", "", "", ""},
 		{"a removed group", "0::/docker/" + outer + " (deleted)\n", "/docker/" + outer, outer[:12], ""},
@@ -109,7 +124,8 @@ func TestParseCgroup(t *testing.T) {
 func FuzzParseCgroup(f *testing.F) {
 	id := strings.Repeat("0123456789abcdef", 4)
 	for _, seed := range []string{
-		"0::/\n", "12:cpu,cpuacct:/docker/" + id + "\n0::/a\n", "0::/../../kubepods/pod8f4c53e96cd1c5e7b2f8a4d26b9d10ce/" + id + "\n",
+		"0::/\n", "12:cpu,cpuacct:/docker/" + id + "\n0::/a\n",
+		"0::/../../kubepods/pod8f4c53e96cd1c5e7b2f8a4d26b9d10ce/" + id + "\n",
 		`0::/machine.slice/machine-a\x2db.scope/payload`, "0::/lxc/\xff", "::::\n\n", `0::/machine-\x.scope`,
 	} {
 		f.Add(seed)

@@ -99,7 +99,8 @@ func New(o Options, observer Observer, include, exclude *regexp.Regexp) *Finder 
 	f := &Finder{
 		Options: o, observer: observer, asked: make(chan question, 1024), behind: make(chan struct{}, 1),
 		choiceChanged: make(chan struct{}, 1), known: map[int32]procID{},
-		starting: map[int32]procID{}, unanswered: map[int32]unreadPart{}, files: newFiles(), reading: map[fileID][]int32{},
+		starting: map[int32]procID{}, unanswered: map[int32]unreadPart{}, files: newFiles(),
+		reading: map[fileID][]int32{},
 		working: map[int32]*work{}, again: map[int32]bool{},
 		reads: newWorkers(filesAtOnce, fileWithin), starts: newWorkers(startsAtOnce, startWithin),
 	}

@@ -15,7 +15,8 @@ func TestHiddenProcessesAreNamed(t *testing.T) {
 		t.Errorf("an agent with all privileges is told to get some: %v", l)
 	}
 	h = hidden{1: "a", 2: "b", 30: "c", 4: "d", 5: "e"}
-	if l, _ := h.lack(false); l.What != "processes of other users" || !strings.Contains(l.Why, "a (pid 1), b (pid 2), d (pid 4), 2 more") || !strings.Contains(l.Fix, "setcap") {
+	if l, _ := h.lack(false); l.What != "processes of other users" ||
+		!strings.Contains(l.Why, "a (pid 1), b (pid 2), d (pid 4), 2 more") || !strings.Contains(l.Fix, "setcap") {
 		t.Errorf("an agent without privileges: %v", l)
 	}
 	var list HiddenProcesses

@@ -186,5 +186,6 @@ func (l *libraryLook) replaced(m *process.Mapped, err error) *inspected {
 		return nil // it has been unmapped, or the process has ended
 	}
 	return &inspected{err: refusal.New(refusal.Replaced, err, "the file of the library was replaced or "+
-		"deleted since the process loaded it, and the kernel leads to the one that is loaded only with more privileges")}
+		"deleted since the process loaded it, and the kernel leads to the one that is loaded only with more "+
+		"privileges")}
 }

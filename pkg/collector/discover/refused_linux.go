@@ -23,7 +23,8 @@ func FixForRefused(err error) string {
 	case refusal.GoUnknown:
 		return "update P-Scope, or build the program with debugging information (without -ldflags=-w)"
 	case refusal.Memory:
-		return "report this program, with its Go version; with debugging information (without -ldflags=-w) it needs no search"
+		return "report this program, with its Go version; with debugging information (without -ldflags=-w) it needs " +
+			"no search"
 	case refusal.NoVariables:
 		return "build the program with its symbol table (without -ldflags=-s)"
 	case refusal.Arch:
@@ -31,7 +32,8 @@ func FixForRefused(err error) string {
 	case refusal.Obfuscated:
 		return "build the program without garble"
 	case refusal.Packed:
-		return "if it is a Go program, run it unpacked (upx -d FILE), or strip it instead of packing it (-ldflags='-s -w')"
+		return "if it is a Go program, run it unpacked (upx -d FILE), or strip it instead of packing it " +
+			"(-ldflags='-s -w')"
 	case refusal.Forked:
 		return "nothing needs to be done: a program that it executes is observed"
 	case refusal.OtherGo:

@@ -17,7 +17,8 @@ func TestActivityOf(t *testing.T) {
 		span  uint64
 		want  int
 	}{
-		{0, tenth, 0}, {1, tenth, 1}, {3, tenth, 1}, {4, tenth, 2}, {16, tenth, 3}, {32, 2 * tenth, 3}, {15, 2 * tenth, 2},
+		{0, tenth, 0}, {1, tenth, 1}, {3, tenth, 1}, {4, tenth, 2}, {16, tenth, 3}, {32, 2 * tenth, 3},
+		{15, 2 * tenth, 2},
 		{1 << 31, tenth, 11}, {5, 0, 11}, {4, 10 * tenth, 0},
 	} {
 		if got := activityOf(c.moved, c.span); got != c.want {

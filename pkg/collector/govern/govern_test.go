@@ -213,7 +213,8 @@ func TestWhatIsLeftOutIsSaid(t *testing.T) {
 		{NoMigrations, Asked{Migrations: true}, because + "goroutine migrations"},
 		{NoIntervals, Asked{Migrations: true}, because + "goroutine migrations, raw intervals"},
 		{NoIntervals, Asked{}, because + "raw intervals"},
-		{NoStops, Asked{}, because + "raw intervals, all but windows of a second (the time between is estimated), stops"},
+		{NoStops, Asked{}, because + "raw intervals, all but windows of a second (the time between is estimated), " +
+			"stops"},
 		{OnlySnapshots, Asked{Migrations: true}, because + "everything but snapshots"},
 	} {
 		if got := LeftOut(c.level, c.asked); got != c.want {
@@ -239,7 +240,8 @@ func TestCycle(t *testing.T) {
 		{0.05, 0.018, 0.02, MaxCycle, true},
 		{0.01, 0.02, 0.02, MaxCycle, true}, // stops in the time between, none in the observed second
 	} {
-		if seconds, tooExpensive := Cycle(c.full, c.stops, c.budget); seconds != c.seconds || tooExpensive != c.tooExpensive {
+		if seconds, tooExpensive := Cycle(c.full, c.stops, c.budget); seconds != c.seconds ||
+			tooExpensive != c.tooExpensive {
 			t.Errorf("all the time costs %v, stops %v, budget %v: one second in %d, too expensive %v; want %d, %v",
 				c.full, c.stops, c.budget, seconds, tooExpensive, c.seconds, c.tooExpensive)
 		}
@@ -275,7 +277,8 @@ func TestReadings(t *testing.T) {
 	if to := next(0.05); to != NoIntervals {
 		t.Errorf("level %d after one period that is no hiccup", to)
 	}
-	if g.Judge(Reading{At: r.At + time.Second, CPU: r.CPU + time.Second, Cost: r.Cost + time.Second}, true) != g.Level() {
+	if g.Judge(Reading{At: r.At + time.Second, CPU: r.CPU + time.Second, Cost: r.Cost + time.Second},
+		true) != g.Level() {
 		t.Error("a level that yields was left")
 	}
 }

@@ -18,7 +18,9 @@ func TestProgramsPassTheVerifier(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer objs.Close()
-	for name, p := range map[string]*ebpf.Program{"sched_switch": objs.SchedSwitch, "sched_waking": objs.SchedWaking, "sample": objs.Sample, "stop_world": objs.StopWorld, "start_world": objs.StartWorld, "world_started": objs.WorldStarted, "exec": objs.Exec, "execute": objs.Execute} {
+	for name, p := range map[string]*ebpf.Program{"sched_switch": objs.SchedSwitch, "sched_waking": objs.SchedWaking,
+		"sample": objs.Sample, "stop_world": objs.StopWorld, "start_world": objs.StartWorld,
+		"world_started": objs.WorldStarted, "exec": objs.Exec, "execute": objs.Execute} {
 		i, err := p.Info()
 		if err != nil {
 			t.Fatal(err)

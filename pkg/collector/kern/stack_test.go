@@ -131,7 +131,8 @@ func TestStackIsCountedAsTheKernelCounts(t *testing.T) {
 		}
 		slices.Sort(told)
 		if len(told) != len(counted) {
-			t.Fatalf("%s: %d functions are counted, the kernel counts %d: %v, %v", name, len(counted), len(told), counted, told)
+			t.Fatalf("%s: %d functions are counted, the kernel counts %d: %v, %v", name, len(counted), len(told),
+				counted, told)
 		}
 		for i, n := range told {
 			// The kernel rounds up to 8, and needs room to call bpf_loop's function without the helper.

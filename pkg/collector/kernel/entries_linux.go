@@ -64,7 +64,8 @@ func (k *Side) hint(tgid uint32) {
 	var v uint64
 	for t, index := range k.entered {
 		switch {
-		case t%hints != tgid%hints || atomic.LoadUint32(&k.Targets[index].Active) == uint32(kern.ScopeActivitySTOPS_ONLY):
+		case t%hints != tgid%hints ||
+			atomic.LoadUint32(&k.Targets[index].Active) == uint32(kern.ScopeActivitySTOPS_ONLY):
 		case v == 0:
 			v = uint64(index)
 		default:

@@ -93,7 +93,8 @@ func explain(err error, host lack.Host, features func() []string) error {
 	var refused *ebpf.VerifierError
 	switch {
 	case denied && host.Nested:
-		f.why = "the agent is in a user namespace (a rootless container), and the kernel asks for capabilities on the " +
+		f.why = "the agent is in a user namespace (a rootless container), and the kernel asks for capabilities " +
+			"on the " +
 			"host: " + stepOf(err)
 		f.fix = "run the agent on the host or in a container that root starts, with the host's PID namespace; " +
 			"here it takes snapshots of the processes of its own user"
@@ -107,17 +108,21 @@ func explain(err error, host lack.Host, features func() []string) error {
 		explainVerifier(f, refused, host, features)
 	case denied && host.PerfForAdminsOnly() && strings.Contains(err.Error(), perfEvent):
 		f.why = "kernel.perf_event_paranoid is " + host.PerfParanoid +
-			", with which the kernels of Debian and Ubuntu let only " + lack.CapSysAdmin + " open perf events: " + stepOf(err)
-		f.fix = "set it to 2, which is what other kernels have: sysctl kernel.perf_event_paranoid=2, and the same line in " +
+			", with which the kernels of Debian and Ubuntu let only " + lack.CapSysAdmin + " open perf events: " +
+			stepOf(err)
+		f.fix = "set it to 2, which is what other kernels have: sysctl kernel.perf_event_paranoid=2, and the same " +
+			"line in " +
 			"a file in /etc/sysctl.d; or give the agent " + lack.CapSysAdmin
 	case denied && host.Seccomp:
 		f.why, f.fix = "a seccomp filter stands in the way, as all capabilities are held: "+stepOf(err), noFilter
 	case denied && host.Lockdown == "confidentiality":
 		f.why, f.fix = lockedDown+": "+stepOf(err), unlock
 	case denied && strings.Contains(err.Error(), "MEMLOCK"):
-		f.why = fmt.Sprintf("the kernel did not permit it although all capabilities are held; kernels before 5.11 count "+
+		f.why = fmt.Sprintf("the kernel did not permit it although all capabilities are held; kernels before 5.11 "+
+			"count "+
 			"maps against RLIMIT_MEMLOCK, which is %s: %s", memlock(), stepOf(err))
-		f.fix = "give the agent CAP_SYS_RESOURCE, or raise the limit: ulimit -l unlimited, or LimitMEMLOCK=infinity in " +
+		f.fix = "give the agent CAP_SYS_RESOURCE, or raise the limit: ulimit -l unlimited, or " +
+			"LimitMEMLOCK=infinity in " +
 			"its unit"
 	case denied:
 		f.why = "all capabilities are held, but a security module or the kernel's settings forbid it: " + stepOf(err)
@@ -126,7 +131,8 @@ func explain(err error, host lack.Host, features func() []string) error {
 		f.why = "the kernel has no such call, or a seccomp filter hides it: " + stepOf(err)
 		f.fix = "use a kernel that is built with CONFIG_BPF_SYSCALL and CONFIG_PERF_EVENTS, or " + noFilter
 	case !host.BTF && strings.Contains(err.Error(), "no BTF found"):
-		f.why = "the kernel's types (BTF) are missing, without which the programs can't be fitted to it: " + lack.BTFPath +
+		f.why = "the kernel's types (BTF) are missing, without which the programs can't be fitted to it: " +
+			lack.BTFPath +
 			" is not there"
 		f.fix = withBTF
 	case strings.Contains(err.Error(), "CO-RE"):
@@ -163,7 +169,8 @@ func explainVerifier(f *failure, refused *ebpf.VerifierError, host lack.Host, fe
 			f.why, f.fix = likeLockedDown+": "+f.why, unlock
 			return
 		}
-		f.why = fmt.Sprintf("this kernel lacks the helper %s (%d), which %s calls: %s", helper, id, programOf(f.err), words)
+		f.why = fmt.Sprintf("this kernel lacks the helper %s (%d), which %s calls: %s", helper, id, programOf(f.err),
+			words)
 		f.fix = newKernel
 		return
 	}

@@ -68,7 +68,8 @@ func TestEveryProgramIsAskedForItsMisses(t *testing.T) {
 	}
 	defer k.Close()
 	programs := k.programs()
-	for _, p := range []*ebpf.Program{k.Objects.SchedSwitch, k.Objects.SchedWaking, k.Objects.Sample, k.Objects.StopWorld, k.Objects.Exec} {
+	for _, p := range []*ebpf.Program{k.Objects.SchedSwitch, k.Objects.SchedWaking, k.Objects.Sample,
+		k.Objects.StopWorld, k.Objects.Exec} {
 		found := false
 		for _, q := range programs {
 			found = found || p == q

@@ -238,10 +238,12 @@ func (e *noProbesError) Error() string {
 	case e.multi == nil || e.perf == nil:
 		return "the kernel takes probes but does not run their programs"
 	case e.kernelOld() && denied(e.perf):
-		return "this kernel has no multi-uprobe links (Linux 6.6 and later have them), and probes by perf events need " +
+		return "this kernel has no multi-uprobe links (Linux 6.6 and later have them), and probes by perf events " +
+			"need " +
 			"CAP_SYS_ADMIN here: " + e.perf.Error()
 	case e.kernelOld():
-		return fmt.Sprintf("this kernel has neither multi-uprobe links (%v) nor uprobes by perf events (%v)", e.multi, e.perf)
+		return fmt.Sprintf("this kernel has neither multi-uprobe links (%v) nor uprobes by perf events (%v)", e.multi,
+			e.perf)
 	}
 	return fmt.Sprintf("multi-uprobe links: %v; perf events: %v", e.multi, e.perf)
 }

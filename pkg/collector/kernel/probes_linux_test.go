@@ -17,7 +17,8 @@ type answer struct {
 
 func TestWayOfProbes(t *testing.T) {
 	works, firstThreadOnly := answer{all: true}, answer{}
-	old, denied := answer{err: fmt.Errorf("link: %w", unix.EINVAL)}, answer{err: fmt.Errorf("open the event: %w", unix.EACCES)}
+	old, denied := answer{err: fmt.Errorf("link: %w", unix.EINVAL)},
+		answer{err: fmt.Errorf("open the event: %w", unix.EACCES)}
 	for _, c := range []struct {
 		name                string
 		multi, perf, shared answer
@@ -31,7 +32,8 @@ func TestWayOfProbes(t *testing.T) {
 		{"6.1, root", old, works, old, PerfProbes, "", ""},
 		{"6.1, four capabilities", old, denied, old, NoProbes, "CAP_SYS_ADMIN", "CAP_SYS_ADMIN"},
 		{"no uprobes", old, answer{err: ebpf.ErrNotSupported}, old, NoProbes, "neither", "CONFIG_UPROBES"},
-		{"not permitted", answer{err: unix.EPERM}, denied, answer{err: unix.EPERM}, NoProbes, "not permitted", "cap_bpf"},
+		{"not permitted", answer{err: unix.EPERM}, denied, answer{err: unix.EPERM}, NoProbes, "not permitted",
+			"cap_bpf"},
 		{"programs do not run", firstThreadOnly, denied, firstThreadOnly, NoProbes, "does not run", ""},
 	} {
 		way, why := findProbeWay(func(w ProbeWay) (bool, error) {

@@ -45,7 +45,8 @@ func switchOrder(t *btf.Typedef) (kern.ScopeSwitchOrder, error) {
 	case "TT":
 		return kern.ScopeSwitchOrderSTATE_ABSENT, nil
 	}
-	return 0, fmt.Errorf("the tracepoint sched_switch of this kernel has arguments that P-Scope does not know (%q)", kinds)
+	return 0, fmt.Errorf("the tracepoint sched_switch of this kernel has arguments that P-Scope does not know (%q)",
+		kinds)
 }
 
 // kindOf is T for a pointer to a task, i for an integer and ? for anything else.

@@ -27,7 +27,8 @@ func TestOrderOfSwitchArguments(t *testing.T) {
 		{"unknown", []btf.Type{other, task, task, state}, 0, true},
 		{"none", nil, 0, true},
 	} {
-		f := &btf.FuncProto{Params: []btf.FuncParam{{Type: &btf.Pointer{Target: &btf.Void{}}}, {Type: &btf.Int{Name: "_Bool", Size: 1}}}}
+		f := &btf.FuncProto{Params: []btf.FuncParam{{Type: &btf.Pointer{Target: &btf.Void{}}},
+			{Type: &btf.Int{Name: "_Bool", Size: 1}}}}
 		for _, a := range tc.args {
 			f.Params = append(f.Params, btf.FuncParam{Type: a})
 		}
@@ -55,7 +56,8 @@ func TestOrderOfSwitchArgumentsHere(t *testing.T) {
 		t.Fatal(err)
 	}
 	var order uint32
-	if err := objs.Variables["switch_args_order"].Get(&order); err != nil || kern.ScopeSwitchOrder(order) != kern.ScopeSwitchOrderSTATE_LAST {
+	if err := objs.Variables["switch_args_order"].Get(&order); err != nil ||
+		kern.ScopeSwitchOrder(order) != kern.ScopeSwitchOrderSTATE_LAST {
 		t.Errorf("the order is %d, %v", order, err)
 	}
 }

@@ -16,7 +16,8 @@ func TestWordKeepsItsParts(t *testing.T) {
 		for _, th := range pstate.ThreadStates() {
 			w := NewWord(1<<SinceBits+12345, ownerMask, s, th)
 			if w.State() != s || w.Thread() != th || w.Owner() != ownerMask || uint64(w)&SinceMask != 12345 {
-				t.Errorf("%v/%v comes back as %v/%v owner %d since %d", s, th, w.State(), w.Thread(), w.Owner(), uint64(w)&SinceMask)
+				t.Errorf("%v/%v comes back as %v/%v owner %d since %d", s, th, w.State(), w.Thread(), w.Owner(),
+					uint64(w)&SinceMask)
 			}
 		}
 	}
@@ -31,8 +32,10 @@ func TestTicksSurviveTheWrapOfSince(t *testing.T) {
 	if got := Since(now, w); got != now-30 {
 		t.Errorf("since over the wrap: %d, want %d", got, now-30)
 	}
-	if ahead := uint64(NewWord(now+7, 1, pstate.Running, pstate.OnCPU)); Elapsed(now, ahead) != 0 || Since(now, ahead) != now+7 {
-		t.Errorf("a since ahead of now: elapsed %d, since %d, want 0 and %d", Elapsed(now, ahead), Since(now, ahead), now+7)
+	if ahead := uint64(NewWord(now+7, 1, pstate.Running, pstate.OnCPU)); Elapsed(now, ahead) != 0 ||
+		Since(now, ahead) != now+7 {
+		t.Errorf("a since ahead of now: elapsed %d, since %d, want 0 and %d", Elapsed(now, ahead), Since(now, ahead),
+			now+7)
 	}
 }
 
@@ -53,7 +56,8 @@ func TestConcurrentSwapsLoseNothing(t *testing.T) {
 				if rnd.IntN(3) == 0 {
 					took = Now() - uint64(rnd.IntN(50))
 				}
-				if _, ok := Swap(r, old, Now(), uint32(i+1), pstate.State(rnd.IntN(6)), pstate.ThreadState(rnd.IntN(6)), took); ok {
+				if _, ok := Swap(r, old, Now(), uint32(i+1), pstate.State(rnd.IntN(6)), pstate.ThreadState(rnd.IntN(6)),
+					took); ok {
 					moved.Add(1)
 				}
 			}

@@ -183,7 +183,8 @@ func (m *Counter) watch(ctx context.Context) {
 		wait, ok := m.pace.wait(length)
 		switch {
 		case !ok:
-			m.SetOff(fmt.Sprintf("a window of %v would cost %v of its CPU time, for which the %.2g %% that --cost-budget "+
+			m.SetOff(fmt.Sprintf("a window of %v would cost %v of its CPU time, for which the %.2g %% that "+
+				"--cost-budget "+
 				"leaves would have to be saved for more than %v",
 				length, m.pace.expected(length).Round(100*time.Microsecond), 100*left, maxWait))
 			if !sleep(ctx, offFor) {

@@ -67,7 +67,8 @@ func TestExtrapolationHoldsTheRateAndRests(t *testing.T) {
 func TestRateCorrectsForTheWindowsEdges(t *testing.T) {
 	const length = 100 * time.Millisecond
 	rng := rand.New(rand.NewPCG(3, 4))
-	for _, gap := range []time.Duration{100 * time.Microsecond, 10 * time.Millisecond, 45 * time.Millisecond, 70 * time.Millisecond} {
+	for _, gap := range []time.Duration{100 * time.Microsecond, 10 * time.Millisecond, 45 * time.Millisecond,
+		70 * time.Millisecond} {
 		for _, ended := range []time.Duration{length, length - 2*time.Millisecond} {
 			sum, n := 0.0, 4000
 			for range n {
@@ -93,7 +94,8 @@ func TestRateCorrectsForTheWindowsEdges(t *testing.T) {
 
 // pacing lets windows cost a part of the CPU time of a target, and gives the share of it they took and the time between
 // them.
-func pacing(p *pace, seconds, cpus, intensity, budget, floor float64) (share float64, between time.Duration, windows int, ok bool) {
+func pacing(p *pace, seconds, cpus, intensity, budget, floor float64) (share float64, between time.Duration,
+	windows int, ok bool) {
 	const step = 10 * time.Millisecond
 	var spent, used float64
 	for now := 0.0; now < seconds; now += step.Seconds() {
@@ -118,7 +120,8 @@ func TestPaceKeepsTheBudget(t *testing.T) {
 	for _, c := range []struct {
 		name            string
 		cpus, intensity float64
-	}{{"one CPU of channels", 1, 0.7}, {"16 CPUs of channels", 16, 0.7}, {"a server", 2, 0.05}, {"hardly any starts", 1, 0.001}} {
+	}{{"one CPU of channels", 1, 0.7}, {"16 CPUs of channels", 16, 0.7}, {"a server", 2, 0.05},
+		{"hardly any starts", 1, 0.001}} {
 		share, between, n, ok := pacing(&pace{}, 300, c.cpus, c.intensity, 0.02, 0.001)
 		if !ok || share > 0.021 || n < 20 {
 			t.Errorf("%s: %.2f %% in %d windows, one in %v, %v", c.name, 100*share, n, between, ok)

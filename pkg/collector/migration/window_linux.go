@@ -43,7 +43,8 @@ func (m *Counter) Count(ctx context.Context, length time.Duration) (got Window, 
 	atomic.StoreUint64(&w.End, uint64(got.End))
 	limit := windowOver * max(m.pace.expected(length), windowCost)
 	for now := got.Begin; now < got.End; now = ledger.Monotonic() {
-		if !sleep(ctx, min(windowLook, time.Duration(got.End-now))) || length > minWindow && m.spent(slots, before) > limit {
+		if !sleep(ctx, min(windowLook, time.Duration(got.End-now))) || length > minWindow &&
+			m.spent(slots, before) > limit {
 			if now = ledger.Monotonic(); now < got.End {
 				got.End = now
 				atomic.StoreUint64(&w.End, uint64(now))

@@ -160,7 +160,8 @@ func Full(of Kind, n int) error {
 
 // kept says that what is left is for others.
 func kept(of Kind, n int, uid uint32) error {
-	return &Error{fmt.Sprintf("%s is nearly full, and what is left is kept for users who have less of it than user %d: %s",
+	return &Error{fmt.Sprintf("%s is nearly full, and what is left is kept for users who have less of it than user "+
+		"%d: %s",
 		roomWords[of].table, uid, triedAgain(of)), of, n, true}
 }
 

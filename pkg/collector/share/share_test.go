@@ -25,7 +25,8 @@ func TestRoom(t *testing.T) {
 		t.Fatalf("from a full table: %v", err)
 	}
 	r.Take(1, Ps, -3)
-	if err := take(1, 1); err == nil || !strings.Contains(err.Error(), "kept for users who have less of it than user 1") {
+	if err := take(1, 1); err == nil || !strings.Contains(err.Error(), "kept for users who have less of it than "+
+		"user 1") {
 		t.Errorf("the one who has most takes what another waits for: %v", err)
 	}
 	if err := take(2, 3); err != nil {

@@ -21,7 +21,8 @@ func TestStopped(t *testing.T) {
 		{"shorter than the way", 100, 105, [2]uint8{1, 1}, [2]uint64{105, 105}},
 		{"shorter than both ways", 100, 115, [2]uint8{1, 1}, [2]uint64{110, 110}},
 		{"no length", 100, 100, [2]uint8{1, 1}, [2]uint64{100, 100}},
-		{"at the end of time", math.MaxUint64 - 5, math.MaxUint64, [2]uint8{1, 1}, [2]uint64{math.MaxUint64, math.MaxUint64}},
+		{"at the end of time", math.MaxUint64 - 5, math.MaxUint64, [2]uint8{1, 1},
+			[2]uint64{math.MaxUint64, math.MaxUint64}},
 	} {
 		start, end := stopped(&kern.ScopeStopEvent{Start: c.start, End: c.end, StartByProbe: c.own[0], EndByProbe: c.own[1]}, 10)
 		if got := [2]uint64{start, end}; got != c.want {

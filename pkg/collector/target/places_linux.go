@@ -65,7 +65,8 @@ func (o *Target) claim() (err error) {
 // grow makes records for the Ps of the snapshot that have none yet. The caller holds mu or is alone.
 func (o *Target) grow() error {
 	if most := kernel.ChunkPs * len(o.shared.Chunk); len(o.ps) == 0 && len(o.snap.Ps) > most {
-		return &share.Error{Sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be observed",
+		return &share.Error{Sentence: fmt.Sprintf("GOMAXPROCS is %d and a process with more than %d Ps can't be "+
+			"observed",
 			len(o.snap.Ps), most)}
 	}
 	grows := len(o.ps) > 0 // by as many chunks as there are, one after the other

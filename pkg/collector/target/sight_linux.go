@@ -47,8 +47,9 @@ func (o *Target) enterThreads() {
 			continue // it has ended
 		}
 		th := kern.ScopeThread{
-			Word: uint64(ledger.NewWord(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Tid: uint32(m.TID), Target: o.index,
-			Tgid: uint32(o.info.PID),
+			Word: uint64(ledger.NewWord(now, 0, 0, state)), M: m.Addr, SwitchIn: now, Tid: uint32(m.TID),
+			Target: o.index,
+			Tgid:   uint32(o.info.PID),
 		}
 		for j := range min(len(comm), len(th.Comm)-1) {
 			th.Comm[j] = int8(comm[j])

@@ -63,7 +63,8 @@ func load(present map[int]float64) (*Follower, error) {
 	}
 	size := count * int(unsafe.Sizeof(CpufreqCpu{}))
 	page := unix.Getpagesize()
-	if f.memory, err = unix.Mmap(f.objs.Cpus.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED); err != nil {
+	if f.memory, err = unix.Mmap(f.objs.Cpus.FD(), 0, (size+page-1)/page*page, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_SHARED); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("map the frequencies into memory: %w", err)
 	}

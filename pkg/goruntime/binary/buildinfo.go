@@ -68,7 +68,8 @@ func (f *File) BuildInfo() (info *buildinfo.BuildInfo, err error) {
 			return nil, refusal.New(
 				refusal.OtherGo,
 				nil,
-				"the program was built with %s, whose runtime is another one than Go's own and has no Ps that could be read",
+				"the program was built with %s, whose runtime is another one than Go's own and has no Ps that could "+
+					"be read",
 				other,
 			)
 		}

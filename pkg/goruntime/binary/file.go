@@ -119,7 +119,8 @@ func open(r io.ReaderAt) (*File, error) {
 	case elf.EM_AARCH64:
 		arch = "arm64"
 	default:
-		return nil, refusal.New(refusal.Arch, nil, "only amd64 and arm64 programs can be observed, this one is for %s", m)
+		return nil, refusal.New(refusal.Arch, nil, "only amd64 and arm64 programs can be observed, this one is for %s",
+			m)
 	}
 	f, r, err := openELF(r)
 	if err != nil {

@@ -186,7 +186,8 @@ func (s *search) fields() []field {
 				return uint64(x.addr.off), x.action == loads && x.width == 4 && contents(o, 8) && off == s.l.M.P
 			}},
 			{"(*p).init", func(s *search, x *fact) (uint64, bool) { // pp.id = id, besides others
-				return uint64(x.addr.off), x.action == stores && x.width == 4 && isArg(x.addr.base(), 0) && isArg(x.val, 1)
+				return uint64(x.addr.off), x.action == stores && x.width == 4 && isArg(x.addr.base(), 0) &&
+					isArg(x.val, 1)
 			}},
 		}},
 		{name: "sched.pidle", width: 8, addr: &sched.pidle, rules: []rule{
@@ -221,7 +222,8 @@ func (s *search) fields() []field {
 		{name: "m.syscalltick", width: 4, dst: &m.SyscallTick, rules: []rule{
 			{"reentersyscall entersyscallblock exitsyscall exitsyscallfast", func(s *search, x *fact) (uint64, bool) {
 				at, ok := of(x.val, 4, s.isP)
-				return uint64(x.addr.off), ok && at == uint64(s.l.P.SyscallTick) && x.action == stores && s.isM(x.addr.base())
+				return uint64(x.addr.off), ok && at == uint64(s.l.P.SyscallTick) && x.action == stores &&
+					s.isM(x.addr.base())
 			}},
 		}},
 		{name: "p.schedtick", width: 4, dst: &p.SchedTick, rules: []rule{

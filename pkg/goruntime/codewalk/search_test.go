@@ -162,7 +162,8 @@ func TestSearchEveryRelease(t *testing.T) {
 				}
 			}
 			if s.steps > maxAllSteps/4 || s.kept > maxAllFacts/4 {
-				t.Errorf("%s: the search took %d instructions and %d facts, too near to its bounds", arch, s.steps, s.kept)
+				t.Errorf("%s: the search took %d instructions and %d facts, too near to its bounds", arch, s.steps,
+					s.kept)
 			}
 			t.Logf("%s: %d fields and variables, %d of them by two functions only; %d instructions, %d facts",
 				arch, len(s.findings), few, s.steps, s.kept)

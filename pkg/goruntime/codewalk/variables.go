@@ -25,7 +25,8 @@ var (
 		{"gcComputeStartingStackSize", 1},
 	}
 	gomaxprocsRules = []varRule{{"procresize", 0}, {"GOMAXPROCS", 1}, {"(*scavengerState).init.func4", 0}}
-	gcphaseRules    = []varRule{{"gcMarkTermination", 0}, {"gcSweep", 0}, {"(*gcWork).balance", 0}, {"freeSomeWbufs", 1}}
+	gcphaseRules    = []varRule{{"gcMarkTermination", 0}, {"gcSweep", 0}, {"(*gcWork).balance", 0},
+		{"freeSomeWbufs", 1}}
 	// allm is what all three refer to besides the scheduler. They link, unlink and list it.
 	allmRules = []string{"mexit", "mcommoninit", "schedtrace"}
 )
@@ -137,7 +138,8 @@ func (f *varFinder) findAllM(v *layout.Vars, l *layout.Layout) uint64 {
 		if addr%8 != 0 || !f.file.Writable(addr, 8) || addr-v.Sched < uint64(l.Sched.Size) {
 			continue
 		}
-		if addr == found || !slices.Contains(f.refs(allmRules[1]), addr) || !slices.Contains(f.refs(allmRules[2]), addr) {
+		if addr == found || !slices.Contains(f.refs(allmRules[1]), addr) ||
+			!slices.Contains(f.refs(allmRules[2]), addr) {
 			continue
 		}
 		if found != 0 {

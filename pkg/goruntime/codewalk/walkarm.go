@@ -18,7 +18,8 @@ func (m *machine) getARM64(r int, width uint8) value {
 		return value{origin: constant}
 	}
 	v := m.regs[r]
-	if width < 8 && v.origin != constant && (v.width != width && v.origin != fromArg || v.depth > 0 && v.width > width) {
+	if width < 8 && v.origin != constant && (v.width != width && v.origin != fromArg || v.depth > 0 &&
+		v.width > width) {
 		return value{}
 	}
 	return v

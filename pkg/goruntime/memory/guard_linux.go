@@ -80,7 +80,8 @@ func Read(pid int, local []unix.Iovec, remote []unix.RemoteIovec) (int, error) {
 			noteHang(pid, time.Now())
 			readers.mu.Unlock()
 			return 0, refusal.New(refusal.NoAnswer, nil, "the memory of process %d did not answer within %v: "+
-				"part of it lies in a file whose file system does not answer; it is looked at again when that does", pid, timeout)
+				"part of it lies in a file whose file system does not answer; it is looked at again when that does",
+				pid, timeout)
 		}
 	}
 	r.timer.Stop()
@@ -118,7 +119,8 @@ func mayRead(pid int, now time.Time) error {
 	}
 	if h := readers.hangs[pid]; h != nil {
 		if h.stuck > 0 {
-			return refusal.New(refusal.NoAnswer, nil, "the memory of process %d was not read, because an earlier read has "+
+			return refusal.New(refusal.NoAnswer, nil, "the memory of process %d was not read, because an earlier "+
+				"read has "+
 				"not come back: its file system does not answer", pid)
 		}
 		if wait := h.until.Sub(now); wait > 0 {
@@ -137,7 +139,8 @@ func mayRead(pid int, now time.Time) error {
 			}
 		}
 		if n >= maxStuckOfUser {
-			return refusal.New(refusal.NoAnswer, nil, "the memory of process %d was not read, because that of %d processes of "+
+			return refusal.New(refusal.NoAnswer, nil, "the memory of process %d was not read, because that of %d "+
+				"processes of "+
 				"the same user does not answer", pid, n)
 		}
 	}

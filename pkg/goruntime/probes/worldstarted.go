@@ -143,7 +143,8 @@ func callsARM64(code []byte, base, callee uint64) (at []int) {
 		if err != nil {
 			continue
 		}
-		if rel, ok := in.Args[0].(arm64asm.PCRel); ok && in.Op == arm64asm.BL && base+uint64(i)+uint64(int64(rel)) == callee {
+		if rel, ok := in.Args[0].(arm64asm.PCRel); ok && in.Op == arm64asm.BL && base+uint64(i)+
+			uint64(int64(rel)) == callee {
 			at = append(at, i)
 		}
 	}

@@ -26,7 +26,8 @@ func arenaProcess() *Process {
 	b := &goruntime.Binary{
 		GoVersion: "go1.26.8",
 		Layout:    *l,
-		Vars:      layout.Vars{AllP: base, AllM: base + 24, GOMAXPROCS: base + 32, GCPhase: base + 36, Sched: base + 64},
+		Vars: layout.Vars{AllP: base, AllM: base + 24, GOMAXPROCS: base + 32, GCPhase: base + 36, Sched: base +
+			64},
 	}
 	p := &Process{pid: os.Getpid(), bin: b, pidfd: -1}
 	p.startTime, _ = startTime(p.pid)

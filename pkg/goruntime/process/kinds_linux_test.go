@@ -75,14 +75,16 @@ func TestKinds(t *testing.T) {
 			pstate.LayoutSearch, ""},
 		"packed": {tool("upx-ucl", "-q", "-1", "-o", "OUT", plain), refusal.Packed, "", "UPX"},
 		"gccgo":  {tool("gccgo-12", "-o", "OUT", "main.go"), refusal.OtherGo, "", "gccgo"},
-		"gccgo, in one file, stripped": {tool("gccgo-12", "-static-libgo", "-s", "-o", "OUT", "main.go"), refusal.OtherGo,
+		"gccgo, in one file, stripped": {tool("gccgo-12", "-static-libgo", "-s", "-o", "OUT", "main.go"),
+			refusal.OtherGo,
 			"", "gccgo"},
 		"garble": {tool("garble", "build", "-o", "OUT", "."), refusal.Obfuscated, "", "garble"},
 		"C": {tool("gcc", "-o", "OUT", "../host/host.c", "-ldl", "-lpthread"), refusal.NotGo, "",
 			""},
 		"C, 32 bits": {tool("gcc", "-m32", "-nostdlib", "-static", "-Wl,-emain", "-x", "c",
 			"../host/empty.c", "-o", "OUT"), refusal.NotGo, "", ""},
-		"Go, 32 bits": {func(t *testing.T) string { return fixtures.Program(t, fixtures.Build{Arch: "386"}) }, refusal.Arch,
+		"Go, 32 bits": {func(t *testing.T) string { return fixtures.Program(t, fixtures.Build{Arch: "386"}) },
+			refusal.Arch,
 			"", "64-bit"},
 	} {
 		t.Run(name, func(t *testing.T) {

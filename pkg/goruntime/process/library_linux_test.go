@@ -227,7 +227,8 @@ func checkThreadPointer(t *testing.T, p *Process) {
 
 // TestArchive: Go linked into a C program, called from threads of C.
 func TestArchive(t *testing.T) {
-	archive := fixtures.Program(t, fixtures.Build{Source: "library", Cgo: true, Flags: []string{"-buildmode=c-archive"}})
+	archive := fixtures.Program(t,
+		fixtures.Build{Source: "library", Cgo: true, Flags: []string{"-buildmode=c-archive"}})
 	exe := cHost(t, archive)
 	pid, _ := startHost(t, exe, "", "1", "", "0")
 	p, err := Open(pid, inspectFile(t, exe))

@@ -195,7 +195,8 @@ func TestRunqDepth(t *testing.T) {
 		p := c.open(inspectFile(t, exe))
 		for range 5 {
 			s := snapshot(t, p, false)
-			if len(s.Ps) != 1 || int(s.Ps[0].RunqDepth) != want || s.Ps[0].State != pstate.Running || s.Ps[0].MIndex < 0 {
+			if len(s.Ps) != 1 || int(s.Ps[0].RunqDepth) != want || s.Ps[0].State != pstate.Running ||
+				s.Ps[0].MIndex < 0 {
 				t.Errorf("%d goroutines wait, read %+v", want, s.Ps)
 			}
 			time.Sleep(time.Millisecond)
@@ -386,7 +387,8 @@ func TestThreadPointer(t *testing.T) {
 		builds = append(builds,
 			fixtures.Build{Cgo: true, Source: "cgotarget"},
 			fixtures.Build{Cgo: true, Source: "cgotarget", Flags: []string{"-buildmode=pie"}},
-			fixtures.Build{Cgo: true, Source: "cgotarget", Flags: []string{"-ldflags=-linkmode=external -extldflags=-static"}},
+			fixtures.Build{Cgo: true, Source: "cgotarget",
+				Flags: []string{"-ldflags=-linkmode=external -extldflags=-static"}},
 			fixtures.Build{Cgo: true, Source: "cgotarget", Flags: []string{"-buildmode=pie", "-ldflags=-s -w"}},
 		)
 	}

@@ -32,7 +32,8 @@ func (p *Process) prove() error {
 		before, now = now, before
 	}
 	if field := seen.against(); field != "" {
-		return refusal.New(refusal.Memory, nil, "the memory of process %d contradicts what the search of its program's code "+
+		return refusal.New(refusal.Memory, nil, "the memory of process %d contradicts what the search of its "+
+			"program's code "+
 			"found: %s is elsewhere (wrong in %d of %d looks)",
 			p.pid, field, seen[field].wrong, seen[field].wrong+seen[field].right)
 	}

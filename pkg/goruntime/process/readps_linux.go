@@ -324,7 +324,8 @@ func (p *Process) checkPs(s *Snapshot) error {
 	}
 	s.Errors += wrong
 	if wrong > len(s.Ps)/2 {
-		return refusal.New(refusal.Memory, nil, "%d of the %d Ps of process %d do not look like Ps", wrong, len(s.Ps), p.pid)
+		return refusal.New(refusal.Memory, nil, "%d of the %d Ps of process %d do not look like Ps", wrong, len(s.Ps),
+			p.pid)
 	}
 	return nil
 }

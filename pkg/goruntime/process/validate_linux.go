@@ -109,7 +109,8 @@ func (p *Process) plausibleMs(s *Snapshot, wrong func(string, ...any) error) err
 		}
 	}
 	if threads > 0 && strangers == threads && p.forked() {
-		return refusal.New(refusal.Forked, nil, "process %d was forked from a process that runs Go, and has not executed a "+
+		return refusal.New(refusal.Forked, nil, "process %d was forked from a process that runs Go, and has not "+
+			"executed a "+
 			"program since: the runtime's threads stayed behind in its parent", p.pid)
 	}
 	if !p.hasFirst(s) {

@@ -78,7 +78,8 @@ func original(t *testing.T, s string) string {
 }
 
 func FuzzName(f *testing.F) {
-	for _, s := range []string{"a", "\x1b[31m", "\xff\xfe", `\x1b`, `\\x5c`, "\u202e", "日本", strings.Repeat("\xff", 100), "\U000e0041", "\x7f\\u007f"} {
+	for _, s := range []string{"a", "\x1b[31m", "\xff\xfe", `\x1b`, `\\x5c`, "\u202e", "日本",
+		strings.Repeat("\xff", 100), "\U000e0041", "\x7f\\u007f"} {
 		f.Add(s, 64)
 	}
 	f.Fuzz(func(t *testing.T, s string, most int) {

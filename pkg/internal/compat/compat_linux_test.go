@@ -115,8 +115,9 @@ func (g *grafana) context(agents ...*runningAgent) *pluginv2.PluginContext {
 	settings, _ := json.Marshal(map[string]any{"mode": "agents", "agents": urls})
 	return &pluginv2.PluginContext{OrgId: 1, PluginId: pluginID,
 		DataSourceInstanceSettings: &pluginv2.DataSourceInstanceSettings{
-			Uid: "pscope", Name: "P-Scope", JsonData: settings, DecryptedSecureJsonData: map[string]string{"token": token},
-			LastUpdatedMS: int64(changed.Sum32()),
+			Uid: "pscope", Name: "P-Scope", JsonData: settings,
+			DecryptedSecureJsonData: map[string]string{"token": token},
+			LastUpdatedMS:           int64(changed.Sum32()),
 		}}
 }
 
@@ -225,7 +226,8 @@ func (g *grafana) compareQueries(t *testing.T, own, other *runningAgent) {
 				answered++
 			}
 			if h > 0 && th == 0 && !mayBeEmpty(q) {
-				t.Errorf("%s (alert rule: %v): empty, and not beside an agent of the plugin's own version", q, fromAlert)
+				t.Errorf("%s (alert rule: %v): empty, and not beside an agent of the plugin's own version", q,
+					fromAlert)
 			}
 			if h > 0 && th > 0 && shape(here) != shape(there) {
 				t.Errorf("%s (alert rule: %v): the frames are %s, not %s", q, fromAlert, shape(there), shape(here))
@@ -374,8 +376,9 @@ func (g *grafana) checkProcedures(t *testing.T, a *runningAgent) {
 		"Stops": {&pb.StopsRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to}, &pb.StopsResponse{}},
 		"Diagnose": {&pb.DiagnoseRequest{Selector: selector, StartUnixNano: from, EndUnixNano: to},
 			&pb.DiagnoseResponse{}},
-		"Watch":   {&pb.WatchRequest{Selector: selector, RateHz: 20, Transitions: true}, &pb.WatchResponse{}},
-		"Capture": {&pb.CaptureRequest{Selector: selector, DurationNanos: int64(2 * time.Second)}, &pb.CaptureResponse{}},
+		"Watch": {&pb.WatchRequest{Selector: selector, RateHz: 20, Transitions: true}, &pb.WatchResponse{}},
+		"Capture": {&pb.CaptureRequest{Selector: selector, DurationNanos: int64(2 * time.Second)},
+			&pb.CaptureResponse{}},
 	} {
 		raw, err := proto.Marshal(c.ask)
 		if err != nil {
@@ -385,7 +388,8 @@ func (g *grafana) checkProcedures(t *testing.T, a *runningAgent) {
 		const text = "application/grpc-web-text"
 		code, body := g.call(t, a, http.MethodPost, "pscope.v1.ScopeService/"+name,
 			map[string]string{"Content-Type": text, "Accept": text, "X-Grpc-Web": "1"},
-			[]byte(base64.StdEncoding.EncodeToString(message)), func(got []byte) bool { return firstMessage(got) != nil })
+			[]byte(base64.StdEncoding.EncodeToString(message)),
+			func(got []byte) bool { return firstMessage(got) != nil })
 		first := firstMessage(body)
 		if code != http.StatusOK || first == nil {
 			t.Errorf("%s: %d %q", name, code, body)
@@ -629,7 +633,8 @@ func TestHistoryOfAnotherVersion(t *testing.T) {
 		samples := a.samples(t)
 		t.Logf("life %d, %s: %.0f samples", i, of.version, samples)
 		if samples < seconds+3 {
-			t.Errorf("%s sees %.0f samples of the history, %.0f were there before and 8 s have passed", of.version, samples,
+			t.Errorf("%s sees %.0f samples of the history, %.0f were there before and 8 s have passed", of.version,
+				samples,
 				seconds)
 		}
 		seconds = samples

@@ -84,7 +84,8 @@ func buildFormer(dir string) programs {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return programs{err: err}
 	}
-	if out, err := exec.Command("git", "-C", root, "cat-file", "-e", r.Commit+"^{commit}").CombinedOutput(); err != nil {
+	if out, err := exec.Command("git", "-C", root, "cat-file", "-e", r.Commit+
+		"^{commit}").CombinedOutput(); err != nil {
 		return programs{err: noHistory{fmt.Sprintf("the last release, %s, can't be built: this clone lacks its commit "+
 			"%.10s, or there "+
 			"is no git (%s); fetch the whole history", r.Version, r.Commit, strings.TrimSpace(string(out)))}}
@@ -186,7 +187,8 @@ func startAgent(t *testing.T, of programs, demo, data string) *runningAgent {
 	go func() {
 		defer close(ended)
 		for lines := bufio.NewScanner(log); lines.Scan(); {
-			if _, rest, ok := strings.Cut(lines.Text(), " listen="); ok && strings.Contains(lines.Text(), "msg=observing") {
+			if _, rest, ok := strings.Cut(lines.Text(), " listen="); ok &&
+				strings.Contains(lines.Text(), "msg=observing") {
 				address, _, _ := strings.Cut(rest, " ")
 				addresses <- address
 			}
@@ -228,7 +230,8 @@ func startPlugin(t *testing.T, of programs) *grafana {
 	// Grafana gives plugins no PATH and no HOME.
 	cmd.Env = []string{"GF_VERSION=12.4.0"}
 	client := plugin.NewClient(&plugin.ClientConfig{
-		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true, Logger: hclog.NewNullLogger(),
+		Cmd: cmd, AllowedProtocols: []plugin.Protocol{plugin.ProtocolGRPC}, SkipHostEnv: true,
+		Logger: hclog.NewNullLogger(),
 		HandshakeConfig: plugin.HandshakeConfig{ProtocolVersion: grpcplugin.ProtocolVersion,
 			MagicCookieKey: grpcplugin.MagicCookieKey, MagicCookieValue: grpcplugin.MagicCookieValue},
 		VersionedPlugins: map[int]plugin.PluginSet{grpcplugin.ProtocolVersion: {

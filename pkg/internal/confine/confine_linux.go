@@ -66,7 +66,8 @@ func capabilities(keep []cap.Value) Measure {
 			return m.failed("read the capabilities", err)
 		}
 		if held && slices.Contains(keep, v) {
-			if err := errors.Join(next.SetFlag(cap.Permitted, true, v), next.SetFlag(cap.Effective, true, v)); err != nil {
+			if err := errors.Join(next.SetFlag(cap.Permitted, true, v),
+				next.SetFlag(cap.Effective, true, v)); err != nil {
 				return m.failed("choose the capabilities", err)
 			}
 			kept = append(kept, strings.ToUpper(v.String()))

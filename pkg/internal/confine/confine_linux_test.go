@@ -225,7 +225,8 @@ func TestPartsGiveUpWhatTheyDoNotNeed(t *testing.T) {
 				t.Run(part+"/"+c.what+thread, func(t *testing.T) {
 					got, tried := attemptsOf(t, part).Tried[c.what+thread]
 					if !tried || (want == fine) != (got == fine) ||
-						(want == forbidden || want == closed) && !strings.Contains(got, forbidden) && !strings.Contains(got, closed) {
+						(want == forbidden || want == closed) && !strings.Contains(got, forbidden) &&
+							!strings.Contains(got, closed) {
 						t.Errorf("got %q, want %q", got, want)
 					}
 				})

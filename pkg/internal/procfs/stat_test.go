@@ -10,10 +10,12 @@ import (
 func TestParseStat(t *testing.T) {
 	line := "4242 (a (b) c) D 1 4242 4242 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 987654 1 2 3"
 	s, err := ParseStat([]byte(line))
-	if err != nil || s.Comm != "a (b) c" || s.State != 'D' || s.Flags != 4194560 || s.StartTime != 987654 || s.Size != 1 {
+	if err != nil || s.Comm != "a (b) c" || s.State != 'D' || s.Flags != 4194560 || s.StartTime != 987654 ||
+		s.Size != 1 {
 		t.Errorf("%q gives %+v, %v", line, s, err)
 	}
-	for _, bad := range []string{"", "1", "1 (a", "1 (a) R", ") (", "1 (a) R 1 1 1 0 -1 x 1 2 3 4 5 6 7 8 20 0 9 0 1 2"} {
+	for _, bad := range []string{"", "1", "1 (a", "1 (a) R", ") (", "1 (a) R 1 1 1 0 -1 x 1 2 3 4 5 6 7 8 20 0 9 " +
+		"0 1 2"} {
 		if _, err := ParseStat([]byte(bad)); err == nil {
 			t.Errorf("%q is taken for a stat line", bad)
 		}

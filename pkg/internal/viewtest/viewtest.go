@@ -39,13 +39,16 @@ func New(targets, ps int, started time.Time) *Source {
 		v := pstate.TargetView{
 			Target: pstate.Target{
 				Key: pstate.Key{PID: int32(1000 + i), StartTime: uint64(77 + i)}, Process: fmt.Sprintf("server-%d", i),
-				Exe: fmt.Sprintf("/usr/bin/server-%d", i), GoVersion: "go1.26.8", Source: pstate.SourceEBPF, Layout: pstate.LayoutDWARF,
+				Exe: fmt.Sprintf("/usr/bin/server-%d", i), GoVersion: "go1.26.8", Source: pstate.SourceEBPF,
+				Layout:  pstate.LayoutDWARF,
 				Started: started.Add(-time.Minute), Cgroup: fmt.Sprintf("/system.slice/server-%d.service", i),
 			},
-			GOMAXPROCS: int32(ps), StopHist: map[string]pstate.Histogram{}, Lost: map[string]uint64{}, Reconciled: map[string]uint64{}, ProbeTime: map[string]time.Duration{},
+			GOMAXPROCS: int32(ps), StopHist: map[string]pstate.Histogram{}, Lost: map[string]uint64{},
+			Reconciled: map[string]uint64{}, ProbeTime: map[string]time.Duration{},
 		}
 		for p := range ps {
-			v.Ps = append(v.Ps, pstate.PView{P: int32(p), FirstSeen: started.UnixNano(), TID: int32(1000 + i + p), State: pstate.Running, Thread: pstate.OnCPU})
+			v.Ps = append(v.Ps, pstate.PView{P: int32(p), FirstSeen: started.UnixNano(), TID: int32(1000 + i + p),
+				State: pstate.Running, Thread: pstate.OnCPU})
 		}
 		s.targets = append(s.targets, &target{view: v})
 	}
@@ -89,7 +92,8 @@ func (t *target) advance(now, started time.Time) {
 		p.RunqDepth = int32((int(life/time.Second) + i) % 5)
 		p.Transitions[pstate.Running][pstate.Idle] = uint64(life / time.Millisecond)
 		p.Transitions[pstate.Idle][pstate.Running] = uint64(life / time.Millisecond)
-		p.RunqHist = [pstate.RunqBuckets]uint64{0: uint64(life / (200 * time.Millisecond)), 2: uint64(life / (300 * time.Millisecond))}
+		p.RunqHist = [pstate.RunqBuckets]uint64{0: uint64(life / (200 * time.Millisecond)),
+			2: uint64(life / (300 * time.Millisecond))}
 		p.RunqSum = 2 * p.RunqHist[2]
 		p.WakeWait = pstate.Histogram{}
 		for b := 10; b < 20; b++ {

@@ -105,7 +105,8 @@ func (a *Agent) Watch(ctx context.Context, req *pscopev1.WatchRequest, on func(*
 	return &Error{Source: a.Name, Why: "the agent ended the stream", Next: "It may be restarting"}
 }
 
-func unary[Req, Resp any](ctx context.Context, a *Agent, call func(context.Context, *connect.Request[Req]) (*connect.Response[Resp], error), req *Req) (*Resp, error) {
+func unary[Req, Resp any](ctx context.Context, a *Agent,
+	call func(context.Context, *connect.Request[Req]) (*connect.Response[Resp], error), req *Req) (*Resp, error) {
 	resp, err := call(ctx, connect.NewRequest(req))
 	if err != nil {
 		return nil, explain(a.Name, err)

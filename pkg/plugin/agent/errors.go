@@ -86,9 +86,11 @@ func explain(source string, err error) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		e.Why, e.Next = "no answer in time", "Check that it runs and is not overloaded, or choose a shorter time range"
 	case errors.Is(err, syscall.ECONNREFUSED):
-		e.Why, e.Next = "nothing listens at its address", "Start the agent there, or correct the address in the data source's settings"
+		e.Why, e.Next = "nothing listens at its address", "Start the agent there, or correct the address in the data "+
+			"source's settings"
 	case errors.Is(err, fs.ErrPermission):
-		e.Why, e.Next = "its socket may not be used by the user Grafana runs as", "Start the agent with --socket-group "+ownGroup()+", or let Grafana's user into the socket's group"
+		e.Why, e.Next = "its socket may not be used by the user Grafana runs as", "Start the agent with "+
+			"--socket-group "+ownGroup()+", or let Grafana's user into the socket's group"
 	case errors.As(err, &dns):
 		e.Why, e.Next = "its name "+dns.Name+" can't be resolved", "Correct the address in the data source's settings"
 	case e.explainTLS(err):
@@ -117,7 +119,8 @@ func explain(source string, err error) error {
 		case connect.CodeFailedPrecondition:
 			// The message says what to do.
 		case connect.CodeUnimplemented:
-			e.Why, e.Next = "no P-Scope agent answers there", "Correct the address: an agent listens on port 9477 unless told otherwise"
+			e.Why, e.Next = "no P-Scope agent answers there", "Correct the address: an agent listens on port 9477 "+
+				"unless told otherwise"
 		case connect.CodeUnavailable:
 			e.Next = "Check that the agent runs"
 		}
@@ -141,25 +144,36 @@ func (e *Error) explainTLS(err error) bool {
 	text := err.Error()
 	switch {
 	case errors.As(err, &unknown):
-		e.Why, e.Next = "its certificate is signed by an authority that is not trusted here", "Paste that authority's certificate into CA certificate in the data source's settings"
+		e.Why, e.Next = "its certificate is signed by an authority that is not trusted here", "Paste that authority's "+
+			"certificate into CA certificate in the data source's settings"
 	case errors.As(err, &name):
-		e.Why, e.Next = "its certificate is for other names: "+name.Error(), "Use an address that the certificate names, or enter such a name as server name in the data source's settings"
+		e.Why, e.Next = "its certificate is for other names: "+name.Error(), "Use an address that the certificate "+
+			"names, or enter such a name as server name in the data source's settings"
 	case errors.As(err, &invalid):
 		e.Why, e.Next = "its certificate is not valid: "+invalid.Error(), "Give the server a new certificate"
-	case strings.Contains(text, "tls: certificate required"), strings.Contains(text, "tls: bad certificate"), strings.Contains(text, "tls: unknown certificate authority"):
+	case strings.Contains(text, "tls: certificate required"), strings.Contains(text, "tls: bad certificate"),
+		strings.Contains(text, "tls: unknown certificate authority"):
 		// Alerts of RFC 8446, section 6.2, by their names in crypto/tls.
 		e.Why = "it lets in only clients whose certificate its authority has signed, and did not accept this one's"
-		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has signed into the data source's settings"
+		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has " +
+			"signed " +
+			"into the data source's settings"
 	case strings.HasPrefix(e.Source, "https:") && closedEarly(text):
 		// In TLS 1.3 the server judges the client's certificate after the client has begun to write; the alert that
 		// says so can be lost with the connection.
-		e.Why = "it closed the connection right after the handshake, as an agent does that lets in only clients whose certificate its authority has signed and did not accept this one's"
-		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has signed into the data source's settings"
+		e.Why = "it closed the connection right after the handshake, as an agent does that lets in only clients " +
+			"whose " +
+			"certificate its authority has signed and did not accept this one's"
+		e.Next = "Paste a client certificate and its key that the authority in the agent's --tls-client-ca has " +
+			"signed " +
+			"into the data source's settings"
 	case strings.Contains(text, "server gave HTTP response to HTTPS client"):
-		e.Why, e.Next = "it does not speak TLS", "Write http:// instead of https:// in the data source's settings, or give the agent --tls-cert and --tls-key"
+		e.Why, e.Next = "it does not speak TLS", "Write http:// instead of https:// in the data source's settings, or "+
+			"give the agent --tls-cert and --tls-key"
 	case strings.HasSuffix(text, "400 Bad Request") && !strings.HasPrefix(e.Source, "https:"):
 		// What servers that speak TLS alone answer to plain HTTP.
-		e.Why, e.Next = "it answered 400 Bad Request", "Write https:// instead of http:// in the data source's settings if it speaks TLS"
+		e.Why, e.Next = "it answered 400 Bad Request", "Write https:// instead of http:// in the data source's "+
+			"settings if it speaks TLS"
 	default:
 		return false
 	}

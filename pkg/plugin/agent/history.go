@@ -16,7 +16,8 @@ func (h *History) Dialect(several bool) query.Dialect {
 }
 
 // Range runs an expression over a range and gives its series. Warnings are the engine's own words.
-func (h *History) Range(ctx context.Context, expr string, first, last time.Time, step time.Duration) (model.Matrix, []string, error) {
+func (h *History) Range(ctx context.Context, expr string, first, last time.Time, step time.Duration) (model.Matrix,
+	[]string, error) {
 	v, warnings, _, err := h.API.QueryRange(ctx, expr, promv1.Range{Start: first, End: last, Step: step})
 	if err != nil {
 		return nil, nil, explain(h.Name, err)
@@ -25,7 +26,8 @@ func (h *History) Range(ctx context.Context, expr string, first, last time.Time,
 	case model.Matrix:
 		return v, warnings, nil
 	default:
-		return nil, nil, &Error{Source: h.Name, Why: "it answered with a " + v.Type().String() + " where series were asked for", Next: "Correct the expression", Refused: true}
+		return nil, nil, &Error{Source: h.Name, Why: "it answered with a " + v.Type().String() + " where series were " +
+			"asked for", Next: "Correct the expression", Refused: true}
 	}
 }
 
@@ -41,7 +43,8 @@ func (h *History) Instant(ctx context.Context, expr string, at time.Time) (model
 	case *model.Scalar:
 		return model.Vector{{Metric: model.Metric{}, Value: v.Value, Timestamp: v.Timestamp}}, nil
 	default:
-		return nil, &Error{Source: h.Name, Why: "it answered with a " + v.Type().String() + " where numbers were asked for", Next: "Correct the expression", Refused: true}
+		return nil, &Error{Source: h.Name, Why: "it answered with a " + v.Type().String() + " where numbers were " +
+			"asked for", Next: "Correct the expression", Refused: true}
 	}
 }
 

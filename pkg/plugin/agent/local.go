@@ -49,7 +49,8 @@ func newLocal(s settings.Settings) *Local {
 	l := &Local{start: s.StartAgent, binary: bundledAgent()}
 	if s.SocketChosen {
 		dir := filepath.Dir(s.SocketPath)
-		l.places = []place{{socket: s.SocketPath, data: filepath.Join(dir, "data"), own: strings.HasPrefix(s.SocketPath, settings.OwnDir()+"/")}}
+		l.places = []place{{socket: s.SocketPath, data: filepath.Join(dir, "data"),
+			own: strings.HasPrefix(s.SocketPath, settings.OwnDir()+"/")}}
 		return l
 	}
 	own := settings.OwnDir()
@@ -109,9 +110,11 @@ func (l *Local) Dial(ctx context.Context) (net.Conn, error) {
 		}
 		select {
 		case <-ctx.Done():
-			return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent was started but does not answer yet: " + p.lastWords(), Commands: l.commands()}
+			return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent was started but does not answer yet: " +
+				p.lastWords(), Commands: l.commands()}
 		case <-p.failed():
-			return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent ended at once: " + p.lastWords(), Commands: l.commands()}
+			return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent ended at once: " + p.lastWords(),
+				Commands: l.commands()}
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -153,10 +156,12 @@ func (l *Local) acquire() (*process, error) {
 	case !l.start:
 		return nil, &NoAgent{Socket: l.Socket(), Why: "the data source is set not to start one", Commands: l.commands()}
 	case l.binary == "":
-		return nil, &NoAgent{Socket: l.Socket(), Why: "no agent for " + runtime.GOOS + "/" + runtime.GOARCH + " is bundled with the plugin", Commands: l.commands()}
+		return nil, &NoAgent{Socket: l.Socket(), Why: "no agent for " + runtime.GOOS + "/" + runtime.GOARCH +
+			" is bundled with the plugin", Commands: l.commands()}
 	}
 	if err := privileged(l.binary); err != nil {
-		return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent can't be started: " + err.Error(), Commands: l.commands()}
+		return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent can't be started: " + err.Error(),
+			Commands: l.commands()}
 	}
 	var why error
 	for _, p := range l.places {
@@ -167,17 +172,20 @@ func (l *Local) acquire() (*process, error) {
 		l.held = hold(l.binary, p)
 		return l.held, nil
 	}
-	return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent can't be started: " + why.Error(), Commands: l.commands()}
+	return nil, &NoAgent{Socket: l.Socket(), Why: "the bundled agent can't be started: " + why.Error(),
+		Commands: l.commands()}
 }
 
 // commands are the ways to have a local agent.
 func (l *Local) commands() []Command {
 	binary := l.binary
 	if binary == "" {
-		return []Command{{"Run an agent on this host", fmt.Sprintf("sudo pscope agent --socket %s --socket-group %s", shellQuote(l.Socket()), shellQuote(ownGroup()))}}
+		return []Command{{"Run an agent on this host", fmt.Sprintf("sudo pscope agent --socket %s --socket-group %s",
+			shellQuote(l.Socket()), shellQuote(ownGroup()))}}
 	}
 	return []Command{
-		{"Run the agent as root", fmt.Sprintf("sudo %s agent --socket %s --socket-group %s", shellQuote(binary), shellQuote(l.Socket()), shellQuote(ownGroup()))},
+		{"Run the agent as root", fmt.Sprintf("sudo %s agent --socket %s --socket-group %s", shellQuote(binary),
+			shellQuote(l.Socket()), shellQuote(ownGroup()))},
 		{"let Grafana start it by itself", lack.SetCap(shellQuote(binary))},
 	}
 }
@@ -234,7 +242,8 @@ func prepare(p place) error {
 func shellQuote(s string) string {
 	for _, r := range s {
 		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '/', r == '.', r == '_', r == '-', r == ':', r == ',', r == '+':
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '/', r == '.', r == '_', r == '-',
+			r == ':', r == ',', r == '+':
 		default:
 			return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 		}

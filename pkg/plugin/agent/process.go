@@ -52,7 +52,8 @@ func hold(binary string, at place) *process {
 		p.users++
 		return p
 	}
-	p := &process{binary: binary, place: at, users: 1, stop: make(chan struct{}), stopped: make(chan struct{}), ended: make(chan struct{})}
+	p := &process{binary: binary, place: at, users: 1, stop: make(chan struct{}), stopped: make(chan struct{}),
+		ended: make(chan struct{})}
 	if processes.by == nil {
 		processes.by = map[string]*process{}
 	}
@@ -105,7 +106,8 @@ func (p *process) supervise() {
 // run starts the agent once and waits for its end.
 func (p *process) run() error {
 	// No TCP port: the socket serves everything, and a port might be taken.
-	cmd := exec.Command(p.binary, "agent", "--socket", p.place.socket, "--listen", "", "--data-dir", p.place.data, "--until-stdin-closes")
+	cmd := exec.Command(p.binary, "agent", "--socket", p.place.socket, "--listen", "", "--data-dir", p.place.data,
+		"--until-stdin-closes")
 	cmd.SysProcAttr = childAttributes()
 	// Its standard input closes with this process, however that ends. The kernel's own way, prctl(PR_SET_PDEATHSIG), is
 	// undone for a program with file capabilities (fs/exec.c, begin_new_exec), which is how most will run it.

@@ -33,18 +33,22 @@ func tlsConfig(s settings.Settings) (*tls.Config, error) {
 	if s.TLSCACert != "" {
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM([]byte(s.TLSCACert)) {
-			return nil, &settings.Error{Field: "tlsCACert", Why: "it holds no certificate", Next: "Paste the PEM text of the authority that signed the agents' certificates"}
+			return nil, &settings.Error{Field: "tlsCACert", Why: "it holds no certificate",
+				Next: "Paste the PEM text " +
+					"of the authority that signed the agents' certificates"}
 		}
 	}
 	switch {
 	case s.TLSClientCert != "" && s.TLSClientKey != "":
 		cert, err := tls.X509KeyPair([]byte(s.TLSClientCert), []byte(s.TLSClientKey))
 		if err != nil {
-			return nil, &settings.Error{Field: "tlsClientCert", Why: err.Error(), Next: "Paste the PEM text of the certificate and of the key that belongs to it"}
+			return nil, &settings.Error{Field: "tlsClientCert", Why: err.Error(), Next: "Paste the PEM text of the " +
+				"certificate and of the key that belongs to it"}
 		}
 		c.Certificates = []tls.Certificate{cert}
 	case s.TLSClientCert != "" || s.TLSClientKey != "":
-		return nil, &settings.Error{Field: "tlsClientCert", Why: "certificate and key go together", Next: "Enter both or none"}
+		return nil, &settings.Error{Field: "tlsClientCert", Why: "certificate and key go together",
+			Next: "Enter both or none"}
 	}
 	return c, nil
 }

@@ -12,12 +12,14 @@ import (
 // colour blindness.
 var (
 	stateColors = map[pstate.State]string{
-		pstate.Running: "#009E73", pstate.GC: "#CC79A7", pstate.Syscall: "#56B4E9", pstate.Idle: "#7A7F87", pstate.GCStop: "#E69F00",
-		pstate.Dead: "#3D4045",
+		pstate.Running: "#009E73", pstate.GC: "#CC79A7", pstate.Syscall: "#56B4E9", pstate.Idle: "#7A7F87",
+		pstate.GCStop: "#E69F00",
+		pstate.Dead:   "#3D4045",
 	}
 	threadColors = map[pstate.ThreadState]string{
-		pstate.OnCPU: "#009E73", pstate.Runnable: "#F0E442", pstate.Sleeping: "#7A7F87", pstate.Uninterruptible: "#D55E00",
-		pstate.Stopped: "#882255", pstate.Frozen: "#0072B2", pstate.NoThread: "#3D4045",
+		pstate.OnCPU: "#009E73", pstate.Runnable: "#F0E442", pstate.Sleeping: "#7A7F87",
+		pstate.Uninterruptible: "#D55E00",
+		pstate.Stopped:         "#882255", pstate.Frozen: "#0072B2", pstate.NoThread: "#3D4045",
 	}
 )
 
@@ -57,7 +59,10 @@ func (p Palette) Rare(s Shade) bool {
 // Covering are the thread states that are painted over P states: a P whose thread is in D, stopped or frozen still
 // counts as running, which is what hides the trouble everywhere else.
 func Covering() []pstate.ThreadState {
-	return slices.DeleteFunc(pstate.ThreadStates(), func(s pstate.ThreadState) bool { return !s.Rare() && !s.Suspended() })
+	return slices.DeleteFunc(pstate.ThreadStates(), func(s pstate.ThreadState) bool {
+		return !s.Rare() &&
+			!s.Suspended()
+	})
 }
 
 // StatePalette paints P states, and over them uninterruptible sleep and being stopped or frozen.

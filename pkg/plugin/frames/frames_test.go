@@ -99,7 +99,8 @@ func TestReduce(t *testing.T) {
 }
 
 func TestIntervalsOfUnequalColumns(t *testing.T) {
-	got := Intervals(&pscopev1.PIntervals{P: 3, BaseUnixNano: 100, GapNanos: []uint64{0, 5}, DurationNanos: []uint64{10, 20, 30}, Code: []uint32{2 | 4<<4, 1 | 1<<8, 9}})
+	got := Intervals(&pscopev1.PIntervals{P: 3, BaseUnixNano: 100, GapNanos: []uint64{0, 5},
+		DurationNanos: []uint64{10, 20, 30}, Code: []uint32{2 | 4<<4, 1 | 1<<8, 9}})
 	want := []pstate.Interval{
 		{P: 3, State: pstate.Running, Thread: pstate.OnCPU, Start: 100, End: 110},
 		{P: 3, State: pstate.Idle, Merged: true, Start: 115, End: 135},
@@ -128,7 +129,8 @@ func TestSharesAreAtMostOne(t *testing.T) {
 		return []Curve{{Times: []time.Time{time.Unix(1, 0), time.Unix(2, 0)}, Values: []float64{1.002, -0.001}}}
 	}
 	look := Look{Name: "d_share", Step: time.Second, Share: true}
-	for name, f := range map[string]*data.Field{"series": Series(curve(), look)[0].Fields[1], "wide": Wide(curve(), look).Fields[1]} {
+	for name, f := range map[string]*data.Field{"series": Series(curve(), look)[0].Fields[1],
+		"wide": Wide(curve(), look).Fields[1]} {
 		for i, want := range []float64{1, 0} {
 			if v, err := f.FloatAt(i); err != nil || v != want {
 				t.Errorf("%s: %v (%v), want %v", name, v, err, want)

@@ -73,7 +73,8 @@ func Rows(hists []Histogram, look Look) *data.Frame {
 	tf := data.NewField("time", nil, times)
 	tf.Config = &data.FieldConfig{Interval: float64(look.Step.Milliseconds())}
 	f := data.NewFrame("", tf)
-	f.Meta = &data.FrameMeta{Type: typeRows, TypeVersion: seriesVersion, PreferredVisualizationPluginID: panelHeatmap, ExecutedQueryString: look.Query}
+	f.Meta = &data.FrameMeta{Type: typeRows, TypeVersion: seriesVersion, PreferredVisualizationPluginID: panelHeatmap,
+		ExecutedQueryString: look.Query}
 	for i, bound := range order {
 		field := data.NewField("", data.Labels{"le": strconv.FormatFloat(bound, 'g', -1, 64)}, columns[i])
 		field.Config = &data.FieldConfig{Unit: "short"}
@@ -88,7 +89,8 @@ func Cells(hists []Histogram, look Look) *data.Frame {
 	var xMax []time.Time
 	var yMin, yMax, count []float64
 	for _, h := range hists {
-		buckets := slices.SortedFunc(slices.Values(h.Buckets), func(a, b Bucket) int { return cmp.Compare(a.High, b.High) })
+		buckets := slices.SortedFunc(slices.Values(h.Buckets),
+			func(a, b Bucket) int { return cmp.Compare(a.High, b.High) })
 		for _, b := range buckets {
 			// Below zero there is nothing, and a log axis has no place for zero itself.
 			if b.Count <= 0 || b.High <= 0 {
@@ -98,7 +100,8 @@ func Cells(hists []Histogram, look Look) *data.Frame {
 			if low <= 0 {
 				low = b.High / 2
 			}
-			xMax, yMin, yMax, count = append(xMax, h.Time), append(yMin, low), append(yMax, b.High), append(count, b.Count)
+			xMax, yMin, yMax, count = append(xMax, h.Time), append(yMin, low), append(yMax, b.High),
+				append(count, b.Count)
 		}
 	}
 	tf := data.NewField("xMax", nil, xMax)
@@ -111,6 +114,7 @@ func Cells(hists []Histogram, look Look) *data.Frame {
 	counts := data.NewField("count", nil, count)
 	counts.Config = &data.FieldConfig{Unit: "short"}
 	f := data.NewFrame("", tf, bound("yMin", yMin), bound("yMax", yMax), counts)
-	f.Meta = &data.FrameMeta{Type: typeCells, TypeVersion: seriesVersion, PreferredVisualizationPluginID: panelHeatmap, ExecutedQueryString: look.Query}
+	f.Meta = &data.FrameMeta{Type: typeCells, TypeVersion: seriesVersion, PreferredVisualizationPluginID: panelHeatmap,
+		ExecutedQueryString: look.Query}
 	return f
 }

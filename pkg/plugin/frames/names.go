@@ -28,7 +28,8 @@ func OrderLabels() []string { return slices.Clone(ordering) }
 var specific = []string{"runtime", "p", "cpu", "from", "to", "state", "thread_state", "reason", "band"}
 
 // prefixes are what a name may start with, the shortest first.
-var prefixes = [][]string{nil, {"process"}, {"process", "process_pid"}, {"host", "process"}, {"host", "process", "process_pid"}}
+var prefixes = [][]string{nil, {"process"}, {"process", "process_pid"}, {"host", "process"},
+	{"host", "process", "process_pid"}}
 
 // Names gives each label set the shortest name that tells it from the others: "P3", "worker P3" when there are several
 // processes, "17 P3" when these have the same name, "web-1 worker 17 P3" when nothing less will do. alone names a set
@@ -39,7 +40,8 @@ func Names(sets []data.Labels, alone string) []string {
 	for _, prefix := range prefixes {
 		if len(sets) > 1 {
 			// What all have in common tells nobody apart; beside a heatmap there is no room for it.
-			prefix = slices.DeleteFunc(slices.Clone(prefix), func(k string) bool { _, same := constant[k]; return same })
+			prefix = slices.DeleteFunc(slices.Clone(prefix),
+				func(k string) bool { _, same := constant[k]; return same })
 		}
 		clear := true
 		seen := map[string]string{}

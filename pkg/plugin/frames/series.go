@@ -33,7 +33,8 @@ var seriesVersion = data.FrameTypeVersion{0, 1}
 // data", not an error.
 func Series(curves []Curve, look Look) data.Frames {
 	meta := func() *data.FrameMeta {
-		return &data.FrameMeta{Type: data.FrameTypeTimeSeriesMulti, TypeVersion: seriesVersion, ExecutedQueryString: look.Query,
+		return &data.FrameMeta{Type: data.FrameTypeTimeSeriesMulti, TypeVersion: seriesVersion,
+			ExecutedQueryString:    look.Query,
 			PreferredVisualization: data.VisTypeGraph}
 	}
 	if len(curves) == 0 {
@@ -99,7 +100,8 @@ func (l Look) config(name string) *data.FieldConfig {
 
 // sortedNames puts the curves in order and names them.
 func sortedNames(curves []Curve, look Look) ([]Curve, []string) {
-	curves = slices.SortedStableFunc(slices.Values(curves), func(a, b Curve) int { return byLabels(a.Labels, b.Labels) })
+	curves = slices.SortedStableFunc(slices.Values(curves),
+		func(a, b Curve) int { return byLabels(a.Labels, b.Labels) })
 	sets := make([]data.Labels, len(curves))
 	for i, c := range curves {
 		sets[i] = c.Labels

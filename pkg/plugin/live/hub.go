@@ -154,11 +154,12 @@ func (h *Hub) run(ctx context.Context, fd *feed, a *agent.Agent, s *pscopev1.Sel
 	backoff := firstBackoff
 	for ctx.Err() == nil {
 		w := world{targets: map[targetKey]*TargetNow{}}
-		err := a.Watch(ctx, &pscopev1.WatchRequest{Selector: s, RateHz: query.MaxRateHz}, func(m *pscopev1.WatchResponse) bool {
-			backoff = firstBackoff
-			h.publish(fd, w.take(m))
-			return true
-		})
+		err := a.Watch(ctx, &pscopev1.WatchRequest{Selector: s, RateHz: query.MaxRateHz},
+			func(m *pscopev1.WatchResponse) bool {
+				backoff = firstBackoff
+				h.publish(fd, w.take(m))
+				return true
+			})
 		if ctx.Err() != nil {
 			return
 		}

@@ -208,13 +208,15 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 				for _, s := range orAll(r.q.PStates, pstate.States()) {
 					full["state"] = s.String()
 					w := int(s.Number())
-					add(full, inThing(thing, by, "state", s.String()), delta(p.GetStateNanos(), before.now.GetStateNanos(), w)/wall)
+					add(full, inThing(thing, by, "state", s.String()),
+						delta(p.GetStateNanos(), before.now.GetStateNanos(), w)/wall)
 				}
 			case query.MetricThread:
 				for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
 					full["thread_state"] = s.String()
 					w := int(s.Number())
-					add(full, inThing(thing, by, "thread_state", s.String()), delta(p.GetThreadNanos(), before.now.GetThreadNanos(), w)/wall)
+					add(full, inThing(thing, by, "thread_state", s.String()),
+						delta(p.GetThreadNanos(), before.now.GetThreadNanos(), w)/wall)
 				}
 			case query.MetricBusy:
 				var busy float64
@@ -230,14 +232,16 @@ func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
 			case query.MetricRunq:
 				if p.GetRunqDepth() >= 0 {
 					now := looks{p.GetRunqLooks(), p.GetRunqSum()}
-					add(full, thing, now.mean(looks{before.now.GetRunqLooks(), before.now.GetRunqSum()}, p.GetRunqDepth()))
+					add(full, thing, now.mean(looks{before.now.GetRunqLooks(), before.now.GetRunqSum()},
+						p.GetRunqDepth()))
 				}
 			}
 		})
 	}
 	curves := make([]frames.Curve, 0, len(groups))
 	for _, g := range groups {
-		curves = append(curves, frames.Curve{Labels: g.labels, Times: []time.Time{at.UTC()}, Values: []float64{aggregate(r.q.Aggregate(), g.things)}})
+		curves = append(curves, frames.Curve{Labels: g.labels, Times: []time.Time{at.UTC()},
+			Values: []float64{aggregate(r.q.Aggregate(), g.things)}})
 	}
 	return curves
 }
@@ -294,11 +298,13 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 		var held frames.Held
 		if r.q.Metric == query.MetricThread {
 			for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
-				held[r.palette.Shade(0, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number())))
+				held[r.palette.Shade(0, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(),
+					int(s.Number())))
 			}
 		} else {
 			for _, s := range orAll(r.q.PStates, pstate.States()) {
-				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number())))
+				held[r.palette.Shade(s, pstate.NoThread)] += int64(delta(p.GetStateNanos(), before.now.GetStateNanos(),
+					int(s.Number())))
 			}
 			for _, s := range query.Suspended() {
 				held[r.palette.Shade(pstate.Running, s)] += int64(delta(p.GetThreadNanos(), before.now.GetThreadNanos(),
@@ -335,7 +341,8 @@ func (r *Rows) timeline(snapshots []*Snapshot, at time.Time) *data.Frame {
 
 // targetLabels are the labels that the target's series have in the store.
 func targetLabels(t *pscopev1.Target) data.Labels {
-	l := data.Labels{"host": t.GetHost(), "process": t.GetProcess(), "process_pid": strconv.Itoa(int(t.GetKey().GetPid()))}
+	l := data.Labels{"host": t.GetHost(), "process": t.GetProcess(),
+		"process_pid": strconv.Itoa(int(t.GetKey().GetPid()))}
 	for k, v := range map[string]string{"container": t.GetContainer(), "pod": t.GetPod(),
 		"runtime": t.GetKey().GetRuntime()} {
 		if v != "" {

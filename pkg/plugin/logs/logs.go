@@ -21,7 +21,8 @@ var Log = slog.New(limited)
 func init() {
 	prometheus.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "pscope_plugin_log_messages_folded_total",
-		Help: "Messages that the P-Scope plugin did not log one by one; its log gives their number, in a line for each " +
+		Help: "Messages that the P-Scope plugin did not log one by one; its log gives their number, in a line for " +
+			"each " +
 			"kind and minute.",
 	}, func() float64 { return float64(limited.Folded()) }))
 }

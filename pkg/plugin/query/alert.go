@@ -25,7 +25,8 @@ func (q Query) ForAlert() (Query, error) {
 	case KindBlocked:
 		q.Metric, q.Aggregation, q.By = MetricDShare, "", perP
 	default:
-		return q, &Error{Field: "kind", What: fmt.Sprintf("%s can't be used in an alert rule", q.Kind), Why: "it answers with words, not with numbers over time",
+		return q, &Error{Field: "kind", What: fmt.Sprintf("%s can't be used in an alert rule", q.Kind),
+			Why:  "it answers with words, not with numbers over time",
 			Next: "Use kind series, with the metric imbalance, d_share or runq, or with a PromQL expression"}
 	}
 	q.Kind, q.Live = KindSeries, false
@@ -57,6 +58,8 @@ func (q *Query) CheckLanes() error {
 }
 
 func (q *Query) noLanes() error {
-	return &Error{Field: "metric", What: fmt.Sprintf("a heatmap can't show %s", q.Metric), Why: "it has one value per process, not one per P",
+	return &Error{Field: "metric", What: fmt.Sprintf("a heatmap can't show %s", q.Metric),
+		Why: "it has one value per " +
+			"process, not one per P",
 		Next: "Use kind series for it"}
 }

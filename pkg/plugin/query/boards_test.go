@@ -46,7 +46,8 @@ pscope_p_stop_seconds_total{host="h",process="tool",process_pid="2",p="0"} _x30 
 		t.Fatalf("%d columns", len(exprs))
 	}
 	for i, expr := range exprs {
-		q, err := engine.NewRangeQuery(context.Background(), storage, nil, expr, time.Unix(0, 0), time.Unix(600, 0), 10*time.Second)
+		q, err := engine.NewRangeQuery(context.Background(), storage, nil, expr, time.Unix(0, 0), time.Unix(600, 0),
+			10*time.Second)
 		if err != nil {
 			t.Fatalf("%s: %v", expr, err)
 		}

@@ -70,7 +70,8 @@ func (q *Query) ChannelID(uid string, org int64) (string, error) {
 	}
 	id := "ds/" + uid + "/" + path
 	if len(id) > maxChannel {
-		return "", &Error{What: "the query is too long to stream", Why: fmt.Sprintf("its channel has %d characters, Grafana Live takes %d", len(id), maxChannel),
+		return "", &Error{What: "the query is too long to stream",
+			Why:  fmt.Sprintf("its channel has %d characters, Grafana Live takes %d", len(id), maxChannel),
 			Next: "Shorten its regular expressions, or switch live off"}
 	}
 	return id, nil
@@ -78,8 +79,10 @@ func (q *Query) ChannelID(uid string, org int64) (string, error) {
 
 func (q *Query) channelPath(org int64) (string, error) {
 	p := channelPayload{
-		Org: org, Kind: q.Kind, StepSeconds: int64(q.Step / time.Second), Process: q.Target.Process, Host: q.Target.Host,
-		Container: q.Target.Container, Pod: q.Target.Pod, PID: q.Target.PID, Ps: FormatPs(q.PList), Metric: q.Metric, States: q.States,
+		Org: org, Kind: q.Kind, StepSeconds: int64(q.Step / time.Second), Process: q.Target.Process,
+		Host:      q.Target.Host,
+		Container: q.Target.Container, Pod: q.Target.Pod, PID: q.Target.PID, Ps: FormatPs(q.PList), Metric: q.Metric,
+		States:  q.States,
 		Threads: q.Model.ThreadStates, By: q.By, Aggregation: q.Aggregation, Legend: q.Legend, RateHz: q.RateHz,
 		Stretch: int64(roundUp(q.To.Sub(q.From)) / time.Second),
 	}
@@ -135,7 +138,8 @@ func ParseChannel(path string) (Channel, error) {
 	if err != nil {
 		return bad(err.Error())
 	}
-	text, err := io.ReadAll(io.LimitReader(flate.NewReaderDict(bytes.NewReader(raw), []byte(channelDictionary)), maxInflated+1))
+	text, err := io.ReadAll(io.LimitReader(flate.NewReaderDict(bytes.NewReader(raw), []byte(channelDictionary)),
+		maxInflated+1))
 	if err != nil {
 		return bad(err.Error())
 	}
@@ -154,8 +158,10 @@ func ParseChannel(path string) (Channel, error) {
 		return bad("its stretch is out of range")
 	}
 	q := Query{Model: Model{
-		Version: Version, Kind: p.Kind, Target: Target{Host: p.Host, Process: p.Process, Container: p.Container, Pod: p.Pod, PID: p.PID},
-		Ps: p.Ps, Metric: p.Metric, States: p.States, ThreadStates: p.Threads, By: p.By, Aggregation: p.Aggregation, Expr: p.Expr,
+		Version: Version, Kind: p.Kind, Target: Target{Host: p.Host, Process: p.Process, Container: p.Container,
+			Pod: p.Pod, PID: p.PID},
+		Ps: p.Ps, Metric: p.Metric, States: p.States, ThreadStates: p.Threads, By: p.By, Aggregation: p.Aggregation,
+		Expr:   p.Expr,
 		Legend: p.Legend, RateHz: p.RateHz, Live: true,
 	}}
 	if p.Expr != "" {

@@ -57,9 +57,12 @@ func TestChannelRoundTrip(t *testing.T) {
 			got, want any
 		}{
 			{"kind", got.Query.Kind, q.Kind}, {"target", got.Query.Target, q.Target}, {"ps", got.Query.PList, q.PList},
-			{"metric", got.Query.Metric, q.Metric}, {"states", got.Query.PStates, q.PStates}, {"threads", got.Query.ThreadStates, q.ThreadStates},
-			{"by", got.Query.By, q.By}, {"aggregation", got.Query.Aggregation, q.Aggregation}, {"code", got.Query.Code(), q.Code()},
-			{"legend", got.Query.Legend, q.Legend}, {"rate", got.Query.RateHz, q.RateHz}, {"step", got.Query.Step, q.Step},
+			{"metric", got.Query.Metric, q.Metric}, {"states", got.Query.PStates, q.PStates},
+			{"threads", got.Query.ThreadStates, q.ThreadStates},
+			{"by", got.Query.By, q.By}, {"aggregation", got.Query.Aggregation, q.Aggregation},
+			{"code", got.Query.Code(), q.Code()},
+			{"legend", got.Query.Legend, q.Legend}, {"rate", got.Query.RateHz, q.RateHz},
+			{"step", got.Query.Step, q.Step},
 		} {
 			if !reflect.DeepEqual(f.got, f.want) {
 				t.Errorf("%s: %s came back as %v, was %v", js, f.name, f.got, f.want)
@@ -78,7 +81,8 @@ func TestChannelTooLong(t *testing.T) {
 }
 
 func FuzzParseChannel(f *testing.F) {
-	for _, js := range []string{`{}`, `{"kind":"timeline","target":{"process":"a|b"},"ps":"0-3"}`, `{"kind":"series","metric":"runq"}`} {
+	for _, js := range []string{`{}`, `{"kind":"timeline","target":{"process":"a|b"},"ps":"0-3"}`,
+		`{"kind":"series","metric":"runq"}`} {
 		q := parsed(f, js)
 		path, err := q.channelPath(3)
 		if err != nil {
@@ -103,7 +107,8 @@ func FuzzParseChannel(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%q became %q, which can't be read: %v", path, again, err)
 		}
-		if back.Org != ch.Org || back.Query.Kind != ch.Query.Kind || back.Query.Target != ch.Query.Target || back.Query.Step != ch.Query.Step ||
+		if back.Org != ch.Org || back.Query.Kind != ch.Query.Kind || back.Query.Target != ch.Query.Target ||
+			back.Query.Step != ch.Query.Step ||
 			!reflect.DeepEqual(back.Query.PList, ch.Query.PList) || !reflect.DeepEqual(back.Query.By, ch.Query.By) {
 			t.Fatalf("%+v became %+v", ch, back)
 		}

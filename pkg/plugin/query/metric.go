@@ -78,7 +78,8 @@ var metrics = map[Metric]Spec{
 func Metrics() []Metric {
 	return []Metric{
 		MetricState, MetricThread, MetricBusy, MetricDShare, MetricRunq, MetricRunqDistribution, MetricGlobalRunq,
-		MetricWakeWait, MetricStops, MetricStopRate, MetricSchedTicks, MetricSyscalls, MetricTransitions, MetricMigrations,
+		MetricWakeWait, MetricStops, MetricStopRate, MetricSchedTicks, MetricSyscalls, MetricTransitions,
+		MetricMigrations,
 		MetricCPUFrequency, MetricImbalance, MetricGOMAXPROCS,
 	}
 }

@@ -34,7 +34,8 @@ const (
 
 // Kinds lists all kinds in the order in which the editor shows them.
 func Kinds() []Kind {
-	return []Kind{KindHeatmap, KindTimeline, KindSeries, KindStops, KindBlocked, KindDiagnosis, KindProfile, KindTargets}
+	return []Kind{KindHeatmap, KindTimeline, KindSeries, KindStops, KindBlocked, KindDiagnosis, KindProfile,
+		KindTargets}
 }
 
 // Metric is what series and heatmaps show.
@@ -135,7 +136,8 @@ func Decode(raw []byte) (Model, error) {
 		return migrate(m)
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return Model{}, &Error{What: "the query can't be read", Why: err.Error(), Next: "Open it in the query editor and save it again"}
+		return Model{}, &Error{What: "the query can't be read", Why: err.Error(), Next: "Open it in the query editor " +
+			"and save it again"}
 	}
 	return migrate(m)
 }

@@ -22,7 +22,8 @@ func ParsePs(list string) ([]int32, error) {
 		return nil, nil
 	}
 	bad := func(part, why string) error {
-		return &Error{Field: "ps", What: fmt.Sprintf("the list of Ps %q can't be read", list), Why: fmt.Sprintf("%q %s", part, why),
+		return &Error{Field: "ps", What: fmt.Sprintf("the list of Ps %q can't be read", list),
+			Why:  fmt.Sprintf("%q %s", part, why),
 			Next: `Write indices and ranges separated by commas, for example "0-3,7"; leave it empty for all Ps`}
 	}
 	var ps []int32

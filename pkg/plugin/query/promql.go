@@ -69,7 +69,8 @@ func (q *Query) Plan(d Dialect) Plan {
 	case MetricState:
 		return q.aggregate(d, aggregate, eachP, rate("pscope_p_seconds_total", anyOf("state", q.PStates)))
 	case MetricThread:
-		return q.aggregate(d, aggregate, eachP, rate("pscope_p_thread_seconds_total", anyOf("thread_state", q.ThreadStates)))
+		return q.aggregate(d, aggregate, eachP,
+			rate("pscope_p_thread_seconds_total", anyOf("thread_state", q.ThreadStates)))
 	case MetricBusy:
 		return q.aggregate(d, aggregate, eachP, q.busy("by ("+strings.Join(union(eachP, q.Labels()), ", ")+")", window))
 	case MetricDShare:
@@ -88,11 +89,13 @@ func (q *Query) Plan(d Dialect) Plan {
 		return q.distributionSeries(d, window)
 	case MetricStops:
 		if slices.Contains(q.By, "reason") {
-			return q.aggregate(d, aggregate, append(target, "reason"), histogramPart(d, "sum", "pscope_stop_seconds", q.selector(), window))
+			return q.aggregate(d, aggregate, append(target, "reason"), histogramPart(d, "sum", "pscope_stop_seconds",
+				q.selector(), window))
 		}
 		return q.aggregate(d, aggregate, eachP, rate("pscope_p_stop_seconds_total"))
 	case MetricStopRate:
-		return q.aggregate(d, aggregate, append(target, "reason"), histogramPart(d, "count", "pscope_stop_seconds", q.selector(), window))
+		return q.aggregate(d, aggregate, append(target, "reason"), histogramPart(d, "count", "pscope_stop_seconds",
+			q.selector(), window))
 	case MetricSchedTicks:
 		return q.aggregate(d, aggregate, eachP, rate("pscope_p_sched_ticks_total"))
 	case MetricSyscalls:
@@ -102,7 +105,8 @@ func (q *Query) Plan(d Dialect) Plan {
 	case MetricMigrations:
 		return q.aggregate(d, aggregate, eachP, rate("pscope_goroutine_migrations_total"))
 	case MetricCPUFrequency:
-		return q.aggregate(d, aggregate, []string{"host", "cpu"}, "avg_over_time(pscope_cpu_frequency_hertz"+q.selector()+window+")")
+		return q.aggregate(d, aggregate, []string{"host", "cpu"}, "avg_over_time(pscope_cpu_frequency_hertz"+
+			q.selector()+window+")")
 	case MetricImbalance:
 		return q.aggregate(d, aggregate, target, q.imbalance(window))
 	default: // MetricGOMAXPROCS; Parse lets no other through
@@ -129,7 +133,8 @@ func (q *Query) aggregate(d Dialect, aggregate string, key []string, inner strin
 		return Plan{Exprs: []string{"min" + list(by) + things + ")"}, Merge: MergeMin}
 	}
 	if d.Several && !slices.Contains(by, "host") {
-		return Plan{Exprs: []string{"sum" + list(by) + things + ")", "count" + list(by) + things + ")"}, Merge: MergeAvg}
+		return Plan{Exprs: []string{"sum" + list(by) + things + ")", "count" + list(by) + things + ")"},
+			Merge: MergeAvg}
 	}
 	return Plan{Exprs: []string{"avg" + list(by) + things + ")"}, Merge: MergeNone}
 }
@@ -149,7 +154,8 @@ func (q *Query) distributionSeries(d Dialect, window string) Plan {
 	// Percentiles of several hosts have no exact merge; the largest is a bound that holds for each of them.
 	switch q.Aggregation {
 	case "sum":
-		return Plan{Exprs: []string{"sum by (" + by + ") (" + histogramPart(d, "sum", metric, q.selector(), window) + ")"}, Merge: MergeSum}
+		return Plan{Exprs: []string{"sum by (" + by + ") (" + histogramPart(d, "sum", metric, q.selector(), window) +
+			")"}, Merge: MergeSum}
 	case "avg":
 		sum := "sum by (" + by + ") (" + histogramPart(d, "sum", metric, q.selector(), window) + ")"
 		count := "sum by (" + by + ") (" + histogramPart(d, "count", metric, q.selector(), window) + ")"
@@ -216,7 +222,8 @@ func (q *Query) StandingExprs(d Dialect, label string) Standing {
 	window, moment := seconds(q.stretch(d)), max(30*time.Second, 4*d.Sample)
 	by := " by (" + label + ") ("
 	return Standing{
-		Stuck: "max" + by + "max_over_time(rate(pscope_p_uninterruptible_seconds_total" + q.selector() + "[" + seconds(moment) + "])[" + window + ":" +
+		Stuck: "max" + by + "max_over_time(rate(pscope_p_uninterruptible_seconds_total" + q.selector() + "[" +
+			seconds(moment) + "])[" + window + ":" +
 			seconds(moment/2) + "]))",
 		// Every P that is there has such a series.
 		Present: "group" + by + "pscope_p_uninterruptible_seconds_total" + q.selector() + ")",
@@ -231,7 +238,8 @@ func (q *Query) PresentExpr() string {
 	if !q.Code() {
 		targets.Target = q.Target
 	}
-	return "group by (host, process, process_pid, container, pod) (pscope_target_info" + targets.selector() + ") or group by (host) (pscope_build_info)"
+	return "group by (host, process, process_pid, container, pod) (pscope_target_info" + targets.selector() +
+		") or group by (host) (pscope_build_info)"
 }
 
 // imbalance is ImbalanceExpr of the query's targets.

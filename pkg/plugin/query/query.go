@@ -61,10 +61,12 @@ func Parse(dq backend.DataQuery, fromAlert bool) (Query, error) {
 	if err != nil {
 		return Query{}, err
 	}
-	q := Query{Model: m, RefID: dq.RefID, From: dq.TimeRange.From, To: dq.TimeRange.To, MaxPoints: int(dq.MaxDataPoints), FromAlert: fromAlert}
+	q := Query{Model: m, RefID: dq.RefID, From: dq.TimeRange.From, To: dq.TimeRange.To,
+		MaxPoints: int(dq.MaxDataPoints), FromAlert: fromAlert}
 	if q.To.Before(q.From) {
 		return Query{}, &Error{What: "the time range runs backwards",
-			Why:  fmt.Sprintf("it starts at %s and ends at %s", q.From.UTC().Format(time.RFC3339), q.To.UTC().Format(time.RFC3339)),
+			Why: fmt.Sprintf("it starts at %s and ends at %s", q.From.UTC().Format(time.RFC3339),
+				q.To.UTC().Format(time.RFC3339)),
 			Next: "Choose a start that is before the end"}
 	}
 	if err := q.check(); err != nil {
@@ -87,24 +89,28 @@ func (q *Query) check() error {
 		q.Kind = DefaultKind
 	}
 	if !slices.Contains(Kinds(), q.Kind) {
-		return &Error{Field: "kind", What: fmt.Sprintf("there is no query kind %q", q.Kind), Next: "Choose one of " + join(Kinds())}
+		return &Error{Field: "kind", What: fmt.Sprintf("there is no query kind %q", q.Kind), Next: "Choose one of " +
+			join(Kinds())}
 	}
 	if q.Kind == KindProfile {
-		return &Error{Field: "kind", What: "profile is not available yet", Why: "agents don't record profiles per P in this version",
+		return &Error{Field: "kind", What: "profile is not available yet", Why: "agents don't record profiles per P " +
+			"in this version",
 			Next: "Choose timeline to see what each P did, or blocked to see which threads waited"}
 	}
 	if q.Metric == "" {
 		q.Metric = DefaultMetric
 	}
 	if _, ok := metrics[q.Metric]; !ok {
-		return &Error{Field: "metric", What: fmt.Sprintf("there is no metric %q", q.Metric), Next: "Choose one of " + join(Metrics())}
+		return &Error{Field: "metric", What: fmt.Sprintf("there is no metric %q", q.Metric), Next: "Choose one of " +
+			join(Metrics())}
 	}
 	for _, f := range []struct{ field, re string }{
 		{"target.host", q.Target.Host}, {"target.process", q.Target.Process}, {"target.container", q.Target.Container},
 		{"target.pod", q.Target.Pod}, {"target.pid", q.Target.PID},
 	} {
 		if _, err := Anchored(f.re); err != nil {
-			return &Error{Field: f.field, What: fmt.Sprintf("%q is not a regular expression", f.re), Why: regexpReason(err),
+			return &Error{Field: f.field, What: fmt.Sprintf("%q is not a regular expression", f.re),
+				Why:  regexpReason(err),
 				Next: `Correct the field; a literal special character needs a backslash, for example "a\.out"`}
 		}
 	}
@@ -115,35 +121,41 @@ func (q *Query) check() error {
 	if q.PStates, err = parseWords("states", q.States, pstate.ParseState, pstate.States()); err != nil {
 		return err
 	}
-	if q.ThreadStates, err = parseWords("threadStates", q.Model.ThreadStates, pstate.ParseThreadState, pstate.ThreadStates()); err != nil {
+	if q.ThreadStates, err = parseWords("threadStates", q.Model.ThreadStates, pstate.ParseThreadState,
+		pstate.ThreadStates()); err != nil {
 		return err
 	}
 	if q.Aggregation != "" && !slices.Contains(Aggregations(), q.Aggregation) {
-		return &Error{Field: "aggregation", What: fmt.Sprintf("there is no aggregation %q", q.Aggregation), Next: "Choose sum, avg, max or min"}
+		return &Error{Field: "aggregation", What: fmt.Sprintf("there is no aggregation %q", q.Aggregation),
+			Next: "Choose sum, avg, max or min"}
 	}
 	if err := q.checkBy(); err != nil {
 		return err
 	}
 	if q.RateHz < 0 || q.RateHz != q.RateHz {
-		return &Error{Field: "rateHz", What: "the rate is not a positive number", Next: "Give frames per second, for example 5"}
+		return &Error{Field: "rateHz", What: "the rate is not a positive number", Next: "Give frames per second, for " +
+			"example 5"}
 	}
 	q.RateHz = rate.Clamp(q.RateHz, MaxRateHz)
 	if q.Limit < 0 || q.Limit > MaxLimit {
-		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit), Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", MaxLimit)}
+		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit),
+			Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", MaxLimit)}
 	}
 	if len(q.Events) == 0 {
 		q.Events = []Event{DefaultEvent}
 	}
 	for _, e := range q.Events {
 		if !slices.Contains(Events(), e) {
-			return &Error{Field: "events", What: fmt.Sprintf("there is no event %q", e), Next: "Choose among " + join(Events())}
+			return &Error{Field: "events", What: fmt.Sprintf("there is no event %q", e), Next: "Choose among " +
+				join(Events())}
 		}
 	}
 	if q.Limit == 0 {
 		q.Limit = cmp.Or(DefaultLimit(q.Kind), DefaultLimit(KindStops))
 	}
 	if q.Code() && strings.TrimSpace(q.Expr) == "" {
-		return &Error{Field: "expr", What: "the PromQL expression is empty", Next: "Write one, or switch the editor to the builder"}
+		return &Error{Field: "expr", What: "the PromQL expression is empty", Next: "Write one, or switch the editor " +
+			"to the builder"}
 	}
 	return nil
 }
@@ -160,10 +172,13 @@ func (q *Query) checkBy() error {
 	}
 	for _, by := range q.By {
 		if _, ok := byLabels[by]; !ok {
-			return &Error{Field: "by", What: fmt.Sprintf("series can't be grouped by %q", by), Next: "Choose among " + join(Dimensions())}
+			return &Error{Field: "by", What: fmt.Sprintf("series can't be grouped by %q", by), Next: "Choose among " +
+				join(Dimensions())}
 		}
 		if !spec.has(by) {
-			return &Error{Field: "by", What: fmt.Sprintf("%s can't be grouped by %s", q.Metric, by), Why: "its series don't have that label",
+			return &Error{Field: "by", What: fmt.Sprintf("%s can't be grouped by %s", q.Metric, by),
+				Why: "its series " +
+					"don't have that label",
 				Next: "Remove it from the grouping"}
 		}
 	}
@@ -181,7 +196,8 @@ func (q *Query) setStep(interval time.Duration) error {
 	if q.Resolution != "" {
 		d, err := gtime.ParseDuration(q.Resolution)
 		if err != nil || d <= 0 {
-			return &Error{Field: "resolution", What: fmt.Sprintf("%q is not a duration", q.Resolution), Next: `Write for example "1s" or "5m", or leave it empty`}
+			return &Error{Field: "resolution", What: fmt.Sprintf("%q is not a duration", q.Resolution),
+				Next: `Write for example "1s" or "5m", or leave it empty`}
 		}
 		step = d
 	}
@@ -229,7 +245,8 @@ func parseWords[T fmt.Stringer](field string, words []string, parse func(string)
 	for _, w := range words {
 		s, ok := parse(w)
 		if !ok {
-			return nil, &Error{Field: field, What: fmt.Sprintf("there is no state %q", w), Next: "Choose among " + join(all)}
+			return nil, &Error{Field: field, What: fmt.Sprintf("there is no state %q", w), Next: "Choose among " +
+				join(all)}
 		}
 		out = append(out, s)
 	}

@@ -18,7 +18,8 @@ import (
 
 func TestPs(t *testing.T) {
 	for list, want := range map[string]string{
-		"": "", "0": "0", "3,1,2": "1-3", "0-3,7": "0-3,7", " 5 , 4 - 6 ,5": "4-6", "{1,2}": "1-2", "(1|3)": "1,3", ".*": "", "$__all": "", "1023": "1023",
+		"": "", "0": "0", "3,1,2": "1-3", "0-3,7": "0-3,7", " 5 , 4 - 6 ,5": "4-6", "{1,2}": "1-2", "(1|3)": "1,3",
+		".*": "", "$__all": "", "1023": "1023",
 	} {
 		ps, err := ParsePs(list)
 		if got := FormatPs(ps); err != nil || got != want {
@@ -61,7 +62,8 @@ func TestPlansParse(t *testing.T) {
 	for _, m := range Metrics() {
 		for _, agg := range []string{"", "sum", "avg", "max", "min"} {
 			for _, by := range []string{`null`, `[]`, `["process"]`, `["host","p"]`, `["reason"]`} {
-				raw := fmt.Sprintf(`{"kind":"series","metric":%q,"aggregation":%q,"by":%s,"ps":"0-2","target":%s,"states":["running"],"threadStates":["runnable"]}`, m, agg, by, target)
+				raw := fmt.Sprintf(
+					`{"kind":"series","metric":%q,"aggregation":%q,"by":%s,"ps":"0-2","target":%s,"states":["running"],"threadStates":["runnable"]}`, m, agg, by, target)
 				q, err := Parse(backend.DataQuery{JSON: json.RawMessage(raw), MaxDataPoints: 100, TimeRange: backend.TimeRange{From: time.Unix(0, 0), To: time.Unix(3600, 0)}}, false)
 				if err != nil {
 					var e *Error
@@ -70,7 +72,8 @@ func TestPlansParse(t *testing.T) {
 					}
 					continue
 				}
-				for _, d := range []Dialect{{Sample: time.Second, Native: true}, {Sample: 15 * time.Second}, {Sample: time.Second, Native: true, Several: true}} {
+				for _, d := range []Dialect{{Sample: time.Second, Native: true}, {Sample: 15 * time.Second},
+					{Sample: time.Second, Native: true, Several: true}} {
 					plan := q.Plan(d)
 					for _, expr := range plan.Exprs {
 						check(t, raw, expr)
@@ -147,7 +150,8 @@ func TestStep(t *testing.T) {
 		{0, 0, 100, `{}`, time.Second},
 	} {
 		to := time.Unix(1_700_000_003, 0)
-		q, err := Parse(backend.DataQuery{JSON: []byte(c.json), Interval: c.interval, MaxDataPoints: c.points, TimeRange: backend.TimeRange{From: to.Add(-c.long), To: to}}, false)
+		q, err := Parse(backend.DataQuery{JSON: []byte(c.json), Interval: c.interval, MaxDataPoints: c.points,
+			TimeRange: backend.TimeRange{From: to.Add(-c.long), To: to}}, false)
 		if err != nil {
 			t.Fatal(err)
 		}

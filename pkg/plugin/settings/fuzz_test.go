@@ -37,7 +37,8 @@ func FuzzLoad(f *testing.F) {
 			}
 			for _, a := range append(s.Agents, s.EngineURL) {
 				u, err := url.Parse(a)
-				if err != nil || a != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") || u.User != nil {
+				if err != nil || a != "" && (u.Host == "" || u.Scheme != "http" && u.Scheme != "https") ||
+					u.User != nil {
 					t.Errorf("the address %q is let in (%v)", a, err)
 				}
 			}

@@ -80,10 +80,12 @@ func Load(s backend.DataSourceInstanceSettings) (Settings, error) {
 		}
 	}
 	out := Settings{
-		Mode: j.Mode, SocketPath: j.SocketPath, SocketChosen: j.SocketPath != "", StartAgent: j.StartAgent == nil || *j.StartAgent,
+		Mode: j.Mode, SocketPath: j.SocketPath, SocketChosen: j.SocketPath != "", StartAgent: j.StartAgent == nil ||
+			*j.StartAgent,
 		TLSSkipVerify: j.TLSSkipVerify, TLSServerName: j.TLSServerName, EngineSample: defaultEngineSample,
 		Token: s.DecryptedSecureJSONData["token"], TLSCACert: s.DecryptedSecureJSONData["tlsCACert"],
-		TLSClientCert: s.DecryptedSecureJSONData["tlsClientCert"], TLSClientKey: s.DecryptedSecureJSONData["tlsClientKey"],
+		TLSClientCert: s.DecryptedSecureJSONData["tlsClientCert"],
+		TLSClientKey:  s.DecryptedSecureJSONData["tlsClientKey"],
 	}
 	if out.SocketPath == "" || out.SocketPath == DefaultSocket {
 		out.SocketPath, out.SocketChosen = DefaultSocket, false
@@ -122,7 +124,8 @@ func Load(s backend.DataSourceInstanceSettings) (Settings, error) {
 		}
 		out.EngineURL = u
 	default:
-		return Settings{}, &Error{"mode", fmt.Sprintf("there is no mode %q", out.Mode), "Choose local, agents or engine"}
+		return Settings{}, &Error{"mode", fmt.Sprintf("there is no mode %q", out.Mode), "Choose local, agents or " +
+			"engine"}
 	}
 	return out, nil
 }
@@ -141,7 +144,8 @@ func OwnDir() string { return filepath.Join(os.TempDir(), fmt.Sprintf("pscope-%d
 // socket of the host, and have folders made there. Allowed are those below OwnDir, and the paths that allowedSockets
 // names, separated by commas; one that ends in / allows every socket below it.
 func checkSocket(path string) error {
-	e := &Error{Field: "socketPath", Next: fmt.Sprintf("Leave it empty for %s, or let the administrator of Grafana's server add the path to allowed_sockets in "+
+	e := &Error{Field: "socketPath", Next: fmt.Sprintf("Leave it empty for %s, or let the administrator of Grafana's "+
+		"server add the path to allowed_sockets in "+
 		"[plugin.pscope-pscope-datasource] of Grafana's configuration", DefaultSocket)}
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
 		e.Why = fmt.Sprintf("%q is no absolute path in its shortest form", path)
@@ -170,10 +174,12 @@ func baseURL(field, text string) (string, error) {
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", &Error{field, fmt.Sprintf("%q is no http or https address", text), `Write for example "http://web-1:9477"`}
+		return "", &Error{field, fmt.Sprintf("%q is no http or https address", text),
+			`Write for example "http://web-1:9477"`}
 	}
 	if u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", &Error{field, fmt.Sprintf("%q holds more than an address", u.Redacted()), "Leave out user, password and query; a token has its own secret field"}
+		return "", &Error{field, fmt.Sprintf("%q holds more than an address", u.Redacted()), "Leave out user, " +
+			"password and query; a token has its own secret field"}
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }

@@ -64,7 +64,8 @@ func TestAnswersLeaveInParts(t *testing.T) {
 		t.Errorf("%d bytes left in %d parts", len(want), plain.writes)
 	}
 	zipped, got := get(every, "gzip, deflate")
-	if zipped.Header().Get("Content-Encoding") != "gzip" || !strings.Contains(zipped.Header().Get("Vary"), "Accept-Encoding") {
+	if zipped.Header().Get("Content-Encoding") != "gzip" || !strings.Contains(zipped.Header().Get("Vary"),
+		"Accept-Encoding") {
 		t.Errorf("a long answer has the headers %v", zipped.Header())
 	}
 	if got != want || zipped.writes < 2 {

@@ -35,10 +35,15 @@ func BenchmarkHeatmap(b *testing.B) {
 		step = max(step.Truncate(time.Second), time.Second)
 		window := max(step, 4*time.Second)
 		exprs := map[string]string{
-			"busy":    fmt.Sprintf(`sum by (p) (rate(pscope_p_seconds_total{process="server-0",state=~"running|gc|syscall"}[%ds]))`, int(window.Seconds())),
-			"dshare":  fmt.Sprintf(`rate(pscope_p_uninterruptible_seconds_total{process="server-0"}[%ds])`, int(window.Seconds())),
-			"runq":    fmt.Sprintf(`avg_over_time(pscope_p_runq_depth{process="server-0"}[%ds])`, int(window.Seconds())),
-			"runqmax": fmt.Sprintf(`max_over_time(pscope_p_runq_depth{process="server-0"}[%ds])`, int(window.Seconds())),
+			"busy": fmt.Sprintf(
+				`sum by (p) (rate(pscope_p_seconds_total{process="server-0",state=~"running|gc|syscall"}[%ds]))`,
+				int(window.Seconds())),
+			"dshare": fmt.Sprintf(`rate(pscope_p_uninterruptible_seconds_total{process="server-0"}[%ds])`,
+				int(window.Seconds())),
+			"runq": fmt.Sprintf(`avg_over_time(pscope_p_runq_depth{process="server-0"}[%ds])`,
+				int(window.Seconds())),
+			"runqmax": fmt.Sprintf(`max_over_time(pscope_p_runq_depth{process="server-0"}[%ds])`,
+				int(window.Seconds())),
 		}
 		if h > 1 {
 			delete(exprs, "runqmax") // reads the raw samples

@@ -47,7 +47,8 @@ func FuzzQuery(f *testing.F) {
 
 // FuzzCheckText: whatever the text is, what passes is parsed within a bound of time.
 func FuzzCheckText(f *testing.F) {
-	for _, seed := range []string{`sum by (p) (rate(x{a=~"b|c"}[5m:1s] offset 1h @ start()))`, strings.Repeat("(", 200), `"\q`, "x{a=~\"(a{9}){9}\"}", "1+-+-+1", "# comment\n1"} {
+	for _, seed := range []string{`sum by (p) (rate(x{a=~"b|c"}[5m:1s] offset 1h @ start()))`, strings.Repeat("(", 200),
+		`"\q`, "x{a=~\"(a{9}){9}\"}", "1+-+-+1", "# comment\n1"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {

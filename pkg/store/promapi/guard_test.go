@@ -33,16 +33,23 @@ func TestExpensiveQueriesAreRefusedAtOnce(t *testing.T) {
 	}{
 		"a hundred years of milliseconds": {query: `max_over_time(vector(1)[100y:1ms])`, want: "larger step"},
 		"a week of milliseconds":          {query: `max_over_time(vector(1)[7d:1ms])`, want: "larger step"},
-		"hidden by a range":               {query: `max_over_time(max_over_time(vector(1)[1h:1h])[7d:1ms])`, want: "larger step"},
-		"hidden in an argument":           {query: `clamp(vector(1), 0, scalar(max_over_time(vector(1)[7d:1ms])))`, want: "larger step"},
-		"hidden in an operator":           {query: `1 + (2 * sum(max_over_time(vector(1)[7d:1ms])))`, want: "larger step"},
-		"every series all day":            {query: `{__name__=~".+"}`, form: day, want: "fewer series"},
-		"every series of a join":          {query: `{__name__=~"pscope_p_.*"} or {__name__=~"pscope_p_.*"}`, form: day, want: "fewer series"},
-		"brackets":                        {query: strings.Repeat("(", 150_000) + "1" + strings.Repeat(")", 150_000), want: "are allowed"},
-		"fewer brackets":                  {query: strings.Repeat("(", 1000) + "1" + strings.Repeat(")", 1000), want: "brackets in each other"},
-		"signs":                           {query: strings.Repeat("-", 60_000) + "1", want: "words and signs"},
-		"a long regular expression":       {query: `x{a=~"\\pL{1000}\\pL{1000}"}`, want: "steps long"},
-		"a long regular expression later": {query: `label_replace(x, "a", "b", "c", "\\pL{1000}\\pL{1000}")`, want: "steps long"},
+		"hidden by a range": {query: `max_over_time(max_over_time(vector(1)[1h:1h])[7d:1ms])`,
+			want: "larger step"},
+		"hidden in an argument": {query: `clamp(vector(1), 0, scalar(max_over_time(vector(1)[7d:1ms])))`,
+			want: "larger step"},
+		"hidden in an operator": {query: `1 + (2 * sum(max_over_time(vector(1)[7d:1ms])))`,
+			want: "larger step"},
+		"every series all day": {query: `{__name__=~".+"}`, form: day, want: "fewer series"},
+		"every series of a join": {query: `{__name__=~"pscope_p_.*"} or {__name__=~"pscope_p_.*"}`, form: day,
+			want: "fewer series"},
+		"brackets": {query: strings.Repeat("(", 150_000) + "1" + strings.Repeat(")", 150_000),
+			want: "are allowed"},
+		"fewer brackets": {query: strings.Repeat("(", 1000) + "1" + strings.Repeat(")", 1000),
+			want: "brackets in each other"},
+		"signs":                     {query: strings.Repeat("-", 60_000) + "1", want: "words and signs"},
+		"a long regular expression": {query: `x{a=~"\\pL{1000}\\pL{1000}"}`, want: "steps long"},
+		"a long regular expression later": {query: `label_replace(x, "a", "b", "c", "\\pL{1000}\\pL{1000}")`,
+			want: "steps long"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			form := url.Values{"query": {c.query}, "time": {at}}
@@ -58,14 +65,17 @@ func TestExpensiveQueriesAreRefusedAtOnce(t *testing.T) {
 			if used := fuzztest.CPUTime() - begun; used > 500*time.Millisecond {
 				t.Errorf("to refuse it took %v", used)
 			}
-			if code != http.StatusBadRequest && code != http.StatusUnprocessableEntity || !strings.Contains(body, c.want) || !json.Valid([]byte(body)) {
+			if code != http.StatusBadRequest && code != http.StatusUnprocessableEntity ||
+				!strings.Contains(body, c.want) || !json.Valid([]byte(body)) {
 				t.Errorf("%d %.300s; want %q", code, body, c.want)
 			}
 		})
 	}
-	for _, path := range []string{"/api/v1/series", "/api/v1/labels", "/api/v1/label/p/values", "/api/v1/format_query"} {
+	for _, path := range []string{"/api/v1/series", "/api/v1/labels", "/api/v1/label/p/values",
+		"/api/v1/format_query"} {
 		form := url.Values{"match[]": {strings.Repeat("(", 150_000)}, "query": {strings.Repeat("(", 150_000)}}
-		if code, body, _ := ask(t, a, path, form); code != http.StatusBadRequest || !strings.Contains(body, "are allowed") {
+		if code, body, _ := ask(t, a, path, form); code != http.StatusBadRequest ||
+			!strings.Contains(body, "are allowed") {
 			t.Errorf("%s: %d %.200s", path, code, body)
 		}
 		if code, body, _ := ask(t, a, path, url.Values{"match[]": make([]string, 100)}); path != "/api/v1/format_query" && (code != http.StatusBadRequest || !strings.Contains(body, "regular expressions")) {
@@ -91,7 +101,8 @@ func TestBoardsAreAnswered(t *testing.T) {
 		{`topk(5, sum by (process) (rate(process_cpu_seconds_total[1m]))) or vector(0)`, 24, 60},
 	} {
 		end := start.Unix() + 19
-		form := url.Values{"query": {c.query}, "start": {strconv.FormatInt(end-int64(c.hours*3600), 10)}, "end": {strconv.FormatInt(end, 10)}, "step": {strconv.Itoa(c.step)}}
+		form := url.Values{"query": {c.query}, "start": {strconv.FormatInt(end-int64(c.hours*3600), 10)},
+			"end": {strconv.FormatInt(end, 10)}, "step": {strconv.Itoa(c.step)}}
 		if code, body, _ := ask(t, a, "/api/v1/query_range", form); code != http.StatusOK {
 			t.Errorf("%s: %d %.300s", c.query, code, body)
 		}
@@ -118,7 +129,8 @@ func TestWaitsInLine(t *testing.T) {
 		time.Sleep(time.Millisecond)
 	}
 	code, body, header := ask(t, a, "/api/v1/query", url.Values{"query": {"1"}})
-	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" || !strings.Contains(body, "wait already") {
+	if code != http.StatusServiceUnavailable || header.Get("Retry-After") == "" ||
+		!strings.Contains(body, "wait already") {
 		t.Errorf("beyond the line: %d %v %s", code, header, body)
 	}
 	// One that goes away leaves the line.
@@ -157,7 +169,8 @@ func TestAClientThatGoesAwayStopsItsQuery(t *testing.T) {
 		res.Body.Close()
 		t.Skip("this machine is too fast: the query was answered before its client went away")
 	}
-	for end := time.Now().Add(5 * time.Second); !a.budget.sem.TryAcquire(a.budget.total); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Second); !a.budget.sem.TryAcquire(a.budget.total); time.Sleep(
+		10 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("five seconds after its client the query still holds its share")
 		}
@@ -172,11 +185,15 @@ func TestEstimateIsFromAbove(t *testing.T) {
 	end := start.Add(299 * time.Second)
 	for _, query := range []string{
 		`pscope_p_seconds_total`, `rate(pscope_p_seconds_total[30s])`, `sum by (p) (rate(pscope_p_seconds_total[30s]))`,
-		`pscope_p_wake_wait_seconds`, `rate(pscope_p_wake_wait_seconds[30s])`, `pscope_p_runq_depth + on (process, p) pscope_p_runq_depth`,
-		`max_over_time(sum(pscope_p_runq_depth)[1m:1s])`, `max_over_time(pscope_p_runq_depth[1m:1s])`, `topk(3, pscope_p_runq_depth)`,
-		`pscope_p_runq_depth or pscope_runq_depth`, `vector(1)`, `time()`, `label_replace(pscope_p_runq_depth, "q", "$1", "p", "(.*)")`,
+		`pscope_p_wake_wait_seconds`, `rate(pscope_p_wake_wait_seconds[30s])`,
+		`pscope_p_runq_depth + on (process, p) pscope_p_runq_depth`,
+		`max_over_time(sum(pscope_p_runq_depth)[1m:1s])`, `max_over_time(pscope_p_runq_depth[1m:1s])`,
+		`topk(3, pscope_p_runq_depth)`,
+		`pscope_p_runq_depth or pscope_runq_depth`, `vector(1)`, `time()`,
+		`label_replace(pscope_p_runq_depth, "q", "$1", "p", "(.*)")`,
 	} {
-		q, err := a.budget.classes[len(a.budget.classes)-1].engine.NewRangeQuery(context.Background(), s.Queryable(), nil, query, start, end, time.Second)
+		q, err := a.budget.classes[len(a.budget.classes)-1].engine.NewRangeQuery(context.Background(), s.Queryable(),
+			nil, query, start, end, time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -224,7 +241,8 @@ func TestMemoryStopsTheLargestQuery(t *testing.T) {
 	if large.ctx.Err() == nil || small.ctx.Err() != nil {
 		t.Errorf("large %v, small %v", large.ctx.Err(), small.ctx.Err())
 	}
-	if f := failureOf(large.why(context.Canceled)); f.code != http.StatusServiceUnavailable || !strings.Contains(f.Error(), "--memory-limit") {
+	if f := failureOf(large.why(context.Canceled)); f.code != http.StatusServiceUnavailable ||
+		!strings.Contains(f.Error(), "--memory-limit") {
 		t.Errorf("it is told %d %v", f.code, f)
 	}
 }

@@ -42,7 +42,8 @@ func TestWideQueriesAreAnsweredPieceByPiece(t *testing.T) {
 		t.Run(query, func(t *testing.T) {
 			a.budget = large
 			wantCode, want := ask(t, query, 1)
-			minimum, _, err := a.estimate(t.Context(), mustParse(t, query), start, start.Add(299*time.Second), time.Second)
+			minimum, _, err := a.estimate(t.Context(), mustParse(t, query), start, start.Add(299*time.Second),
+				time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -68,7 +69,8 @@ func TestWideQueriesAreAnsweredPieceByPiece(t *testing.T) {
 		`pscope_p_seconds_total`: "fewer series", // the result alone is too large
 		// each step needs the range's end
 		`sum(rate(pscope_p_seconds_total[4s]) unless pscope_p_seconds_total @ end())`: "fewer series",
-		`max_over_time(vector(1)[100y:1ms])`:                                          "larger step", // one step is too much
+		`max_over_time(vector(1)[100y:1ms])`:                                          "larger step",
+		// one step is too much
 	} {
 		if code, body := ask(t, query, 1); code != http.StatusUnprocessableEntity || !strings.Contains(body, why) {
 			t.Errorf("%s: %d %.300s", query, code, body)

@@ -42,7 +42,8 @@ type agent struct {
 func startAgent(program, dir string, u plan.User, include string) (*agent, error) {
 	a := &agent{socket: filepath.Join(dir, "agent.sock"), log: &bytes.Buffer{}, ended: make(chan error, 1)}
 	// Nothing is left out to save cost: an emulated machine has other costs than a real one.
-	a.cmd = exec.Command(program, "agent", "--socket", a.socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"),
+	a.cmd = exec.Command(program, "agent", "--socket", a.socket, "--listen", "", "--data-dir",
+		filepath.Join(dir, "data"),
 		"--include", include, "--cost-budget", "0")
 	a.cmd.Stdout, a.cmd.Stderr = a.log, a.log
 	a.cmd.Dir, a.cmd.Env = dir, []string{"PATH=/bin:/usr/bin", "HOME=" + dir}

@@ -122,7 +122,8 @@ func shares(begin, end *scrape, pid int, own account.Times, t *account.Target) {
 // stops compares counts. A family that is absent has not been measured.
 func stops(begin, end edge, pid int, t *account.Target) {
 	between := func(count func(account.Counters) uint64) account.Range {
-		return account.Range{Least: count(end.before) - count(begin.after), Most: count(end.after) - count(begin.before)}
+		return account.Range{Least: count(end.before) - count(begin.after),
+			Most: count(end.after) - count(begin.before)}
 	}
 	t.RuntimeGC = between(func(c account.Counters) uint64 { return c.GC })
 	t.RuntimeStops = between(func(c account.Counters) uint64 { return c.GC + c.Other })

@@ -112,13 +112,14 @@ func counter() (*ebpf.Map, *ebpf.Program, string, error) {
 	if err != nil {
 		return nil, nil, "", err
 	}
-	spec := ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "GPL", Instructions: asm.Instructions{
-		asm.LoadMapValue(asm.R1, m.FD(), 0),
-		asm.Mov.Imm(asm.R2, 1),
-		asm.StoreXAdd(asm.R1, asm.R2, asm.DWord),
-		asm.Mov.Imm(asm.R0, 0),
-		asm.Return(),
-	}}
+	spec := ebpf.ProgramSpec{Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceUprobeMulti, License: "GPL",
+		Instructions: asm.Instructions{
+			asm.LoadMapValue(asm.R1, m.FD(), 0),
+			asm.Mov.Imm(asm.R2, 1),
+			asm.StoreXAdd(asm.R1, asm.R2, asm.DWord),
+			asm.Mov.Imm(asm.R0, 0),
+			asm.Return(),
+		}}
 	if p, err := ebpf.NewProgram(&spec); err == nil {
 		return m, p, "multi", nil
 	}
@@ -189,7 +190,8 @@ func fileOffset(addr uintptr) (uint64, error) {
 	for line := range strings.Lines(string(text)) {
 		var from, to, offset uint64
 		var may string
-		if n, _ := fmt.Sscanf(line, "%x-%x %s %x", &from, &to, &may, &offset); n == 4 && from <= uint64(addr) && uint64(addr) < to {
+		if n, _ := fmt.Sscanf(line, "%x-%x %s %x", &from, &to, &may, &offset); n == 4 && from <= uint64(addr) &&
+			uint64(addr) < to {
 			return uint64(addr) - from + offset, nil
 		}
 	}

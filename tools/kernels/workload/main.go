@@ -55,7 +55,8 @@ func obey() error {
 
 // counters must not stop the world, or they would count themselves.
 func counters() account.Counters {
-	return account.Counters{GC: pauses.Read("/sched/pauses/total/gc:seconds").N, Other: pauses.Read("/sched/pauses/total/other:seconds").N}
+	return account.Counters{GC: pauses.Read("/sched/pauses/total/gc:seconds").N,
+		Other: pauses.Read("/sched/pauses/total/other:seconds").N}
 }
 
 // timed does something between two collections and gives the runtime's account of the time between their ends.

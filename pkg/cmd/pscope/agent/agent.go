@@ -157,7 +157,8 @@ func serve(ctx context.Context, c *Config, version string, log *slog.Logger) err
 	})
 	wg.Go(func() { reloads.run(ctx) })
 	info := col.Agent()
-	log.Info("observing", "version", version, "mode", info.Mode, "kernel", info.Kernel, "listen", addr(server), "socket", o.Socket)
+	log.Info("observing", "version", version, "mode", info.Mode, "kernel", info.Kernel, "listen", addr(server),
+		"socket", o.Socket)
 	err = server.Serve(ctx)
 	stopCollecting()
 	cancel()
@@ -354,6 +355,7 @@ func (w *withLacks) giveUp(c *Config, log *slog.Logger) {
 		if !m.Holds {
 			level = slog.LevelWarn
 		}
-		log.Log(context.Background(), level, "given up after the start", "what", m.Name, "holds", m.Holds, "detail", m.Detail)
+		log.Log(context.Background(), level, "given up after the start", "what", m.Name, "holds", m.Holds, "detail",
+			m.Detail)
 	}
 }

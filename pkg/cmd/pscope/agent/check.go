@@ -149,7 +149,8 @@ func (c *Config) inspectPlaces(bad map[string]bool) Problems {
 		}
 	}
 	if c.DataDir != "" && !bad["data-dir"] {
-		i.directory("data-dir", c.DataDir, "without it the history is kept in a temporary directory and lost at the end")
+		i.directory("data-dir", c.DataDir, "without it the history is kept in a temporary directory and lost at "+
+			"the end")
 	}
 	if c.Host == "" {
 		if _, err := os.Hostname(); err != nil {
@@ -178,7 +179,8 @@ func (i *inspector) listen() {
 	switch by := whoListens(addr); {
 	case by == nil:
 		if addr.Port < unprivilegedPorts() {
-			i.add(true, "listen", "port %d takes CAP_NET_BIND_SERVICE, which an agent as docs/install.md has it lacks; "+
+			i.add(true, "listen", "port %d takes CAP_NET_BIND_SERVICE, which an agent as docs/install.md has it "+
+				"lacks; "+
 				"choose one from %d on", addr.Port, unprivilegedPorts())
 		}
 	case by.agent:
@@ -217,12 +219,14 @@ func unprivilegedPorts() int {
 func (i *inspector) socket() {
 	path := i.c.Socket
 	if len(path) > api.MostOfSocketPath {
-		i.add(false, "socket", "the socket's path has %d characters, the kernel takes %d: choose a shorter one", len(path),
+		i.add(false, "socket", "the socket's path has %d characters, the kernel takes %d: choose a shorter one",
+			len(path),
 			api.MostOfSocketPath)
 		return
 	}
 	if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSocket == 0 {
-		i.add(false, "socket", "%s is not a socket, so it stays and an agent can't serve there: choose another place", path)
+		i.add(false, "socket", "%s is not a socket, so it stays and an agent can't serve there: choose another place",
+			path)
 	}
 	i.directory("socket", filepath.Dir(path), "without it nobody can ask the agent over its socket")
 }
@@ -248,7 +252,8 @@ func (i *inspector) directory(setting, dir, without string) {
 		if unix.Statfs(at, &s) == nil && s.Flags&unix.ST_RDONLY != 0 {
 			i.add(false, setting, "%s is on a file system that is mounted read-only; %s", dir, without)
 		} else if unix.Faccessat(unix.AT_FDCWD, at, unix.W_OK|unix.X_OK, unix.AT_EACCESS) != nil {
-			i.add(true, setting, "%s can't be written by user %d, who runs this check; the agent's user must be able to, "+
+			i.add(true, setting, "%s can't be written by user %d, who runs this check; the agent's user must be "+
+				"able to, "+
 				"else %s", at, os.Geteuid(),
 				strings.TrimPrefix(without, "without it "))
 		}

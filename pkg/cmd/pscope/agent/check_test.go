@@ -147,7 +147,8 @@ func TestCheckOfCertificates(t *testing.T) {
 			dir := t.TempDir()
 			cert, key := filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 			certify(t, cert, key, time.Now().Add(tc.from), time.Now().Add(tc.to), tc.mode)
-			path := writeConfig(t, "listen: 127.0.0.1:0\nsocket:\ndata-dir: "+dir+"\ntls-cert: "+cert+"\ntls-key: "+key+"\n")
+			path := writeConfig(t, "listen: 127.0.0.1:0\nsocket:\ndata-dir: "+dir+"\ntls-cert: "+cert+"\ntls-key: "+key+
+				"\n")
 			out, code := checked(t, "--config", path)
 			if code != tc.code || !strings.Contains(out, tc.want) {
 				t.Errorf("code %d: %s", code, out)
@@ -178,7 +179,8 @@ func certify(t *testing.T, cert, key string, from, to time.Time, keyMode os.File
 	if err := os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), keyMode); err != nil {
+	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
+		keyMode); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -120,7 +120,8 @@ func (c *Config) register(fs *flag.FlagSet) *unsettled {
 		"with them, else 1")
 	fs.StringVar(&c.Socket, "socket", client.DefaultSocket, "unix socket to serve on; empty for none")
 	fs.StringVar(&text.socketMode, "socket-mode", "0660", "permissions of the socket")
-	fs.StringVar(&c.SocketGroup, "socket-group", "", "group that owns the socket, so that its members may ask, for example grafana")
+	fs.StringVar(&c.SocketGroup, "socket-group", "", "group that owns the socket, so that its members may ask, for "+
+		"example grafana")
 	fs.StringVar(&c.Host, "host", "", "value of the label host; empty for the host's name")
 	fs.StringVar(&c.Listen, "listen", "127.0.0.1:9477", "TCP address to serve on; empty for none")
 	fs.StringVar(&c.DataDir, "data-dir", "/var/lib/pscope", "directory for the history")
@@ -140,15 +141,22 @@ func (c *Config) register(fs *flag.FlagSet) *unsettled {
 	}
 	bytes(&c.RetentionSize, "retention-size", 2<<30, "size at which the oldest history is dropped; 0 for no limit")
 	bytes(&c.IntervalMemory, "interval-memory", 16<<20, "memory for raw intervals")
-	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "memory of the agent, five eighths of it for the history and its queries; 0 for no limit")
-	fs.IntVar(&c.MaxPs, "max-ps", 0, "room for Ps of all processes together, shared by user where it is short; 0 for 64 for each CPU, at least 4096")
-	fs.IntVar(&c.MaxThreads, "max-threads", 0, "room for threads of all processes together, likewise; 0 for 4 for each P")
+	bytes(&c.MemoryLimit, "memory-limit", 256<<20, "memory of the agent, five eighths of it for the history and its "+
+		"queries; 0 for no limit")
+	fs.IntVar(&c.MaxPs, "max-ps", 0, "room for Ps of all processes together, shared by user where it is short; 0 for "+
+		"64 for each CPU, at least 4096")
+	fs.IntVar(&c.MaxThreads, "max-threads", 0, "room for threads of all processes together, likewise; 0 for 4 for "+
+		"each P")
 	fs.IntVar(&c.SampleHz, "sample-hz", 99, "samples a second on each CPU")
-	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what would pass it is left out step by step; 0 for no limit")
-	fs.BoolVar(&c.Migrations, "migrations", false, "count goroutines that move from P to P: for short windows a probe is where goroutines start, as often as cost-budget allows")
+	fs.Float64Var(&c.CostBudget, "cost-budget", 2, "percent of a process' CPU time that observing it may take; what "+
+		"would pass it is left out step by step; 0 for no limit")
+	fs.BoolVar(&c.Migrations, "migrations", false, "count goroutines that move from P to P: for short windows a probe "+
+		"is where goroutines start, as often as cost-budget allows")
 	fs.StringVar(&c.TokenFile, "token-file", "", "file with the token that every request over TCP must carry")
-	fs.BoolVar(&c.Insecure, "insecure", false, "serve on an address beyond loopback though neither a token nor a client's certificate is asked for: anyone who reaches it is let in")
-	fs.BoolVar(&c.ShowArguments, "show-arguments", false, "show the arguments of processes to whoever may ask the agent; they often hold passwords")
+	fs.BoolVar(&c.Insecure, "insecure", false, "serve on an address beyond loopback though neither a token nor a "+
+		"client's certificate is asked for: anyone who reaches it is let in")
+	fs.BoolVar(&c.ShowArguments, "show-arguments", false, "show the arguments of processes to whoever may ask the "+
+		"agent; they often hold passwords")
 	fs.StringVar(&c.TLSCert, "tls-cert", "", "certificate for TCP, PEM")
 	fs.StringVar(&c.TLSKey, "tls-key", "", "key of the certificate, PEM")
 	fs.StringVar(&c.TLSClientCA, "tls-client-ca", "", "authority whose clients alone are let in (mTLS), PEM")
@@ -156,7 +164,8 @@ func (c *Config) register(fs *flag.FlagSet) *unsettled {
 		"separated by commas; Grafana needs none")
 	fs.BoolVar(&c.KeepPrivileges, "keep-privileges", false, "give up nothing after the start: neither capabilities "+
 		"nor system calls that the agent does not need")
-	fs.BoolVar(&c.UntilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, for a program that starts the agent for itself")
+	fs.BoolVar(&c.UntilStdinCloses, "until-stdin-closes", false, "end when standard input is closed, for a program "+
+		"that starts the agent for itself")
 	fs.TextVar(&c.LogLevel, "log-level", slog.LevelInfo, "debug, info, warn or error")
 	fs.VisitAll(func(f *flag.Flag) {
 		if slices.Contains(reloadable, f.Name) {
@@ -204,7 +213,8 @@ func (c *Config) validate(found *problems) {
 	wrong(slices.Contains(c.AllowOrigins, "*") && c.TokenFile == "", "allow-origins",
 		"allow-origins is *, so that any web page could ask; name the origins, or set token-file, too")
 	wrong(c.Interval < 100*time.Millisecond, "interval", "interval is %v; at least 100ms", c.Interval)
-	wrong(c.SnapshotEvery < 10*time.Millisecond, "snapshot-every", "snapshot-every is %v; at least 10ms", c.SnapshotEvery)
+	wrong(c.SnapshotEvery < 10*time.Millisecond, "snapshot-every", "snapshot-every is %v; at least 10ms",
+		c.SnapshotEvery)
 	wrong(c.MaxPs < 0 || c.MaxPs > collector.MostPs, "max-ps",
 		"max-ps is %d; from 1 to %v, or 0 for what fits the machine", c.MaxPs, known(strconv.Itoa(collector.MostPs)))
 	wrong(c.MaxThreads < 0 || c.MaxThreads > collector.MostThreads, "max-threads",

@@ -25,13 +25,15 @@ func TestConfigDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Socket != "/run/pscope/pscope.sock" || c.Listen != "127.0.0.1:9477" || c.DataDir != "/var/lib/pscope" || c.Interval != time.Second || c.SocketMode != 0o660 || c.Migrations {
+	if c.Socket != "/run/pscope/pscope.sock" || c.Listen != "127.0.0.1:9477" || c.DataDir != "/var/lib/pscope" ||
+		c.Interval != time.Second || c.SocketMode != 0o660 || c.Migrations {
 		t.Errorf("defaults differ from what is documented: %+v", c)
 	}
 }
 
 func TestConfigFileAndFlags(t *testing.T) {
-	path := writeConfig(t, "listen: 0.0.0.0:1\nmode: snapshot\nretention: 30d\nretention-size: 512MB\ninclude: ^prom\nsample-hz: 49\nmigrations: true\nsocket: null\n")
+	path := writeConfig(t, "listen: 0.0.0.0:1\nmode: snapshot\nretention: 30d\nretention-size: 512MB\ninclude: "+
+		"^prom\nsample-hz: 49\nmigrations: true\nsocket: null\n")
 	c, err := ParseConfig([]string{"--config", path, "--listen", "127.0.0.1:2"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
@@ -39,7 +41,8 @@ func TestConfigFileAndFlags(t *testing.T) {
 	if c.Listen != "127.0.0.1:2" {
 		t.Errorf("the flag must win over the file, but listen is %q", c.Listen)
 	}
-	if c.Mode != "snapshot" || c.Retention != 30*24*time.Hour || c.RetentionSize != 512e6 || c.SampleHz != 49 || !c.Migrations || c.Socket != "" {
+	if c.Mode != "snapshot" || c.Retention != 30*24*time.Hour || c.RetentionSize != 512e6 || c.SampleHz != 49 ||
+		!c.Migrations || c.Socket != "" {
 		t.Errorf("the file's settings did not arrive: %+v", c)
 	}
 	if c.Include == nil || !c.Include.MatchString("prometheus") || c.Include.MatchString("grafana") {

@@ -118,7 +118,8 @@ func TestAgentThatGaveUpPrivilegesStillWorks(t *testing.T) {
 		stops, err := c.Stops(
 			t.Context(),
 			connect.NewRequest(
-				&pb.StopsRequest{StartUnixNano: time.Now().Add(-time.Minute).UnixNano(), EndUnixNano: time.Now().UnixNano()},
+				&pb.StopsRequest{StartUnixNano: time.Now().Add(-time.Minute).UnixNano(),
+					EndUnixNano: time.Now().UnixNano()},
 			),
 		)
 		return err == nil && len(stops.Msg.GetStops()) > 0

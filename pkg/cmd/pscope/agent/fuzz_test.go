@@ -17,7 +17,8 @@ func FuzzConfig(f *testing.F) {
 	for _, s := range []string{
 		"listen: 0.0.0.0:1\nmode: snapshot\nretention: 30d\nretention-size: 512MB\ninclude: ^prom\nsample-hz: " +
 			"49\nsocket: null\n",
-		"cost-budget: .nan\n", "memory-limit: NaN\n", "interval: 1e9s\nretention: 99999999999y\n", "socket-mode: 0o777\n",
+		"cost-budget: .nan\n", "memory-limit: NaN\n", "interval: 1e9s\nretention: 99999999999y\n",
+		"socket-mode: 0o777\n",
 		"a: &a [*a, *a]\n", "include: (a{9}){9}\n", "? [a]\n: b\n", "interval-memory: 1e300TiB\n",
 	} {
 		f.Add([]byte(s))
@@ -40,7 +41,8 @@ func FuzzConfig(f *testing.F) {
 			}
 			if !(c.CostBudget >= 0 && c.CostBudget <= 100) || c.MemoryLimit < 0 || c.RetentionSize < 0 ||
 				c.IntervalMemory < 1<<20 ||
-				c.Interval < 100*time.Millisecond || c.Retention < time.Minute || c.SnapshotEvery < 10*time.Millisecond ||
+				c.Interval < 100*time.Millisecond || c.Retention < time.Minute ||
+				c.SnapshotEvery < 10*time.Millisecond ||
 				c.SocketMode > 0o777 {
 				t.Errorf("accepted: %+v", c)
 			}

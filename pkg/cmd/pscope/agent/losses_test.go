@@ -18,7 +18,8 @@ import (
 func TestSaysWhatItHasLost(t *testing.T) {
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "pscope-loss-target")
-	if out, err := exec.Command("go", "build", "-o", bin, "../../../collector/testdata/target").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", bin,
+		"../../../collector/testdata/target").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	target := exec.Command(bin)
@@ -33,7 +34,8 @@ func TestSaysWhatItHasLost(t *testing.T) {
 	defer func() { in.Close(); _ = target.Process.Kill(); _ = target.Wait() }()
 
 	socket := filepath.Join(dir, "s")
-	log, _ := start(t, "--socket", socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"), "--mode", "ebpf", "--include", "^pscope-loss-target$")
+	log, _ := start(t, "--socket", socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"), "--mode", "ebpf",
+		"--include", "^pscope-loss-target$")
 	log.wait(t, "mode=ebpf")
 	log.wait(t, "observing")
 	agent := client.Options{Socket: socket}
@@ -50,7 +52,8 @@ func TestSaysWhatItHasLost(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, l := range losses {
-			if l.Reason == "interval_budget" && l.Process == "pscope-loss-target" && l.PID == fmt.Sprint(target.Process.Pid) && l.Count > 0 {
+			if l.Reason == "interval_budget" && l.Process == "pscope-loss-target" &&
+				l.PID == fmt.Sprint(target.Process.Pid) && l.Count > 0 {
 				return
 			}
 		}

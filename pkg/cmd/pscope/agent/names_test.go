@@ -45,7 +45,8 @@ const (
 func startHostile(t *testing.T, dir string) (pid int, cgroup bool) {
 	t.Helper()
 	bin := filepath.Join(dir, hostile)
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "named"), "./testdata/named").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, "named"),
+		"./testdata/named").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if err := os.Rename(filepath.Join(dir, "named"), bin); err != nil {
@@ -97,7 +98,8 @@ func TestHostileNames(t *testing.T) {
 	dir := t.TempDir()
 	pid, inGroup := startHostile(t, dir)
 	socket := filepath.Join(dir, "s")
-	log, _ := start(t, "--socket", socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"), "--mode", "auto", "--include", "pscope-named")
+	log, _ := start(t, "--socket", socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"), "--mode", "auto",
+		"--include", "pscope-named")
 	log.wait(t, "mode=")
 	log.wait(t, "msg=observing process=")
 	ask, err := (&client.Options{Socket: socket}).Dial()
@@ -115,13 +117,15 @@ func TestHostileNames(t *testing.T) {
 		t.Fatalf("%d targets are selected by the name, want 1: %v", n, list.Msg)
 	}
 	target := list.Msg.GetTargets()[0]
-	if target.GetKey().GetPid() != int32(pid) || target.GetProcess() != shown || !strings.HasSuffix(target.GetExe(), shown) {
+	if target.GetKey().GetPid() != int32(pid) || target.GetProcess() != shown ||
+		!strings.HasSuffix(target.GetExe(), shown) {
 		t.Errorf("process %q, exe %q, want %q", target.GetProcess(), target.GetExe(), shown)
 	}
 	if strings.Contains(target.GetCmdline(), "argument") || !strings.HasSuffix(target.GetCmdline(), shown) {
 		t.Errorf("the command line, without --show-arguments, is %q", target.GetCmdline())
 	}
-	for what, text := range map[string]string{"exe": target.GetExe(), "command line": target.GetCmdline(), "cgroup": target.GetCgroup(), "reason": target.GetReason()} {
+	for what, text := range map[string]string{"exe": target.GetExe(), "command line": target.GetCmdline(),
+		"cgroup": target.GetCgroup(), "reason": target.GetReason()} {
 		clean(t, what, text)
 	}
 	if group := target.GetCgroup(); inGroup && group != "/"+shownGroup {

@@ -62,7 +62,8 @@ func (r *reloader) reload() {
 	defer r.mu.Unlock()
 	r.wrong = err
 	if err != nil {
-		r.log.Error("the configuration can't be used; the settings before stay in use", "file", r.running.File, "err", err,
+		r.log.Error("the configuration can't be used; the settings before stay in use", "file", r.running.File, "err",
+			err,
 			"next", "correct it, see 'pscope agent --check', and reload again")
 		return
 	}
@@ -98,7 +99,8 @@ func (r *reloader) lacks() []collector.Lack {
 	defer r.mu.Unlock()
 	if r.wrong != nil {
 		return []collector.Lack{{What: "settings of the configuration file",
-			Why: fmt.Sprintf("%s can't be used, so the settings before stay in use: %s", r.running.File, oneLine(r.wrong)),
+			Why: fmt.Sprintf("%s can't be used, so the settings before stay in use: %s", r.running.File,
+				oneLine(r.wrong)),
 			Fix: "correct it, see 'pscope agent --check --config " + r.running.File + "', and reload again"}}
 	}
 	if waiting := r.waiting(); len(waiting) > 0 {

@@ -247,7 +247,8 @@ func TestLastLog(t *testing.T) {
 func TestHangupWithoutAFileEnds(t *testing.T) {
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "s")
-	cmd, log := startAgent(t, "--socket", socket, "--listen", "", "--mode", "snapshot", "--include", "^no such process$",
+	cmd, log := startAgent(t, "--socket", socket, "--listen", "", "--mode", "snapshot", "--include",
+		"^no such process$",
 		"--data-dir", filepath.Join(dir, "data"))
 	for deadline := time.Now().Add(20 * time.Second); !strings.Contains(log.String(),
 		"observing"); time.Sleep(20 * time.Millisecond) {

@@ -25,7 +25,8 @@ func relaxTimers() error {
 	}
 	for _, t := range threads {
 		// Every thread has such a directory of its own, though only those of processes are listed (proc(5)).
-		if err := os.WriteFile("/proc/"+t.Name()+"/timerslack_ns", strconv.AppendInt(nil, int64(timerSlack), 10), 0); err != nil {
+		if err := os.WriteFile("/proc/"+t.Name()+"/timerslack_ns", strconv.AppendInt(nil, int64(timerSlack), 10),
+			0); err != nil {
 			return fmt.Errorf("set the timer slack of thread %s: %w", t.Name(), err)
 		}
 	}

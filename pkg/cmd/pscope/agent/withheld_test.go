@@ -151,7 +151,8 @@ func TestDescribeLeavesOutWhatIsNoSetting(t *testing.T) {
 			t.Errorf("it lacks %q:\n%s", want, Describe(good))
 		}
 	}
-	for _, setting := range []string{"mode", "socket-mode", "listen", "socket-group", "token-file", "tls-cert", "data-dir",
+	for _, setting := range []string{"mode", "socket-mode", "listen", "socket-group", "token-file", "tls-cert",
+		"data-dir",
 		"socket", "max-ps", "allow-origins"} {
 		for _, value := range []string{stray, strayAbs} {
 			said := Describe(writeConfig(t, setting+": "+value+"\n"))

@@ -157,13 +157,15 @@ func (o *Options) Explain(err error) error {
 	case err == nil:
 		return nil
 	case o.URL == "" && errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("no agent listens on %s; start one with 'sudo pscope agent', or name its socket with --socket "+
+		return fmt.Errorf("no agent listens on %s; start one with 'sudo pscope agent', or name its socket with "+
+			"--socket "+
 			"or its address with --agent", o.Socket)
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("no agent listens on %s any more; start one with 'sudo pscope agent', or name another with "+
 			"--socket or --agent", o.Target())
 	case o.URL == "" && errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("no permission for %s; run this as root or as a member of the socket's group (see 'ls -l %s')",
+		return fmt.Errorf("no permission for %s; run this as root or as a member of the socket's group (see 'ls "+
+			"-l %s')",
 			o.Socket, o.Socket)
 	case connect.CodeOf(err) == connect.CodeUnauthenticated:
 		return fmt.Errorf("the agent at %s wants a token; give it with --token-file or in PSCOPE_TOKEN", o.Target())

@@ -31,7 +31,8 @@ func (o *Options) Losses(ctx context.Context) ([]Loss, error) {
 		return nil, err
 	}
 	defer c.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/query?query="+url.QueryEscape(lossQuery), nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/api/v1/query?query="+url.QueryEscape(lossQuery),
+		nil)
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +63,8 @@ func (o *Options) Losses(ctx context.Context) ([]Loss, error) {
 		if err != nil {
 			return nil, fmt.Errorf("it does not say what it lost: %w", err)
 		}
-		out = append(out, Loss{Reason: r.Metric["reason"], Process: r.Metric["process"], PID: r.Metric["process_pid"], Count: n})
+		out = append(out, Loss{Reason: r.Metric["reason"], Process: r.Metric["process"], PID: r.Metric["process_pid"],
+			Count: n})
 	}
 	slices.SortFunc(out, func(a, b Loss) int { return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason)) })
 	return out, nil

@@ -59,7 +59,8 @@ func Run(ctx context.Context, args []string) (int, error) {
 	if o.listen != "" {
 		ln, err := net.Listen("tcp", o.listen)
 		if err != nil {
-			return 1, fmt.Errorf("can't listen on %s: %w; choose another address with --listen, or leave it out", o.listen, err)
+			return 1, fmt.Errorf("can't listen on %s: %w; choose another address with --listen, or leave it out",
+				o.listen, err)
 		}
 		srv := &http.Server{Handler: d.handler(), ReadHeaderTimeout: 5 * time.Second}
 		go func() { _ = srv.Serve(ln) }()
@@ -74,13 +75,16 @@ func parse(args []string) (options, error) {
 	fs := flag.NewFlagSet("pscope demo", flag.ContinueOnError)
 	names := fs.String("phases", strings.Join(defaultPhases(), ","), "phases in their order, separated by commas")
 	seconds := fs.Float64("phase-seconds", 12, "length of every phase but d")
-	dSeconds := fs.Float64("d-seconds", 30, fmt.Sprintf("length of phase d, at most %.0f; an alert that waits 2 minutes needs 150", maxHold.Seconds()))
+	dSeconds := fs.Float64("d-seconds", 30, fmt.Sprintf("length of phase d, at most %.0f; an alert that waits 2 "+
+		"minutes needs 150", maxHold.Seconds()))
 	fs.BoolVar(&o.once, "once", false, "play the script once instead of for ever")
 	fs.IntVar(&o.procs, "gomaxprocs", 4, "number of Ps")
-	fs.StringVar(&o.listen, "listen", "", "address of an HTTP server with /phase and a small page, for example 127.0.0.1:9480")
+	fs.StringVar(&o.listen, "listen", "", "address of an HTTP server with /phase and a small page, for example "+
+		"127.0.0.1:9480")
 	fs.Usage = func() {
 		w := fs.Output()
-		fmt.Fprintln(w, "pscope demo plays a script of phases, each with a known picture, and logs every change as a line of JSON.\n\nPhases:")
+		fmt.Fprintln(w, "pscope demo plays a script of phases, each with a known picture, and logs every change as a "+
+			"line of JSON.\n\nPhases:")
 		for _, p := range allPhases() {
 			fmt.Fprintf(w, "  %-10s %s\n", p.name, p.expect)
 		}
@@ -102,7 +106,8 @@ func parse(args []string) (options, error) {
 	o.seconds = time.Duration(*seconds * float64(time.Second))
 	o.dHold = time.Duration(*dSeconds * float64(time.Second))
 	if o.dHold > maxHold {
-		return o, fmt.Errorf("--d-seconds is %g; at most %.0f, so that nothing stays in D for longer", *dSeconds, maxHold.Seconds())
+		return o, fmt.Errorf("--d-seconds is %g; at most %.0f, so that nothing stays in D for longer", *dSeconds,
+			maxHold.Seconds())
 	}
 	byName := map[string]phase{}
 	for _, p := range allPhases() {
@@ -152,7 +157,8 @@ func (d *driver) run(ctx context.Context) error {
 			defer slow.stop()
 		}
 	}
-	d.log(event{Event: "script", PID: os.Getpid(), GOMAXPROCS: d.o.procs, Phases: phaseNames(d.o.phases), Seconds: d.o.seconds.Seconds()})
+	d.log(event{Event: "script", PID: os.Getpid(), GOMAXPROCS: d.o.procs, Phases: phaseNames(d.o.phases),
+		Seconds: d.o.seconds.Seconds()})
 	for round := 1; ; round++ {
 		for _, p := range d.o.phases {
 			length := d.o.seconds
@@ -167,7 +173,8 @@ func (d *driver) run(ctx context.Context) error {
 					continue
 				}
 			}
-			begin := event{Event: "begin", Phase: p.name, Round: round, Seconds: length.Seconds(), Expect: p.expect, PID: os.Getpid(), GOMAXPROCS: d.o.procs, Time: time.Now().UnixNano()}
+			begin := event{Event: "begin", Phase: p.name, Round: round, Seconds: length.Seconds(), Expect: p.expect,
+				PID: os.Getpid(), GOMAXPROCS: d.o.procs, Time: time.Now().UnixNano()}
 			d.now.Store(&begin)
 			d.log(begin)
 			phaseCtx, cancel := context.WithTimeout(ctx, length)

@@ -135,7 +135,8 @@ func startDemo(t *testing.T, tmp string, hold int) (cmd *exec.Cmd, lines *bufio.
 			continue
 		}
 		for range 1500 { // up to 15 s: a machine may be busy
-			stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "task", strconv.Itoa(e.TID), "stat"))
+			stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "task", strconv.Itoa(e.TID),
+				"stat"))
 			if err == nil && strings.Contains(string(stat), ") D ") {
 				return cmd, lines
 			}

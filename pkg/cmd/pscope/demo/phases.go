@@ -30,14 +30,17 @@ func allPhases() []phase {
 	return []phase{
 		{"busy", "every P runs Go code all the time", runBusy},
 		{"idle", "every P is idle", runIdle},
-		{"syscall", "half the Ps block 5 ms at a time in a system call, the others make short ones without a pause", runSyscall},
+		{"syscall", "half the Ps block 5 ms at a time in a system call, the others make short ones without a pause",
+			runSyscall},
 		{"gc", "a storm of garbage collections: mark workers, assists and many stops", runGC},
 		{"imbalance", "one goroutine computes: one P at a time is busy, the others are idle", runImbalance},
 		{"queue", "one P has up to 200 goroutines in its queue, all the others have none", runQueue},
 		{"echo", "16 TCP connections echo over loopback: short bursts on every P, netpoller wakes", runEcho},
 		{"chan", "two goroutines hand a value to and fro over a channel", runChan},
-		{"d", "one P says running while its thread waits in uninterruptible sleep (D) for a page of a slow file; the others work", nil},
-		{"dcall", "a thread waits in D inside a system call for a page of a slow file: the runtime has taken its P away, which works on, and still has a D share of 1", nil},
+		{"d", "one P says running while its thread waits in uninterruptible sleep (D) for a page of a slow file; the " +
+			"others work", nil},
+		{"dcall", "a thread waits in D inside a system call for a page of a slow file: the runtime has taken its P " +
+			"away, which works on, and still has a D share of 1", nil},
 	}
 }
 

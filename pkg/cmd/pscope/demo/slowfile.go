@@ -46,7 +46,8 @@ type slowFile struct {
 func startSlowFile() (*slowFile, error) {
 	removeStaleMounts()
 	if _, err := os.Stat("/dev/fuse"); err != nil {
-		return nil, fmt.Errorf("/dev/fuse is missing (%w); load the kernel module with 'modprobe fuse', or in a container pass '--device /dev/fuse --cap-add SYS_ADMIN'", err)
+		return nil, fmt.Errorf("/dev/fuse is missing (%w); load the kernel module with 'modprobe fuse', or in a "+
+			"container pass '--device /dev/fuse --cap-add SYS_ADMIN'", err)
 	}
 	dir, err := os.MkdirTemp("", mountPattern)
 	if err != nil {

@@ -119,7 +119,8 @@ func serveSlowFile(args []string) (int, error) {
 		},
 	})
 	if err != nil {
-		fmt.Printf("can't mount a FUSE file system (%v); run the demo as root, or install fusermount3 (Debian: 'apt install fuse3'); in a container pass '--device /dev/fuse --cap-add SYS_ADMIN'\n", err)
+		fmt.Printf("can't mount a FUSE file system (%v); run the demo as root, or install fusermount3 (Debian: 'apt "+
+			"install fuse3'); in a container pass '--device /dev/fuse --cap-add SYS_ADMIN'\n", err)
 		return 0, nil
 	}
 	fmt.Println("ready")

@@ -88,7 +88,8 @@ func as(t *testing.T, user string, command ...string) *exec.Cmd {
 	if user == "root" {
 		return exec.Command(command[0], command[1:]...)
 	}
-	args := []string{"--reuid", strconv.Itoa(nobody), "--regid", strconv.Itoa(nobody), "--clear-groups", "--inh-caps=-all"}
+	args := []string{"--reuid", strconv.Itoa(nobody), "--regid", strconv.Itoa(nobody), "--clear-groups",
+		"--inh-caps=-all"}
 	if user != "" {
 		args = append(args[:5:5], "--inh-caps=-all,"+user, "--ambient-caps=-all,"+user)
 	}
@@ -173,7 +174,8 @@ func TestDoctorAndAgentAgree(t *testing.T) {
 			}
 			target := asTarget(t, user.caps, bin)
 			socket := filepath.Join(dir, "pscope.sock")
-			agent := as(t, user.caps, bin, "agent", "--socket", socket, "--listen", "", "--data-dir", filepath.Join(dir, "data"))
+			agent := as(t, user.caps, bin, "agent", "--socket", socket, "--listen", "", "--data-dir",
+				filepath.Join(dir, "data"))
 			var log lockedBuffer
 			agent.Stderr = &log
 			if err := agent.Start(); err != nil {
@@ -188,7 +190,8 @@ func TestDoctorAndAgentAgree(t *testing.T) {
 				}
 			}()
 			said := askUntil(t, socket, target.cmd.Process.Pid)
-			r, code := examined(t, as(t, user.caps, bin, "doctor", "--json", "--patience", patience, "--socket", socket))
+			r, code := examined(t, as(t, user.caps, bin, "doctor", "--json", "--patience", patience, "--socket",
+				socket))
 			if want := map[Verdict]int{Fine: 0, Partly: 1, Nothing: 2}[r.Verdict]; code != want {
 				t.Errorf("%s ends with %d", r.Verdict, code)
 			}
@@ -197,7 +200,8 @@ func TestDoctorAndAgentAgree(t *testing.T) {
 			}
 			sameLacks(t, said.GetAgent(), r.Lacks)
 			sameProcesses(t, said.GetTargets(), r.Processes, target.cmd.Process.Pid)
-			if l := lackIn(r.Lacks, lack.EBPF); l != nil && (!strings.Contains(log.String(), "eBPF can't be used") || !strings.Contains(log.String(), strconv.Quote(l.Why))) {
+			if l := lackIn(r.Lacks, lack.EBPF); l != nil && (!strings.Contains(log.String(), "eBPF can't be used") ||
+				!strings.Contains(log.String(), strconv.Quote(l.Why))) {
 				t.Errorf("the log gives another reason than %q", l.Why)
 			}
 		})
@@ -314,7 +318,8 @@ func sameLacks(t *testing.T, agent *pscopev1.Agent, doctor []collector.Lack) {
 			}
 		}
 	}
-	if a, d := lackIn(said, lack.OtherUsers), lackIn(doctor, lack.OtherUsers); (a == nil) != (d == nil) || a != nil && a.Fix != d.Fix {
+	if a, d := lackIn(said, lack.OtherUsers), lackIn(doctor, lack.OtherUsers); (a == nil) != (d == nil) || a != nil &&
+		a.Fix != d.Fix {
 		t.Errorf("processes of other users: the agent says %+v, doctor %+v", a, d)
 	}
 }
@@ -325,7 +330,8 @@ func sameProcesses(t *testing.T, agent []*pscopev1.Target, doctor []Process, pid
 	for _, a := range agent {
 		for _, d := range doctor {
 			// What the governor leaves out for a while is not for doctor to foresee.
-			if int(a.GetKey().GetPid()) != d.PID || a.GetExe() != d.Exe || strings.Contains(a.GetReason(), "--cost-budget") {
+			if int(a.GetKey().GetPid()) != d.PID || a.GetExe() != d.Exe ||
+				strings.Contains(a.GetReason(), "--cost-budget") {
 				continue
 			}
 			source := d.Observable
@@ -360,12 +366,14 @@ func TestWhatFailsIsNamed(t *testing.T) {
 		says  []string
 		fix   string
 	}{
-		{"root", func() *exec.Cmd { return as(t, "root", doctor...) }, "ebpf", "stops", OK, []string{" seen, probes attached by "}, ""},
+		{"root", func() *exec.Cmd { return as(t, "root", doctor...) }, "ebpf", "stops", OK,
+			[]string{" seen, probes attached by "}, ""},
 		{"no capability", func() *exec.Cmd { return as(t, "", doctor...) }, "snapshot", "eBPF", Missing,
 			[]string{"CAP_BPF and CAP_PERFMON are not held", "BPF_MAP_CREATE", "operation not permitted"}, "setcap"},
 		{"CAP_BPF alone", func() *exec.Cmd { return as(t, "+bpf", doctor...) }, "snapshot", "eBPF", Missing,
 			[]string{"CAP_PERFMON is not held", "BPF_PROG_LOAD"}, "setcap"},
-		{"without CAP_SYS_PTRACE", func() *exec.Cmd { return as(t, "+bpf,+perfmon", doctor...) }, "ebpf", lack.CapSysPtrace, Limited, []string{"not held"}, "setcap"},
+		{"without CAP_SYS_PTRACE", func() *exec.Cmd { return as(t, "+bpf,+perfmon", doctor...) }, "ebpf",
+			lack.CapSysPtrace, Limited, []string{"not held"}, "setcap"},
 		{"no BTF", func() *exec.Cmd {
 			return shell(`mount -t tmpfs none /sys/kernel/btf && exec "$1" doctor --json --patience `+patience, "-m")
 		}, "snapshot", "eBPF", Missing, []string{"BTF", "is not there"}, "CONFIG_DEBUG_INFO_BTF"},
@@ -375,11 +383,15 @@ func TestWhatFailsIsNamed(t *testing.T) {
 			[]string{"PID namespace"}, "--pid host"},
 		{"a user namespace", func() *exec.Cmd { return shell(`exec "$1" doctor --json --patience `+patience, "-U", "-r") }, "snapshot", "eBPF", Missing,
 			[]string{"user namespace", "rootless"}, "on the host"},
-		{"bpf forbidden by seccomp", func() *exec.Cmd { return forbidding(unix.SYS_BPF, doctor...) }, "snapshot", "eBPF", Missing,
+		{"bpf forbidden by seccomp", func() *exec.Cmd { return forbidding(unix.SYS_BPF, doctor...) }, "snapshot",
+			"eBPF", Missing,
 			[]string{"seccomp filter", "BPF_"}, "seccomp profile"},
-		{"perf events forbidden by seccomp", func() *exec.Cmd { return forbidding(unix.SYS_PERF_EVENT_OPEN, doctor...) }, "ebpf", "samples", Limited,
+		{"perf events forbidden by seccomp",
+			func() *exec.Cmd { return forbidding(unix.SYS_PERF_EVENT_OPEN, doctor...) }, "ebpf", "samples", Limited,
 			[]string{"seccomp filter", "cpu-clock event of CPU 0"}, "perf_event_open"},
-		{"reading memory forbidden by seccomp", func() *exec.Cmd { return forbidding(unix.SYS_PROCESS_VM_READV, doctor...) }, "none", "process memory", Missing,
+		{"reading memory forbidden by seccomp",
+			func() *exec.Cmd { return forbidding(unix.SYS_PROCESS_VM_READV, doctor...) }, "none", "process memory",
+			Missing,
 			[]string{"can't be read"}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -424,7 +436,8 @@ func withoutCall(forbidden string, command []string) error {
 		{Code: unix.BPF_RET | unix.BPF_K, K: 0x7fff0000},                      // SECCOMP_RET_ALLOW
 	}
 	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))); errno != 0 {
+	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0,
+		uintptr(unsafe.Pointer(&prog))); errno != 0 {
 		return errno
 	}
 	_ = os.Unsetenv(forbidCall)
@@ -461,7 +474,8 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			case <-time.After(20 * time.Second):
 				t.Fatal("it goes on")
 			}
-			if sig != syscall.SIGKILL && (cmd.ProcessState.ExitCode() != 2 || !strings.Contains(errs.String(), "interrupted")) {
+			if sig != syscall.SIGKILL &&
+				(cmd.ProcessState.ExitCode() != 2 || !strings.Contains(errs.String(), "interrupted")) {
 				t.Errorf("code %d: %s", cmd.ProcessState.ExitCode(), errs.String())
 			}
 			for begun := time.Now(); unix.Kill(child, 0) == nil; time.Sleep(10 * time.Millisecond) {
@@ -490,7 +504,8 @@ func TestDoctorDisturbsNoAgent(t *testing.T) {
 	bin := pscope(t)
 	target := asTarget(t, "root", bin)
 	pid := int32(target.cmd.Process.Pid)
-	col, err := collector.New(collector.Options{Mode: collector.ModeEBPF, Only: pid, CostBudget: -1, IntervalBudget: 100_000})
+	col, err := collector.New(collector.Options{Mode: collector.ModeEBPF, Only: pid, CostBudget: -1,
+		IntervalBudget: 100_000})
 	if err != nil {
 		t.Fatal(err)
 	}

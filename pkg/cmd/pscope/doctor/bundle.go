@@ -127,7 +127,8 @@ func (b *bundle) readme() string {
 	if b.redact {
 		s.WriteString("Names of processes, hosts, containers and paths are replaced by numbers.\n")
 	} else {
-		s.WriteString("Names of processes, hosts, containers and programs are in it: --redact replaces them by numbers.\n")
+		s.WriteString("Names of processes, hosts, containers and programs are in it: --redact replaces them by " +
+			"numbers.\n")
 	}
 	return s.String()
 }
@@ -150,7 +151,8 @@ func (b *bundle) write() (err error) {
 	packed := gzip.NewWriter(f)
 	archive := tar.NewWriter(packed)
 	for _, file := range b.files {
-		h := &tar.Header{Name: "pscope-bundle/" + file.name, Mode: 0o600, Size: int64(len(file.body)), ModTime: time.Now()}
+		h := &tar.Header{Name: "pscope-bundle/" + file.name, Mode: 0o600, Size: int64(len(file.body)),
+			ModTime: time.Now()}
 		if err := archive.WriteHeader(h); err != nil {
 			return err
 		}
@@ -256,11 +258,13 @@ func (b *bundle) targets(list *pscopev1.ListTargetsResponse, names *names) {
 		out.Lacks = append(out.Lacks, collector.Lack{What: l.GetWhat(), Why: l.GetWhy(), Fix: l.GetFix()})
 	}
 	for _, t := range list.GetTargets() {
-		one := target{PID: t.GetKey().GetPid(), Process: t.GetProcess(), Exe: t.GetExe(), Runtime: t.GetKey().GetRuntime(),
+		one := target{PID: t.GetKey().GetPid(), Process: t.GetProcess(), Exe: t.GetExe(),
+			Runtime:   t.GetKey().GetRuntime(),
 			GoVersion: t.GetGoVersion(),
 			Module:    t.GetModule(), Source: t.GetSource(), Layout: t.GetLayout(), Reason: t.GetReason(),
 			GOMAXPROCS: t.GetGomaxprocs(),
-			Container:  t.GetContainer(), Pod: t.GetPod(), Namespace: t.GetNamespace(), Cgroup: t.GetCgroup(), Host: t.GetHost(),
+			Container:  t.GetContainer(), Pod: t.GetPod(), Namespace: t.GetNamespace(), Cgroup: t.GetCgroup(),
+			Host:    t.GetHost(),
 			Started: t.GetStartedUnixNano(), Ended: t.GetEndedUnixNano()}
 		names.ofTarget(&one)
 		out.Targets = append(out.Targets, one)
@@ -282,7 +286,8 @@ func (b *bundle) log(ctx context.Context, o *client.Options) {
 	}
 	why := o.Explain(err)
 	if o.URL != "" {
-		b.lack("the agent's log", fmt.Errorf("%w; add what it wrote to its standard error. The journal of this machine is "+
+		b.lack("the agent's log", fmt.Errorf("%w; add what it wrote to its standard error. The journal of this "+
+			"machine is "+
 			"that of another agent", why))
 		return
 	}

@@ -59,7 +59,8 @@ func newSite(t *testing.T) *site {
 	s.write("key.pem", "-----BEGIN PRIVATE KEY-----\n"+secrets[8]+"\n")
 	s.config = s.write("pscope.yaml", "# "+secrets[1]+"\nsocket: "+s.socket+"\nlisten: 127.0.0.1:0\nmode: "+
 		"snapshot\nkeep-privileges: true\n"+
-		"show-arguments: true\ndata-dir: "+filepath.Join(s.dir, "data")+"\ninclude: ^"+s.program+"$\ntoken-file: "+token+"\n")
+		"show-arguments: true\ndata-dir: "+filepath.Join(s.dir, "data")+"\ninclude: ^"+s.program+"$\ntoken-file: "+
+		token+"\n")
 	s.spoilt = s.write("spoilt.yaml", "token: "+secrets[3]+"\n"+secrets[3]+": 1\ntoken-file: "+secrets[2]+"\n"+
 		"allow-origins: https://admin:"+secrets[4]+
 		"@x.example\nretention: "+secrets[2]+"\nlog-level: info # "+secrets[1]+"\n")

@@ -119,7 +119,8 @@ func Run(version string) func(ctx context.Context, args []string) (int, error) {
 func run(ctx context.Context, version string, args []string) (int, error) {
 	fs := flag.NewFlagSet("pscope doctor", flag.ContinueOnError)
 	asJSON := fs.Bool("json", false, "print the report as JSON")
-	patience := fs.Duration("patience", trialMost, "how long trying things on a child process may take, on a busy machine")
+	patience := fs.Duration("patience", trialMost, "how long trying things on a child process may take, on a busy "+
+		"machine")
 	b := bundle{version: version}
 	fs.StringVar(&b.path, "bundle", "", "write an archive for a bug report to this file, which must not be there yet: "+
 		"the report, version, kernel, "+
@@ -131,7 +132,8 @@ func run(ctx context.Context, version string, args []string) (int, error) {
 	agent.Register(fs)
 	fs.Usage = func() {
 		fmt.Fprintln(fs.Output(), "pscope doctor says what this kernel, these privileges and each running Go process "+
-			"allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 nothing "+
+			"allow, by doing with a child process what an agent would do.\n\nExit code: 0 all fine, 1 limited, 2 "+
+			"nothing "+
 			"works. With --bundle: 0 the archive was written, 2 it was not.\n\nFlags:")
 		fs.PrintDefaults()
 	}
@@ -261,14 +263,16 @@ func askAgent(ctx context.Context, o *client.Options) *Agent {
 			info := resp.Msg.GetAgent()
 			a.Version, a.Mode, a.Targets = info.GetVersion(), info.GetMode(), len(resp.Msg.GetTargets())
 			for _, l := range info.GetLacks() {
-				a.Lacks = append(a.Lacks, Check{Name: l.GetWhat(), Result: Limited, Detail: l.GetWhy(), Fix: l.GetFix()})
+				a.Lacks = append(a.Lacks, Check{Name: l.GetWhat(), Result: Limited, Detail: l.GetWhy(),
+					Fix: l.GetFix()})
 			}
 			for _, t := range resp.Msg.GetTargets() {
 				if t.GetReason() == "" {
 					continue
 				}
 				key := processKey{int(t.GetKey().GetPid()), t.GetKey().GetRuntime()}
-				c := Check{Name: fmt.Sprintf("%s (pid %d)", t.GetProcess(), key.pid), Result: Limited, Detail: t.GetReason()}
+				c := Check{Name: fmt.Sprintf("%s (pid %d)", t.GetProcess(), key.pid), Result: Limited,
+					Detail: t.GetReason()}
 				if t.GetSource() == string(pstate.SourceRefused) {
 					a.refused[key] = c
 				} else {

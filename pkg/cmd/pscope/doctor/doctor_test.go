@@ -37,15 +37,18 @@ func fakeHost(t *testing.T, caps lack.Held, files map[string]string) *host {
 }
 
 func TestCapabilitiesAreReadFromTheStatusFile(t *testing.T) {
-	h := readHost(fakeHost(t, 0, map[string]string{"proc/self/status": "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000000c000080000\nSeccomp:\t2\n"}).root)
-	if !h.Held.Has(lack.CapBPF) || !h.Held.Has(lack.CapPerfmon) || !h.Held.Has(lack.CapSysPtrace) || h.Held.Has(lack.CapSysAdmin) || !h.Seccomp {
+	h := readHost(fakeHost(t, 0,
+		map[string]string{"proc/self/status": "Name:\tx\nCapPrm:\t0000000000000000\nCapEff:\t000000c000080000\nSeccomp:\t2\n"}).root)
+	if !h.Held.Has(lack.CapBPF) || !h.Held.Has(lack.CapPerfmon) || !h.Held.Has(lack.CapSysPtrace) ||
+		h.Held.Has(lack.CapSysAdmin) || !h.Seccomp {
 		t.Errorf("%+v", h.Host)
 	}
 }
 
 // What was only looked up is never ok, and what is missing has a reason and a fix.
 func TestWhatTheHostSaysIsNotTakenForTried(t *testing.T) {
-	h := fakeHost(t, 0, map[string]string{"sys/kernel/security/lockdown": "none [integrity] confidentiality\n", "sys/kernel/btf/vmlinux": "x"})
+	h := fakeHost(t, 0, map[string]string{"sys/kernel/security/lockdown": "none [integrity] confidentiality\n",
+		"sys/kernel/btf/vmlinux": "x"})
 	for _, c := range h.checks(false) {
 		if c.Result == OK || c.Tried {
 			t.Errorf("%+v was not tried", c)
@@ -133,8 +136,10 @@ func TestSnapshotsAreImpossibleUnderYamaWithoutTheCapability(t *testing.T) {
 func TestFindings(t *testing.T) {
 	good := func() *Trial {
 		return &Trial{
-			Mode: "ebpf", Source: pstate.SourceEBPF, Account: Account{Stops: 16, CPU: 200 * time.Millisecond, Switches: 100}, Programs: []string{"a"},
-			Changes: 10, WakeUps: 3, Stops: 16, StopsBy: []string{"perf event"}, CPU: 190 * time.Millisecond, counted: 200 * time.Millisecond,
+			Mode: "ebpf", Source: pstate.SourceEBPF, Account: Account{Stops: 16, CPU: 200 * time.Millisecond,
+				Switches: 100}, Programs: []string{"a"},
+			Changes: 10, WakeUps: 3, Stops: 16, StopsBy: []string{"perf event"}, CPU: 190 * time.Millisecond,
+			counted: 200 * time.Millisecond,
 			Sampled: []int{0, 1}, Windows: 100 * time.Millisecond, worked: true, sampled: true,
 		}
 	}
@@ -151,12 +156,16 @@ func TestFindings(t *testing.T) {
 		{"no probe", func(t *Trial) { t.Reason = lack.NoStops("not permitted") }, "stops", Limited, "not permitted"},
 		{"no switch", func(t *Trial) { t.Changes = 0 }, "switches", Limited, "0 changes"},
 		{"no wake-up", func(t *Trial) { t.WakeUps = 0 }, "wake-ups", Limited, "0 hand-overs"},
-		{"a CPU without samples", func(t *Trial) { t.Sampled, t.Unsampled = []int{0}, []int{1} }, "samples", Limited, "seen on 1 of 2 CPUs (CPU 0); none on CPU 1"},
-		{"a CPU that is not ours", func(t *Trial) { t.Sampled, t.Untried = []int{0, 1, 2}, []int{3, 5} }, "samples", OK, "seen on 3 of 5 CPUs (CPUs 0-2); not tried on CPUs 3,5"},
+		{"a CPU without samples", func(t *Trial) { t.Sampled, t.Unsampled = []int{0}, []int{1} }, "samples", Limited,
+			"seen on 1 of 2 CPUs (CPU 0); none on CPU 1"},
+		{"a CPU that is not ours", func(t *Trial) { t.Sampled, t.Untried = []int{0, 1, 2}, []int{3, 5} }, "samples", OK,
+			"seen on 3 of 5 CPUs (CPUs 0-2); not tried on CPUs 3,5"},
 		{"no samples", func(t *Trial) { t.sampled = false; t.Lacks = []collector.Lack{{What: lack.Samples, Why: "denied"}} }, "samples", Limited, "denied"},
 		{"half of the time", func(t *Trial) { t.CPU /= 2 }, "time on a CPU", Limited, "95ms observed, 200ms"},
-		{"no window", func(t *Trial) { t.Windows, t.NoWindows = 0, "too late" }, "migrations", Unknown, "not tried: too late"},
-		{"no window is allowed", func(t *Trial) { t.Windows, t.Reason = 0, lack.NoMigrations("denied") }, "migrations", Limited, "denied"},
+		{"no window", func(t *Trial) { t.Windows, t.NoWindows = 0, "too late" }, "migrations", Unknown,
+			"not tried: too late"},
+		{"no window is allowed", func(t *Trial) { t.Windows, t.Reason = 0, lack.NoMigrations("denied") }, "migrations",
+			Limited, "denied"},
 		{"no eBPF", func(t *Trial) {
 			t.Mode, t.Source, t.Lacks = "snapshot", pstate.SourceSnapshot, []collector.Lack{denied}
 		}, "eBPF", Missing, "CAP_BPF is not held"},
@@ -164,8 +173,10 @@ func TestFindings(t *testing.T) {
 			t.Mode, t.Source, t.Lacks = "snapshot", pstate.SourceSnapshot, []collector.Lack{denied}
 		}, "stops", Unknown, "not tried: eBPF is missing"},
 		{"no child", func(t *Trial) { *t = Trial{Failed: "no child"} }, "eBPF", Unknown, "not tried: no child"},
-		{"a child that can't be read", func(t *Trial) { t.Source, t.Reason = pstate.SourceRefused, "denied" }, "process memory", Missing, "denied"},
-		{"a child that ended", func(t *Trial) { t.worked, t.Failed = false, "it has ended" }, "switches", Unknown, "not tried: it has ended"},
+		{"a child that can't be read", func(t *Trial) { t.Source, t.Reason = pstate.SourceRefused, "denied" },
+			"process memory", Missing, "denied"},
+		{"a child that ended", func(t *Trial) { t.worked, t.Failed = false, "it has ended" }, "switches", Unknown,
+			"not tried: it has ended"},
 	} {
 		for _, c := range good().findings() {
 			if c.Result != OK || !c.Tried {
@@ -216,9 +227,12 @@ func TestVerdictsAndExitCodes(t *testing.T) {
 		want Verdict
 		code int
 	}{
-		{"a process without stops", Report{Mode: "ebpf", Processes: []Process{{Observable: "ebpf", Reason: "stops are not seen: x"}}}, Partly, 1},
+		{"a process without stops",
+			Report{Mode: "ebpf", Processes: []Process{{Observable: "ebpf", Reason: "stops are not seen: x"}}}, Partly,
+			1},
 		{"all fine", Report{Mode: "ebpf", Checks: []Check{ok, {Result: Info}}, Processes: []Process{seen}}, Fine, 0},
-		{"a process is refused", Report{Mode: "ebpf", Checks: []Check{ok}, Processes: []Process{seen, refused}}, Partly, 1},
+		{"a process is refused", Report{Mode: "ebpf", Checks: []Check{ok}, Processes: []Process{seen, refused}}, Partly,
+			1},
 		{"a capability is missing", Report{Mode: "ebpf", Checks: []Check{less}}, Partly, 1},
 		{"snapshots only", Report{Mode: "snapshot", Checks: []Check{{Result: Missing}}}, Partly, 1},
 		{"nothing", Report{Mode: "none", Checks: []Check{{Result: Missing}}}, Nothing, 2},
@@ -231,7 +245,8 @@ func TestVerdictsAndExitCodes(t *testing.T) {
 }
 
 func TestOneRemedyIsSaidOnce(t *testing.T) {
-	r := Report{Checks: []Check{{Name: "a", Result: Missing, Fix: "be root"}, {Name: "b", Result: Missing, Fix: "be root"}}, Verdict: Nothing, Mode: "none"}
+	r := Report{Checks: []Check{{Name: "a", Result: Missing, Fix: "be root"},
+		{Name: "b", Result: Missing, Fix: "be root"}}, Verdict: Nothing, Mode: "none"}
 	var out bytes.Buffer
 	r.print(&out)
 	if n := strings.Count(out.String(), "be root"); n != 1 {
@@ -245,7 +260,8 @@ func TestLossesOfARunningAgentAreShown(t *testing.T) {
 	}}}
 	var out bytes.Buffer
 	r.print(&out)
-	for _, want := range []string{"ring_full              123 (server, pid 7)", "slow_reader            4 (the agent itself)"} {
+	for _, want := range []string{"ring_full              123 (server, pid 7)", "slow_reader            4 (the agent " +
+		"itself)"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}

@@ -32,7 +32,8 @@ func (t *Trial) findings() []Check {
 		for _, reason := range slices.Sorted(maps.Keys(t.Lost)) {
 			lost = append(lost, fmt.Sprintf("%d %s", t.Lost[reason], reason))
 		}
-		cs = append(cs, Check{Name: "losses", Result: Info, Tried: true, Detail: "of the child process were lost: " + strings.Join(lost, ", "),
+		cs = append(cs, Check{Name: "losses", Result: Info, Tried: true, Detail: "of the child process were lost: " +
+			strings.Join(lost, ", "),
 			Why: "what each means: docs/runbooks/pscope-lost-events.md"})
 	}
 	return cs
@@ -59,7 +60,8 @@ func (t *Trial) eBPF() Check {
 	case t.Mode == "":
 		return Check{Name: name, Result: Unknown, Detail: "not tried: " + t.Failed}
 	}
-	return Check{Name: name, Tried: true, Result: OK, Detail: fmt.Sprintf("%d programs loaded, those of the scheduler attached, in %v", len(t.Programs), round(t.Loading))}
+	return Check{Name: name, Tried: true, Result: OK, Detail: fmt.Sprintf("%d programs loaded, those of the scheduler "+
+		"attached, in %v", len(t.Programs), round(t.Loading))}
 }
 
 func (t *Trial) memory() Check {
@@ -75,17 +77,22 @@ func (t *Trial) memory() Check {
 }
 
 func (t *Trial) switches() Check {
-	c := Check{Name: "switches", Tried: t.worked, Result: OK, Detail: fmt.Sprintf("%d changes of the child's Ps seen; the kernel switched its threads %d times", t.Changes, t.Account.Switches)}
+	c := Check{Name: "switches", Tried: t.worked, Result: OK,
+		Detail: fmt.Sprintf("%d changes of the child's Ps seen; the kernel switched its threads %d times", t.Changes,
+			t.Account.Switches)}
 	if t.Changes == 0 {
-		c.Result, c.Why, c.Fix = Limited, "the tracepoint sched_switch tells of nothing, though the program is attached: states are estimates by snapshots", report
+		c.Result, c.Why, c.Fix = Limited, "the tracepoint sched_switch tells of nothing, though the program is "+
+			"attached: states are estimates by snapshots", report
 	}
 	return c
 }
 
 func (t *Trial) wakeUps() Check {
-	c := Check{Name: "wake-ups", Tried: t.worked, Result: OK, Detail: fmt.Sprintf("%d hand-overs of a P to a thread measured", t.WakeUps)}
+	c := Check{Name: "wake-ups", Tried: t.worked, Result: OK,
+		Detail: fmt.Sprintf("%d hand-overs of a P to a thread measured", t.WakeUps)}
 	if t.WakeUps == 0 {
-		c.Result, c.Why, c.Fix = Limited, "the tracepoint sched_waking tells of nothing, though the program is attached: there is no wake wait", report
+		c.Result, c.Why, c.Fix = Limited, "the tracepoint sched_waking tells of nothing, though the program is "+
+			"attached: there is no wake wait", report
 	}
 	return c
 }
@@ -102,7 +109,8 @@ func (t *Trial) stops() Check {
 		c.Result, c.Detail, c.Why, c.Fix = Limited, why, lack.WithoutStops, report
 		return c
 	}
-	c.Detail = fmt.Sprintf("%d of %d seen, probes attached by %s", t.Stops, t.Account.Stops, strings.Join(t.StopsBy, " and "))
+	c.Detail = fmt.Sprintf("%d of %d seen, probes attached by %s", t.Stops, t.Account.Stops,
+		strings.Join(t.StopsBy, " and "))
 	if len(t.StopsBy) == 0 {
 		c.Detail = fmt.Sprintf("%d of %d seen, no probe attached", t.Stops, t.Account.Stops)
 	}
@@ -118,7 +126,8 @@ func (t *Trial) samples() Check {
 		c.Tried, c.Result, c.Detail, c.Why, c.Fix = true, Limited, l.Why, lack.WithoutSamples, l.Fix
 		return c
 	}
-	c.Detail = fmt.Sprintf("seen on %d of %d CPUs (%s)", len(t.Sampled), len(t.Sampled)+len(t.Unsampled)+len(t.Untried), cpuList(t.Sampled))
+	c.Detail = fmt.Sprintf("seen on %d of %d CPUs (%s)", len(t.Sampled), len(t.Sampled)+len(t.Unsampled)+len(t.Untried),
+		cpuList(t.Sampled))
 	if len(t.Unsampled) > 0 {
 		c.Detail += "; none on " + cpuList(t.Unsampled)
 		c.Result, c.Why, c.Fix = Limited, lack.WithoutSamples+", on the CPUs without", report
@@ -137,16 +146,19 @@ const (
 )
 
 func (t *Trial) onCPU() Check {
-	c := Check{Name: "time on a CPU", Tried: t.worked, Result: OK, Detail: fmt.Sprintf("%v observed, %v by the kernel's count", round(t.CPU), round(t.counted))}
+	c := Check{Name: "time on a CPU", Tried: t.worked, Result: OK,
+		Detail: fmt.Sprintf("%v observed, %v by the kernel's count", round(t.CPU), round(t.counted))}
 	off := math.Abs(float64(t.CPU - t.counted))
 	if off > cpuShareOff*float64(t.counted) && off > float64(cpuTimeOff) {
-		c.Result, c.Why, c.Fix = Limited, "the shares of time are not what they should be", "try again when the machine has less to do; if it stays so, "+report
+		c.Result, c.Why, c.Fix = Limited, "the shares of time are not what they should be", "try again when the "+
+			"machine has less to do; if it stays so, "+report
 	}
 	return c
 }
 
 func (t *Trial) migrations() Check {
-	c := Check{Name: "migrations", Tried: t.Windows > 0, Result: OK, Detail: fmt.Sprintf("counted for %v in the child (with --migrations)", round(t.Windows))}
+	c := Check{Name: "migrations", Tried: t.Windows > 0, Result: OK,
+		Detail: fmt.Sprintf("counted for %v in the child (with --migrations)", round(t.Windows))}
 	if t.Windows > 0 {
 		return c
 	}

@@ -53,10 +53,12 @@ func (h *host) checks(worked bool) []Check {
 	}
 	cs = append(cs, h.lockdown(worked), h.pidNamespace())
 	if h.Seccomp {
-		cs = append(cs, Check{Name: "seccomp", Result: Info, Detail: "a filter decides which calls this process may make"})
+		cs = append(cs, Check{Name: "seccomp", Result: Info, Detail: "a filter decides which calls this process " +
+			"may make"})
 	}
 	if h.Nested {
-		cs = append(cs, Check{Name: "user namespace", Result: Info, Detail: "not the host's: capabilities in here count for nothing outside"})
+		cs = append(cs, Check{Name: "user namespace", Result: Info, Detail: "not the host's: capabilities in here " +
+			"count for nothing outside"})
 	}
 	cs = append(cs, h.frequency())
 	if c, ok := h.unit(); ok {
@@ -83,7 +85,8 @@ func (h *host) unit() (c Check, ok bool) {
 		return c, false
 	}
 	if to, err := os.Readlink(own); err == nil && to == os.DevNull {
-		return Check{Name: "unit", Result: Info, Detail: "/" + ownUnit + " leads to " + os.DevNull + ": the unit is masked",
+		return Check{Name: "unit", Result: Info, Detail: "/" + ownUnit + " leads to " + os.DevNull +
+			": the unit is masked",
 			Fix: "systemctl unmask pscope-agent"}, true
 	}
 	if !info.Mode().IsRegular() {
@@ -148,7 +151,8 @@ func (h *host) lockdown(worked bool) Check {
 func (h *host) pidNamespace() Check {
 	switch {
 	case h.PIDNamespaceErr != nil:
-		return Check{Name: "PID namespace", Result: Unknown, Detail: "not known: " + h.PIDNamespaceErr.Error(), Fix: "mount /proc"}
+		return Check{Name: "PID namespace", Result: Unknown, Detail: "not known: " + h.PIDNamespaceErr.Error(),
+			Fix: "mount /proc"}
 	case h.PIDNamespace:
 		return Check{Name: "PID namespace", Result: Limited, Detail: "not the host's",
 			Why: "only processes of this container are seen", Fix: lack.HostPIDs}
@@ -188,8 +192,10 @@ func (h *host) notes() []Check {
 		}
 		cs = append(cs, Check{Name: name, Result: Info, Detail: v + meaning})
 	}
-	note("perf_event_paranoid", "proc/sys/kernel/perf_event_paranoid", " (up to 2 it does not matter with CAP_PERFMON; above, the kernels of Debian and Ubuntu ask for CAP_SYS_ADMIN)")
-	note("unprivileged BPF", "proc/sys/kernel/unprivileged_bpf_disabled", " in unprivileged_bpf_disabled (does not matter with CAP_BPF)")
+	note("perf_event_paranoid", "proc/sys/kernel/perf_event_paranoid", " (up to 2 it does not matter with "+
+		"CAP_PERFMON; above, the kernels of Debian and Ubuntu ask for CAP_SYS_ADMIN)")
+	note("unprivileged BPF", "proc/sys/kernel/unprivileged_bpf_disabled", " in unprivileged_bpf_disabled (does not "+
+		"matter with CAP_BPF)")
 	note("ptrace_scope", yamaScope, " (above 0, CAP_SYS_PTRACE is needed even for one's own processes)")
 	return cs
 }

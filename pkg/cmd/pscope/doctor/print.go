@@ -39,7 +39,8 @@ func (r *Report) print(w io.Writer) {
 }
 
 func (r *Report) printProcesses(w io.Writer) {
-	fmt.Fprintln(w, "\nGo processes: what an agent would make of each (its memory was looked at, no probe was put into it)")
+	fmt.Fprintln(w, "\nGo processes: what an agent would make of each (its memory was looked at, no probe was put "+
+		"into it)")
 	if len(r.Processes) == 0 {
 		fmt.Fprintln(w, "  none found")
 	}
@@ -112,7 +113,9 @@ func (r *Report) sentence() string {
 	case r.Verdict == Fine:
 		return "All fine: every Go process found here can be observed with eBPF."
 	case r.Verdict == Nothing:
-		return "Nothing works here: neither eBPF nor reading the memory of another process. Run the agent as root, or see the fixes above."
+		return "Nothing works here: neither eBPF nor reading the memory of another process. Run the agent as " +
+			"root, or " +
+			"see the fixes above."
 	case r.Mode == string(collector.ModeEBPF):
 		return "Limited: eBPF works, but not for everything; see the lines that are not ok."
 	}

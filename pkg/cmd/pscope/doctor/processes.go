@@ -42,7 +42,8 @@ func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lac
 	for i := range found {
 		f := &found[i]
 		p := Process{
-			PID: int(f.PID), Process: f.Process, Exe: f.Exe, Runtime: f.Runtime, GoVersion: f.GoVersion, Layout: f.Layout,
+			PID: int(f.PID), Process: f.Process, Exe: f.Exe, Runtime: f.Runtime, GoVersion: f.GoVersion,
+			Layout: f.Layout,
 			Reason: f.Reason, Migrations: f.NoMigrations, Fix: f.Fix,
 		}
 		if f.Source != pstate.SourceRefused {
@@ -62,7 +63,8 @@ func goProcesses(ctx context.Context, as collector.AgentInfo) (ps []Process, lac
 // roomCheck says whether an agent has room for all Go processes here.
 func roomCheck(r collector.Room) Check {
 	c := Check{Name: "room", Result: OK, Tried: true, Detail: fmt.Sprintf("for %d Ps and %d threads with the default "+
-		"--max-ps and --max-threads; the Go processes here take that of %d and %d", r.Ps, r.Threads, r.PsUsed, r.ThreadsUsed)}
+		"--max-ps and --max-threads; the Go processes here take that of %d and %d", r.Ps, r.Threads, r.PsUsed,
+		r.ThreadsUsed)}
 	if r.Refused > 0 {
 		c.Result = Limited
 		c.Why = fmt.Sprintf("there is none for %d more; where it is short, users share it fairly", r.Refused)

@@ -112,8 +112,9 @@ var (
 // Where paths stand. The first finds those with blanks in them, in errors of the operating system (os.PathError), the
 // second all others: what begins with a slash and a letter or the like, as far as quotes, blanks and brackets.
 var (
-	failed = regexp.MustCompile(`\b(?:open|openat|stat|lstat|statx|readlink|readdirent|read|write|mkdir|unlink|unlinkat|` +
-		`remove|rename|chmod|chown|fork/exec|exec|listen unix|dial unix|bind) (/[^"\n]*?): `)
+	failed = regexp.MustCompile(
+		`\b(?:open|openat|stat|lstat|statx|readlink|readdirent|read|write|mkdir|unlink|unlinkat|` +
+			`remove|rename|chmod|chown|fork/exec|exec|listen unix|dial unix|bind) (/[^"\n]*?): `)
 	paths = regexp.MustCompile(`(^|[\s"'(=:,;|\[{<>])(/[\pL\pN._~@%+$-](?:[^\s"',)\]}<>|;\\]|\\[^"\s])*)`)
 	// lineIn follows a path in a message about a line of the file.
 	lineIn = regexp.MustCompile(`(?::\d+)?[.:]*$`)
@@ -249,7 +250,8 @@ var (
 func public(p string) bool {
 	below := func(folder string) bool { return strings.HasPrefix(p, folder+"/") }
 	return slices.Contains(publicPaths, p) || ofProcess.MatchString(p) ||
-		slices.ContainsFunc(publicBelow, below) && !slices.ContainsFunc(namesBelow, below) && !strings.Contains(p, "/..")
+		slices.ContainsFunc(publicBelow, below) && !slices.ContainsFunc(namesBelow, below) &&
+			!strings.Contains(p, "/..")
 }
 
 // replacer replaces whole names, the longest first.

@@ -36,7 +36,8 @@ func TestRedactedSentencesAboutProcesses(t *testing.T) {
 				t.Errorf("%q is left: %s", name, got)
 			}
 		}
-		for _, stays := range []string{"may not be read", "a look at", "4 more", "can't be observed", "already listens"} {
+		for _, stays := range []string{"may not be read", "a look at", "4 more", "can't be observed",
+			"already listens"} {
 			if strings.Contains(string(text), stays) != strings.Contains(got, stays) {
 				t.Errorf("%q is gone: %s", stays, got)
 			}
@@ -126,7 +127,8 @@ func TestAddressesInABundle(t *testing.T) {
 	if !strings.Contains(a.Address, "https://db1.corp.example:1") {
 		t.Errorf("the address is %s", a.Address)
 	}
-	if a := askAgent(t.Context(), &client.Options{URL: "pass-w0rd@x"}); strings.Contains(a.Address+a.Error, "pass-w0rd") {
+	if a := askAgent(t.Context(), &client.Options{URL: "pass-w0rd@x"}); strings.Contains(a.Address+a.Error,
+		"pass-w0rd") {
 		t.Errorf("what is no address is repeated: %s, %s", a.Address, a.Error)
 	}
 

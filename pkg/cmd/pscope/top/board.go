@@ -77,7 +77,8 @@ type shares struct {
 // busy is the share in which the P had work in hand, Go code, garbage collection or a system call, and its thread was
 // neither stopped nor frozen.
 func (s shares) busy() float64 {
-	return max(0, s.state[pstate.Running]+s.state[pstate.GC]+s.state[pstate.Syscall]-s.thread[pstate.Stopped]-s.thread[pstate.Frozen])
+	return max(0, s.state[pstate.Running]+s.state[pstate.GC]+
+		s.state[pstate.Syscall]-s.thread[pstate.Stopped]-s.thread[pstate.Frozen])
 }
 
 func newBoard() *board {
@@ -103,7 +104,8 @@ func (b *board) apply(m *pscopev1.WatchResponse) {
 		b.lost[l.GetReason()] += l.GetCount()
 	}
 	for _, u := range m.GetTargets() {
-		k := key{u.GetTarget().GetKey().GetPid(), u.GetTarget().GetKey().GetStartTime(), u.GetTarget().GetKey().GetRuntime()}
+		k := key{u.GetTarget().GetKey().GetPid(), u.GetTarget().GetKey().GetStartTime(),
+			u.GetTarget().GetKey().GetRuntime()}
 		if u.GetEnded() {
 			delete(b.targets, k)
 			continue
@@ -127,7 +129,8 @@ func (t *target) update(u *pscopev1.TargetUpdate, at int64) {
 	t.global = u.GetGlobalRunqDepth()
 	for _, s := range u.GetStops() {
 		if s.GetEndUnixNano() != 0 {
-			t.stops = append(t.stops, stop{s.GetEndUnixNano(), time.Duration(s.GetEndUnixNano() - s.GetStartUnixNano()), s.GetReason()})
+			t.stops = append(t.stops, stop{s.GetEndUnixNano(), time.Duration(s.GetEndUnixNano() - s.GetStartUnixNano()),
+				s.GetReason()})
 		}
 	}
 	if len(u.GetPs()) == 0 {

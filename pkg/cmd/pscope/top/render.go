@@ -95,7 +95,8 @@ func (b *board) lines(v view) []string {
 	}
 	if v.height > 0 && len(out) > v.height {
 		cut := len(out) - v.height + 1
-		out = append(out[:v.height-1], v.paint(quietColour, fmt.Sprintf("… %d more lines: make the window higher, or choose with --process", cut)))
+		out = append(out[:v.height-1],
+			v.paint(quietColour, fmt.Sprintf("… %d more lines: make the window higher, or choose with --process", cut)))
 	}
 	return out
 }
@@ -113,9 +114,11 @@ func (t *target) lines(at int64, v view) []string {
 		mark = ">"
 	}
 	i := t.info
-	head := fmt.Sprintf("%s %-20s pid %-7d %-9s", mark, cut(cleantext.Text(i.GetProcess(), cleantext.MaxName), 20), t.key.pid, cleantext.Text(i.GetGoVersion(), cleantext.MaxName))
+	head := fmt.Sprintf("%s %-20s pid %-7d %-9s", mark, cut(cleantext.Text(i.GetProcess(), cleantext.MaxName), 20),
+		t.key.pid, cleantext.Text(i.GetGoVersion(), cleantext.MaxName))
 	s := t.shares()
-	head += fmt.Sprintf(" P=%-3d %s/%s  queued %s  busy %s", i.GetGomaxprocs(), i.GetSource(), i.GetLayout(), number(t.global), percent(s.busy(), s.known))
+	head += fmt.Sprintf(" P=%-3d %s/%s  queued %s  busy %s", i.GetGomaxprocs(), i.GetSource(), i.GetLayout(),
+		number(t.global), percent(s.busy(), s.known))
 	var longest stop
 	for _, st := range t.stops {
 		if st.length > longest.length {
@@ -123,7 +126,8 @@ func (t *target) lines(at int64, v view) []string {
 		}
 	}
 	if n := len(t.stops); n > 0 {
-		head += fmt.Sprintf("  stops %d in %.0f s, longest %s (%s)", n, stopMemory.Seconds(), brief(longest.length), cleantext.Text(longest.reason, cleantext.MaxName))
+		head += fmt.Sprintf("  stops %d in %.0f s, longest %s (%s)", n, stopMemory.Seconds(), brief(longest.length),
+			cleantext.Text(longest.reason, cleantext.MaxName))
 	}
 	out := []string{clip(head, v.width)}
 	if t.key == v.selected {
@@ -140,7 +144,8 @@ func (t *target) lines(at int64, v view) []string {
 
 // heading names the columns of a P's line.
 func heading() string {
-	return fmt.Sprintf("    %-4s %-8s %8s  %-15s %5s  %-*s %5s %5s %6s", "P", "state", "since", "thread", "runq", barWidth, "last 2 s", "busy", "D", "waits")
+	return fmt.Sprintf("    %-4s %-8s %8s  %-15s %5s  %-*s %5s %5s %6s", "P", "state", "since", "thread", "runq",
+		barWidth, "last 2 s", "busy", "D", "waits")
 }
 
 func (p *processor) line(at int64, v view) string {
@@ -156,7 +161,8 @@ func (p *processor) line(at int64, v view) string {
 		d = v.paint(warningColour, d)
 	}
 	return fmt.Sprintf("    P%-3d %s %8s  %s %5s  %s %5s %s %6s",
-		p.p, state, since, thread, number(p.runq), bar(s, v.paint), percent(s.busy(), s.known), d, percent(s.thread[pstate.Runnable], s.known))
+		p.p, state, since, thread, number(p.runq), bar(s, v.paint), percent(s.busy(), s.known), d,
+		percent(s.thread[pstate.Runnable], s.known))
 }
 
 // bar draws the shares of the states, largest remainders rounded so that it is always barWidth wide.

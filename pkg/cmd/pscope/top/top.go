@@ -67,7 +67,8 @@ func parse(args []string) (options, error) {
 	fs.IntVar(&o.pid, "pid", 0, "only the process with this id")
 	sortBy := fs.String("sort", string(byBusy), "order of the processes: busy, d, runq, stops or name")
 	fs.BoolVar(&o.once, "once", false, "print the table once and end")
-	fs.BoolVar(&o.plain, "plain", false, "repaint a plain table instead of taking over the terminal; so without a terminal, too")
+	fs.BoolVar(&o.plain, "plain", false, "repaint a plain table instead of taking over the terminal; so without a "+
+		"terminal, too")
 	fs.BoolVar(&o.colour, "colour", os.Getenv("NO_COLOR") == "", "use colours in a terminal")
 	fs.Float64Var(&o.rate, "rate", 5, "updates per second, at most 60")
 	if err := fs.Parse(args); err != nil {

@@ -25,8 +25,10 @@ const second = uint64(time.Second)
 
 // pnow is a P that has been in the given states for so many seconds.
 func pnow(p int32, state pscopev1.PState, thread pscopev1.ThreadState, running, idle, d uint64) *pscopev1.PNow {
-	n := &pscopev1.PNow{P: p, State: state, ThreadState: thread, SinceUnixNano: 1, RunqDepth: 3, StateNanos: make([]uint64, 7), ThreadNanos: make([]uint64, 7)}
-	n.StateNanos[pscopev1.PState_P_STATE_RUNNING], n.StateNanos[pscopev1.PState_P_STATE_IDLE] = running*second, idle*second
+	n := &pscopev1.PNow{P: p, State: state, ThreadState: thread, SinceUnixNano: 1, RunqDepth: 3,
+		StateNanos: make([]uint64, 7), ThreadNanos: make([]uint64, 7)}
+	n.StateNanos[pscopev1.PState_P_STATE_RUNNING], n.StateNanos[pscopev1.PState_P_STATE_IDLE] = running*second,
+		idle*second
 	n.UninterruptibleNanos = d * second
 	return n
 }
@@ -37,8 +39,9 @@ func message(atSeconds int64, us ...*pscopev1.TargetUpdate) *pscopev1.WatchRespo
 
 func update(pid int32, name string, ps ...*pscopev1.PNow) *pscopev1.TargetUpdate {
 	return &pscopev1.TargetUpdate{
-		Target: &pscopev1.Target{Key: &pscopev1.TargetKey{Pid: pid, StartTime: 7}, Process: name, GoVersion: "go1.26.8", Source: "ebpf", Layout: "table", Gomaxprocs: 2, Host: "h"},
-		Ps:     ps, GlobalRunqDepth: -1,
+		Target: &pscopev1.Target{Key: &pscopev1.TargetKey{Pid: pid, StartTime: 7}, Process: name, GoVersion: "go1.26.8",
+			Source: "ebpf", Layout: "table", Gomaxprocs: 2, Host: "h"},
+		Ps: ps, GlobalRunqDepth: -1,
 	}
 }
 
@@ -46,7 +49,8 @@ func TestSharesAreThoseOfTheWindow(t *testing.T) {
 	b := newBoard()
 	// Ten seconds of work long ago must not show in a P that has been idle since.
 	for at := int64(100); at <= 110; at++ {
-		b.apply(message(at, update(1, "a", pnow(0, pscopev1.PState_P_STATE_IDLE, pscopev1.ThreadState_THREAD_STATE_NONE, 10, uint64(at), 0))))
+		b.apply(message(at, update(1, "a", pnow(0, pscopev1.PState_P_STATE_IDLE, pscopev1.ThreadState_THREAD_STATE_NONE,
+			10, uint64(at), 0))))
 	}
 	p := b.targets[key{pid: 1, start: 7}].ps[0]
 	if s := p.shares(); !s.known || s.busy() != 0 || s.state[pstate.Idle] != 1 {
@@ -108,11 +112,13 @@ func TestOrders(t *testing.T) {
 		queued := update(3, "abc", pnow(0, 2, 3, 0, u, 0))
 		queued.GlobalRunqDepth = 500
 		stopping := update(4, "stopping", pnow(0, 2, 3, 0, u, 0))
-		stopping.Stops = []*pscopev1.Stop{{StartUnixNano: at*int64(second) - 1e6, EndUnixNano: at * int64(second), Reason: "x"}}
+		stopping.Stops = []*pscopev1.Stop{{StartUnixNano: at*int64(second) - 1e6, EndUnixNano: at * int64(second),
+			Reason: "x"}}
 		b.apply(message(at, busy, blocked, queued, stopping))
 	}
 	b.targets[key{pid: 4, start: 7}].stops[0].length = time.Second
-	for o, want := range map[order]string{byBusy: "busy", byD: "blocked", byRunq: "abc", byStops: "stopping", byName: "abc"} {
+	for o, want := range map[order]string{byBusy: "busy", byD: "blocked", byRunq: "abc", byStops: "stopping",
+		byName: "abc"} {
 		if got := b.sorted(o)[0].info.GetProcess(); got != want {
 			t.Errorf("by %s the first is %s, want %s", o, got, want)
 		}
@@ -134,7 +140,9 @@ func TestBarIsAlwaysFull(t *testing.T) {
 }
 
 func TestBriefFits(t *testing.T) {
-	for d, want := range map[time.Duration]string{0: "0ns", 950: "950ns", 26400 * time.Microsecond: "26ms", 1300 * time.Millisecond: "1.3s", 61 * time.Second: "1m01s", 26 * time.Hour: "26h00m", 100 * 24 * time.Hour: "100d"} {
+	for d, want := range map[time.Duration]string{0: "0ns", 950: "950ns", 26400 * time.Microsecond: "26ms",
+		1300 * time.Millisecond: "1.3s", 61 * time.Second: "1m01s", 26 * time.Hour: "26h00m",
+		100 * 24 * time.Hour: "100d"} {
 		if got := brief(d); got != want || len(got) > 8 {
 			t.Errorf("%v is written %q, want %q", d, got, want)
 		}
@@ -157,11 +165,14 @@ type fakeAgent struct {
 	pscopev1connect.UnimplementedScopeServiceHandler
 }
 
-func (fakeAgent) ListTargets(context.Context, *connect.Request[pscopev1.ListTargetsRequest]) (*connect.Response[pscopev1.ListTargetsResponse], error) {
-	return connect.NewResponse(&pscopev1.ListTargetsResponse{Targets: []*pscopev1.Target{{Source: "refused"}, {Source: "ebpf"}}}), nil
+func (fakeAgent) ListTargets(context.Context, *connect.Request[pscopev1.ListTargetsRequest]) (
+	*connect.Response[pscopev1.ListTargetsResponse], error) {
+	return connect.NewResponse(&pscopev1.ListTargetsResponse{Targets: []*pscopev1.Target{{Source: "refused"},
+		{Source: "ebpf"}}}), nil
 }
 
-func (fakeAgent) Watch(ctx context.Context, _ *connect.Request[pscopev1.WatchRequest], s *connect.ServerStream[pscopev1.WatchResponse]) error {
+func (fakeAgent) Watch(ctx context.Context, _ *connect.Request[pscopev1.WatchRequest],
+	s *connect.ServerStream[pscopev1.WatchResponse]) error {
 	for i := int64(1); ; i++ {
 		if err := s.Send(message(i, update(1, "worker", pnow(0, 2, 3, uint64(i), 0, 0)))); err != nil {
 			return err

@@ -103,7 +103,8 @@ func main() {
 				heap = &object{next: heap}
 			}
 		case "worked":
-			classes := []metrics.Sample{{Name: "/cpu/classes/gc/mark/dedicated:cpu-seconds"}, {Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}}
+			classes := []metrics.Sample{{Name: "/cpu/classes/gc/mark/dedicated:cpu-seconds"},
+				{Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}}
 			metrics.Read(classes)
 			fmt.Println("worked", classes[0].Value.Float64()+classes[1].Value.Float64())
 			continue

@@ -47,7 +47,8 @@ func (s *source) QueryData(_ context.Context, req *backend.QueryDataRequest) (*b
 }
 
 func (s *source) CheckHealth(context.Context, *backend.CheckHealthRequest) (*backend.CheckHealthResult, error) {
-	result := &backend.CheckHealthResult{Status: backend.HealthStatusOk, Message: "socket " + s.socket, JSONDetails: []byte(`{"path":"` + os.Getenv("PATH") + `"}`)}
+	result := &backend.CheckHealthResult{Status: backend.HealthStatusOk, Message: "socket " + s.socket,
+		JSONDetails: []byte(`{"path":"` + os.Getenv("PATH") + `"}`)}
 	if s.socket == "gone" {
 		result.Status = backend.HealthStatusError
 	}
@@ -58,7 +59,8 @@ func (s *source) CheckHealth(context.Context, *backend.CheckHealthRequest) (*bac
 // one did.
 var left = make(chan struct{}, 1)
 
-func (s *source) CallResource(ctx context.Context, req *backend.CallResourceRequest, sender backend.CallResourceResponseSender) error {
+func (s *source) CallResource(ctx context.Context, req *backend.CallResourceRequest,
+	sender backend.CallResourceResponseSender) error {
 	if req.Path == "left" {
 		select {
 		case <-left:
@@ -68,7 +70,8 @@ func (s *source) CallResource(ctx context.Context, req *backend.CallResourceRequ
 		}
 	}
 	head := fmt.Sprintf("%s %s %s %q\n", req.Method, req.URL, req.Body, req.Headers["Cookie"])
-	if err := sender.Send(&backend.CallResourceResponse{Status: http.StatusAccepted, Headers: map[string][]string{"X-Kind": {"numbers"}}, Body: []byte(head)}); err != nil {
+	if err := sender.Send(&backend.CallResourceResponse{Status: http.StatusAccepted,
+		Headers: map[string][]string{"X-Kind": {"numbers"}}, Body: []byte(head)}); err != nil {
 		return err
 	}
 	for n := 0; ; n++ {
@@ -85,7 +88,8 @@ func (s *source) CallResource(ctx context.Context, req *backend.CallResourceRequ
 	}
 }
 
-func (s *source) SubscribeStream(_ context.Context, req *backend.SubscribeStreamRequest) (*backend.SubscribeStreamResponse, error) {
+func (s *source) SubscribeStream(_ context.Context,
+	req *backend.SubscribeStreamRequest) (*backend.SubscribeStreamResponse, error) {
 	if req.Path == "unknown" {
 		return &backend.SubscribeStreamResponse{Status: backend.SubscribeStreamStatusNotFound}, nil
 	}
@@ -102,7 +106,8 @@ func (s *source) RunStream(ctx context.Context, _ *backend.RunStreamRequest, sen
 		case <-ctx.Done():
 			return nil
 		case now := <-time.After(20 * time.Millisecond):
-			frame := data.NewFrame("", data.NewField("time", nil, []time.Time{now}), data.NewField("pid", nil, []int64{int64(os.Getpid())}))
+			frame := data.NewFrame("", data.NewField("time", nil, []time.Time{now}),
+				data.NewField("pid", nil, []int64{int64(os.Getpid())}))
 			if err := sender.SendFrame(frame, data.IncludeAll); err != nil {
 				return err
 			}
