@@ -26,6 +26,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/goruntime/process"
 	"github.com/p-scope/p-scope/pkg/goruntime/refusal"
 	"github.com/p-scope/p-scope/pkg/lack"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -465,11 +466,11 @@ func (c *collect) Agent() AgentInfo {
 	out.GlobalLost = map[string]uint64{}
 	counts := &c.found.Counts
 	for reason, n := range map[string]uint64{
-		"agent_paused":          c.heart.Pauses.Load(),
-		"ended_before_observed": counts.Missed.Load(),
-		"ended_before_read":     counts.Unread.Load(),
-		"room_given":            counts.RoomGiven.Load(),
-		"file_no_answer":        counts.Hung.Load() + c.hung.Load(),
+		loss.AgentPaused:         c.heart.Pauses.Load(),
+		loss.EndedBeforeObserved: counts.Missed.Load(),
+		loss.EndedBeforeRead:     counts.Unread.Load(),
+		loss.RoomGiven:           counts.RoomGiven.Load(),
+		loss.FileNoAnswer:        counts.Hung.Load() + c.hung.Load(),
 	} {
 		if n > 0 {
 			out.GlobalLost[reason] = n
@@ -481,7 +482,7 @@ func (c *collect) Agent() AgentInfo {
 		}
 		maps.Copy(out.GlobalLost, c.kernel.GlobalLost())
 		if n := c.orphans.Load(); n > 0 {
-			out.GlobalLost["ended_target"] = n
+			out.GlobalLost[loss.EndedTarget] = n
 		}
 	}
 	return out

@@ -17,6 +17,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/share"
 	"github.com/p-scope/p-scope/pkg/internal/procfs"
+	"github.com/p-scope/p-scope/pkg/loss"
 )
 
 // ChunkPs is how many consecutive Ps of a target share a chunk of records.
@@ -274,10 +275,10 @@ func (k *Side) GlobalLost() map[string]uint64 {
 		}
 	}
 	if n := k.Samples.lost.Load(); n > 0 {
-		out["samples_missed"] = n
+		out[loss.SamplesMissed] = n
 	}
 	if n := recursionMisses(k.programs()); n > 0 {
-		out["programs_not_run"] = n
+		out[loss.ProgramsNotRun] = n
 	}
 	return out
 }
@@ -290,12 +291,12 @@ func (k *Side) GlobalLostOf(reason kern.ScopeLostReason) (n uint64) {
 
 // LostReasons names enum lost_reason of bpf/types.h for the label `reason` of pscope_lost_events_total.
 var LostReasons = [...]string{
-	kern.ScopeLostReasonLOST_RING_FULL:       "ring_full",
-	kern.ScopeLostReasonLOST_INTERVAL_BUDGET: "interval_budget",
-	kern.ScopeLostReasonLOST_THREADS_FULL:    "threads_full",
-	kern.ScopeLostReasonLOST_READ_FAULT:      "read_fault",
-	kern.ScopeLostReasonLOST_CONTENDED:       "contended",
-	kern.ScopeLostReasonLOST_NO_SLOT:         "no_slot",
-	kern.ScopeLostReasonLOST_BAD_MEMORY:      "bad_memory",
-	kern.ScopeLostReasonLOST_LAST_P:          "last_p_forgotten",
+	kern.ScopeLostReasonLOST_RING_FULL:       loss.RingFull,
+	kern.ScopeLostReasonLOST_INTERVAL_BUDGET: loss.IntervalBudget,
+	kern.ScopeLostReasonLOST_THREADS_FULL:    loss.ThreadsFull,
+	kern.ScopeLostReasonLOST_READ_FAULT:      loss.ReadFault,
+	kern.ScopeLostReasonLOST_CONTENDED:       loss.Contended,
+	kern.ScopeLostReasonLOST_NO_SLOT:         loss.NoSlot,
+	kern.ScopeLostReasonLOST_BAD_MEMORY:      loss.BadMemory,
+	kern.ScopeLostReasonLOST_LAST_P:          loss.LastPForgotten,
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kern"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime/probes"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -13,7 +14,7 @@ func (o *Target) AddInterval(p int, e *kern.ScopeIntervalEvent) {
 	defer o.mu.Unlock()
 	o.received++
 	if o.closed || p >= len(o.ps) || e.State >= pstate.NumStates || e.Thread >= pstate.NumThreadStates {
-		o.lost["bad_event"]++
+		o.lost[loss.BadEvent]++
 		return
 	}
 	o.keep(o.ps[p], ledger.Segment{
@@ -41,7 +42,7 @@ func (o *Target) AddStop(e *kern.ScopeStopEvent) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		o.received++
-		o.lost["bad_event"]++
+		o.lost[loss.BadEvent]++
 		return
 	}
 	start, end := stopped(e, uint64(o.kernel.TrapCost()/2)>>ledger.TickShift)

@@ -1,11 +1,13 @@
 package target
 
+import "github.com/p-scope/p-scope/pkg/loss"
+
 import "github.com/p-scope/p-scope/pkg/collector/ledger"
 
 // keep remembers closed segments until the next flush. The caller holds mu.
 func (o *Target) keep(p *P, closed ...ledger.Segment) {
 	if n := p.intervals.Keep(closed...); n > 0 {
-		o.lost["pending_full"] += n
+		o.lost[loss.PendingFull] += n
 	}
 }
 
@@ -13,6 +15,6 @@ func (o *Target) keep(p *P, closed ...ledger.Segment) {
 func (o *Target) take(p *P, raw *ledger.Totals, last bool) {
 	var late uint64
 	if o.scratch, late = p.intervals.Take(o.scratch, p.id, o.env.Clock, raw, last); late > 0 {
-		o.lost["late_interval"] += late
+		o.lost[loss.LateInterval] += late
 	}
 }

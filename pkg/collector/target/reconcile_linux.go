@@ -9,6 +9,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime/process"
 	"github.com/p-scope/p-scope/pkg/goruntime/refusal"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -27,7 +28,7 @@ func (o *Target) Snapshot(n int) error {
 	before := o.idle.words
 	if err := o.proc.Snapshot(&o.snap, false); err != nil {
 		if errors.Is(err, refusal.ErrTorn) {
-			o.lost["torn_snapshot"]++
+			o.lost[loss.TornSnapshot]++
 			return nil
 		}
 		return err
@@ -49,7 +50,7 @@ func (o *Target) Snapshot(n int) error {
 		}
 		seen := &o.snap.Ps[i]
 		if !seen.OK {
-			o.lost["unreadable_p"]++
+			o.lost[loss.UnreadableP]++
 			continue
 		}
 		p.count(seen)
@@ -80,7 +81,7 @@ func (o *Target) follow() {
 	if err == nil {
 		return
 	}
-	o.lost["no_room"]++
+	o.lost[loss.NoRoom]++
 	if n := len(o.snap.Ps); n != o.unplacedPs { // once for each number of Ps, not with each snapshot
 		o.unplacedPs = n
 		o.env.Log.Warn("not every P is observed", "process", o.info.Process, "pid", o.info.PID, "err", err)
@@ -222,7 +223,7 @@ func (o *Target) repair(p *P, seen *process.PSnapshot, before ledger.Word, now u
 
 // untracked says whether a P's thread has no entry in the table of threads, because that is full.
 func (o *Target) untracked(w ledger.Word) bool {
-	full := atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_THREADS_FULL]) + o.lost["threads_full"]
+	full := atomic.LoadUint64(&o.shared.Lost[kern.ScopeLostReasonLOST_THREADS_FULL]) + o.lost[loss.ThreadsFull]
 	if w.Owner() == 0 || full == 0 {
 		return false
 	}
@@ -267,7 +268,7 @@ func (o *Target) judge(w ledger.Word, seen *process.PSnapshot) (reason string, o
 // what the totals say. The caller holds mu.
 func (o *Target) flush(last bool) {
 	if scope := o.scope(); scope.Events && !scope.Intervals {
-		o.lost["interval_budget"] += uint64(len(o.ps)) // the budget is nothing: one for each P and snapshot
+		o.lost[loss.IntervalBudget] += uint64(len(o.ps)) // the budget is nothing: one for each P and snapshot
 	}
 	o.scratch = o.scratch[:0]
 	now := ledger.Now()

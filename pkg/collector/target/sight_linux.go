@@ -8,6 +8,7 @@ import (
 	"github.com/p-scope/p-scope/pkg/collector/kernel"
 	"github.com/p-scope/p-scope/pkg/collector/ledger"
 	"github.com/p-scope/p-scope/pkg/goruntime/process"
+	"github.com/p-scope/p-scope/pkg/loss"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 
@@ -87,7 +88,7 @@ func (o *Target) enterThreads() {
 			continue
 		}
 		if err != nil {
-			o.lost["threads_full"]++
+			o.lost[loss.ThreadsFull]++
 		}
 	}
 }
