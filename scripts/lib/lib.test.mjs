@@ -107,6 +107,10 @@ test('a step that hangs is ended with all it started', async () => {
     onLine: (line) => pids.push(Number(line)),
   });
   assert.equal(r.timedOut, true);
+  // The kernel may take a moment to end what has been killed.
+  for (let i = 0; i < 100 && runs(pids[0]); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
   assert.equal(runs(pids[0]), false, 'the child of the step still runs');
 });
 
