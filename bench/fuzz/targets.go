@@ -45,7 +45,9 @@ func findTargets(root string, only []string) (all []target, err error) {
 		}
 		return nil
 	})
-	slices.SortFunc(all, func(a, b target) int { return cmp.Or(cmp.Compare(a.pkg, b.pkg), cmp.Compare(a.name, b.name)) })
+	slices.SortFunc(all, func(a, b target) int {
+		return cmp.Or(cmp.Compare(a.pkg, b.pkg), cmp.Compare(a.name, b.name))
+	})
 	return all, err
 }
 

@@ -255,8 +255,9 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestMetricsAndHistoryOnOnePort(t *testing.T) {
-	db, err := store.Open(store.Options{Dir: t.TempDir(), Interval: 50 * time.Millisecond, Coarse: 50 * time.Millisecond,
-		Host: "test-host", Version: "1.2.3"})
+	db, err := store.Open(store.Options{Dir: t.TempDir(), Interval: 50 * time.Millisecond,
+		Coarse: 50 * time.Millisecond,
+		Host:   "test-host", Version: "1.2.3"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +282,8 @@ func TestMetricsAndHistoryOnOnePort(t *testing.T) {
 			t.Fatalf("the states of four Ps sum to %v seconds a second, want 4", sum)
 		}
 		time.Sleep(100 * time.Millisecond)
-		_, body := get(t, f.url+"/api/v1/query?query="+url.QueryEscape(`sum(rate(pscope_p_seconds_total{process="server-1"}[1s]))`))
+		_, body := get(t, f.url+"/api/v1/query?query="+
+			url.QueryEscape(`sum(rate(pscope_p_seconds_total{process="server-1"}[1s]))`))
 		var res struct {
 			Data struct{ Result []struct{ Value [2]any } }
 		}

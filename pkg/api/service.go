@@ -74,7 +74,9 @@ func (s *service) choose(sel *pb.Selector) (*chosen, error) {
 	for _, pid := range m.pids {
 		i := slices.IndexFunc(all, func(t known) bool { return t.PID == pid })
 		if i < 0 {
-			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("no Go process with pid %d is known here; ListTargets gives those that are (a process is found within a second of its start)", pid))
+			return nil, connect.NewError(connect.CodeNotFound,
+				fmt.Errorf("no Go process with pid %d is known here; ListTargets gives those that are (a process is "+
+					"found within a second of its start)", pid))
 		}
 		if all[i].Source == pstate.SourceRefused {
 			return nil, connect.NewError(connect.CodeFailedPrecondition,
@@ -83,7 +85,9 @@ func (s *service) choose(sel *pb.Selector) (*chosen, error) {
 	}
 	for _, key := range m.keys {
 		if !slices.ContainsFunc(all, func(t known) bool { return t.Key == key }) {
-			return nil, connect.NewError(connect.CodeNotFound, fmt.Errorf("target %s is not known here: the process has ended and its intervals have left the ring; ListTargets gives those that are known", key))
+			return nil, connect.NewError(connect.CodeNotFound,
+				fmt.Errorf("target %s is not known here: the process has ended and its intervals have left the ring; "+
+					"ListTargets gives those that are known", key))
 		}
 	}
 	return c, nil
@@ -316,7 +320,8 @@ func (s *service) Diagnose(ctx context.Context,
 			continue
 		}
 		w.Ps = slices.DeleteFunc(w.Ps, func(p diagnose.PWindow) bool { return !c.P(p.P) })
-		for _, stop := range s.timeline.Stops(timeline.Query{Keys: []pstate.Key{v.Key}, Start: w.Start, End: w.End}).Stops {
+		for _, stop := range s.timeline.Stops(timeline.Query{Keys: []pstate.Key{v.Key}, Start: w.Start,
+			End: w.End}).Stops {
 			w.Stops = append(w.Stops, stop.Stop)
 		}
 		windows = append(windows, w)

@@ -76,7 +76,9 @@ func TestIntervalsNeverMoreThanAsked(t *testing.T) {
 	}
 	f.timeline.Append(f.source.Key(1), ivs)
 	for _, limit := range []int32{0, 1, 7, 300} {
-		res, err := f.client.Intervals(t.Context(), connect.NewRequest(&pb.IntervalsRequest{Selector: &pb.Selector{Process: "server-1"}, MaxPerP: limit, StartUnixNano: base}))
+		res, err := f.client.Intervals(t.Context(),
+			connect.NewRequest(&pb.IntervalsRequest{Selector: &pb.Selector{Process: "server-1"}, MaxPerP: limit,
+				StartUnixNano: base}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +101,8 @@ func TestStops(t *testing.T) {
 		f.timeline.AppendStop(f.source.Key(0), pstate.Stop{Start: base + i*1e6, End: base + i*1e6 + 1000 + i,
 			Reason: "GC sweep termination", Arrivals: []pstate.Arrival{{P: 1, At: base + i*1e6 + 40}}})
 	}
-	res, err := f.client.Stops(t.Context(), connect.NewRequest(&pb.StopsRequest{Selector: &pb.Selector{Process: "server-0"}, Limit: 5}))
+	res, err := f.client.Stops(t.Context(),
+		connect.NewRequest(&pb.StopsRequest{Selector: &pb.Selector{Process: "server-0"}, Limit: 5}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +208,9 @@ func TestEndedTargetStaysListedWhileItsIntervalsAreHeld(t *testing.T) {
 	if got["server-1"] != nil {
 		t.Error("server-1 is listed though nothing of it is left")
 	}
-	res, err := f.client.Intervals(t.Context(), connect.NewRequest(&pb.IntervalsRequest{Selector: &pb.Selector{Pids: []int32{1000}}, StartUnixNano: now - 5e9, EndUnixNano: now}))
+	res, err := f.client.Intervals(t.Context(),
+		connect.NewRequest(&pb.IntervalsRequest{Selector: &pb.Selector{Pids: []int32{1000}}, StartUnixNano: now - 5e9,
+			EndUnixNano: now}))
 	if err != nil || len(res.Msg.Targets) != 1 {
 		t.Errorf("intervals of an ended target: %v, %v", res, err)
 	}
@@ -218,7 +223,8 @@ func TestDiagnose(t *testing.T) {
 		v.Threads[0].Time[pstate.Uninterruptible] = 20 * time.Second
 	})
 	time.Sleep(2 * fresh)
-	res, err := f.client.Diagnose(t.Context(), connect.NewRequest(&pb.DiagnoseRequest{StartUnixNano: time.Now().Add(-time.Minute).UnixNano()}))
+	res, err := f.client.Diagnose(t.Context(),
+		connect.NewRequest(&pb.DiagnoseRequest{StartUnixNano: time.Now().Add(-time.Minute).UnixNano()}))
 	if err != nil {
 		t.Fatal(err)
 	}

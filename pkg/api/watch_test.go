@@ -307,7 +307,9 @@ func TestNoGoroutineIsLeftBehind(t *testing.T) {
 
 func TestCapture(t *testing.T) {
 	f := serve(t, nil)
-	s, err := f.client.Capture(t.Context(), connect.NewRequest(&pb.CaptureRequest{DurationNanos: int64(time.Second), Selector: &pb.Selector{Process: "server-0"}}))
+	s, err := f.client.Capture(t.Context(),
+		connect.NewRequest(&pb.CaptureRequest{DurationNanos: int64(time.Second),
+			Selector: &pb.Selector{Process: "server-0"}}))
 	if err != nil {
 		t.Fatal(err)
 	}

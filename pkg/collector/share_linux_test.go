@@ -69,7 +69,9 @@ func TestManyFilesOfOneUser(t *testing.T) {
 	// Root's are those with many files.
 	other := startAs(t, anotherUser)
 	begun := time.Now()
-	c, _ := collectIn(t, ModeEBPF, func(o *Options) { o.Include = regexp.MustCompile("^(python.*|pscope-test-target)$") })
+	c, _ := collectIn(t, ModeEBPF, func(o *Options) {
+		o.Include = regexp.MustCompile("^(python.*|pscope-test-target)$")
+	})
 	waitFor(t, "the other user's process is observed", func() bool { return view(c, other.cmd.Process.Pid) != nil })
 	first := time.Since(begun)
 	waitFor(t, "all files have been read", func() bool {

@@ -92,7 +92,8 @@ func TestASecondIsHandedOverWhole(t *testing.T) {
 			t.Fatalf("%+v\nbecame\n%+v", s, *got)
 		}
 	}
-	for _, s := range []second{{}, {Snap: metrics.Snapshot{Views: []pstate.TargetView{{}}, Lost: map[string]uint64{}}}} {
+	for _, s := range []second{{}, {Snap: metrics.Snapshot{Views: []pstate.TargetView{{}},
+		Lost: map[string]uint64{}}}} {
 		if got := passed(t, &s); !reflect.DeepEqual(*got, s) {
 			t.Errorf("%+v became %+v", s, *got)
 		}

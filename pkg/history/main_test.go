@@ -99,7 +99,8 @@ func (k *kept) get(path string, form url.Values) (int, string) {
 // value is a query's only number; 0 if there is none.
 func (k *kept) value(at time.Time, query string) float64 {
 	k.t.Helper()
-	code, body := k.get("/api/v1/query", url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)}})
+	code, body := k.get("/api/v1/query",
+		url.Values{"query": {query}, "time": {strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', 3, 64)}})
 	var a struct {
 		Data struct {
 			Result []struct {

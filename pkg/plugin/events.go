@@ -70,7 +70,8 @@ func (d *Datasource) events(ctx context.Context, a *answer, q query.Query) ([]*p
 func resizes(l *life) (out []*pscopev1.Stop) {
 	for i := 1; i < len(l.points); i++ {
 		if old, now := l.points[i-1], l.points[i]; old.Value != now.Value {
-			out = append(out, l.event(old.Timestamp, now.Timestamp, fmt.Sprintf("GOMAXPROCS %v → %v", old.Value, now.Value)))
+			out = append(out, l.event(old.Timestamp, now.Timestamp,
+				fmt.Sprintf("GOMAXPROCS %v → %v", old.Value, now.Value)))
 		}
 	}
 	return out

@@ -53,7 +53,9 @@ func TestHealth(t *testing.T) {
 	if r, _ = checkHealth(t, d); r.Status != backend.HealthStatusError {
 		t.Errorf("all away: %v %q", r.Status, r.Message)
 	}
-	if r, _ = checkHealth(t, newDatasource(t, `{"mode":"engine","engineUrl":"x y"}`)); r.Status != backend.HealthStatusError || !strings.Contains(r.Message, "engineUrl") {
+	if r, _ = checkHealth(t, newDatasource(t,
+		`{"mode":"engine","engineUrl":"x y"}`)); r.Status != backend.HealthStatusError ||
+		!strings.Contains(r.Message, "engineUrl") {
 		t.Errorf("unusable settings: %v %q", r.Status, r.Message)
 	}
 }

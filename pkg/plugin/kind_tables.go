@@ -74,10 +74,11 @@ func (d *Datasource) stops(ctx context.Context, q query.Query) (answer, error) {
 	}
 	var omitted uint64
 	if slices.Contains(q.Events, query.EventStops) {
-		responses, err := askAgents(ctx, d, &a, &q, func(ctx context.Context, ag *agent.Agent, s *pscopev1.Selector) (*pscopev1.StopsResponse, error) {
-			return ag.Stops(ctx, &pscopev1.StopsRequest{Selector: s, StartUnixNano: q.From.UnixNano(),
-				EndUnixNano: q.To.UnixNano(), Limit: int32(q.Limit)})
-		})
+		responses, err := askAgents(ctx, d, &a, &q,
+			func(ctx context.Context, ag *agent.Agent, s *pscopev1.Selector) (*pscopev1.StopsResponse, error) {
+				return ag.Stops(ctx, &pscopev1.StopsRequest{Selector: s, StartUnixNano: q.From.UnixNano(),
+					EndUnixNano: q.To.UnixNano(), Limit: int32(q.Limit)})
+			})
 		if err != nil {
 			return a, err
 		}
@@ -91,7 +92,9 @@ func (d *Datasource) stops(ctx context.Context, q query.Query) (answer, error) {
 		omitted += uint64(len(stops) - q.Limit)
 		stops = stops[:q.Limit]
 	}
-	slices.SortFunc(stops, func(x, y *pscopev1.Stop) int { return cmp.Compare(x.GetStartUnixNano(), y.GetStartUnixNano()) })
+	slices.SortFunc(stops, func(x, y *pscopev1.Stop) int {
+		return cmp.Compare(x.GetStartUnixNano(), y.GetStartUnixNano())
+	})
 	if omitted > 0 {
 		a.note(data.NoticeSeverityInfo, "%d shorter ones are not shown: the limit is %d", omitted, q.Limit)
 	}

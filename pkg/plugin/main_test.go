@@ -53,7 +53,8 @@ func beAgent(args []string) error {
 	if *socket == "" || *listen != "" || *data == "" || !*until {
 		return fmt.Errorf("unexpected flags %q", args)
 	}
-	s, err := api.NewServer(api.Options{Collector: viewtest.New(1, 2, time.Now()), Timeline: timeline.New(timeline.Options{}), Host: "here", Version: "bundled", Socket: *socket})
+	s, err := api.NewServer(api.Options{Collector: viewtest.New(1, 2, time.Now()),
+		Timeline: timeline.New(timeline.Options{}), Host: "here", Version: "bundled", Socket: *socket})
 	if err != nil {
 		return err
 	}

@@ -97,10 +97,12 @@ func TestPluginProcess(t *testing.T) {
 		t.Fatalf("health: %v %v", health, err)
 	}
 	now := time.Now()
-	resp, err := grafana.QueryData(t.Context(), &pluginv2.QueryDataRequest{PluginContext: pc, Queries: []*pluginv2.DataQuery{{
-		RefId: "A", MaxDataPoints: 100, IntervalMS: 1000, Json: []byte(`{"live":true}`),
-		TimeRange: &pluginv2.TimeRange{FromEpochMS: now.Add(-30 * time.Second).UnixMilli(), ToEpochMS: now.UnixMilli()},
-	}}})
+	resp, err := grafana.QueryData(t.Context(), &pluginv2.QueryDataRequest{PluginContext: pc,
+		Queries: []*pluginv2.DataQuery{{
+			RefId: "A", MaxDataPoints: 100, IntervalMS: 1000, Json: []byte(`{"live":true}`),
+			TimeRange: &pluginv2.TimeRange{FromEpochMS: now.Add(-30 * time.Second).UnixMilli(),
+				ToEpochMS: now.UnixMilli()},
+		}}})
 	if err != nil || resp.GetResponses()["A"].GetError() != "" {
 		t.Fatalf("query: %v %v", resp, err)
 	}

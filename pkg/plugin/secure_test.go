@@ -127,7 +127,8 @@ func TestAgentWithCertificatesAndToken(t *testing.T) {
 					secrets[k] = v
 				}
 			}
-			instance, err := New(t.Context(), backend.DataSourceInstanceSettings{UID: "pscope", JSONData: []byte(agentsJSON(url)), DecryptedSecureJSONData: secrets})
+			instance, err := New(t.Context(), backend.DataSourceInstanceSettings{UID: "pscope",
+				JSONData: []byte(agentsJSON(url)), DecryptedSecureJSONData: secrets})
 			if err != nil {
 				t.Fatal(err)
 			}

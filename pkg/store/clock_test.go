@@ -31,7 +31,9 @@ func newHost(t *testing.T, at time.Time) *host {
 func (h *host) open() {
 	h.t.Helper()
 	var err error
-	h.store, err = Open(Options{Dir: h.dir, Host: "h", Now: func() time.Time { return h.wall }, Elapsed: func() time.Duration { return h.up }})
+	h.store, err = Open(Options{Dir: h.dir, Host: "h", Now: func() time.Time {
+		return h.wall
+	}, Elapsed: func() time.Duration { return h.up }})
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -107,7 +107,8 @@ func TestStackIsCountedAsTheKernelCounts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	objs, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
+	objs, err := ebpf.NewCollectionWithOptions(spec,
+		ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}})
 	if err != nil {
 		t.Skip("the programs can't be loaded here: ", err)
 	}

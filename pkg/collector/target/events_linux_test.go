@@ -24,7 +24,8 @@ func TestStopped(t *testing.T) {
 		{"at the end of time", math.MaxUint64 - 5, math.MaxUint64, [2]uint8{1, 1},
 			[2]uint64{math.MaxUint64, math.MaxUint64}},
 	} {
-		start, end := stopped(&kern.ScopeStopEvent{Start: c.start, End: c.end, StartByProbe: c.own[0], EndByProbe: c.own[1]}, 10)
+		start, end := stopped(&kern.ScopeStopEvent{Start: c.start, End: c.end, StartByProbe: c.own[0],
+			EndByProbe: c.own[1]}, 10)
 		if got := [2]uint64{start, end}; got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}

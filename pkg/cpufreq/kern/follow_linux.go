@@ -39,7 +39,8 @@ func Follow(present map[int]float64) (*Follower, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.link, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: "cpu_frequency", Program: f.objs.CpuFrequency})
+	f.link, err = link.AttachRawTracepoint(link.RawTracepointOptions{Name: "cpu_frequency",
+		Program: f.objs.CpuFrequency})
 	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("attach to the tracepoint cpu_frequency: %w", err)

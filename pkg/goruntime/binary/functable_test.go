@@ -58,7 +58,8 @@ func TestPclntabFixture(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		funcs, err := ft.Lookup(map[string]bool{"runtime.procresize": true, "runtime.mcall": true, "runtime.gone": true})
+		funcs, err := ft.Lookup(map[string]bool{"runtime.procresize": true, "runtime.mcall": true,
+			"runtime.gone": true})
 		if err != nil || len(funcs) != 2 || funcs["runtime.mcall"].Addr != 0x10000+64 ||
 			funcs["runtime.procresize"].Addr != 0x10000+128 ||
 			funcs["runtime.procresize"].Size != 64 {

@@ -320,7 +320,9 @@ func (s *search) fields() []field {
 		}},
 		{name: "g.goid", width: 8, dst: &g.GoID, rules: []rule{
 			{"goschedImpl", passes("printuint", 0, 8, toArg(0))}, // dumpgstatus
-			{"stoplockedm", passes("printuint", 0, 8, func(_ *search, v value) bool { return v == value{origin: fromG} })},
+			{"stoplockedm", passes("printuint", 0, 8, func(_ *search, v value) bool {
+				return v == value{origin: fromG}
+			})},
 			{"newproc1", func(s *search, x *fact) (uint64, bool) { // newg.goid = pp.goidcache
 				_, ok := of(x.val, 8, s.isP)
 				return uint64(x.addr.off), ok && x.action == stores && returned(x.addr.base())

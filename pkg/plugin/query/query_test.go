@@ -64,7 +64,8 @@ func TestPlansParse(t *testing.T) {
 			for _, by := range []string{`null`, `[]`, `["process"]`, `["host","p"]`, `["reason"]`} {
 				raw := fmt.Sprintf(
 					`{"kind":"series","metric":%q,"aggregation":%q,"by":%s,"ps":"0-2","target":%s,"states":["running"],"threadStates":["runnable"]}`, m, agg, by, target)
-				q, err := Parse(backend.DataQuery{JSON: json.RawMessage(raw), MaxDataPoints: 100, TimeRange: backend.TimeRange{From: time.Unix(0, 0), To: time.Unix(3600, 0)}}, false)
+				q, err := Parse(backend.DataQuery{JSON: json.RawMessage(raw), MaxDataPoints: 100,
+					TimeRange: backend.TimeRange{From: time.Unix(0, 0), To: time.Unix(3600, 0)}}, false)
 				if err != nil {
 					var e *Error
 					if !errors.As(err, &e) || e.Field != "by" {
@@ -194,7 +195,8 @@ func TestEmptyAlertAsksForDShare(t *testing.T) {
 		`{"metric":"runq"}`:  {"series", "runq"},
 		`{"kind":"heatmap"}`: {"heatmap", "state"},
 	} {
-		q, err := Parse(backend.DataQuery{JSON: []byte(raw), MaxDataPoints: 100, TimeRange: backend.TimeRange{From: time.Unix(0, 0), To: time.Unix(600, 0)}}, true)
+		q, err := Parse(backend.DataQuery{JSON: []byte(raw), MaxDataPoints: 100,
+			TimeRange: backend.TimeRange{From: time.Unix(0, 0), To: time.Unix(600, 0)}}, true)
 		if err != nil || string(q.Kind) != want[0] || string(q.Metric) != want[1] {
 			t.Errorf("%s: %s of %s, %v; want %s", raw, q.Kind, q.Metric, err, want)
 		}

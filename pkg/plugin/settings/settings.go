@@ -105,7 +105,8 @@ func Load(s backend.DataSourceInstanceSettings) (Settings, error) {
 	if j.ScrapeInterval != "" {
 		d, err := gtime.ParseDuration(j.ScrapeInterval)
 		if err != nil || d < time.Second {
-			return Settings{}, &Error{"scrapeInterval", fmt.Sprintf("%q is no duration of a second or more", j.ScrapeInterval), `Write for example "15s"`}
+			return Settings{}, &Error{"scrapeInterval", fmt.Sprintf("%q is no duration of a second or more",
+				j.ScrapeInterval), `Write for example "15s"`}
 		}
 		out.EngineSample = d
 	}
@@ -115,7 +116,8 @@ func Load(s backend.DataSourceInstanceSettings) (Settings, error) {
 	case ModeLocal:
 	case ModeAgents:
 		if len(out.Agents) == 0 {
-			return Settings{}, &Error{"agents", "no agent is named", `Add the address of at least one, for example "http://web-1:9477"`}
+			return Settings{}, &Error{"agents", "no agent is named",
+				`Add the address of at least one, for example "http://web-1:9477"`}
 		}
 	case ModeEngine:
 		u, err := baseURL("engineUrl", j.EngineURL)

@@ -89,7 +89,8 @@ func TestOnlyAllowedSockets(t *testing.T) {
 		}
 	}
 	t.Setenv("GF_PLUGIN_ALLOWED_SOCKETS", "")
-	if _, err := Load(backend.DataSourceInstanceSettings{JSONData: []byte(`{"socketPath":"/srv/pscope/agent.sock"}`)}); err == nil {
+	if _, err := Load(backend.DataSourceInstanceSettings{JSONData: []byte(
+		`{"socketPath":"/srv/pscope/agent.sock"}`)}); err == nil {
 		t.Error("a socket that nobody allowed")
 	}
 }

@@ -78,7 +78,9 @@ func TestExpensiveQueriesAreRefusedAtOnce(t *testing.T) {
 			!strings.Contains(body, "are allowed") {
 			t.Errorf("%s: %d %.200s", path, code, body)
 		}
-		if code, body, _ := ask(t, a, path, url.Values{"match[]": make([]string, 100)}); path != "/api/v1/format_query" && (code != http.StatusBadRequest || !strings.Contains(body, "regular expressions")) {
+		if code, body, _ := ask(t, a, path,
+			url.Values{"match[]": make([]string, 100)}); path != "/api/v1/format_query" &&
+			(code != http.StatusBadRequest || !strings.Contains(body, "regular expressions")) {
 			t.Errorf("%s: a hundred selectors: %d %.200s", path, code, body)
 		}
 	}

@@ -66,6 +66,8 @@ func (o *Options) Losses(ctx context.Context) ([]Loss, error) {
 		out = append(out, Loss{Reason: r.Metric["reason"], Process: r.Metric["process"], PID: r.Metric["process_pid"],
 			Count: n})
 	}
-	slices.SortFunc(out, func(a, b Loss) int { return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason)) })
+	slices.SortFunc(out, func(a, b Loss) int {
+		return cmp.Or(cmp.Compare(b.Count, a.Count), cmp.Compare(a.Reason, b.Reason))
+	})
 	return out, nil
 }

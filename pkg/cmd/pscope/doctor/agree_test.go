@@ -381,7 +381,9 @@ func TestWhatFailsIsNamed(t *testing.T) {
 			return shell(`exec "$1" doctor --json --patience `+patience, "-p", "-f", "--mount-proc")
 		}, "snapshot", "eBPF", Missing,
 			[]string{"PID namespace"}, "--pid host"},
-		{"a user namespace", func() *exec.Cmd { return shell(`exec "$1" doctor --json --patience `+patience, "-U", "-r") }, "snapshot", "eBPF", Missing,
+		{"a user namespace", func() *exec.Cmd {
+			return shell(`exec "$1" doctor --json --patience `+patience, "-U", "-r")
+		}, "snapshot", "eBPF", Missing,
 			[]string{"user namespace", "rootless"}, "on the host"},
 		{"bpf forbidden by seccomp", func() *exec.Cmd { return forbidding(unix.SYS_BPF, doctor...) }, "snapshot",
 			"eBPF", Missing,

@@ -160,7 +160,11 @@ func TestFindings(t *testing.T) {
 			"seen on 1 of 2 CPUs (CPU 0); none on CPU 1"},
 		{"a CPU that is not ours", func(t *Trial) { t.Sampled, t.Untried = []int{0, 1, 2}, []int{3, 5} }, "samples", OK,
 			"seen on 3 of 5 CPUs (CPUs 0-2); not tried on CPUs 3,5"},
-		{"no samples", func(t *Trial) { t.sampled = false; t.Lacks = []collector.Lack{{What: lack.Samples, Why: "denied"}} }, "samples", Limited, "denied"},
+		{"no samples", func(t *Trial) {
+			t.sampled = false
+			t.Lacks = []collector.Lack{{What: lack.Samples,
+				Why: "denied"}}
+		}, "samples", Limited, "denied"},
 		{"half of the time", func(t *Trial) { t.CPU /= 2 }, "time on a CPU", Limited, "95ms observed, 200ms"},
 		{"no window", func(t *Trial) { t.Windows, t.NoWindows = 0, "too late" }, "migrations", Unknown,
 			"not tried: too late"},

@@ -171,7 +171,8 @@ func (h *host) frequency() Check {
 		return c
 	}
 	detail := fmt.Sprintf("cpufreq, %d CPUs read", len(cpus))
-	if driver, err := os.ReadFile(filepath.Join(h.root, "sys/devices/system/cpu/cpu"+cpus[0].CPU, "cpufreq/scaling_driver")); err == nil {
+	if driver, err := os.ReadFile(filepath.Join(h.root, "sys/devices/system/cpu/cpu"+cpus[0].CPU,
+		"cpufreq/scaling_driver")); err == nil {
 		detail += ", driver " + strings.TrimSpace(string(driver))
 	}
 	if _, needed := r.Present(); needed {

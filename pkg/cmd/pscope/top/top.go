@@ -131,7 +131,8 @@ func (w *watcher) run(ctx context.Context, out chan<- news) {
 	// The stream tells of observed processes only.
 	go func() {
 		for ctx.Err() == nil {
-			list, err := w.client.ListTargets(ctx, connect.NewRequest(&pscopev1.ListTargetsRequest{Selector: w.request.GetSelector()}))
+			list, err := w.client.ListTargets(ctx,
+				connect.NewRequest(&pscopev1.ListTargetsRequest{Selector: w.request.GetSelector()}))
 			if err == nil {
 				refused := 0
 				for _, t := range list.Msg.GetTargets() {

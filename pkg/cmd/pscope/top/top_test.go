@@ -59,7 +59,8 @@ func TestSharesAreThoseOfTheWindow(t *testing.T) {
 	if n := len(p.samples); n > 4 {
 		t.Errorf("%d samples are kept for a window of two seconds", n)
 	}
-	b.apply(message(111, update(1, "a", pnow(0, pscopev1.PState_P_STATE_RUNNING, pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE, 11, 110, 1))))
+	b.apply(message(111, update(1, "a",
+		pnow(0, pscopev1.PState_P_STATE_RUNNING, pscopev1.ThreadState_THREAD_STATE_UNINTERRUPTIBLE, 11, 110, 1))))
 	if s := p.shares(); s.busy() != 0.5 || s.d != 0.5 {
 		t.Errorf("busy %v and D %v of the last two seconds, want half", s.busy(), s.d)
 	}
@@ -70,7 +71,8 @@ func TestSharesAreThoseOfTheWindow(t *testing.T) {
 
 func TestFirstSampleIsNotAMeasurement(t *testing.T) {
 	b := newBoard()
-	b.apply(message(100, update(1, "a", pnow(0, pscopev1.PState_P_STATE_RUNNING, pscopev1.ThreadState_THREAD_STATE_RUNNING, 50, 50, 0))))
+	b.apply(message(100, update(1, "a",
+		pnow(0, pscopev1.PState_P_STATE_RUNNING, pscopev1.ThreadState_THREAD_STATE_RUNNING, 50, 50, 0))))
 	text := strings.Join(b.lines(view{order: byBusy, paint: unpainted}), "\n")
 	if !strings.Contains(text, "busy -") || strings.Contains(text, "0%") {
 		t.Errorf("one sample gives no shares, but the table is\n%s", text)
