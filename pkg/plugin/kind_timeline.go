@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -165,50 +166,85 @@ func shows(q *query.Query, s pstate.State, ts pstate.ThreadState) bool {
 // sampledLanes puts the prevailing state of each step, taken from the store, before the raw intervals.
 func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query, palette frames.Palette,
 	lanes *laneSet) error {
-	sources := d.set.Histories()
-	first, last := q.Range()
-	answers := agent.Ask(ctx, sources, func(ctx context.Context, h *agent.History) ([]model.Matrix, error) {
-		dialect := h.Dialect(false)
-		states, dShare, suspended := q.StateShareExprs(dialect)
-		exprs := []string{states, dShare, suspended}
-		if q.Metric == query.MetricThread {
-			exprs = []string{q.ThreadShareExpr(dialect)}
-		}
-		var out []model.Matrix
-		for _, e := range exprs {
-			m, _, err := h.Range(ctx, e, first, last, q.Step)
-			if err != nil {
-				return nil, err
-			}
-			out = append(out, m)
-		}
-		return out, nil
+	answers := agent.Ask(ctx, d.set.Histories(), func(ctx context.Context, h *agent.History) ([]model.Matrix, error) {
+		return sampledShares(ctx, h, q)
 	})
 	parts, failures, err := agent.Split(answers)
 	if err != nil {
 		return err
 	}
 	a.away(failures)
+	until := lanes.addSampled(q, palette, parts)
+	if until > 0 {
+		a.note(data.NoticeSeverityInfo, "Before %s no agent holds raw intervals any more: the states there are "+
+			"sampled from the store, the prevailing one for every %s",
+			time.Unix(0, until).UTC().Format("15:04:05 UTC"), q.Step)
+	}
+	return nil
+}
+
+// sampledShares asks one history for the shares of time that sampledShade understands, in its order.
+func sampledShares(ctx context.Context, h *agent.History, q *query.Query) (out []model.Matrix, err error) {
+	first, last := q.Range()
+	dialect := h.Dialect(false)
+	states, dShare, suspended := q.StateShareExprs(dialect)
+	exprs := []string{states, dShare, suspended}
+	if q.Metric == query.MetricThread {
+		exprs = []string{q.ThreadShareExpr(dialect)}
+	}
+	for _, e := range exprs {
+		m, _, err := h.Range(ctx, e, first, last, q.Step)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, m)
+	}
+	return out, nil
+}
+
+// addSampled fills the lanes, before their raw intervals, with the state that prevails in each step. It gives the end of
+// the last one, in Unix nanoseconds; 0: none was added.
+func (s *laneSet) addSampled(q *query.Query, palette frames.Palette, parts [][]model.Matrix) (until int64) {
+	spans, labels := prevailing(q, palette, parts)
+	for id, list := range spans {
+		lane := s.lane(labels[id])
+		for _, span := range list {
+			if lane.rawFrom != 0 {
+				span.End = min(span.End, lane.rawFrom)
+			}
+			if span.Start < span.End {
+				lane.Spans = append(lane.Spans, span)
+				until = max(until, span.End)
+			}
+		}
+		slices.SortFunc(lane.Spans, func(a, b frames.Span) int { return cmp.Compare(a.Start, b.Start) })
+	}
+	return until
+}
+
+// prevailing gives the state that prevails in each step of each lane, and the lanes' labels, both by lane.
+func prevailing(q *query.Query, palette frames.Palette, parts [][]model.Matrix) (map[string][]frames.Span,
+	map[string]data.Labels) {
 	type cell struct {
-		id string
-		at int64
+		lane string
+		at   int64
 	}
 	held := map[cell]*frames.Held{}
 	labels := map[string]data.Labels{}
 	for _, tables := range parts {
 		for part, m := range tables {
-			for _, s := range m {
-				shade, ok := sampledShade(q, palette, s.Metric, part)
+			for _, series := range m {
+				shade, ok := sampledShade(q, palette, series.Metric, part)
 				if !ok {
 					continue
 				}
-				l := labelsOf(s.Metric)
+				l := labelsOf(series.Metric)
 				delete(l, "state")
 				delete(l, "thread_state")
-				id := l.String()
-				labels[id] = l
-				for _, v := range s.Values {
-					c := cell{id, int64(v.Timestamp) * int64(time.Millisecond)}
+				lane := l.String()
+				labels[lane] = l
+				for _, v := range series.Values {
+					c := cell{lane, int64(v.Timestamp) * int64(time.Millisecond)}
 					if held[c] == nil {
 						held[c] = &frames.Held{}
 					}
@@ -217,43 +253,16 @@ func (d *Datasource) sampledLanes(ctx context.Context, a *answer, q *query.Query
 			}
 		}
 	}
-	var until int64
 	spans := map[string][]frames.Span{}
 	for c, h := range held {
 		palette.Uncover(h)
 		if shade := palette.Prevailing(*h); shade != nil {
 			// A rate at an instant speaks of the step before it.
-			spans[c.id] = append(spans[c.id], frames.Span{Start: max(c.at-q.Step.Nanoseconds(), q.From.UnixNano()),
+			spans[c.lane] = append(spans[c.lane], frames.Span{Start: max(c.at-q.Step.Nanoseconds(), q.From.UnixNano()),
 				End: c.at, Shade: *shade})
 		}
 	}
-	for id, list := range spans {
-		s := lanes.lane(labels[id])
-		for _, span := range list {
-			if s.rawFrom != 0 {
-				span.End = min(span.End, s.rawFrom)
-			}
-			if span.Start < span.End {
-				s.Spans = append(s.Spans, span)
-				until = max(until, span.End)
-			}
-		}
-		slices.SortFunc(s.Spans, func(a, b frames.Span) int {
-			switch {
-			case a.Start < b.Start:
-				return -1
-			case a.Start > b.Start:
-				return 1
-			}
-			return 0
-		})
-	}
-	if until > 0 {
-		a.note(data.NoticeSeverityInfo, "Before %s no agent holds raw intervals any more: the states there are "+
-			"sampled from the store, the prevailing one for every %s",
-			time.Unix(0, until).UTC().Format("15:04:05 UTC"), q.Step)
-	}
-	return nil
+	return spans, labels
 }
 
 // sampledShade is what a series of shares of time counts towards.

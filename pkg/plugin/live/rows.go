@@ -161,89 +161,101 @@ type group struct {
 }
 
 func (r *Rows) curves(snapshots []*Snapshot, at time.Time) []frames.Curve {
-	groups := map[string]*group{}
-	by := r.q.Labels()
-	add := func(full data.Labels, thing string, value float64) {
-		labels := data.Labels{}
-		for _, k := range by {
-			if full[k] != "" {
-				labels[k] = full[k]
-			}
-		}
-		id := labels.String()
-		g := groups[id]
-		if g == nil {
-			g = &group{labels: labels, things: map[string]float64{}}
-			groups[id] = g
-		}
-		g.things[thing] += value
-	}
+	groups := groups{by: r.q.Labels(), byID: map[string]*group{}}
 	if r.q.Metric == query.MetricGlobalRunq {
-		seen := map[pKey]looks{}
-		for i, s := range snapshots {
-			if s == nil || s.Err != nil {
-				continue
-			}
-			for j := range s.Targets {
-				if t := &s.Targets[j]; t.GlobalRunq >= 0 && len(t.Ps) > 0 {
-					key := pKey{i, keyOf(t.Target), -1}
-					before, known := r.global[key]
-					if seen[key] = t.Global; !known {
-						before = t.Global
-					}
-					l := targetLabels(t.Target)
-					add(l, l.String(), t.Global.mean(before, t.GlobalRunq))
-				}
-			}
-		}
-		r.global = seen
+		r.addGlobal(&groups, snapshots)
 	} else {
-		r.each(snapshots, func(t *TargetNow, p *pscopev1.PNow, before totals) {
-			full := targetLabels(t.Target)
-			full["p"] = strconv.Itoa(int(p.GetP()))
-			thing := full.String()
-			wall := float64(sum(p.GetStateNanos()) - before.wall)
-			switch r.q.Metric {
-			case query.MetricState:
-				for _, s := range orAll(r.q.PStates, pstate.States()) {
-					full["state"] = s.String()
-					w := int(s.Number())
-					add(full, inThing(thing, by, "state", s.String()),
-						delta(p.GetStateNanos(), before.now.GetStateNanos(), w)/wall)
-				}
-			case query.MetricThread:
-				for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
-					full["thread_state"] = s.String()
-					w := int(s.Number())
-					add(full, inThing(thing, by, "thread_state", s.String()),
-						delta(p.GetThreadNanos(), before.now.GetThreadNanos(), w)/wall)
-				}
-			case query.MetricBusy:
-				var busy float64
-				for _, s := range query.Busy() {
-					busy += delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number()))
-				}
-				for _, s := range query.Suspended() {
-					busy -= delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number()))
-				}
-				add(full, thing, max(busy, 0)/wall)
-			case query.MetricDShare:
-				add(full, thing, float64(p.GetUninterruptibleNanos()-before.now.GetUninterruptibleNanos())/wall)
-			case query.MetricRunq:
-				if p.GetRunqDepth() >= 0 {
-					now := looks{p.GetRunqLooks(), p.GetRunqSum()}
-					add(full, thing, now.mean(looks{before.now.GetRunqLooks(), before.now.GetRunqSum()},
-						p.GetRunqDepth()))
-				}
-			}
-		})
+		r.each(snapshots, func(t *TargetNow, p *pscopev1.PNow, before totals) { r.addP(&groups, t, p, before) })
 	}
-	curves := make([]frames.Curve, 0, len(groups))
-	for _, g := range groups {
+	curves := make([]frames.Curve, 0, len(groups.byID))
+	for _, g := range groups.byID {
 		curves = append(curves, frames.Curve{Labels: g.labels, Times: []time.Time{at.UTC()},
 			Values: []float64{aggregate(r.q.Aggregate(), g.things)}})
 	}
 	return curves
+}
+
+// groups are what a query counts together.
+type groups struct {
+	by   []string
+	byID map[string]*group
+}
+
+// add adds to what is counted together with other things of the same labels.
+func (gs *groups) add(full data.Labels, thing string, value float64) {
+	labels := data.Labels{}
+	for _, k := range gs.by {
+		if full[k] != "" {
+			labels[k] = full[k]
+		}
+	}
+	id := labels.String()
+	g := gs.byID[id]
+	if g == nil {
+		g = &group{labels: labels, things: map[string]float64{}}
+		gs.byID[id] = g
+	}
+	g.things[thing] += value
+}
+
+// addGlobal adds the global run queues.
+func (r *Rows) addGlobal(groups *groups, snapshots []*Snapshot) {
+	seen := map[pKey]looks{}
+	for i, s := range snapshots {
+		if s == nil || s.Err != nil {
+			continue
+		}
+		for j := range s.Targets {
+			if t := &s.Targets[j]; t.GlobalRunq >= 0 && len(t.Ps) > 0 {
+				key := pKey{i, keyOf(t.Target), -1}
+				before, known := r.global[key]
+				if seen[key] = t.Global; !known {
+					before = t.Global
+				}
+				l := targetLabels(t.Target)
+				groups.add(l, l.String(), t.Global.mean(before, t.GlobalRunq))
+			}
+		}
+	}
+	r.global = seen
+}
+
+// addP adds one P.
+func (r *Rows) addP(groups *groups, t *TargetNow, p *pscopev1.PNow, before totals) {
+	full := targetLabels(t.Target)
+	full["p"] = strconv.Itoa(int(p.GetP()))
+	thing := full.String()
+	wall := float64(sum(p.GetStateNanos()) - before.wall)
+	switch r.q.Metric {
+	case query.MetricState:
+		for _, s := range orAll(r.q.PStates, pstate.States()) {
+			full["state"] = s.String()
+			groups.add(full, inThing(thing, groups.by, "state", s.String()),
+				delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number()))/wall)
+		}
+	case query.MetricThread:
+		for _, s := range orAll(r.q.ThreadStates, pstate.ThreadStates()) {
+			full["thread_state"] = s.String()
+			groups.add(full, inThing(thing, groups.by, "thread_state", s.String()),
+				delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number()))/wall)
+		}
+	case query.MetricBusy:
+		var busy float64
+		for _, s := range query.Busy() {
+			busy += delta(p.GetStateNanos(), before.now.GetStateNanos(), int(s.Number()))
+		}
+		for _, s := range query.Suspended() {
+			busy -= delta(p.GetThreadNanos(), before.now.GetThreadNanos(), int(s.Number()))
+		}
+		groups.add(full, thing, max(busy, 0)/wall)
+	case query.MetricDShare:
+		groups.add(full, thing, float64(p.GetUninterruptibleNanos()-before.now.GetUninterruptibleNanos())/wall)
+	case query.MetricRunq:
+		if p.GetRunqDepth() >= 0 {
+			now := looks{p.GetRunqLooks(), p.GetRunqSum()}
+			groups.add(full, thing, now.mean(looks{before.now.GetRunqLooks(), before.now.GetRunqSum()}, p.GetRunqDepth()))
+		}
+	}
 }
 
 // looks are those at a run queue since it was first seen, and the goroutines seen in all of them.

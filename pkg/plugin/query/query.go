@@ -77,6 +77,20 @@ func Parse(dq backend.DataQuery, fromAlert bool) (Query, error) {
 
 // check fills the defaults in and parses the model's words.
 func (q *Query) check() error {
+	for _, part := range []func() error{q.checkKind, q.checkTarget, q.checkLists, q.checkBy, q.checkNumbers} {
+		if err := part(); err != nil {
+			return err
+		}
+	}
+	if q.Code() && strings.TrimSpace(q.Expr) == "" {
+		return &Error{Field: "expr", What: "the PromQL expression is empty",
+			Next: "Write one, or switch the editor to the builder"}
+	}
+	return nil
+}
+
+// checkKind checks what is asked for, and sets what is not given.
+func (q *Query) checkKind() error {
 	if q.Kind == "" && q.FromAlert {
 		// Grafana's rule editor shows the frontend's default query for alert rules but stores it only when somebody
 		// changes it.
@@ -89,21 +103,26 @@ func (q *Query) check() error {
 		q.Kind = DefaultKind
 	}
 	if !slices.Contains(Kinds(), q.Kind) {
-		return &Error{Field: "kind", What: fmt.Sprintf("there is no query kind %q", q.Kind), Next: "Choose one of " +
-			join(Kinds())}
+		return &Error{Field: "kind", What: fmt.Sprintf("there is no query kind %q", q.Kind),
+			Next: "Choose one of " + join(Kinds())}
 	}
 	if q.Kind == KindProfile {
-		return &Error{Field: "kind", What: "profile is not available yet", Why: "agents don't record profiles per P " +
-			"in this version",
+		return &Error{Field: "kind", What: "profile is not available yet",
+			Why:  "agents don't record profiles per P in this version",
 			Next: "Choose timeline to see what each P did, or blocked to see which threads waited"}
 	}
 	if q.Metric == "" {
 		q.Metric = DefaultMetric
 	}
 	if _, ok := metrics[q.Metric]; !ok {
-		return &Error{Field: "metric", What: fmt.Sprintf("there is no metric %q", q.Metric), Next: "Choose one of " +
-			join(Metrics())}
+		return &Error{Field: "metric", What: fmt.Sprintf("there is no metric %q", q.Metric),
+			Next: "Choose one of " + join(Metrics())}
 	}
+	return nil
+}
+
+// checkTarget checks the expressions that choose processes.
+func (q *Query) checkTarget() error {
 	for _, f := range []struct{ field, re string }{
 		{"target.host", q.Target.Host}, {"target.process", q.Target.Process}, {"target.container", q.Target.Container},
 		{"target.pod", q.Target.Pod}, {"target.pid", q.Target.PID},
@@ -114,48 +133,50 @@ func (q *Query) check() error {
 				Next: `Correct the field; a literal special character needs a backslash, for example "a\.out"`}
 		}
 	}
-	var err error
+	return nil
+}
+
+// checkLists checks lists of Ps, states and events.
+func (q *Query) checkLists() (err error) {
 	if q.PList, err = ParsePs(q.Ps); err != nil {
 		return err
 	}
 	if q.PStates, err = parseWords("states", q.States, pstate.ParseState, pstate.States()); err != nil {
 		return err
 	}
-	if q.ThreadStates, err = parseWords("threadStates", q.Model.ThreadStates, pstate.ParseThreadState,
-		pstate.ThreadStates()); err != nil {
+	q.ThreadStates, err = parseWords("threadStates", q.Model.ThreadStates, pstate.ParseThreadState, pstate.ThreadStates())
+	if err != nil {
 		return err
-	}
-	if q.Aggregation != "" && !slices.Contains(Aggregations(), q.Aggregation) {
-		return &Error{Field: "aggregation", What: fmt.Sprintf("there is no aggregation %q", q.Aggregation),
-			Next: "Choose sum, avg, max or min"}
-	}
-	if err := q.checkBy(); err != nil {
-		return err
-	}
-	if q.RateHz < 0 || q.RateHz != q.RateHz {
-		return &Error{Field: "rateHz", What: "the rate is not a positive number", Next: "Give frames per second, for " +
-			"example 5"}
-	}
-	q.RateHz = rate.Clamp(q.RateHz, MaxRateHz)
-	if q.Limit < 0 || q.Limit > MaxLimit {
-		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit),
-			Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", MaxLimit)}
 	}
 	if len(q.Events) == 0 {
 		q.Events = []Event{DefaultEvent}
 	}
 	for _, e := range q.Events {
 		if !slices.Contains(Events(), e) {
-			return &Error{Field: "events", What: fmt.Sprintf("there is no event %q", e), Next: "Choose among " +
-				join(Events())}
+			return &Error{Field: "events", What: fmt.Sprintf("there is no event %q", e),
+				Next: "Choose among " + join(Events())}
 		}
+	}
+	return nil
+}
+
+// checkNumbers checks how much is asked for, and how it is brought together.
+func (q *Query) checkNumbers() error {
+	if q.Aggregation != "" && !slices.Contains(Aggregations(), q.Aggregation) {
+		return &Error{Field: "aggregation", What: fmt.Sprintf("there is no aggregation %q", q.Aggregation),
+			Next: "Choose sum, avg, max or min"}
+	}
+	if q.RateHz < 0 || q.RateHz != q.RateHz {
+		return &Error{Field: "rateHz", What: "the rate is not a positive number",
+			Next: "Give frames per second, for example 5"}
+	}
+	q.RateHz = rate.Clamp(q.RateHz, MaxRateHz)
+	if q.Limit < 0 || q.Limit > MaxLimit {
+		return &Error{Field: "limit", What: fmt.Sprintf("the limit %d is out of range", q.Limit),
+			Next: fmt.Sprintf("Choose 1 to %d, or leave it empty", MaxLimit)}
 	}
 	if q.Limit == 0 {
 		q.Limit = cmp.Or(DefaultLimit(q.Kind), DefaultLimit(KindStops))
-	}
-	if q.Code() && strings.TrimSpace(q.Expr) == "" {
-		return &Error{Field: "expr", What: "the PromQL expression is empty", Next: "Write one, or switch the editor " +
-			"to the builder"}
 	}
 	return nil
 }
@@ -172,14 +193,12 @@ func (q *Query) checkBy() error {
 	}
 	for _, by := range q.By {
 		if _, ok := byLabels[by]; !ok {
-			return &Error{Field: "by", What: fmt.Sprintf("series can't be grouped by %q", by), Next: "Choose among " +
-				join(Dimensions())}
+			return &Error{Field: "by", What: fmt.Sprintf("series can't be grouped by %q", by),
+				Next: "Choose among " + join(Dimensions())}
 		}
 		if !spec.has(by) {
 			return &Error{Field: "by", What: fmt.Sprintf("%s can't be grouped by %s", q.Metric, by),
-				Why: "its series " +
-					"don't have that label",
-				Next: "Remove it from the grouping"}
+				Why: "its series don't have that label", Next: "Remove it from the grouping"}
 		}
 	}
 	return nil
