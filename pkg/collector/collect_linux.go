@@ -55,13 +55,9 @@ type collect struct {
 	wanted   []float64                 // scratch of refill
 	renewed  map[uint32]ledger.Renewed // by thread; only Run's loop touches it
 	// events of no target that did not fit into the ring, when that was looked up last
-	ringFull  uint64
-	orphans   atomic.Uint64 // events of targets that are no more
-	missed    atomic.Uint64 // Go processes that ended before they were observed
-	unseen    atomic.Uint64 // programs that ended before it was known what they are
-	hung      atomic.Uint64 // calls for a file that were given up, because it did not answer
-	roomGiven atomic.Uint64 // observations ended for lack of room
-	left      atomic.Int64  // workers that hung when the finder ended
+	ringFull uint64
+	orphans  atomic.Uint64 // events of targets that are no more
+	hung     atomic.Uint64 // calls for a file that were given up, because it did not answer
 
 	viewed, viewedBefore atomic.Int64 // when Views was called last, and the time before that
 	made                 time.Time

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/textparse"
 	"google.golang.org/protobuf/encoding/protodelim"
@@ -86,7 +87,7 @@ func TestLabelsOfFamilies(t *testing.T) {
 	ct, body := scrape(t, e, openMetrics)
 	seen := map[string]bool{}
 	eachSeries(t, ct, body, func(ls labels.Labels, _ float64) {
-		name := ls.Get(labels.MetricName)
+		name := ls.Get(model.MetricNameLabel)
 		i := slices.IndexFunc(Families(), func(f Family) bool {
 			return name == f.Name || f.Kind == Histogram && slices.Contains([]string{"_bucket", "_sum", "_count"},
 				strings.TrimPrefix(name, f.Name))
@@ -98,7 +99,7 @@ func TestLabelsOfFamilies(t *testing.T) {
 		seen[f.Name] = true
 		ls.Range(func(l labels.Label) {
 			known := slices.Contains(append(TargetLabels(), f.Labels...), l.Name)
-			if !known && l.Name != labels.MetricName && l.Name != "le" {
+			if !known && l.Name != model.MetricNameLabel && l.Name != "le" {
 				t.Errorf("%s has the label %s, of which its family knows nothing", name, l.Name)
 			}
 		})
