@@ -14,13 +14,13 @@ package collector
 
 import (
 	"context"
-	"github.com/p-scope/p-scope/pkg/agentinfo"
-	"github.com/p-scope/p-scope/pkg/collector/target"
 	"log/slog"
 	"regexp"
 	"runtime"
 	"time"
 
+	"github.com/p-scope/p-scope/pkg/agentinfo"
+	"github.com/p-scope/p-scope/pkg/collector/target"
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/pstate"
 )

@@ -12,7 +12,6 @@ import (
 	"github.com/grafana/grafana-plugin-sdk-go/data"
 
 	"github.com/p-scope/p-scope/pkg/plugin/query"
-
 	"github.com/p-scope/p-scope/pkg/pstate"
 )
 

@@ -18,6 +18,8 @@ import (
 	"sync"
 	"syscall"
 
+	"kernel.org/pub/linux/libs/security/libcap/cap"
+
 	"github.com/p-scope/p-scope/pkg/api"
 	"github.com/p-scope/p-scope/pkg/collector"
 	"github.com/p-scope/p-scope/pkg/cpufreq"
@@ -28,7 +30,6 @@ import (
 	"github.com/p-scope/p-scope/pkg/lack"
 	"github.com/p-scope/p-scope/pkg/store"
 	"github.com/p-scope/p-scope/pkg/timeline"
-	"kernel.org/pub/linux/libs/security/libcap/cap"
 )
 
 // Run gives the subcommand "agent" of the given version. It serves until its context ends.
