@@ -1,5 +1,5 @@
-// The same in a real Grafana: runs when GRAFANA_URL names one that has the plugin and P-Scope's provisioning, and whose admin's password
-// is "admin". A Go program must run beside its agent; the first process the agent lists is taken.
+// The same in a real Grafana: runs when GRAFANA_URL names one that has the plugin and P-Scope's provisioning, and whose
+// admin's password is "admin". A Go program must run beside its agent; the first process the agent lists is taken.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import os from 'node:os';

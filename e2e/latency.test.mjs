@@ -1,5 +1,6 @@
-// From an event in a Go program to the pixel that shows it: the demo logs when it changes between busy and idle, the page notes in which
-// animation frame the newest column of the state timeline changes its colour. Both read the same clock.
+// From an event in a Go program to the pixel that shows it: the demo logs when it changes between busy and idle, the
+// page notes in which animation frame the newest column of the state timeline changes its colour. Both read the same
+// clock.
 import assert from 'node:assert/strict';
 import os from 'node:os';
 import { after, before, describe, test } from 'node:test';
@@ -7,7 +8,8 @@ import { after, before, describe, test } from 'node:test';
 import { explore, launch, openPage } from './lib/browser.mjs';
 import { startStack, until } from './lib/stack.mjs';
 
-// The bar, in milliseconds. The figure is printed beside it and judged by a person: how long something takes on a shared machine is no test.
+// The bar, in milliseconds. The figure is printed beside it and judged by a person: how long something takes on a
+// shared machine is no test.
 const BAR = 250;
 const FLIPS = 12;
 
@@ -23,7 +25,10 @@ after(async () => {
   await stack?.stop();
 });
 
-/** Has the page note when the right end of the lanes becomes "running" green, and when it stops being so. Runs in the page. */
+/**
+ * Has the page note when the right end of the lanes becomes "running" green, and when it stops being so. Runs in the
+ * page.
+ */
 function watchNewestColumn() {
   const seen = [];
   window.flips = seen;

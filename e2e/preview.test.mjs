@@ -316,7 +316,8 @@ describe('live streams', () => {
   const expected = [/status of (4|5)\d\d/, /^answer (4|5)\d\d/, /ERR_/];
 
   before(async () => {
-    // A plugin that starts the bundled agent in the place of the one that is killed would heal the stream before anybody saw it broken.
+    // A plugin that starts the bundled agent in the place of the one that is killed would heal the stream before
+    // anybody saw it broken.
     const jsonData = { mode: 'local', socketPath: stack.socket, startAgent: false };
     const response = await fetch(`${stack.url}/api/datasources/uid/pscope`, {
       method: 'PUT',

@@ -1,8 +1,8 @@
 // npm run test:grafana: type check and tests against the oldest and the newest Grafana that P-Scope supports.
 //
-// package.json holds the packages of one Grafana; a plugin runs with those of the Grafana it is loaded into, React among them. Each
-// version gets a folder of its own below .cache, with a copy of src beside its packages: what is found nowhere nearer (TypeScript, jest)
-// comes from the node_modules at the top.
+// package.json holds the packages of one Grafana; a plugin runs with those of the Grafana it is loaded into, React
+// among them. Each version gets a folder of its own below .cache, with a copy of src beside its packages: what is found
+// nowhere nearer (TypeScript, jest) comes from the node_modules at the top.
 import fs from 'node:fs';
 import path from 'node:path';
 
@@ -45,7 +45,10 @@ const sources = [
   'pkg/plugin/frames/testdata',
 ];
 
-/** Types that no version has beside it, such as those of jest, are the repository's; a name found twice is that of the version. */
+/**
+ * Types that no version has beside it, such as those of jest, are the repository's; a name found twice is that of the
+ * version.
+ */
 const tsconfig = {
   extends: '../../../tsconfig.json',
   compilerOptions: {

@@ -1,4 +1,5 @@
-// npm run test:kernels: boots the supported kernels in qemu and checks there what docs/install.md promises, as each user.
+// npm run test:kernels: boots the supported kernels in qemu and checks there what docs/install.md promises, as each
+// user.
 import { apt, ensureGo } from './lib/prepare.mjs';
 import { Advice, endAll, run, say, which } from './lib/shell.mjs';
 

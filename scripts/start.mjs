@@ -1,4 +1,5 @@
-// npm start: from a clean clone to live Ps. Prepares, builds, starts agent, demo and a viewer, shows the table; Ctrl-C ends it all.
+// npm start: from a clean clone to live Ps. Prepares, builds, starts agent, demo and a viewer, shows the table; Ctrl-C
+// ends it all.
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import os from 'node:os';
@@ -107,7 +108,8 @@ async function main() {
     bin,
     [
       ...['agent', '--socket', socket, '--listen', `127.0.0.1:${agentPort}`, '--data-dir', path.join(stateDir, 'history')],
-      // The demo switches threads as often as it can, which on a small virtual machine would pass the usual 2 %; it is to show everything.
+      // The demo switches threads as often as it can, which on a small virtual machine would pass the usual 2 %; it is
+      // to show everything.
       ...(o.demo ? ['--cost-budget', '10'] : []),
     ],
     { logDir }

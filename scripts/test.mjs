@@ -263,7 +263,8 @@ function steps(o, env) {
 }
 
 /**
- * What judges estimates, or what happens to processes beside other tools: that is the same whoever attaches, takes minutes, and is tried as root.
+ * What judges estimates, or what happens to processes beside other tools: that is the same whoever attaches, takes
+ * minutes, and is tried as root.
  */
 const forRootOnly =
   'TestMigrationsAgainstTrace|TestExecStorm|TestBeside|TestTwoAgents|TestObservedInWindows|TestWindows';
@@ -313,8 +314,9 @@ async function browser(env) {
 }
 
 /**
- * Boots two kernels and checks there, as two users, what is promised. A machine that emulates two CPUs beside its own work starves them now and then: so
- * shares may differ by more than in "npm run test:kernels", and what is not as promised is tried again.
+ * Boots two kernels and checks there, as two users, what is promised. A machine that emulates two CPUs beside its own
+ * work starves them now and then: so shares may differ by more than in "npm run test:kernels", and what is not as
+ * promised is tried again.
  */
 function kernels(env) {
   const missing = [emulator, 'apt-get', 'dpkg-deb'].filter((program) => !which(program));

@@ -1,4 +1,5 @@
-// Chromium for the tests: every page notes what its console complains about, and what is on its canvases can be asked for.
+// Chromium for the tests: every page notes what its console complains about, and what is on its canvases can be asked
+// for.
 import fs from 'node:fs';
 import path from 'node:path';
 
@@ -29,7 +30,9 @@ export async function launch() {
   return chromium.launch({ executablePath, args: FLAGS });
 }
 
-/** A page that collects in `complaints` what its console says as a warning or an error, and exceptions nobody caught. */
+/**
+ * A page that collects in `complaints` what its console says as a warning or an error, and exceptions nobody caught.
+ */
 export async function openPage(browser, url, { width = 1400, height = 1000 } = {}) {
   const context = await browser.newContext({ viewport: { width, height }, reducedMotion: 'reduce' });
   // On a machine that builds beside the tests a page may take its time.

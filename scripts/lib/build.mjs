@@ -24,8 +24,8 @@ export function version() {
 }
 
 async function goBuild(what, out, pkg, env, variables = '') {
-  // Without DWARF, but with symbols: a Go program that P-Scope itself can look into. The flags that compile are those of `go vet` and of
-  // mage's plugin, so that a package is compiled once for all of them.
+  // Without DWARF, but with symbols: a Go program that P-Scope itself can look into. The flags that compile are those
+  // of `go vet` and of mage's plugin, so that a package is compiled once for all of them.
   const args = ['build', '-ldflags', `-w ${variables}`, '-o', out, pkg];
   await must(`building ${what}`, 'go', args, { env: { ...env, CGO_ENABLED: '0' } });
 }

@@ -25,7 +25,9 @@ function canListen(port) {
   });
 }
 
-/** `setpriv` ends the program with this script, even when the script is killed. Without it only a clean end ends both. */
+/**
+ * `setpriv` ends the program with this script, even when the script is killed. Without it only a clean end ends both.
+ */
 const withParent = (() => {
   const setpriv = which('setpriv');
   return setpriv && output(setpriv, ['--help'])?.includes('--pdeathsig') ? [setpriv, '--pdeathsig', 'TERM', '--'] : [];

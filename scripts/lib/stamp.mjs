@@ -5,7 +5,10 @@ import path from 'node:path';
 
 import { cacheDir, root } from './shell.mjs';
 
-/** A hash of the names and contents of files and folders, named from the top of the repository. Absent ones count as absent. */
+/**
+ * A hash of the names and contents of files and folders, named from the top of the repository. Absent ones count as
+ * absent.
+ */
 export function contentHash(inputs, dir = root) {
   const hash = createHash('sha256');
   const visit = (name) => {

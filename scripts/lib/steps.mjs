@@ -28,7 +28,9 @@ const noReason = 'no reason is given';
 
 const last = (lines, n = 60) => lines.slice(-n).join('\n');
 
-/** Runs a command as a step; `read` turns its output into a Result. Without it the exit code decides and counts as one. */
+/**
+ * Runs a command as a step; `read` turns its output into a Result. Without it the exit code decides and counts as one.
+ */
 export async function command(name, cmd, args, { env, cwd, timeout = 15 * 60_000, read } = {}) {
   const log = path.join(cacheDir, 'logs', 'test', `${name.replaceAll(/[^a-z0-9]+/gi, '-')}.log`);
   fs.mkdirSync(path.dirname(log), { recursive: true });
@@ -51,7 +53,10 @@ export async function command(name, cmd, args, { env, cwd, timeout = 15 * 60_000
   return result;
 }
 
-/** Reads the event stream of `go test -json`. Tests and subtests count one each; a package that does not build or dies counts one. */
+/**
+ * Reads the event stream of `go test -json`. Tests and subtests count one each; a package that does not build or dies
+ * counts one.
+ */
 export function readGoTest(lines) {
   const result = { passed: 0, failed: 0, skipped: 0, failures: [], skips: [] };
   const printed = new Map(); // by package and test

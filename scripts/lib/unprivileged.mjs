@@ -14,7 +14,8 @@ const user = 65534;
 /**
  * A place for a user's files, and the words that make `go test -exec` run a test as that user. `end` removes the place.
  *
- * The tests build Go programs. The user's build cache begins as root's, by hard links, because a new one takes minutes to fill.
+ * The tests build Go programs. The user's build cache begins as root's, by hard links, because a new one takes minutes
+ * to fill.
  *
  * @param {NodeJS.ProcessEnv} env with a go command
  * @returns {{exec: string, end: () => void} | undefined} undefined without setpriv(1)

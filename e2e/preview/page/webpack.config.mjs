@@ -1,5 +1,6 @@
-// Bundles the preview's page: the shared libraries that Grafana hands to plugins, and the few parts of Grafana's own frontend that the
-// plugin needs around it. Grafana's icons come from the npm package; SystemJS is loaded by its own script tags.
+// Bundles the preview's page: the shared libraries that Grafana hands to plugins, and the few parts of Grafana's own
+// frontend that the plugin needs around it. Grafana's icons come from the npm package; SystemJS is loaded by its own
+// script tags.
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -48,7 +49,8 @@ export default {
       },
       { test: /\.css$/, use: ['style-loader', 'css-loader'] },
       { test: /\.(svg|png|woff2?)$/, type: 'asset/resource' },
-      // The libraries' ".mjs" files leave file extensions out of their imports and expect default imports to be unwrapped.
+      // The libraries' ".mjs" files leave file extensions out of their imports and expect default imports to be
+      // unwrapped.
       { test: /\.m?js$/, type: 'javascript/auto', resolve: { fullySpecified: false } },
     ],
   },

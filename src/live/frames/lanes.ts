@@ -228,7 +228,9 @@ function push(lane: Intervals, start: number, end: number, code: number) {
   lane.code.push(code);
 }
 
-/** Makes one window of all, and then gives the time of the shortest intervals to the longest until there are few enough. */
+/**
+ * Makes one window of all, and then gives the time of the shortest intervals to the longest until there are few enough.
+ */
 function fold(lane: Intervals, max: number, rare: ReadonlySet<number>): Intervals {
   const builder = new Builder();
   lane.start.forEach((start, i) => builder.piece(start, lane.end[i] ?? 0, lane.code[i] ?? 0));

@@ -1,7 +1,10 @@
 import type { BackendSrv, BackendSrvRequest, FetchError, FetchResponse } from '@grafana/runtime';
 import { lastValueFrom, Observable } from 'rxjs';
 
-/** Grafana's way to its HTTP API: JSON in and out, cancelled with its subscription, or by a newer request with the same id. */
+/**
+ * Grafana's way to its HTTP API: JSON in and out, cancelled with its subscription, or by a newer request with the same
+ * id.
+ */
 export class PreviewBackendSrv implements BackendSrv {
   private readonly running = new Map<string, AbortController>();
 

@@ -27,7 +27,9 @@ type Status = { connected: boolean; error?: string };
 const FIRST_RETRY_MS = 250;
 const LAST_RETRY_MS = 5000;
 
-/** Grafana Live over one WebSocket to the preview's server: channels shared by their viewers, reopened after a break. */
+/**
+ * Grafana Live over one WebSocket to the preview's server: channels shared by their viewers, reopened after a break.
+ */
 export class PreviewLiveSrv implements GrafanaLiveSrv {
   private socket: WebSocket | undefined;
   private retryMs = FIRST_RETRY_MS;

@@ -38,8 +38,8 @@ export function makeRange(from: string, to: string): TimeRange {
 }
 
 /**
- * Runs the queries of one panel and keeps on emitting while they stream, as Grafana's query runner does: answers with the same key
- * replace one another, and a range that ends now moves along.
+ * Runs the queries of one panel and keeps on emitting while they stream, as Grafana's query runner does: answers with
+ * the same key replace one another, and a range that ends now moves along.
  */
 export function runQueries({ source, targets, range, maxDataPoints, app, panelId, boardUid, scopedVars }: Ask): Observable<PanelData> {
   const { interval, intervalMs } = rangeUtil.calculateInterval(range, maxDataPoints, '1s');

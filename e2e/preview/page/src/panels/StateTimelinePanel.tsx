@@ -8,7 +8,10 @@ import { type Cell, type Lane, LanePlot } from './LanePlot';
 import { nameOf } from './prepare';
 import type { PanelProps } from './types';
 
-/** States over time: one lane per field that is no time. With a timeEnd each row has its own end, else it lasts until the next row. */
+/**
+ * States over time: one lane per field that is no time. With a timeEnd each row has its own end, else it lasts until
+ * the next row.
+ */
 export function StateTimelinePanel({ frames, range, width, height, marks }: PanelProps) {
   const theme = useTheme2();
   const { lanes, ticks, legend } = useMemo(() => lanesOf(frames, range.to.valueOf(), theme), [frames, range, theme]);

@@ -23,17 +23,24 @@ import type { PanelJson } from '../views/boardModel';
 
 const NO_CONFIG: FieldConfigSource = { defaults: {}, overrides: [] };
 
-/** Panels that Grafana colours by thresholds when told nothing; the others take the colours of their palette in turn. */
+/**
+ * Panels that Grafana colours by thresholds when told nothing; the others take the colours of their palette in turn.
+ */
 const BY_VALUE = ['stat', 'table'];
 
-/** One row per frame: its labels, and the mean of its number as "Trend #A". Grafana keeps the whole course as well and draws it. */
+/**
+ * One row per frame: its labels, and the mean of its number as "Trend #A". Grafana keeps the whole course as well and
+ * draws it.
+ */
 const timeSeriesTable: DataTransformerInfo = {
   id: 'timeSeriesTable',
   name: 'Time series to table',
   operator: () => (source) => source.pipe(map(trends)),
 };
 
-/** Makes the transformations that P-Scope's boards use known to Grafana's data library. Once, before the first panel. */
+/**
+ * Makes the transformations that P-Scope's boards use known to Grafana's data library. Once, before the first panel.
+ */
 export function registerTransformations(): void {
   const known: DataTransformerInfo[] = [
     timeSeriesTable,

@@ -18,8 +18,8 @@ export interface Answer {
 export type PanelAsk = Omit<Ask, 'range'> & { from: string; to: string; panel: PanelJson };
 
 /**
- * Runs a panel's queries, again whenever `key` or `tick` changes. What is on show stays until the next answer comes, so that a refresh
- * does not flicker.
+ * Runs a panel's queries, again whenever `key` or `tick` changes. What is on show stays until the next answer comes,
+ * so that a refresh does not flicker.
  */
 export function useQueries(ask: PanelAsk | undefined, key: string, tick: number): Answer {
   const [answer, setAnswer] = useState<Answer>(() => ({ data: nothing(makeRange('now-5m', 'now')), frames: [], updates: 0 }));

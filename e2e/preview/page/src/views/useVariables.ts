@@ -20,8 +20,8 @@ export interface Choice {
 const ALL = '$__all';
 
 /**
- * The board's variables with their options, asked for in order, since a later one may depend on an earlier one. `chosen` holds what the
- * user picked; a pick that is no longer offered falls back to the first option or to all.
+ * The board's variables with their options, asked for in order, since a later one may depend on an earlier one.
+ * `chosen` holds what the user picked; a pick that is no longer offered falls back to the first option or to all.
  */
 export function useVariables(board: BoardJson, chosen: Record<string, string>, tick: number): { choices: Choice[] | undefined; key: string } {
   const { sources, templates } = useHost();
