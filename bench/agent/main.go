@@ -24,10 +24,11 @@ type scenario struct {
 	Processes int    `json:"processes"`
 	Procs     int    `json:"gomaxprocs"`
 	Load      string `json:"load"`
-	Churn     int    `json:"started_a_second"`      // further processes that live for a moment
-	Budget    string `json:"cost_budget,omitempty"` // what the agent is told of how much observing may cost; empty: nothing
-	CPUBar    float64
-	RSSBar    int64
+	Churn     int    `json:"started_a_second"` // further processes that live for a moment
+	// what the agent is told of how much observing may cost; empty: nothing
+	Budget string `json:"cost_budget,omitempty"`
+	CPUBar float64
+	RSSBar int64
 }
 
 var scenarios = []scenario{

@@ -87,9 +87,10 @@ type bench struct {
 type outcome struct {
 	Workload string                   `json:"workload"`
 	OpsPerS  map[string]report.Spread `json:"ops_per_cpu_second"` // by variant
-	Cost     map[string]report.Spread `json:"cost"`               // by variant: 1 - ratio to nothing attached; of that itself: between its two runs
-	Absent   map[string]string        `json:"absent,omitempty"`   // variants that could not run, and why
-	BPF      bpfShare                 `json:"bpf"`
+	// by variant: 1 - ratio to nothing attached; of that itself: between its two runs
+	Cost   map[string]report.Spread `json:"cost"`
+	Absent map[string]string        `json:"absent,omitempty"` // variants that could not run, and why
+	BPF    bpfShare                 `json:"bpf"`
 	// Installed is what remains of that under the usual budget, and LeftOut what the governor leaves out for it.
 	Installed bpfShare `json:"bpf_as_installed"`
 	LeftOut   string   `json:"left_out,omitempty"`
@@ -98,10 +99,13 @@ type outcome struct {
 
 // bpfShare is the time in BPF programs, by the kernel's run-time statistics, with tier 0+1 attached.
 type bpfShare struct {
-	Share    report.Spread            `json:"share_of_target_cpu"`     // of the target's CPU time, programs of the whole host
-	Net      report.Spread            `json:"net_share_of_target_cpu"` // the same less Floor a run: nobody pays the statistics who has not switched them on
-	Own      report.Spread            `json:"own_share"`               // the same by pscope_probe_seconds_total: this target's alone
-	NsPerRun map[string]report.Spread `json:"ns_per_run"`              // by program
+	// of the target's CPU time, programs of the whole host
+	Share report.Spread `json:"share_of_target_cpu"`
+	// the same less Floor a run: nobody pays the statistics who has not switched them on
+	Net report.Spread `json:"net_share_of_target_cpu"`
+	// the same by pscope_probe_seconds_total: this target's alone
+	Own      report.Spread            `json:"own_share"`
+	NsPerRun map[string]report.Spread `json:"ns_per_run"` // by program
 	RunsPerS map[string]float64       `json:"runs_per_cpu_second"`
 	Switch   report.Spread            `json:"ns_per_switch"` // sched_switch and sched_waking together, a context switch
 	Floor    report.Spread            `json:"ns_floor"`      // of an empty program: what the statistics cost themselves

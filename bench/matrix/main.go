@@ -27,8 +27,9 @@ type row struct {
 	Layout string `json:"layout,omitempty"` // where the layout came from
 	PIE    bool   `json:"pie"`
 	Cgo    bool   `json:"cgo"`
-	TLSG   int64  `json:"tls_g"` // offset of G from the thread pointer; 0 on arm64 without cgo, where G is in a register
-	Live   *live  `json:"live,omitempty"`
+	// offset of G from the thread pointer; 0 on arm64 without cgo, where G is in a register
+	TLSG int64 `json:"tls_g"`
+	Live *live `json:"live,omitempty"`
 
 	Complaints []string `json:"complaints,omitempty"` // empty: everything holds
 }

@@ -20,11 +20,12 @@ import (
 
 // live is what was seen of a running program, and what the kernel and the program itself said of the same time.
 type live struct {
-	Source           string            `json:"source"`
-	OnCPUMs          float64           `json:"on_cpu_ms"`   // of all Ps, as observed
-	ThreadsMs        float64           `json:"threads_ms"`  // of all threads, as the kernel accounts it
-	CarriersMs       float64           `json:"carriers_ms"` // of those that have carried a P
-	ApartMs          float64           `json:"apart_ms"`    // at most between the looks at the two, on a machine that is busy
+	Source     string  `json:"source"`
+	OnCPUMs    float64 `json:"on_cpu_ms"`   // of all Ps, as observed
+	ThreadsMs  float64 `json:"threads_ms"`  // of all threads, as the kernel accounts it
+	CarriersMs float64 `json:"carriers_ms"` // of those that have carried a P
+	// at most between the looks at the two, on a machine that is busy
+	ApartMs          float64           `json:"apart_ms"`
 	BusyShares       []float64         `json:"busy_shares"`
 	WallErrorPercent float64           `json:"wall_error_percent"`
 	SchedTicks       uint64            `json:"sched_ticks"`

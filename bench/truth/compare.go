@@ -38,12 +38,13 @@ type result struct {
 	Workload string `json:"workload"`
 	Ps       string `json:"ps"`
 
-	Busy, BusySeen float64          // mean share of time in which an M has the P, in percent: by the trace, by P-Scope
-	Mean, Worst    float64          // error of that share over the Ps
-	ByClass        [classes]float64 `json:"byClass"` // mean error of the share of each class, in the order running, gc, syscall, at rest
-	WorstClass     float64          // of any P and class
-	SumError       float64          // of the sum of all states against wall time, in percent, worst P
-	Moves          float64          // takes and gives seen, as a share of those in the trace
+	Busy, BusySeen float64 // mean share of time in which an M has the P, in percent: by the trace, by P-Scope
+	Mean, Worst    float64 // error of that share over the Ps
+	// mean error of the share of each class, in the order running, gc, syscall, at rest
+	ByClass    [classes]float64 `json:"byClass"`
+	WorstClass float64          // of any P and class
+	SumError   float64          // of the sum of all states against wall time, in percent, worst P
+	Moves      float64          // takes and gives seen, as a share of those in the trace
 
 	// in the trace; without a counterpart; off by more than 5 % and 20 µs; with another reason
 	Stops, StopsMissed, StopsWrong, ReasonsWrong int

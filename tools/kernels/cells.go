@@ -25,14 +25,15 @@ func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys
 
 // cell is one kernel with one user.
 type cell struct {
-	Line    string          `json:"line"` // "6.1", or "this host"
-	Arch    string          `json:"arch"`
-	Package string          `json:"package,omitempty"` // the kernel's, with its version
-	Instead string          `json:"instead,omitempty"` // why it is another than the pinned one
-	User    string          `json:"user"`
-	Booted  float64         `json:"booted_seconds,omitempty"`
-	Again   int             `json:"booted_again,omitempty"` // so often the guest ended by the emulator's fault before it came to this
-	Before  []string        `json:"before,omitempty"`       // what the tries before this one gave
+	Line    string  `json:"line"` // "6.1", or "this host"
+	Arch    string  `json:"arch"`
+	Package string  `json:"package,omitempty"` // the kernel's, with its version
+	Instead string  `json:"instead,omitempty"` // why it is another than the pinned one
+	User    string  `json:"user"`
+	Booted  float64 `json:"booted_seconds,omitempty"`
+	// so often the guest ended by the emulator's fault before it came to this
+	Again   int             `json:"booted_again,omitempty"`
+	Before  []string        `json:"before,omitempty"` // what the tries before this one gave
 	Result  *account.Result `json:"result,omitempty"`
 	Checks  []verdict       `json:"checks"`
 	console string

@@ -36,23 +36,25 @@ const tryAgain = "try again when the machine has less to do, or with more --pati
 
 // Trial is what an agent on this host did with a child process of doctor's, and what was seen of it.
 type Trial struct {
-	Mode    string           `json:"mode"`             // ebpf or snapshot; empty: not even a collector could be made
-	Lacks   []collector.Lack `json:"lacks"`            // what the agent lacks, in its own words
-	Source  pstate.Source    `json:"source,omitempty"` // of the child: ebpf, snapshot or refused; empty: it was not found in time
-	Reason  string           `json:"reason,omitempty"` // likewise
-	Account Account          `json:"child"`            // what the child says of its work
+	Mode  string           `json:"mode"`  // ebpf or snapshot; empty: not even a collector could be made
+	Lacks []collector.Lack `json:"lacks"` // what the agent lacks, in its own words
+	// of the child: ebpf, snapshot or refused; empty: it was not found in time
+	Source  pstate.Source `json:"source,omitempty"`
+	Reason  string        `json:"reason,omitempty"` // likewise
+	Account Account       `json:"child"`            // what the child says of its work
 
-	Programs  []string          `json:"programs,omitempty"`
-	Loading   time.Duration     `json:"loading_ns"` // loading and attaching what needs no process
-	Changes   uint64            `json:"changes"`    // state changes of Ps that the scheduler's tracepoints told of
-	WakeUps   uint64            `json:"wake_ups"`
-	Stops     uint64            `json:"stops"`
-	StopsBy   []string          `json:"stops_by,omitempty"` // how the probes are attached
-	CPU       time.Duration     `json:"cpu_ns"`             // of the child's first turn of work, as observed
-	Sampled   []int             `json:"sampled_cpus"`
-	Unsampled []int             `json:"unsampled_cpus,omitempty"` // the child ran there, and no sample was seen
-	Untried   []int             `json:"untried_cpus,omitempty"`   // this process may not run there, or there was no time
-	Windows   time.Duration     `json:"migration_windows_ns"`     // in which goroutine migrations were counted
+	Programs  []string      `json:"programs,omitempty"`
+	Loading   time.Duration `json:"loading_ns"` // loading and attaching what needs no process
+	Changes   uint64        `json:"changes"`    // state changes of Ps that the scheduler's tracepoints told of
+	WakeUps   uint64        `json:"wake_ups"`
+	Stops     uint64        `json:"stops"`
+	StopsBy   []string      `json:"stops_by,omitempty"` // how the probes are attached
+	CPU       time.Duration `json:"cpu_ns"`             // of the child's first turn of work, as observed
+	Sampled   []int         `json:"sampled_cpus"`
+	Unsampled []int         `json:"unsampled_cpus,omitempty"` // the child ran there, and no sample was seen
+	// this process may not run there, or there was no time
+	Untried   []int             `json:"untried_cpus,omitempty"`
+	Windows   time.Duration     `json:"migration_windows_ns"` // in which goroutine migrations were counted
 	NoWindows string            `json:"no_migration_windows,omitempty"`
 	Lost      map[string]uint64 `json:"lost,omitempty"` // of the child, by reason
 	// Failed is what kept the trial from being finished; what comes after it was not tried.
