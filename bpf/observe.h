@@ -169,11 +169,11 @@ __noinline int update_released_p(struct target *t, struct thread *th, u64 now)
 
 // A walk along the idle list.
 struct idle_walk {
-	u64 next;      // address of the P to read next
-	u64 switch_in; // of the thread that walks, as a tick
+	u64 next;	    // address of the P to read next
+	u64 switch_in;	    // of the thread that walks, as a tick
 	u64 now;
-	u32 unchanged_left;   // how many more Ps without news are passed
-	u32 found;     // 1: this thread gave back a P
+	u16 unchanged_left; // how many more Ps without news are passed
+	bool found;	    // this thread gave back a P
 	bool keeps_own_p;   // This thread has its own P. A P whose schedtick changed ran on another thread.
 };
 
@@ -215,13 +215,13 @@ __noinline int check_idle_p(struct target *t, struct idle_walk *w)
 				mv.thread = T_NONE;
 				mv.require_idle = 0;
 				p_move(t, r, slot, &mv);
-				w->found = 1;
+				w->found = true;
 			}
 		}
 	} else if (word_thread(word) != T_RUNNABLE || word_state(word) != P_IDLE) {
 		if (p_move(t, r, slot, &mv) == MOVED && word_thread(mv.old_word) == T_ON_CPU) {
 			note_p_taken(mv.old_word, w->now);
-			w->found = 1;
+			w->found = true;
 		}
 	}
 	note_schedtick(r, &p);
@@ -235,24 +235,26 @@ __noinline int check_idle_p(struct target *t, struct idle_walk *w)
 // The walk ends at the P at the address known, which was read before. A thread without a known P may have put several
 // Ps there that it took from others (runtime/proc.go, retake and forEachP), and others may lie in front of them. It is
 // a global function for the reason of check_idle_p.
-__noinline int check_idle_list(struct target *t, struct idle_walk *w, u64 known)
+__noinline int check_idle_list(struct target *t, u64 switch_in, u64 now, u64 known, bool keeps_own_p)
 {
-	if (!t || !w || !t->layout.sched_pidle)
+	struct idle_walk w = {.switch_in = switch_in, .now = now, .keeps_own_p = keeps_own_p};
+
+	if (!t || !t->layout.sched_pidle)
 		return 0;
-	if (read_user64(t->layout.sched_pidle, &w->next)) {
+	if (read_user64(t->layout.sched_pidle, &w.next)) {
 		count_lost(t, LOST_READ_FAULT);
 		return 0;
 	}
 	if (!known) {
-		u64 more = elapsed(w->now, word_of(w->switch_in, 0, 0, 0)) >> IDLE_LIST_UNCHANGED_SHIFT;
+		u64 more = elapsed(w.now, word_of(w.switch_in, 0, 0, 0)) >> IDLE_LIST_UNCHANGED_SHIFT;
 
-		w->unchanged_left = IDLE_LIST_MIN_UNCHANGED;
-		w->unchanged_left += more < IDLE_LIST_MORE_UNCHANGED ? more : IDLE_LIST_MORE_UNCHANGED;
+		w.unchanged_left = IDLE_LIST_MIN_UNCHANGED;
+		w.unchanged_left += more < IDLE_LIST_MORE_UNCHANGED ? more : IDLE_LIST_MORE_UNCHANGED;
 	}
-	for (int i = 0; i < IDLE_LIST_MAX && w->next && w->next != known; i++)
-		if (!check_idle_p(t, w))
+	for (int i = 0; i < IDLE_LIST_MAX && w.next && w.next != known; i++)
+		if (!check_idle_p(t, &w))
 			break;
-	return w->found;
+	return w.found;
 }
 
 // The thread exits. Another event shows what becomes of its P.
@@ -371,8 +373,7 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 		int given = update_released_p(t, th, now);
 		if (!given)
 			had = 0;
-		struct idle_walk w = {.switch_in = th->switch_in, .now = now};
-		given |= !!th->released_slot | check_idle_list(t, &w, had);
+		given |= !!th->released_slot | check_idle_list(t, th->switch_in, now, had, false);
 		if (given)
 			count_lag(t, th, lag, now);
 		return;
@@ -429,10 +430,8 @@ static __always_inline void observe(struct target *t, struct thread *th, struct 
 	// At the end of marking, the GC runs a function on every P and takes the Ps that are in system calls
 	// (runtime/proc.go, forEachP). The thread that does so is a worker, or it waits for the other Ps and keeps its
 	// own.
-	if (mv.state == P_GC ? thread != T_ON_CPU : mv.state == P_RUNNING && thread == T_SLEEPING) {
-		struct idle_walk w = {.switch_in = th->switch_in, .now = now, .keeps_own_p = true};
-		check_idle_list(t, &w, 0);
-	}
+	if (mv.state == P_GC ? thread != T_ON_CPU : mv.state == P_RUNNING && thread == T_SLEEPING)
+		check_idle_list(t, th->switch_in, now, 0, true);
 }
 
 #endif
